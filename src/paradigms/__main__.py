@@ -1,0 +1,18 @@
+"""The program `paradigms`, also `python -m paradigms`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Runs the command line, or says which extra it needs."""
+    try:
+        from .cli import app
+    except ModuleNotFoundError as missing:
+        sys.exit(f"paradigms: the command line needs {missing.name}; type: pip install 'paradigms[cli]'")
+    app()
+
+
+if __name__ == "__main__":
+    main()

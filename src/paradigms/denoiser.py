@@ -1,0 +1,98 @@
+"""What the model says, read as a denoised estimate D, so that the table of a rule need not know the model's tongue:
+
+    D = p[n] (into[n] x) + q[n] m,    m = model(into[n] x, t[n])
+    epsilon: p = 1/A, q = -S/A    v: p = A, q = -S    flow: p = 1, q = -S    x0: p = 0, q = 1
+
+A and S are the signal and the noise in what the model is shown. A clip or a threshold moves D towards its limit:
+
+    D <- D + gain[n] (limit(D) - D)
+
+gain is 1, but where a rule clips the data and not the noise direction (DDIM as in diffusers) it is the larger number
+that says the same in one D. So equation (1) stays linear in D: clip first, then freeze.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+PREDICTIONS = ("epsilon", "v", "flow", "x0")
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """Reads model outputs at the rows of a chain: into, p, q, gain (N,); `clip` > 0, `threshold` (quantile, max)."""
+
+    into: Tensor
+    p: Tensor
+    q: Tensor
+    gain: Tensor
+    clip: float | None = None
+    threshold: tuple[float, float] | None = None
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Denoiser:
+        """The same reader with its coefficients on `device` in `dtype`."""
+        return replace(self, **{k: getattr(self, k).to(device, dtype) for k in ("into", "p", "q", "gain")})
+
+    def show(self, x: Tensor, n: Tensor) -> Tensor:
+        """What the model is given for states x (M, ...) at rows n (M,)."""
+        return _each(self.into[n], x) * x
+
+    def read(self, shown: Tensor, m: Tensor, n: Tensor) -> Tensor:
+        """D (M, ...) from what the model was shown and said, both (M, ...), at rows n (M,)."""
+        D = torch.addcmul(_each(self.p[n], shown) * shown, _each(self.q[n], m), m)
+        if self.clip is None and self.threshold is None:
+            return D
+        limited = dynamic_threshold(D, *self.threshold) if self.threshold else D.clamp(-self.clip, self.clip)  # type: ignore[operator]
+        return torch.addcmul(D, _each(self.gain[n], D), limited - D)
+
+
+def denoiser(
+    alpha: Tensor,
+    sigma: Tensor,
+    into: Tensor,
+    *,
+    prediction: str = "epsilon",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
+    clip_gain: Tensor | None = None,
+) -> Denoiser:
+    """The `Denoiser` of a chain with levels alpha, sigma, into (N,), for a model that predicts `prediction`.
+
+    Raises ValueError for an unknown prediction, a clip that is not positive, a threshold that is no (quantile, max).
+    """
+    A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction: given {prediction!r}; needed: one of {', '.join(PREDICTIONS)}")
+    if prediction == "epsilon" and bool((A == 0).any()):
+        raise ValueError(
+            "prediction: given 'epsilon'; at zero SNR noise says nothing of the data: use 'v' or 'x0'"
+        )
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip: given {clip}; needed: a positive number, or None")
+    if threshold is not None and not (0 < threshold[0] <= 1 <= threshold[1]):
+        raise ValueError(f"threshold: given {threshold}; needed: (quantile in (0, 1], maximum >= 1), or None")
+    p, q = {
+        "epsilon": (one / A, -S / A),
+        "v": (A / (A**2 + S**2), -S / (A**2 + S**2)),
+        "flow": (one / (A + S), -S / (A + S)),
+        "x0": (0 * one, one),
+    }[prediction]
+    return Denoiser(into, p, q, one if clip_gain is None else clip_gain, clip, threshold)
+
+
+def dynamic_threshold(D: Tensor, quantile: float, most: float) -> Tensor:
+    """D (M, ...) clamped to its own quantile s of |D|, 1 <= s <= most, and divided by s. Source: Saharia et al. 2022."""
+    size = D.abs().flatten(1)  # (M, d)
+    place = quantile * (size.shape[1] - 1)
+    low, high = (
+        size.kthvalue(int(k) + 1, dim=1).values for k in (place, min(int(place) + 1, size.shape[1] - 1))
+    )
+    s = _each(torch.lerp(low, high, place - int(place)).clamp(1, most), D)
+    return torch.maximum(torch.minimum(D, s), -s) / s
+
+
+def _each(v: Tensor, x: Tensor) -> Tensor:
+    return v.reshape(-1, *(1,) * (x.ndim - 1))

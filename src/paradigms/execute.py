@@ -1,0 +1,94 @@
+"""Models made from models: one batch of rows in, denoised estimates out, counted, timed, checked.
+
+D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows of any samples, in one call
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .system import System
+
+Model = Callable[..., Tensor]  # x (M, ...), t (M,), **condition (M, ...) -> (M, ...)
+
+
+class NonFiniteError(ArithmeticError):
+    """The model said NaN or infinity; the message names the row, the timestep and the sample."""
+
+
+class Evaluator:
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and `seconds`.
+
+    condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
+    what it is given; outputs come back in the state's. Raises ValueError for a wrong shape, `NonFiniteError`.
+    """
+
+    def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
+        self.model, self.system, self.condition = model, system, dict(condition or {})
+        parameter = (
+            next((p for p in model.parameters() if p.is_floating_point()), None)
+            if isinstance(model, nn.Module)
+            else None
+        )
+        self.dtype = None if parameter is None else parameter.dtype
+        self.evals = self.calls = 0
+        self.seconds = 0.0
+
+    def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
+        """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
+        shown = self.system.denoiser.show(x, n)
+        began = _now(x)
+        m = self.model(
+            shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
+        )
+        self.seconds += _now(x) - began
+        self.evals, self.calls = self.evals + len(x), self.calls + 1
+        if m.shape != x.shape:
+            raise ValueError(
+                f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape"
+            )
+        D = self.system.denoiser.read(shown, m.to(x.dtype), n)
+        if not bool(torch.isfinite(D.sum())):  # one pass; a sum is finite only if its terms are
+            self._refuse(D, n, b)
+        return D
+
+    def _refuse(self, D: Tensor, n: Tensor, b: Tensor) -> None:
+        bad = (~torch.isfinite(D)).flatten(1).any(1).nonzero().flatten()
+        if len(bad):  # else finite terms overflowed in the sum, which is no fault
+            first = bad[n[bad].argmin()]
+            row, t = int(n[first]), self.system.t[n[first]].item()
+            raise NonFiniteError(
+                f"model: its output is not finite at row {row} of {len(self.system)} (t = {t:g}), sample {int(b[first])}; "
+                "check the weights, or run the model in float32 or bfloat16"
+            )
+
+
+class Guided(nn.Module):
+    """Classifier-free guidance: m = m_null + scale (m_condition - m_null), both in one batch of 2M rows.
+
+    null: for each name of the condition the value that means none, shaped as one sample's. Source: Ho and Salimans 2022.
+    """
+
+    def __init__(self, model: Model, scale: float, **null: Any) -> None:
+        super().__init__()
+        self.model, self.scale, self.null = model, scale, null
+
+    def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        none = {
+            k: torch.as_tensor(self.null[k], dtype=v.dtype, device=v.device).expand_as(v)
+            for k, v in condition.items()
+        }
+        both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
+        m, m_null = self.model(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
+        return m_null + self.scale * (m - m_null)
+
+
+def _now(x: Tensor) -> float:
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()

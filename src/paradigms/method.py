@@ -1,0 +1,124 @@
+"""An iteration is a surrogate: what a cheap stand-in S for the model knows about a row.
+
+    x <- sequential(S);   D <- model(x) in one batch;   S[n](y) <- D[n] + J[n] (y - x[n])                   (2)
+
+With equation (1) as the sampler that is a linear recurrence for the correction, r[n] = step(x)[n] - x[n+1]:
+
+    delta[n+1] = p[n] delta[n] + r[n],    p = a + b J,    x <- x + delta,    delta[begin] = 0               (2')
+
+| J, and so p                                   | method                         |
+| p = 0                                         | `Jacobi`                       |
+| p = 1                                         | `Picard`: ParaDiGMS            |
+| p = alpha' / alpha, p per frequency, diag J.. | one class each, to be put here |
+
+Written as x[n+1] <- step(x)[n] + p[n] delta[n] the first row of a window is bit for bit the sequential step, so every
+method is exact after at most N sweeps. The first guess of a row is the same question, what S knows of rows that the
+model has not seen: `Copy` and `Extrapolate`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .system import System, rows
+
+Memory = tuple[Tensor, ...]  # what a method remembers: tensors (W, B, ...), which slide with the window
+
+
+@dataclass
+class Work:
+    """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
+
+    D begins with the outputs of the H = max(K - 1, 1) rows before the window. x[1:] past the last known state repeats it.
+    """
+
+    x: Tensor
+    D: Tensor
+    z: Tensor | None
+    n: Tensor
+
+
+class Guess(ABC):
+    """What a row holds before the model has seen it."""
+
+    @abstractmethod
+    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+        """States (W + 1, B, ...): work.x with every x[w + 1], w >= known (B,), guessed; D[H + known - 1] is the last one seen."""
+
+
+@dataclass(frozen=True)
+class Copy(Guess):
+    """The last state, copied. Source: Shih et al. 2023, algorithm 1, line 11."""
+
+    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+        return work.x
+
+
+@dataclass(frozen=True)
+class Extrapolate(Guess):
+    """The chain run on with the last denoised estimate held fixed, drawn noise included; before there is one, with 0.
+
+    Its gain over `Copy` was published as ParaSolver (ICLR 2025); that it is equation (2) with J = 0 is ours.
+    """
+
+    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+        W, B = work.n.shape
+        k, known = int(known.min()), known.to(work.n.device)  # rows before k are known in every sample
+        if k == W:
+            return work.x
+        x, n = work.x[k + 1 :], work.n[k:]
+        new = torch.arange(k, W, device=n.device)[:, None] >= known  # (W - k, B)
+        last = work.D[len(work.D) - W - 1 + known, torch.arange(B, device=n.device)]  # (B, ...)
+        r = rows(system.b.sum(1)[n], x) * last
+        if work.z is not None:
+            r = torch.addcmul(r, rows(system.c[n], x), work.z[k:])
+        p = torch.where(new, system.a[n], 0)
+        r = torch.where(rows(new, x), r, x)
+        r[0] += rows(p[:1], r)[0] * work.x[k]
+        return torch.cat([work.x[: k + 1], scan(p, r)])
+
+
+@dataclass(frozen=True)
+class AbstractMethod(ABC):
+    """One iteration of equation (2): `init` what it remembers, `sweep` the window once."""
+
+    guess: Guess = field(default_factory=Copy)
+
+    def init(self, system: System, work: Work) -> Memory:
+        """What the method remembers before the first sweep."""
+        return ()
+
+    @abstractmethod
+    def sweep(self, system: System, work: Work, y: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """New states x[1:] (W, B, ...) from y[n] = step(x)[n] (W, B, ...), and what to remember of this sweep."""
+
+
+@dataclass(frozen=True)
+class Jacobi(AbstractMethod):
+    """p = 0: every row takes its own step, news travels one row a round. The floor that any method must beat."""
+
+    def sweep(self, system: System, work: Work, y: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        return y, memory
+
+
+@dataclass(frozen=True)
+class Picard(AbstractMethod):
+    """p = 1: the drifts are summed, x[n+1] = x[begin] + sum of (step(x) - x). Source: Shih et al. 2023, algorithm 1."""
+
+    def sweep(self, system: System, work: Work, y: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        delta = (y - work.x[1:]).cumsum(0)
+        return torch.cat([y[:1], y[1:] + delta[:-1]]), memory
+
+
+def scan(p: Tensor, r: Tensor) -> Tensor:
+    """delta[n] = p[n] delta[n-1] + r[n] along the first axis, p (W, B) or (W, B, ...), r (W, B, ...): log2 W passes."""
+    k = 1
+    while k < len(r):
+        r = torch.cat([r[:k], torch.addcmul(r[k:], rows(p[k:], r), r[:-k])])
+        p = torch.cat([p[:k], p[k:] * p[:-k]])
+        k *= 2
+    return r

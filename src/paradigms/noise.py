@@ -1,0 +1,75 @@
+"""The noise of an SDE, drawn as rows enter the window: the same stream as stepping draws, in O(window) memory.
+
+z[n], n = 0, 1, 2, ...        one draw of (B, ...) a row, in row order, and none where c[n] = 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .system import System
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+class Noise:
+    """Rows of z for states like x (B, ...), from one generator, from one a sample, or from given rows (N, B, ...)."""
+
+    def __init__(self, system: System, x: Tensor, generator: Generators | None, given: Tensor | None) -> None:
+        self.draws = (system.c != 0).tolist()
+        self.x, self.given = x, given
+        self.generator = default_generator(x.device) if generator is None else generator
+        self.first = self.last = 0  # rows held: first <= n < last
+        self.held = x.new_empty((0, *x.shape))
+
+    def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
+        """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten."""
+        if not any(self.draws):
+            return None
+        new = [self._draw(row) for row in range(self.last, end)]
+        keep = self.held[max(begin - self.first, 0) :]
+        if new or len(keep) < len(self.held):
+            self.held = torch.cat([keep, *(z[None] for z in new)])
+        self.first, self.last = max(begin, self.first), max(end, self.last)
+        place = (n - self.first).clamp(0, max(len(self.held) - 1, 0))
+        if not len(self.held):
+            return self.x.new_zeros((*n.shape, *self.x.shape[1:]))
+        return self.held[place, torch.arange(n.shape[1], device=n.device)]
+
+    def _draw(self, row: int) -> Tensor:
+        if self.given is not None:
+            return self.given[row].to(self.x)
+        if not self.draws[row]:
+            return torch.zeros_like(self.x)
+        if isinstance(self.generator, torch.Generator):
+            return draw(self.x.shape, self.generator, self.x)
+        return torch.cat([draw((1, *self.x.shape[1:]), g, self.x) for g in self.generator])
+
+
+def draw(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Standard noise of `shape` on the generator's own device, moved to `like`'s."""
+    return torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=like.dtype).to(
+        like.device
+    )
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """The generator that torch.manual_seed seeds on `device`."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.default_generator
+
+
+def replica(generator: Generators | None, device: torch.device) -> Generators:
+    """Generators that will draw what `generator` is about to draw, without advancing it."""
+    if generator is None:
+        generator = default_generator(device)
+    if isinstance(generator, torch.Generator):
+        copy = torch.Generator(generator.device)
+        copy.set_state(generator.get_state())
+        return copy
+    return [replica(g, device) for g in generator]  # type: ignore[misc]

@@ -1,0 +1,134 @@
+"""Noise schedules: how much signal and noise a state holds, and where a chain of N steps stops on the way.
+
+    x_t = alpha[t] x_data + sigma[t] noise
+
+A `Schedule` is what the model was trained on. A `Grid` is the N rows of a sampling chain on it: row n goes from
+(alpha, sigma)[n] to (alpha_next, sigma_next)[n]. Three spaces are in use, and differ by a factor only:
+variance preserving (alpha^2 + sigma^2 = 1), Karras/EDM (alpha = 1) and flow matching (alpha + sigma = 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels a model was trained on: t, alpha, sigma (T,) float64, t and sigma / alpha increasing."""
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    @property
+    def ratio(self) -> Tensor:
+        """Noise to signal, sigma / alpha (T,): infinite where the terminal SNR is zero."""
+        return self.sigma / self.alpha
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """The timestep (N,) at which the model saw the noise-to-signal `ratio` (N,): log-linear between rows."""
+        known, wanted = self.ratio.clamp(1e-10, 1e10).log(), ratio.clamp(1e-10, 1e10).log()
+        high = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
+        weight = ((wanted - known[high - 1]) / (known[high] - known[high - 1])).clamp(0, 1)
+        return self.t[high - 1] + weight * (self.t[high] - self.t[high - 1])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a chain: `t` (N,) is what the model is told, the others (N,) the levels before and after a row."""
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    alpha_next: Tensor
+    sigma_next: Tensor
+    into: Tensor  # the state times this is what the model was trained to see
+
+
+def from_betas(betas: Tensor) -> Schedule:
+    """The variance preserving schedule of `betas` (T,), each in (0, 1]. Source: Ho et al. 2020, eq. 4."""
+    if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
+        raise ValueError(
+            f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]"
+        )
+    level = torch.cumprod(1 - betas.double(), 0)
+    return Schedule(torch.arange(len(betas)).double(), level.sqrt(), (1 - level).sqrt())
+
+
+def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
+    """Betas linear in t. Source: Ho et al. 2020."""
+    return from_betas(torch.linspace(start, end, T, dtype=torch.float64))
+
+
+def scaled_linear(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
+    """Betas whose square roots are linear in t, as in Stable Diffusion. Source: Rombach et al. 2022."""
+    return from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
+
+
+def cosine(T: int = 1000, max_beta: float = 0.999) -> Schedule:
+    """The squared-cosine schedule of robot policies. Source: Nichol and Dhariwal 2021, eq. 17."""
+    level = torch.cos((torch.arange(T + 1).double() / T + 0.008) / 1.008 * math.pi / 2) ** 2
+    return from_betas((1 - level[1:] / level[:-1]).clamp(max=max_beta))
+
+
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """`schedule` shifted and scaled so that its last row is pure noise. Source: Lin et al. 2023, algorithm 1."""
+    alpha = schedule.alpha
+    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    return Schedule(schedule.t, alpha, (1 - alpha**2).sqrt())
+
+
+def rectified_flow(T: int = 1000, shift: float = 1.0) -> Schedule:
+    """alpha = 1 - s, sigma = s, t = T s: the schedule of a flow-matching model. Source: Esser et al. 2024."""
+    s = shift_noise(torch.arange(1, T + 1).double() / T, shift)
+    return Schedule(s * T, 1 - s, s)
+
+
+def shift_noise(s: Tensor, shift: float) -> Tensor:
+    """Flow noise `s` (N,) moved towards 1 by `shift` >= 1. Source: Esser et al. 2024, eq. 23."""
+    return shift * s / (1 + (shift - 1) * s)
+
+
+def timesteps(T: int, steps: int, spacing: str, offset: int = 0) -> Tensor:
+    """`steps` of the T training timesteps, descending (N,) int64. Source: Lin et al. 2023, table 2."""
+    check_steps(steps, T)
+    if spacing == "leading":
+        t = torch.arange(steps).flip(0) * (T // steps) + offset
+    elif spacing == "trailing":
+        t = (torch.arange(steps).flip(0) + 1).double().mul(T / steps).round().long() - 1
+    elif spacing == "linspace":
+        t = torch.linspace(0, T - 1, steps, dtype=torch.float64).round().long().flip(0)
+    else:
+        raise ValueError(f"spacing: given {spacing!r}; needed: one of {', '.join(SPACINGS)}")
+    if t[0] >= T:
+        raise ValueError(
+            f"offset: given {offset}, so the first timestep is {int(t[0])}; the schedule ends at {T - 1}"
+        )
+    return t
+
+
+def check_steps(steps: int, T: int) -> None:
+    """Refuse a number of steps that the schedule of T timesteps does not have."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= T:
+        raise ValueError(
+            f"steps: given {steps!r}; needed: a whole number from 1 to {T}, the schedule's length"
+        )
+
+
+def karras_ratios(low: float, high: float, steps: int, rho: float = 7.0) -> Tensor:
+    """`steps` noise-to-signal ratios from high to low (N,). Source: Karras et al. 2022, eq. 5."""
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+
+
+def chain(t: Tensor, alpha: Tensor, sigma: Tensor, into: Tensor | None = None) -> Grid:
+    """The grid whose row n ends where row n + 1 begins: t (N,), alpha and sigma (N + 1,)."""
+    return Grid(
+        t, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], torch.ones_like(alpha[:-1]) if into is None else into
+    )

@@ -1,0 +1,237 @@
+"""The sliding window: a generator of frames, `sample` its consumer, `sequential` the reference.
+
+Rows [begin, end) of each sample are in the window, at most `window` of them. A round
+
+    1. evaluates them as one batch             D[n] = model(x[n])
+    2. lets the method correct the states      x[n+1] <- step(x)[n] + p[n] delta[n]
+    3. finds the first row still moving        RMS(change of x[n+1]) > tolerance std[n]
+    4. slides past it, at least one row        begin <- begin + min(good + 1, end - begin)
+    5. guesses the rows that enter.            Source: Shih et al. 2023, algorithm 1.
+
+The first row that moved counts as done, because it was just computed from rows that did not. Every sample of a batch
+has its own begin. Memory is O(window): five states a row, and no trajectory is kept unless it is to be verified.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .check import check_problem
+from .execute import Evaluator, Model
+from .method import AbstractMethod, Picard, Work
+from .noise import Generators, Noise, replica
+from .solution import Comparison, Solution, verify
+from .system import System
+
+AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One round as it ended, before the window slides: B samples, W rows of which [begin, end) were evaluated.
+
+    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the model said of them, change (W, B) the
+    RMS of their change in units of std, stride (B,) how many rows were accepted, residual (B,) the largest distance,
+    in std, of an accepted state from the step the model gave. `evaluate` counts.
+    """
+
+    round: int
+    begin: Tensor
+    end: Tensor
+    stride: Tensor
+    x: Tensor
+    D: Tensor
+    change: Tensor
+    residual: Tensor
+    evaluate: Evaluator
+
+
+def iterate(
+    model: Model,
+    system: System,
+    x: Tensor,
+    method: AbstractMethod | None = None,
+    *,
+    window: int = 32,
+    tolerance: float = 0.1,
+    generator: Generators | None = None,
+    noise: Tensor | None = None,
+    condition: Mapping[str, Tensor] | None = None,
+) -> Iterator[Frame]:
+    """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
+    check_problem(system, x, window, tolerance, generator, noise, condition)
+    return _rounds(model, system, x, method or Picard(), window, tolerance, generator, noise, condition)
+
+
+def _rounds(model, system, x, method, window, tolerance, generator, noise, condition) -> Iterator[Frame]:  # type: ignore[no-untyped-def]
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    system = system.to(x.device, x.dtype)
+    N, W, B = len(system), min(window, len(system)), len(x)
+    evaluate, stream = Evaluator(model, system, condition), Noise(system, x, generator, noise)
+    begin, end = torch.zeros(B, dtype=torch.long), torch.full((B,), W)
+    work = Work(
+        x.expand(W + 1, *x.shape),
+        x.new_zeros((max(system.taps - 1, 1) + W, *x.shape)),
+        None,
+        _numbers(begin, W, N, x),
+    )
+    work.z = stream.rows(work.n, 0, W)
+    work.x = method.guess.fill(system, work, begin)
+    memory = method.init(system, work)
+    round = 0
+    while bool((begin < N).any()):
+        round += 1
+        live = torch.arange(W)[:, None] < end - begin  # (W, B)
+        work.D = _evaluate(evaluate, work, live)
+        y = system.step(work.x[:-1], work.D, work.z, work.n)
+        new, memory = method.sweep(system, work, y, memory)
+        change = _rms(new - work.x[1:]) / system.std[work.n]
+        good = ((change.cpu() <= tolerance) & live).long().cumprod(0).sum(0)
+        stride = (good + 1).minimum(end - begin)
+        residual = torch.where(
+            torch.arange(W)[:, None] < stride, (_rms(new - y) / system.std[work.n]).cpu(), 0
+        ).amax(0)
+        work.x = torch.cat([work.x[:1], new])
+        yield Frame(round, begin, end, stride, work.x, work.D[-W:], change, residual, evaluate)
+
+        last, begin = end - begin, begin + stride
+        end = (begin + W).clamp(max=min(N, int(begin.min()) + AHEAD * W)).maximum(end)
+        work.x, work.D = _slide(work.x, stride, last), _slide(work.D, stride)
+        memory = tuple(_slide(m, stride) for m in memory)
+        work.n = _numbers(begin, W, N, x)
+        work.z = stream.rows(work.n, int(begin.min()), int(end.max()))
+        work.x = method.guess.fill(system, work, last - stride)
+
+
+def sample(
+    model: Model,
+    system: System,
+    x: Tensor,
+    method: AbstractMethod | None = None,
+    *,
+    window: int = 32,
+    tolerance: float = 0.1,
+    generator: Generators | None = None,
+    noise: Tensor | None = None,
+    condition: Mapping[str, Tensor] | None = None,
+    verified: bool = False,
+    compare: bool = False,
+    max_rounds: int | None = None,
+    watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter,
+) -> Solution:
+    """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
+
+    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), for any number M of rows.
+    x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Picard()`.
+    window: rows evaluated at once. tolerance: largest RMS change of an accepted state in units of the noise of its row;
+    0 gives the sequential sample. generator: one, or one a sample, of the noise of SDE rules (or `noise` (N, B, ...)).
+    condition: tensors (B, ...) by name, passed to the model row by row.
+    verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
+    compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
+    frames as tqdm would. Raises ValueError for bad input before any work, NonFiniteError. Source: Shih et al. 2023.
+    """
+    if max_rounds is not None and max_rounds < 1:
+        raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
+    began = time.perf_counter()
+    again = [replica(generator, x.device) for _ in range(2)]
+    how = {"window": window, "tolerance": tolerance, "noise": noise, "condition": condition}
+    frames = iterate(model, system, x, method, generator=generator, **how)  # type: ignore[arg-type]
+    N, B = len(system), len(x)
+    path: list[list[Tensor]] = [[] for _ in range(B)]
+    residual, rounds, trace = torch.zeros(B), torch.zeros(B, dtype=torch.long), []
+    for frame in watch(frames):
+        residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
+        trace.append((int(frame.begin.min()), int(frame.end.max()), frame.evaluate.evals))
+        for b, s in enumerate(frame.stride.tolist() if verified else []):
+            path[b].append(frame.x[1 : s + 1, b])
+        if max_rounds is not None and frame.round >= max_rounds:
+            break
+    done = frame.begin + frame.stride
+    final = frame.x[frame.stride.to(x.device), torch.arange(B, device=x.device)]
+    status = tuple("converged" if d == N else f"stopped at row {d} of {N}" for d in done.tolist())
+    verification = None
+    if verified and bool((done == N).all()):
+        states = torch.stack(
+            [torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1
+        )  # (N + 1, B, ...)
+        stream = Noise(system, final, again[0], noise)
+        final, verification = verify(frame.evaluate, states, stream, len(frame.x) - 1)
+    seconds, evaluate = time.perf_counter() - began, frame.evaluate
+    comparison = _reference(model, system, x, again[1], noise, condition) if compare else None
+    return Solution(
+        final,
+        status,
+        rounds,
+        len(trace),
+        trace[-1][2],
+        residual,
+        seconds,
+        evaluate.seconds,
+        tuple(trace),
+        verification,
+        comparison,
+    )
+
+
+def sequential(
+    model: Model,
+    system: System,
+    x: Tensor,
+    *,
+    generator: Generators | None = None,
+    noise: Tensor | None = None,
+    condition: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
+    check_problem(system, x, 1, 0.0, generator, noise, condition)
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    system = system.to(x.device, x.dtype)
+    evaluate, stream = Evaluator(model, system, condition), Noise(system, x, generator, noise)
+    D = x.new_zeros((max(system.taps - 1, 1) + 1, *x.shape))
+    b = torch.arange(len(x), device=x.device)
+    for row in range(len(system)):
+        n = torch.full((1, len(x)), row, device=x.device)
+        D = torch.cat([D[1:], evaluate(x, n[0], b)[None]])
+        x = system.step(x[None], D, stream.rows(n, row, row + 1), n)[0]
+    return x
+
+
+def _reference(model, system, x, generator, noise, condition) -> Comparison:  # type: ignore[no-untyped-def]
+    began = time.perf_counter()
+    reference = sequential(model, system, x, generator=generator, noise=noise, condition=condition)
+    return Comparison(reference, time.perf_counter() - began)
+
+
+def _evaluate(evaluate: Evaluator, work: Work, live: Tensor) -> Tensor:
+    """work.D with its window rows replaced by what the model says of the live ones, as one batch."""
+    W, B = live.shape
+    x, b = work.x[:-1], torch.arange(B, device=work.x.device).expand(W, B)
+    if bool(live.all()):
+        D = evaluate(x.flatten(0, 1), work.n.flatten(), b.flatten()).unflatten(0, (W, B))
+    else:
+        live = live.to(x.device)
+        D = work.D[-W:].clone()
+        D[live] = evaluate(x[live], work.n[live], b[live])
+    return torch.cat([work.D[:-W], D])
+
+
+def _slide(v: Tensor, stride: Tensor, last: Tensor | None = None) -> Tensor:
+    """v (R, B, ...) moved up by stride (B,) rows; what would come from beyond `last` (B,) repeats that row."""
+    last = torch.full_like(stride, len(v) - 1) if last is None else last
+    place = (torch.arange(len(v))[:, None] + stride).minimum(last).to(v.device)
+    return v[place, torch.arange(v.shape[1], device=v.device)]
+
+
+def _numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
+    """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
+    return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device)
+
+
+def _rms(v: Tensor) -> Tensor:
+    """Root mean square of v (W, B, ...) over each state (W, B)."""
+    return torch.linalg.vector_norm(v.flatten(2), dim=2) / v[0, 0].numel() ** 0.5

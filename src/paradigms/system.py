@@ -1,0 +1,87 @@
+"""A sampler is a table, and its rows carry the state from noise x[0] to sample x[N]:
+
+    x[n+1] = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]                                                    (1)
+
+D[n] is the model's denoised estimate at row n (see `denoiser.py`), z[n] standard noise, k = 0..K-1 the taps of a
+multistep rule. The rules that fill the table are in `rules.py`; nothing else knows one rule from another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class System:
+    """Equation (1): t, a, c, std (N,), b (N, K), all float64 but t, which is what the model is told.
+
+    std[n] is the noise a DDPM step adds at row n, the unit of every tolerance (never 0); `start` the standard
+    deviation of x[0]. Raises ValueError where the table is not one.
+    """
+
+    t: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    std: Tensor
+    denoiser: Denoiser
+    start: float = 1.0
+
+    def __post_init__(self) -> None:
+        N = len(self.t)
+        if (
+            N < 1
+            or self.b.ndim != 2
+            or self.b.shape[1] < 1
+            or any(len(v) != N for v in (self.a, self.b, self.c, self.std))
+        ):
+            raise ValueError(
+                f"system: t has {N} rows; a, c, std need ({N},) and b needs ({N}, K) with K >= 1"
+            )
+        if any(bool(self.b[n, n + 1 :].any()) for n in range(min(N, self.taps))):
+            raise ValueError(
+                "system: b: a row reaches further back than the first row; use a lower order there"
+            )
+        for name in ("a", "b", "c", "std"):
+            if not bool(torch.isfinite(getattr(self, name)).all()):
+                raise ValueError(
+                    f"system: {name} is not finite; an epsilon model cannot start at zero SNR: use v or x0"
+                )
+        if not bool((self.std > 0).all()):
+            raise ValueError("system: std must be positive at every row: it is the unit of the tolerance")
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def taps(self) -> int:
+        """K, the number of model outputs a row uses."""
+        return self.b.shape[1]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
+        """The same table with its coefficients on `device` in `dtype`."""
+        moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std")}
+        return replace(self, t=self.t.to(device), denoiser=self.denoiser.to(device, dtype), **moved)
+
+    def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
+        """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 earlier rows in front."""
+        y = rows(self.a[n], x) * x
+        for k in range(self.taps):
+            first = len(D) - len(x) - k
+            y = torch.addcmul(y, rows(self.b[n, k], x), D[first : first + len(x)])
+        return y if z is None else torch.addcmul(y, rows(self.c[n], x), z)
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator | None = None, **how: Any) -> Tensor:
+        """A starting state x[0] of `shape` (B, ...), drawn as `start` times standard noise from `generator`."""
+        return torch.randn(shape, generator=generator, **how) * self.start
+
+
+def rows(coefficient: Tensor, x: Tensor) -> Tensor:
+    """A coefficient (W, B) as (W, B, 1, ...), to multiply states x (W, B, ...)."""
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
