@@ -37,7 +37,9 @@ class Canvas:
     def gradient(self, top: Tensor, bottom: Tensor, end: Tensor) -> None:
         """Fill with a vertical gradient between two colours (N, 3) that is complete at height `end` (N,)."""
         w = (self.y / _col(end)).clamp(max=1.0)[:, None]
-        self.rgb = (top[:, :, None, None] * (1 - w) + bottom[:, :, None, None] * w).expand_as(self.rgb).clone()
+        self.rgb = (
+            (top[:, :, None, None] * (1 - w) + bottom[:, :, None, None] * w).expand_as(self.rgb).clone()
+        )
 
     def disc(self, cx: Tensor, cy: Tensor, r: Tensor) -> Tensor:
         """A disc of radius `r` around (cx, cy)."""
@@ -49,8 +51,9 @@ class Canvas:
         down = torch.minimum(self.y - _col(y0), _col(y1) - self.y)
         return self.cover(torch.minimum(across, down))
 
-    def trapezoid(self, cx: Tensor, top: Tensor, bottom: Tensor, w0: Tensor, w1: Tensor,
-                  lean: Tensor | float = 0.0) -> Tensor:
+    def trapezoid(
+        self, cx: Tensor, top: Tensor, bottom: Tensor, w0: Tensor, w1: Tensor, lean: Tensor | float = 0.0
+    ) -> Tensor:
         """Half width `w0` at the top and `w1` at the bottom; `lean` moves the top edge sideways."""
         down = (self.y - _col(top)) / _col(bottom - top)
         shift = (1 - down) * (_col(lean) if isinstance(lean, Tensor) else lean)
@@ -59,8 +62,11 @@ class Canvas:
 
     def below(self, edge: Tensor) -> Tensor:
         """Everything under the line y = edge(x), given as (N,) or (N, 1, W)."""
-        return self.cover((self.y - (_col(edge) if edge.dim() == 1 else edge)).expand(len(self.rgb), -1,
-                          self.x.shape[-1]).clone())
+        return self.cover(
+            (self.y - (_col(edge) if edge.dim() == 1 else edge))
+            .expand(len(self.rgb), -1, self.x.shape[-1])
+            .clone()
+        )
 
     def picture(self) -> Tensor:
         """The pictures at their final resolution, in [-1, 1]."""

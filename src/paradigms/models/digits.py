@@ -17,7 +17,7 @@ def digits(test: bool = False) -> tuple[Tensor, Tensor]:
     Raises ImportError without scikit-learn.
     """
     try:
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError("the digits data need scikit-learn: pip install scikit-learn") from error
     data = load_digits()

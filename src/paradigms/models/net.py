@@ -8,16 +8,19 @@ pixel-shuffled back. Each residual block is h + conv(silu(scale * norm(conv(silu
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def time_features(t: Tensor, size: int) -> Tensor:
     """Sines and cosines (M, size) of t (M,) at `size`/2 wavelengths from 2 pi to 2 pi * 10000."""
-    rate = torch.exp(-math.log(10000.0) * torch.arange(size // 2, device=t.device, dtype=t.dtype) / (size // 2))
+    rate = torch.exp(
+        -math.log(10000.0) * torch.arange(size // 2, device=t.device, dtype=t.dtype) / (size // 2)
+    )
     angle = t[:, None] * rate[None]
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
@@ -36,9 +39,9 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, embed: Tensor) -> Tensor:
         scale, shift = self.modulate(embed)[:, :, None, None].chunk(2, dim=1)
-        r = self.conv1(F.silu(self.norm1(h)))
+        r = self.conv1(functional.silu(self.norm1(h)))
         r = torch.addcmul(shift, self.norm2(r), 1 + scale)
-        return h + self.conv2(F.silu(r))
+        return h + self.conv2(functional.silu(r))
 
 
 class Attention(nn.Module):
@@ -56,7 +59,7 @@ class Attention(nn.Module):
         m, c, height, width = h.shape
         qkv = self.qkv(self.norm(h)).reshape(m, 3, self.heads, c // self.heads, height * width)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
         return h + self.out(mixed.reshape(m, c, height, width))
 
 
@@ -67,16 +70,29 @@ class UNet(nn.Module):
     classes: labels 0..classes-1, with one more embedding for "no label".
     """
 
-    def __init__(self, channels: int, widths: tuple[int, ...], depth: int = 2, patch: int = 2, classes: int = 0,
-                 embed: int = 128) -> None:
+    def __init__(
+        self,
+        channels: int,
+        widths: tuple[int, ...],
+        depth: int = 2,
+        patch: int = 2,
+        classes: int = 0,
+        embed: int = 128,
+    ) -> None:
         super().__init__()
-        self.config = {"channels": channels, "widths": list(widths), "depth": depth, "patch": patch,
-                       "classes": classes, "embed": embed}
+        self.config = {
+            "channels": channels,
+            "widths": list(widths),
+            "depth": depth,
+            "patch": patch,
+            "classes": classes,
+            "embed": embed,
+        }
         self.patch, self.classes, self.embed = patch, classes, embed
         self.time = nn.Sequential(nn.Linear(embed, embed), nn.SiLU(), nn.Linear(embed, embed))
         self.label = nn.Embedding(classes + 1, embed)
         self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(nn.ModuleList(Block(w, embed) for _ in range(depth)) for w in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
         self.attend = Attention(widths[-1])
@@ -92,8 +108,8 @@ class UNet(nn.Module):
         waves = time_features(t.to(exact), self.embed).to(self.head.weight.dtype)
         if label is None:
             label = torch.full((len(x),), self.classes, dtype=torch.long, device=x.device)
-        embed = F.silu(self.time(waves) + self.label(label))
-        h = self.stem(F.pixel_unshuffle(x, self.patch))
+        embed = functional.silu(self.time(waves) + self.label(label))
+        h = self.stem(functional.pixel_unshuffle(x, self.patch))
         saved = []
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]
@@ -104,7 +120,7 @@ class UNet(nn.Module):
         h = self.attend(h)
         for level in reversed(range(len(self.up))):
             if level < len(self.grow):
-                h = F.interpolate(self.grow[level](h), scale_factor=2, mode="nearest") + saved[level]
+                h = functional.interpolate(self.grow[level](h), scale_factor=2, mode="nearest") + saved[level]
             for block in self.up[level]:  # type: ignore[attr-defined]
                 h = block(h, embed)
-        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
+        return functional.pixel_shuffle(self.head(functional.silu(self.norm(h))), self.patch)

@@ -49,23 +49,44 @@ def load(name_or_path: str | os.PathLike[str]) -> Pretrained:
     about, weights = read(path, "denoiser")
     try:
         model = rebuild(UNet(**about["net"]), weights)
-        return Pretrained(name=str(about["name"]), model=model, shape=tuple(about["shape"]),
-                          prediction=str(about["prediction"]), classes=int(about["classes"]),
-                          betas=dict(about["betas"]), range=tuple(about["range"]))
+        return Pretrained(
+            name=str(about["name"]),
+            model=model,
+            shape=tuple(about["shape"]),
+            prediction=str(about["prediction"]),
+            classes=int(about["classes"]),
+            betas=dict(about["betas"]),
+            range=tuple(about["range"]),
+        )
     except (KeyError, TypeError, RuntimeError) as error:
         raise refuse(path, "its metadata and its weights do not describe one of our models") from error
 
 
-def save(path: str | os.PathLike[str], model: UNet, *, name: str, shape: tuple[int, int, int], prediction: str,
-         dtype: torch.dtype = torch.float32) -> None:
+def save(
+    path: str | os.PathLike[str],
+    model: UNet,
+    *,
+    name: str,
+    shape: tuple[int, int, int],
+    prediction: str,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Write `model` where `load` can read it; `dtype` torch.float16 halves the file and rounds the weights.
 
     Raises ValueError unless prediction is 'epsilon' or 'v'.
     """
     if prediction not in ("epsilon", "v"):
         raise ValueError(f"prediction is {prediction!r}; give 'epsilon' or 'v'")
-    about = {"kind": "denoiser", "net": model.config, "name": name, "shape": list(shape),
-             "prediction": prediction, "classes": model.classes, "betas": BETAS, "range": [-1.0, 1.0]}
+    about = {
+        "kind": "denoiser",
+        "net": model.config,
+        "name": name,
+        "shape": list(shape),
+        "prediction": prediction,
+        "classes": model.classes,
+        "betas": BETAS,
+        "range": [-1.0, 1.0],
+    }
     write(path, model, about, dtype)
 
 
@@ -75,8 +96,10 @@ def find(name_or_path: str | os.PathLike[str], suffix: str) -> Path:
         return HERE / f"{name_or_path}{suffix}.safetensors"
     path = Path(name_or_path)
     if not path.is_file():
-        raise ValueError(f"there is no model {str(name_or_path)!r}; type one of {', '.join(map(repr, NAMES))} "
-                         "or the path of a .safetensors file written by paradigms.models.save")
+        raise ValueError(
+            f"there is no model {str(name_or_path)!r}; type one of {', '.join(map(repr, NAMES))} "
+            "or the path of a .safetensors file written by paradigms.models.save"
+        )
     return path
 
 
@@ -89,7 +112,8 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key).float() for key in file.keys()}
+            keys = file.keys()
+            weights = {key: file.get_tensor(key).float() for key in keys}
     except (SafetensorError, OSError, ValueError) as error:
         raise refuse(path, "it is missing, cut short or not a safetensors file") from error
     try:
@@ -120,5 +144,7 @@ def rebuild(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 
 
 def refuse(path: Path, why: str) -> ValueError:
-    return ValueError(f"cannot load {str(path)!r}: {why}; type one of {', '.join(map(repr, NAMES))} or the path "
-                      "of a .safetensors file written by paradigms.models.save")
+    return ValueError(
+        f"cannot load {str(path)!r}: {why}; type one of {', '.join(map(repr, NAMES))} or the path "
+        "of a .safetensors file written by paradigms.models.save"
+    )

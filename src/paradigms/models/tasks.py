@@ -1,4 +1,4 @@
-"""What there is to train: for each model its network, its data, its held-out data and the two numbers of Adam."""
+"""What there is to train: for each model its network, its data, its held-out data and its learning rate."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from .digits import digits
 from .scenes import scenes
@@ -57,14 +57,34 @@ def wobble(pictures: Tensor, generator: torch.Generator) -> Tensor:
     shift = 0.8 / pixels * r[:, 2:] * on[:, None]
     cos, sin = scale * angle.cos(), scale * angle.sin()
     theta = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures + 1, grid, align_corners=False) - 1
+    grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
+    return functional.grid_sample(pictures + 1, grid, align_corners=False) - 1
 
 
 TASKS = {
-    "scenes": Task("scenes", (3, 32, 32), "v", {"channels": 3, "widths": (96, 128, 128), "depth": 1}, 32, 1.2e-3,
-                   80.0, torch.float16, scenes_batch, scenes_held_out),
-    "digits": Task("digits", (1, 8, 8), "epsilon",
-                   {"channels": 1, "widths": (48, 64), "patch": 1, "classes": 10, "embed": 64}, 64, 1e-3,
-                   10.0, torch.float32, digits_batch, lambda: digits(test=True), drop=0.1),
+    "scenes": Task(
+        "scenes",
+        (3, 32, 32),
+        "v",
+        {"channels": 3, "widths": (96, 128, 128), "depth": 1},
+        32,
+        1.2e-3,
+        80.0,
+        torch.float16,
+        scenes_batch,
+        scenes_held_out,
+    ),
+    "digits": Task(
+        "digits",
+        (1, 8, 8),
+        "epsilon",
+        {"channels": 1, "widths": (48, 64), "patch": 1, "classes": 10, "embed": 64},
+        64,
+        1e-3,
+        10.0,
+        torch.float32,
+        digits_batch,
+        lambda: digits(test=True),
+        drop=0.1,
+    ),
 }

@@ -36,7 +36,9 @@ class Run:
         self.task, self.budget, self.out = task, 60.0 * minutes, out
         self.model = UNet(**task.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.adam = torch.optim.AdamW(self.model.parameters(), lr=task.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.adam = torch.optim.AdamW(
+            self.model.parameters(), lr=task.rate, betas=(0.9, 0.99), weight_decay=0.01
+        )
         self.generator = torch.Generator().manual_seed(SEED)
         self.step, self.seconds, self.loss = 0, 0.0, float("nan")
 
@@ -87,14 +89,32 @@ class Run:
         """Write the state for --resume and the averaged weights, and say how it goes."""
         self.out.mkdir(parents=True, exist_ok=True)
         partial = self.out / f"{self.task.name}.pt.partial"
-        torch.save({"model": self.model.state_dict(), "average": self.average.state_dict(),
-                    "adam": self.adam.state_dict(), "generator": self.generator.get_state(), "step": self.step,
-                    "seconds": self.seconds, "loss": self.loss}, partial)
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "adam": self.adam.state_dict(),
+                "generator": self.generator.get_state(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "loss": self.loss,
+            },
+            partial,
+        )
         os.replace(partial, self.out / f"{self.task.name}.pt")
-        save(self.out / f"{self.task.name}.safetensors", self.average, name=self.task.name, shape=self.task.shape,
-             prediction=self.task.prediction, dtype=self.task.store)
-        print(f"{self.seconds / 60:6.1f} min  step {self.step}  images {self.step * self.task.batch}  "
-              f"loss {self.loss:.5f}  held out {held_out_loss(self.average, self.task):.5f}", flush=True)
+        save(
+            self.out / f"{self.task.name}.safetensors",
+            self.average,
+            name=self.task.name,
+            shape=self.task.shape,
+            prediction=self.task.prediction,
+            dtype=self.task.store,
+        )
+        print(
+            f"{self.seconds / 60:6.1f} min  step {self.step}  images {self.step * self.task.batch}  "
+            f"loss {self.loss:.5f}  held out {held_out_loss(self.average, self.task):.5f}",
+            flush=True,
+        )
 
     def resume(self) -> None:
         state = torch.load(self.out / f"{self.task.name}.pt", weights_only=True)
@@ -118,7 +138,9 @@ def held_out_loss(model: torch.nn.Module, task: Task) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m paradigms.models.train", description="Train a shipped model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m paradigms.models.train", description="Train a shipped model."
+    )
     parser.add_argument("what", choices=[*TASKS, "features"])
     parser.add_argument("--minutes", type=float, default=None, help="wall-clock budget (default: as shipped)")
     parser.add_argument("--resume", action="store_true", help="continue the run whose state is in DIR")
