@@ -150,7 +150,7 @@ def main() -> None:
     if given.what == "features":
         from .classifier import train_features
 
-        return train_features(given.out, given.minutes or 4.0)
+        return train_features(given.out, given.minutes or 3.0)
     task = TASKS[given.what]
     run = Run(task, given.minutes or task.minutes, given.out)
     if given.resume:
