@@ -1,0 +1,53 @@
+"""What a picture of a run needs of each round, kept while the frames go by.
+
+watch=lambda frames: record(frames, kept)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..solve import Frame
+
+MOST = 8  # samples that are drawn
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A round as it ended: B samples, the first eight of the run at most, W rows.
+
+    begin, end (B,) the rows that were evaluated, done (B,) the rows accepted by then, change (W, B) the RMS of each
+    row's change in units of its noise, evals so far, states (B, ...) the last accepted, as they are drawn.
+    """
+
+    begin: Tensor
+    end: Tensor
+    done: Tensor
+    change: Tensor
+    evals: int
+    states: Tensor
+
+
+def record(frames: Iterable[Frame], into: list[Moment]) -> Iterator[Frame]:
+    """The same frames, with a `Moment` of each appended to `into`."""
+    for frame in frames:
+        into.append(moment(frame))
+        yield frame
+
+
+def moment(frame: Frame) -> Moment:
+    """The part of a frame that is drawn, on the CPU."""
+    begin, end, stride, x = frame.begin[:MOST], frame.end[:MOST], frame.stride[:MOST], frame.x[:, :MOST]
+    states = x[stride.to(x.device), torch.arange(x.shape[1], device=x.device)].cpu()
+    change = frame.change[:, :MOST].cpu()
+    return Moment(begin, end, begin + stride, change, frame.evaluate.evals, drawable(states))
+
+
+def drawable(x: Tensor) -> Tensor:
+    """States x (B, ...) with noise scaled into [-1, 1], where it would be clipped; a finished sample fits as it is."""
+    most = torch.quantile(x.flatten(1).abs(), 0.95, dim=1).clamp(min=1)
+    return x / most.reshape(-1, *(1,) * (x.ndim - 1))
