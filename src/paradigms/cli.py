@@ -1,0 +1,136 @@
+"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine`.
+
+Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
+1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import typer
+from typer.core import TyperGroup
+
+from . import options
+
+Refusal = cast(
+    type[Exception], typer.BadParameter.__mro__[2]
+)  # ClickException, which typer exports under no stable name
+
+
+class Group(TyperGroup):
+    """The commands, with every error of usage told in one line."""
+
+    def main(self, *args: Any, **how: Any) -> Any:
+        """Runs a command; exits with its code."""
+        try:
+            code = super().main(*args, **how | {"standalone_mode": False})
+        except Refusal as error:
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "paradigms"
+            fail(2, f"{' '.join(error.format_message().split())}; type: {command} --help")  # type: ignore[attr-defined]
+        except typer.Abort:
+            fail(130, "stopped by hand")
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+HOW: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
+app = typer.Typer(cls=Group, help="Parallel-in-time sampling of diffusion models.", **HOW)
+bench = typer.Typer(help="Measure the sampler on this machine.", **HOW)
+app.add_typer(bench, name="bench")
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Ends the program with one line on standard error."""
+    lines = message.splitlines() or [""]
+    typer.echo(f"paradigms: {lines[0]}", err=True)
+    raise SystemExit(code)
+
+
+@app.command("sample")
+def sample_command(
+    model: options.Model = "scenes",
+    rule: options.Rule = "ddpm",
+    steps: options.Steps = None,
+    method: options.Method = "picard",
+    window: options.Window = None,
+    tolerance: options.Tolerance = 0.1,
+    guess: options.Guess = "extrapolate",
+    seed: options.Seed = 0,
+    batch: options.Batch = 4,
+    label: options.Class = None,
+    guidance: options.Guidance = None,
+    eta: options.Eta = None,
+    clip: options.Clip = False,
+    max_rounds: options.MaxRounds = None,
+    verify: options.Verify = False,
+    compare: options.Compare = False,
+    gif: options.Gif = False,
+    out: options.Out = Path("out/sample"),
+    json: options.Json = False,
+) -> None:
+    """Sample a model in parallel, write pictures of it, and say what it took."""
+    from .job import Request, prepare
+    from .run import run
+    from .show.files import folder
+
+    what = (model, rule, steps, method, window, tolerance, guess, seed, batch, label, guidance, eta, clip)
+    job = refused(lambda: prepare(Request(*what, max_rounds, verify, compare)))
+    refused(lambda: folder(out))
+    sys.exit(attempted(lambda: run(job, out, gif=gif, as_json=json)))
+
+
+@app.command("demo")
+def demo_command(
+    out: options.Out = Path("out/demo"),
+    model: options.Model = "scenes",
+    batch: options.Batch = 4,
+    quick: options.Quick = False,
+) -> None:
+    """Sequential against parallel for DDPM, DDIM and DPM-Solver: a table, pictures and the animation."""
+    from .demo import demo, jobs
+    from .show.files import folder
+
+    prepared = refused(lambda: jobs(model, batch, quick))
+    refused(lambda: folder(out))
+    sys.exit(attempted(lambda: demo(prepared, out)))
+
+
+@bench.command("engine")
+def engine_command(
+    out: options.Out = Path("out/bench"),
+    repeats: options.Repeats = 5,
+    quick: options.Quick = False,
+) -> None:
+    """What a round costs beside the model."""
+    from .bench.engine import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, repeats, quick))
+
+
+@bench.callback()
+def bench_group() -> None:
+    """Measure the sampler on this machine."""
+
+
+def refused(check: Callable[[], Any]) -> Any:
+    """What `check` returns; its ValueError is bad input."""
+    try:
+        return check()
+    except (ValueError, ImportError) as error:
+        fail(2, str(error))
+
+
+def attempted(work: Callable[[], Any]) -> Any:
+    """What `work` returns; any failure in it is told in one line."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        fail(130, "stopped by hand")
+    except Exception as error:
+        fail(1, f"{type(error).__name__}: {error}")

@@ -1,0 +1,36 @@
+"""The options of the command line: what each is called, takes and means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def option(names: str, help: str, **how: Any) -> Any:
+    """An option by its names, with one line of help."""
+    return typer.Option(names, help=help, **how)
+
+
+Model = Annotated[str, option("--model", "digits, scenes or a model file")]
+Rule = Annotated[str, option("--rule", "ddpm, ddim, dpmsolver, heun or flow")]
+Steps = Annotated[int | None, option("--steps", "steps of the rule (default: ddpm 1000, heun 25, others 50)")]
+Method = Annotated[str, option("--method", "picard or jacobi")]
+Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
+Tolerance = Annotated[float, option("--tolerance", "change of a row that counts as settled, in units of its noise")]
+Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or copy")]
+Seed = Annotated[int, option("--seed", "seed of all noise")]
+Batch = Annotated[int, option("--batch", "number of samples")]
+Class = Annotated[int | None, option("--class", "class of all samples (default: 0, 1, 2, ... in turn)")]
+Guidance = Annotated[float | None, option("--guidance", "scale of classifier-free guidance (default: 1, none)")]
+Eta = Annotated[float | None, option("--eta", "noise of ddim, from 0 to 1 (default: 0)")]
+Clip = Annotated[bool, option("--clip/--no-clip", "keep denoised estimates within -1 and 1")]
+MaxRounds = Annotated[int | None, option("--max-rounds", "stop after so many rounds")]
+Verify = Annotated[bool, option("--verify", "evaluate the whole result once more and bound its error")]
+Compare = Annotated[bool, option("--compare", "run the sequential sampler too, on the same noise")]
+Gif = Annotated[bool, option("--gif", "write the animation")]
+Out = Annotated[Path, option("--out", "folder to write to")]
+Json = Annotated[bool, option("--json", "print the numbers as one JSON object, the last line")]
+Quick = Annotated[bool, option("--quick", "small and fast")]
+Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]

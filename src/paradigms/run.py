@@ -1,0 +1,105 @@
+"""`paradigms sample`: runs a job, writes its pictures and numbers, and answers with an exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .job import Job
+from .show.files import write_json
+from .show.progress import progress
+from .show.record import Moment, record
+from .show.story import headline, tell
+from .solution import Solution
+from .solve import Frame
+
+
+def run(job: Job, out: Path, *, gif: bool, as_json: bool) -> int:
+    """Samples, writes grid.png, trace.png, trace.json and with `gif` sample.gif to `out`; 0 where it converged."""
+    console = Console(stderr=True)
+    moments: list[Moment] = []
+    bar = progress(len(job.system), console)
+
+    def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
+        return bar(record(frames, moments) if gif else frames)
+
+    solution = job.sample(watch)
+    numbers = account(job, solution)
+    for path in write(job, solution, numbers, moments, out):
+        print(path)
+    console.print(summary(job, solution), highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(numbers, allow_nan=False))
+    return 0 if solution.converged else 1
+
+
+def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[Moment], out: Path) -> Iterator[Path]:
+    """Writes the files of a run and names each when it is there."""
+    from .show import pictures
+
+    name = headline(job, solution)
+    pictures.grid(out / "grid.png", name, pictures.rows_of(solution))
+    yield out / "grid.png"
+    pictures.trace(out / "trace.png", name, solution, len(job.system))
+    yield out / "trace.png"
+    details = {"columns": ["begin", "end", "evals"], "trace": [list(row) for row in solution.trace]}
+    write_json(out / "trace.json", numbers | details)
+    yield out / "trace.json"
+    if moments:
+        from .show.gif import write_gif
+
+        write_gif(out / "sample.gif", tell(job, solution, moments))
+        yield out / "sample.gif"
+
+
+def account(job: Job, solution: Solution) -> dict[str, Any]:
+    """The numbers of a run by name, as JSON takes them; what was not asked for, or has no value, is None."""
+    proof, asked = solution.verification, job.request
+    return {
+        "model": asked.model,
+        "rule": asked.rule,
+        "steps": job.steps,
+        "rows": len(job.system),
+        "method": asked.method,
+        "guess": asked.guess,
+        "window": job.window,
+        "tolerance": asked.tolerance,
+        "seed": asked.seed,
+        "batch": asked.batch,
+        "rounds": solution.rounds,
+        "sample_rounds": solution.sample_rounds.tolist(),
+        "evals": solution.evals,
+        "max_error": number(solution.max_error),
+        "median_error": number(solution.median_error),
+        "residual": number(solution.residual.max()),
+        "verified_residual": number(proof.residual.max()) if proof else None,
+        "tv_bound": number(proof.tv_bound.max()) if proof else None,
+        "seconds": solution.seconds,
+        "sequential_seconds": solution.comparison.seconds if solution.comparison else None,
+        "model_seconds": solution.model_seconds,
+        "status": status(solution),
+    }
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def status(solution: Solution) -> str:
+    """ "converged", or where the sample that came least far stopped."""
+    stopped = [s for s in solution.status if s != "converged"]
+    return min(stopped, key=lambda s: int(s.split()[3])) if stopped else "converged"
+
+
+def summary(job: Job, solution: Solution) -> str:
+    """The run in one line, for the terminal."""
+    text = f"{status(solution)}: {headline(job, solution)}, {solution.evals:,} evaluations, {solution.seconds:.1f} s"
+    if solution.comparison:
+        text += f" (sequential {solution.comparison.seconds:.1f} s), largest relative error {solution.max_error:.2g}"
+    return text
