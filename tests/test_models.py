@@ -103,9 +103,11 @@ def test_antialiased_areas_are_those_of_geometry():
     canvas, one = Canvas(1), torch.ones(1)
     assert canvas.disc(0.5 * one, 0.5 * one, 0.3 * one).mean().item() == pytest.approx(math.pi * 0.09, rel=2e-3)
     assert canvas.box(0.213 * one, 0.7 * one, 0.1 * one, 0.654 * one).mean().item() == pytest.approx(
-        0.487 * 0.554, rel=5e-3)
+        0.487 * 0.554, rel=5e-3
+    )
     assert canvas.trapezoid(0.5 * one, 0.2 * one, 0.8 * one, 0.1 * one, 0.4 * one).mean().item() == pytest.approx(
-        0.6 * 0.5, rel=2e-2)
+        0.6 * 0.5, rel=2e-2
+    )
 
 
 # -- the network and its file --------------------------------------------------------------------------------
@@ -189,8 +191,21 @@ def broken(tmp_path: Path, how: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["missing", "truncated", "empty", "text", "no metadata", "other metadata",
-                                 "metadata not json", "other kind", "other weights", "incomplete metadata"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "missing",
+        "truncated",
+        "empty",
+        "text",
+        "no metadata",
+        "other metadata",
+        "metadata not json",
+        "other kind",
+        "other weights",
+        "incomplete metadata",
+    ],
+)
 def test_a_file_that_is_not_ours_is_refused_in_one_sentence(tmp_path: Path, how: str):
     path = broken(tmp_path, how)
     with pytest.raises(ValueError) as refusal:
@@ -229,8 +244,9 @@ def test_the_forward_process_can_be_undone_from_either_prediction(prediction: st
     eps = torch.randn_like(x0)
     xt, target = diffuse(x0, t, eps, prediction)
     for row, k in enumerate(t.tolist()):
-        oracle = Pretrained("oracle", lambda x, t, label, row=row: target[row : row + 1], (1, 8, 8), prediction, 0,
-                            {}, (-1.0, 1.0))
+        oracle = Pretrained(
+            "oracle", lambda x, t, label, row=row: target[row : row + 1], (1, 8, 8), prediction, 0, {}, (-1.0, 1.0)
+        )
         torch.testing.assert_close(clean(oracle, xt[row : row + 1], k, None), x0[row : row + 1], rtol=1e-6, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Each rule, run row by row, equals the scheduler of diffusers that goes by its name, to 1e-5, terminal step included."""
+"""Each rule, run row by row, equals diffusers' scheduler of its name to 1e-5, terminal step included."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from toy import Mixture
 from torch import Tensor
 
 import paradigms as pd
+from toy import Mixture
 
 SCHEDULES = {
     "linear": (pd.linear(), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),

@@ -11,8 +11,8 @@ from .system import System
 __version__ = "0.1.0"
 
 __all__ = [
-    "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Jacobi", "NonFiniteError", "Picard",
-    "Schedule", "Solution", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow",
+    "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Jacobi", "NonFiniteError",
+    "Picard", "Schedule", "Solution", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow",
     "flow_heun", "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
     "zero_terminal_snr",
 ]  # fmt: skip

@@ -37,20 +37,14 @@ def check_problem(
     B = len(x)
     if noise is not None:
         if tuple(noise.shape) != (len(system), *x.shape):
-            raise ValueError(
-                f"noise: given {tuple(noise.shape)}; needed: {(len(system), *x.shape)}, one row a step"
-            )
+            raise ValueError(f"noise: given {tuple(noise.shape)}; needed: {(len(system), *x.shape)}, one row a step")
         check_finite("noise", noise)
     if generator is not None and not isinstance(generator, torch.Generator) and len(generator) != B:
-        raise ValueError(
-            f"generator: given {len(generator)}; needed: one, or one for each of the {B} samples"
-        )
+        raise ValueError(f"generator: given {len(generator)}; needed: one, or one for each of the {B} samples")
     for name, value in (condition or {}).items():
         if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != B:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(
-                f"condition {name!r}: given {shape}; needed: a tensor with {B} rows, one a sample"
-            )
+            raise ValueError(f"condition {name!r}: given {shape}; needed: a tensor with {B} rows, one a sample")
 
 
 def check_finite(name: str, value: Tensor) -> None:

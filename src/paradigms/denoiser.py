@@ -67,9 +67,7 @@ def denoiser(
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction: given {prediction!r}; needed: one of {', '.join(PREDICTIONS)}")
     if prediction == "epsilon" and bool((A == 0).any()):
-        raise ValueError(
-            "prediction: given 'epsilon'; at zero SNR noise says nothing of the data: use 'v' or 'x0'"
-        )
+        raise ValueError("prediction: given 'epsilon'; at zero SNR noise says nothing of the data: use 'v' or 'x0'")
     if clip is not None and not clip > 0:
         raise ValueError(f"clip: given {clip}; needed: a positive number, or None")
     if threshold is not None and not (0 < threshold[0] <= 1 <= threshold[1]):
@@ -84,12 +82,10 @@ def denoiser(
 
 
 def dynamic_threshold(D: Tensor, quantile: float, most: float) -> Tensor:
-    """D (M, ...) clamped to its own quantile s of |D|, 1 <= s <= most, and divided by s. Source: Saharia et al. 2022."""
+    """D (M, ...) clamped to its quantile s of |D|, 1 <= s <= most, and divided by s. Source: Saharia et al. 2022."""
     size = D.abs().flatten(1)  # (M, d)
     place = quantile * (size.shape[1] - 1)
-    low, high = (
-        size.kthvalue(int(k) + 1, dim=1).values for k in (place, min(int(place) + 1, size.shape[1] - 1))
-    )
+    low, high = (size.kthvalue(int(k) + 1, dim=1).values for k in (place, min(int(place) + 1, size.shape[1] - 1)))
     s = _each(torch.lerp(low, high, place - int(place)).clamp(1, most), D)
     return torch.maximum(torch.minimum(D, s), -s) / s
 

@@ -43,15 +43,14 @@ class Evaluator:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
         shown = self.system.denoiser.show(x, n)
         began = _now(x)
-        m = self.model(
-            shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
-        )
+        with torch.no_grad():
+            m = self.model(
+                shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
+            )
         self.seconds += _now(x) - began
         self.evals, self.calls = self.evals + len(x), self.calls + 1
         if m.shape != x.shape:
-            raise ValueError(
-                f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape"
-            )
+            raise ValueError(f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape")
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         if not bool(torch.isfinite(D.sum())):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
@@ -63,15 +62,15 @@ class Evaluator:
             first = bad[n[bad].argmin()]
             row, t = int(n[first]), self.system.t[n[first]].item()
             raise NonFiniteError(
-                f"model: its output is not finite at row {row} of {len(self.system)} (t = {t:g}), sample {int(b[first])}; "
-                "check the weights, or run the model in float32 or bfloat16"
+                f"model: its output is not finite at row {row} of {len(self.system)} (t = {t:g}), "
+                f"sample {int(b[first])}; check the weights, or run the model in float32 or bfloat16"
             )
 
 
 class Guided(nn.Module):
     """Classifier-free guidance: m = m_null + scale (m_condition - m_null), both in one batch of 2M rows.
 
-    null: for each name of the condition the value that means none, shaped as one sample's. Source: Ho and Salimans 2022.
+    null: for each name of the condition the value that means none, shaped as one sample's. Source: Ho, Salimans 2022.
     """
 
     def __init__(self, model: Model, scale: float, **null: Any) -> None:
@@ -80,8 +79,7 @@ class Guided(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         none = {
-            k: torch.as_tensor(self.null[k], dtype=v.dtype, device=v.device).expand_as(v)
-            for k, v in condition.items()
+            k: torch.as_tensor(self.null[k], dtype=v.dtype, device=v.device).expand_as(v) for k, v in condition.items()
         }
         both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
         m, m_null = self.model(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)

@@ -33,7 +33,7 @@ Memory = tuple[Tensor, ...]  # what a method remembers: tensors (W, B, ...), whi
 class Work:
     """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
 
-    D begins with the outputs of the H = max(K - 1, 1) rows before the window. x[1:] past the last known state repeats it.
+    D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
     """
 
     x: Tensor
@@ -47,7 +47,7 @@ class Guess(ABC):
 
     @abstractmethod
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
-        """States (W + 1, B, ...): work.x with every x[w + 1], w >= known (B,), guessed; D[H + known - 1] is the last one seen."""
+        """States (W + 1, B, ...): work.x with x[w + 1] guessed for w >= known (B,); the last D seen is D[H + known - 1]."""
 
 
 @dataclass(frozen=True)

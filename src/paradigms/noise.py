@@ -51,9 +51,7 @@ class Noise:
 
 def draw(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard noise of `shape` on the generator's own device, moved to `like`'s."""
-    return torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=like.dtype).to(
-        like.device
-    )
+    return torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
 def default_generator(device: torch.device) -> torch.Generator:

@@ -46,7 +46,7 @@ def ddpm(
         raise ValueError(f"variance: given {variance!r}; needed: 'small' (posterior) or 'large' (beta)")
     t = timesteps(len(schedule.t), steps, spacing, offset)
     end = torch.ones(1).double()
-    g = chain(t, torch.cat([schedule.alpha[t], end]), torch.cat([schedule.sigma[t], 0 * end]))
+    g = chain(schedule.t[t], torch.cat([schedule.alpha[t], end]), torch.cat([schedule.sigma[t], 0 * end]))
     posterior, beta = posterior_std(g), 1 - (g.alpha / g.alpha_next) ** 2
     c = posterior if variance == "small" else beta.sqrt() * (t > 0)
     a = (g.alpha / g.alpha_next) * (g.sigma_next / g.sigma) ** 2
@@ -76,7 +76,7 @@ def ddim(
     last = 1.0 if final_alpha_one else float(schedule.alpha[0])
     alpha_next = torch.where(down >= 0, schedule.alpha[down.clamp(min=0)], last)
     alpha, sigma = schedule.alpha[t], schedule.sigma[t]
-    g = Grid(t, alpha, sigma, alpha_next, (1 - alpha_next**2).clamp(min=0).sqrt(), torch.ones_like(alpha))
+    g = Grid(schedule.t[t], alpha, sigma, alpha_next, (1 - alpha_next**2).clamp(min=0).sqrt(), torch.ones_like(alpha))
     c = eta * posterior_std(g)
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
@@ -121,9 +121,7 @@ def dpmsolver_single(schedule: Schedule, steps: int, **grid_and_output: Any) -> 
     return table(g, a, [b_new, back], **output)
 
 
-def heun(
-    schedule: Schedule, steps: int, *, karras: bool = True, spacing: str = "linspace", **output: Any
-) -> System:
+def heun(schedule: Schedule, steps: int, *, karras: bool = True, spacing: str = "linspace", **output: Any) -> System:
     """Heun's trapezoidal rule in Karras space: 2 steps - 1 rows. Source: Karras et al. 2022, algorithm 1.
 
     Equals diffusers' HeunDiscreteScheduler.
@@ -132,7 +130,7 @@ def heun(
     t = timesteps(T, steps, spacing).double()
     if spacing == "linspace":
         t = torch.linspace(T - 1, 0, steps, dtype=torch.float64)
-    ratio = interpolate(schedule.ratio, t)
+    ratio, t = interpolate(schedule.ratio, t), interpolate(schedule.t, t)
     if karras:
         ratio = karras_ratios(float(ratio[-1]), float(ratio[0]), steps)
         t = schedule.time_at(ratio)
@@ -142,9 +140,7 @@ def heun(
     return trapezoid(g, start=float(start), **output)
 
 
-def flow(
-    steps: int, *, shift: float = 1.0, schedule: Schedule | None = None, T: int = 1000, **output: Any
-) -> System:
+def flow(steps: int, *, shift: float = 1.0, schedule: Schedule | None = None, T: int = 1000, **output: Any) -> System:
     """Flow matching by Euler steps. Source: Lipman et al. 2023; Esser et al. 2024, eq. 23 for `shift`.
 
     Equals diffusers' FlowMatchEulerDiscreteScheduler. `schedule` is the one the model was trained on where that is
@@ -184,18 +180,14 @@ def unit(g: Grid) -> Tensor:
     return std.clamp(min=float(positive.min()) if len(positive) else 1.0)
 
 
-def table(
-    g: Grid, a: Tensor, taps: list[Tensor], c: Tensor | None = None, start: float = 1.0, **output: Any
-) -> System:
+def table(g: Grid, a: Tensor, taps: list[Tensor], c: Tensor | None = None, start: float = 1.0, **output: Any) -> System:
     """The system of a grid: its coefficients, the unit of its tolerance, the reader of its model."""
     reader = denoiser(g.alpha, g.sigma, g.into, **output)
-    return System(
-        g.t, a, torch.stack(taps, 1), torch.zeros_like(a) if c is None else c, unit(g), reader, start
-    )
+    return System(g.t, a, torch.stack(taps, 1), torch.zeros_like(a) if c is None else c, unit(g), reader, start)
 
 
 def trapezoid(g: Grid, start: float, **output: Any) -> System:
-    """Heun's rows: a predictor to sigma' and, D[n] being read there, x' = x + (sigma - sigma') / 2 sigma' (D[n] - D[n-1])."""
+    """Heun's rows: a predictor to sigma', and there x' = x + (sigma - sigma') / (2 sigma') (D[n] - D[n-1])."""
     N = len(g.t)
     level = (torch.arange(2 * N - 1) + 1) // 2  # the grid row whose level D is read at: 0, 1, 1, 2, 2, ...
     correct = torch.arange(1, 2 * N - 1, 2)
@@ -219,13 +211,12 @@ def dpm_grid(
 ) -> tuple[Grid, dict[str, Any]]:
     """The chain of the DPM-Solvers, and what is left of the arguments; one more point than steps where not trailing."""
     check_steps(steps, T := len(schedule.t))
-    alpha = schedule.alpha.clamp(
-        min=2.0**-12
-    )  # log SNR must stay finite at zero terminal SNR, as in diffusers
+    alpha = schedule.alpha.clamp(min=2.0**-12)  # log SNR must stay finite at zero terminal SNR, as in diffusers
     ratio_of = (1 - alpha**2).sqrt() / alpha
     if karras:
         ratio = karras_ratios(float(ratio_of[0]), float(ratio_of[-1]), steps)
-        t = schedule.time_at(ratio).round().long()
+        told = schedule.time_at(ratio)
+        told = told.round().long() if not schedule.t.is_floating_point() else told
     else:
         extra = spacing in ("leading", "linspace")
         if spacing == "leading" and steps == T:
@@ -233,10 +224,10 @@ def dpm_grid(
                 f"steps: given {steps}; needed: fewer than {T} with leading spacing; use spacing='trailing'"
             )
         t = timesteps(T, steps + 1, spacing)[:-1] if extra and steps < T else timesteps(T, steps, spacing)
-        ratio = ratio_of[t]
+        ratio, told = ratio_of[t], schedule.t[t]
     ratio = torch.cat([ratio, torch.zeros(1).double() if final_zero else ratio_of[:1]])
     level = (1 + ratio**2).rsqrt()
-    return chain(t, level, ratio * level), output
+    return chain(told, level, ratio * level), output
 
 
 def flow_grid(steps: int, shift: float, schedule: Schedule | None, T: int) -> Grid:
@@ -257,4 +248,4 @@ def flow_grid(steps: int, shift: float, schedule: Schedule | None, T: int) -> Gr
 def interpolate(values: Tensor, t: Tensor) -> Tensor:
     """`values` (T,) at fractional places t (N,), linearly."""
     low = t.floor().long().clamp(max=len(values) - 2)
-    return values[low] + (t - low) * (values[low + 1] - values[low])
+    return torch.lerp(values[low].double(), values[low + 1].double(), t - low)

@@ -2,7 +2,7 @@
 
     x_t = alpha[t] x_data + sigma[t] noise
 
-A `Schedule` is what the model was trained on. A `Grid` is the N rows of a sampling chain on it: row n goes from
+A `Schedule` lists the levels of training. A `Grid` is the N rows of a sampling chain on it: row n goes from
 (alpha, sigma)[n] to (alpha_next, sigma_next)[n]. Three spaces are in use, and differ by a factor only:
 variance preserving (alpha^2 + sigma^2 = 1), Karras/EDM (alpha = 1) and flow matching (alpha + sigma = 1).
 """
@@ -20,7 +20,10 @@ SPACINGS = ("leading", "trailing", "linspace")
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels a model was trained on: t, alpha, sigma (T,) float64, t and sigma / alpha increasing."""
+    """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is told there.
+
+    t and sigma / alpha increase. t is int64 where it counts timesteps.
+    """
 
     t: Tensor
     alpha: Tensor
@@ -36,7 +39,14 @@ class Schedule:
         known, wanted = self.ratio.clamp(1e-10, 1e10).log(), ratio.clamp(1e-10, 1e10).log()
         high = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
         weight = ((wanted - known[high - 1]) / (known[high] - known[high - 1])).clamp(0, 1)
-        return self.t[high - 1] + weight * (self.t[high] - self.t[high - 1])
+        return torch.lerp(self.t[high - 1].double(), self.t[high].double(), weight)
+
+    def retimed(self, model: Schedule) -> Schedule:
+        """These noise levels for a model that was trained on another schedule: it is told its own timesteps for them.
+
+        A model knows noise levels, not schedules, so any chain whose levels lie within its own can be sampled.
+        """
+        return Schedule(model.time_at(self.ratio), self.alpha, self.sigma)
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,9 @@ class Grid:
 def from_betas(betas: Tensor) -> Schedule:
     """The variance preserving schedule of `betas` (T,), each in (0, 1]. Source: Ho et al. 2020, eq. 4."""
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
-        raise ValueError(
-            f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]"
-        )
+        raise ValueError(f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]")
     level = torch.cumprod(1 - betas.double(), 0)
-    return Schedule(torch.arange(len(betas)).double(), level.sqrt(), (1 - level).sqrt())
+    return Schedule(torch.arange(len(betas)), level.sqrt(), (1 - level).sqrt())
 
 
 def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
@@ -101,24 +109,21 @@ def timesteps(T: int, steps: int, spacing: str, offset: int = 0) -> Tensor:
     if spacing == "leading":
         t = torch.arange(steps).flip(0) * (T // steps) + offset
     elif spacing == "trailing":
-        t = (torch.arange(steps).flip(0) + 1).double().mul(T / steps).round().long() - 1
+        down = (T - T / steps) - T  # rounded as numpy.arange does, so that halves fall to the same side
+        t = (T + torch.arange(steps).double() * down).round().long() - 1
     elif spacing == "linspace":
-        t = torch.linspace(0, T - 1, steps, dtype=torch.float64).round().long().flip(0)
+        t = (torch.arange(steps).flip(0).double() * ((T - 1) / max(steps - 1, 1))).round().long()
     else:
         raise ValueError(f"spacing: given {spacing!r}; needed: one of {', '.join(SPACINGS)}")
     if t[0] >= T:
-        raise ValueError(
-            f"offset: given {offset}, so the first timestep is {int(t[0])}; the schedule ends at {T - 1}"
-        )
+        raise ValueError(f"offset: given {offset}, so the first timestep is {int(t[0])}; the schedule ends at {T - 1}")
     return t
 
 
 def check_steps(steps: int, T: int) -> None:
     """Refuse a number of steps that the schedule of T timesteps does not have."""
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= T:
-        raise ValueError(
-            f"steps: given {steps!r}; needed: a whole number from 1 to {T}, the schedule's length"
-        )
+        raise ValueError(f"steps: given {steps!r}; needed: a whole number from 1 to {T}, the schedule's length")
 
 
 def karras_ratios(low: float, high: float, steps: int, rho: float = 7.0) -> Tensor:
@@ -129,6 +134,4 @@ def karras_ratios(low: float, high: float, steps: int, rho: float = 7.0) -> Tens
 
 def chain(t: Tensor, alpha: Tensor, sigma: Tensor, into: Tensor | None = None) -> Grid:
     """The grid whose row n ends where row n + 1 begins: t (N,), alpha and sigma (N + 1,)."""
-    return Grid(
-        t, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], torch.ones_like(alpha[:-1]) if into is None else into
-    )
+    return Grid(t, alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], torch.ones_like(alpha[:-1]) if into is None else into)

@@ -23,7 +23,7 @@ from .noise import Noise
 
 @dataclass(frozen=True)
 class Verification:
-    """One exact look at the accepted trajectory: residual (B,), the largest RMS(r[n]) / std[n]; tv_bound (B,), at most 1.
+    """One exact look at the accepted trajectory: residual (B,), the largest RMS(r[n]) / std[n]; tv_bound (B,), <= 1.
 
     tv_bound bounds the total variation to the sequential sampler in the mean over samples, worst case. It is nan for a
     rule without noise, whose law no bound of this form can reach.
@@ -91,7 +91,7 @@ def relative_error(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def verify(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tuple[Tensor, Verification]:
-    """Evaluates the trajectory states (N + 1, B, ...) once more, `window` rows a call, and returns the last step's result.
+    """Evaluates the trajectory states (N + 1, B, ...) once more, `window` rows a call; also the last step's result.
 
     That result replaces x[N]: a last row without noise is then exact, and only rows with noise enter the bound.
     """

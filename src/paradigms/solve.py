@@ -9,7 +9,7 @@ Rows [begin, end) of each sample are in the window, at most `window` of them. A 
     5. guesses the rows that enter.            Source: Shih et al. 2023, algorithm 1.
 
 The first row that moved counts as done, because it was just computed from rows that did not. Every sample of a batch
-has its own begin. Memory is O(window): five states a row, and no trajectory is kept unless it is to be verified.
+has its own begin. Memory is O(window), and no trajectory is kept unless it is to be verified.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def _rounds(model, system, x, method, window, tolerance, generator, noise, condi
         change = _rms(new - work.x[1:]) / system.std[work.n]
         good = ((change.cpu() <= tolerance) & live).long().cumprod(0).sum(0)
         stride = (good + 1).minimum(end - begin)
-        residual = torch.where(
-            torch.arange(W)[:, None] < stride, (_rms(new - y) / system.std[work.n]).cpu(), 0
-        ).amax(0)
+        residual = torch.where(torch.arange(W)[:, None] < stride, (_rms(new - y) / system.std[work.n]).cpu(), 0).amax(0)
         work.x = torch.cat([work.x[:1], new])
         yield Frame(round, begin, end, stride, work.x, work.D[-W:], change, residual, evaluate)
 
@@ -137,45 +135,32 @@ def sample(
     """
     if max_rounds is not None and max_rounds < 1:
         raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
+    check_problem(system, x, window, tolerance, generator, noise, condition)
     began = time.perf_counter()
     again = [replica(generator, x.device) for _ in range(2)]
-    how = {"window": window, "tolerance": tolerance, "noise": noise, "condition": condition}
-    frames = iterate(model, system, x, method, generator=generator, **how)  # type: ignore[arg-type]
-    N, B = len(system), len(x)
-    path: list[list[Tensor]] = [[] for _ in range(B)]
-    residual, rounds, trace = torch.zeros(B), torch.zeros(B, dtype=torch.long), []
-    for frame in watch(frames):
+    path: list[list[Tensor]] = [[] for _ in x]
+    residual, rounds, trace = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long), []
+    for frame in watch(_rounds(model, system, x, method or Picard(), window, tolerance, generator, noise, condition)):
         residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
         trace.append((int(frame.begin.min()), int(frame.end.max()), frame.evaluate.evals))
         for b, s in enumerate(frame.stride.tolist() if verified else []):
             path[b].append(frame.x[1 : s + 1, b])
-        if max_rounds is not None and frame.round >= max_rounds:
+        if frame.round == max_rounds:
             break
-    done = frame.begin + frame.stride
-    final = frame.x[frame.stride.to(x.device), torch.arange(B, device=x.device)]
-    status = tuple("converged" if d == N else f"stopped at row {d} of {N}" for d in done.tolist())
-    verification = None
-    if verified and bool((done == N).all()):
-        states = torch.stack(
-            [torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1
-        )  # (N + 1, B, ...)
-        stream = Noise(system, final, again[0], noise)
-        final, verification = verify(frame.evaluate, states, stream, len(frame.x) - 1)
-    seconds, evaluate = time.perf_counter() - began, frame.evaluate
-    comparison = _reference(model, system, x, again[1], noise, condition) if compare else None
-    return Solution(
-        final,
-        status,
-        rounds,
-        len(trace),
-        trace[-1][2],
-        residual,
-        seconds,
-        evaluate.seconds,
-        tuple(trace),
-        verification,
-        comparison,
-    )
+    done, N, evaluate = (frame.begin + frame.stride).tolist(), len(system), frame.evaluate
+    final = frame.x[frame.stride.to(x.device), torch.arange(len(x), device=x.device)]
+    status = tuple("converged" if d == N else f"stopped at row {d} of {N}" for d in done)
+    verification = comparison = None
+    if verified and min(done) == N:
+        states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
+        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), window)
+    seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
+    if compare:
+        began = time.perf_counter()
+        reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
+        comparison = Comparison(reference, time.perf_counter() - began)
+    spent = (rounds, len(trace), trace[-1][2], residual, seconds, model_seconds, tuple(trace))
+    return Solution(final, status, *spent, verification, comparison)
 
 
 def sequential(
@@ -199,12 +184,6 @@ def sequential(
         D = torch.cat([D[1:], evaluate(x, n[0], b)[None]])
         x = system.step(x[None], D, stream.rows(n, row, row + 1), n)[0]
     return x
-
-
-def _reference(model, system, x, generator, noise, condition) -> Comparison:  # type: ignore[no-untyped-def]
-    began = time.perf_counter()
-    reference = sequential(model, system, x, generator=generator, noise=noise, condition=condition)
-    return Comparison(reference, time.perf_counter() - began)
 
 
 def _evaluate(evaluate: Evaluator, work: Work, live: Tensor) -> Tensor:

@@ -41,13 +41,9 @@ class System:
             or self.b.shape[1] < 1
             or any(len(v) != N for v in (self.a, self.b, self.c, self.std))
         ):
-            raise ValueError(
-                f"system: t has {N} rows; a, c, std need ({N},) and b needs ({N}, K) with K >= 1"
-            )
+            raise ValueError(f"system: t has {N} rows; a, c, std need ({N},) and b needs ({N}, K) with K >= 1")
         if any(bool(self.b[n, n + 1 :].any()) for n in range(min(N, self.taps))):
-            raise ValueError(
-                "system: b: a row reaches further back than the first row; use a lower order there"
-            )
+            raise ValueError("system: b: a row reaches further back than the first row; use a lower order there")
         for name in ("a", "b", "c", "std"):
             if not bool(torch.isfinite(getattr(self, name)).all()):
                 raise ValueError(
@@ -70,7 +66,7 @@ class System:
         return replace(self, t=self.t.to(device), denoiser=self.denoiser.to(device, dtype), **moved)
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
-        """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 earlier rows in front."""
+        """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 rows of history."""
         y = rows(self.a[n], x) * x
         for k in range(self.taps):
             first = len(D) - len(x) - k

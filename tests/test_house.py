@@ -1,0 +1,62 @@
+"""The walls: the core needs torch alone, rooms know only the rooms below them, the version is one."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import paradigms
+
+HOUSE = Path(paradigms.__file__).parent
+KNOWS = {
+    "schedule": set(),
+    "denoiser": set(),
+    "system": {"denoiser"},
+    "rules": {"denoiser", "schedule", "system"},
+    "method": {"system"},
+    "noise": {"system"},
+    "execute": {"system"},
+    "check": {"noise", "system"},
+    "solution": {"execute", "noise", "system"},
+    "solve": {"check", "execute", "method", "noise", "solution", "system"},
+}
+
+
+@pytest.mark.parametrize("room", KNOWS)
+def test_arrows_of_the_core(room: str) -> None:
+    imports = [
+        n for n in ast.walk(ast.parse((HOUSE / f"{room}.py").read_text())) if isinstance(n, ast.ImportFrom | ast.Import)
+    ]
+    known = {n.module for n in imports if isinstance(n, ast.ImportFrom) and n.level}
+    outside = {a.name.split(".")[0] for n in imports if isinstance(n, ast.Import) for a in n.names}
+    outside |= {str(n.module).split(".")[0] for n in imports if isinstance(n, ast.ImportFrom) and not n.level}
+    assert known <= KNOWS[room]
+    assert outside - set(sys.stdlib_module_names) <= {"torch"}
+
+
+def test_importing_the_library_imports_torch_alone() -> None:
+    code = "import sys, torch; before = set(sys.modules); import paradigms; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    third = {m.split(".")[0] for m in loaded} - set(sys.stdlib_module_names) - {"paradigms", "torch"}
+    assert not third
+
+
+def test_every_public_name_has_a_docstring_and_every_core_file_is_short() -> None:
+    for name in paradigms.__all__:
+        assert (getattr(paradigms, name).__doc__ or "").strip(), name
+    for room in KNOWS:
+        lines = (HOUSE / f"{room}.py").read_text().splitlines()
+        assert len(lines) <= 270, room
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.body[0].lineno <= 50, f"{room}.{node.name}"
+
+
+def test_the_version_is_the_packages() -> None:
+    from importlib.metadata import version
+
+    assert paradigms.__version__ == version("paradigms")
