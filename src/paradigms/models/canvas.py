@@ -37,9 +37,7 @@ class Canvas:
     def gradient(self, top: Tensor, bottom: Tensor, end: Tensor) -> None:
         """Fill with a vertical gradient between two colours (N, 3) that is complete at height `end` (N,)."""
         w = (self.y / _col(end)).clamp(max=1.0)[:, None]
-        self.rgb = (
-            (top[:, :, None, None] * (1 - w) + bottom[:, :, None, None] * w).expand_as(self.rgb).clone()
-        )
+        self.rgb = (top[:, :, None, None] * (1 - w) + bottom[:, :, None, None] * w).expand_as(self.rgb).clone()
 
     def disc(self, cx: Tensor, cy: Tensor, r: Tensor) -> Tensor:
         """A disc of radius `r` around (cx, cy)."""
@@ -63,9 +61,7 @@ class Canvas:
     def below(self, edge: Tensor) -> Tensor:
         """Everything under the line y = edge(x), given as (N,) or (N, 1, W)."""
         return self.cover(
-            (self.y - (_col(edge) if edge.dim() == 1 else edge))
-            .expand(len(self.rgb), -1, self.x.shape[-1])
-            .clone()
+            (self.y - (_col(edge) if edge.dim() == 1 else edge)).expand(len(self.rgb), -1, self.x.shape[-1]).clone()
         )
 
     def picture(self) -> Tensor:

@@ -18,9 +18,7 @@ from torch.nn import functional
 
 def time_features(t: Tensor, size: int) -> Tensor:
     """Sines and cosines (M, size) of t (M,) at `size`/2 wavelengths from 2 pi to 2 pi * 10000."""
-    rate = torch.exp(
-        -math.log(10000.0) * torch.arange(size // 2, device=t.device, dtype=t.dtype) / (size // 2)
-    )
+    rate = torch.exp(-math.log(10000.0) * torch.arange(size // 2, device=t.device, dtype=t.dtype) / (size // 2))
     angle = t[:, None] * rate[None]
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 

@@ -69,9 +69,7 @@ def sky(draw: Draw, horizon: Tensor) -> Tensor:
 def hills(draw: Draw, base: Tensor, height: float, colour: Tensor) -> None:
     """A rolling ridge around y = base."""
     c = draw.canvas
-    wave = torch.sin(
-        6.2832 * (c.x * draw.uniform(0.6, 1.3).view(-1, 1, 1) + draw.uniform(0, 1).view(-1, 1, 1))
-    )
+    wave = torch.sin(6.2832 * (c.x * draw.uniform(0.6, 1.3).view(-1, 1, 1) + draw.uniform(0, 1).view(-1, 1, 1)))
     c.paint(c.below(base.view(-1, 1, 1) - height * wave), draw.lit(colour))
 
 
@@ -80,9 +78,7 @@ def tree(draw: Draw, x: Tensor, foot: Tensor, size: Tensor, pine: bool, shown: T
     c = draw.canvas
     on = torch.ones_like(x) if shown is None else shown
     on = on.view(-1, 1, 1)
-    c.paint(
-        on * c.box(x - 0.10 * size, x + 0.10 * size, foot - 0.45 * size, foot), draw.rgb(0.40, 0.24, 0.10)
-    )
+    c.paint(on * c.box(x - 0.10 * size, x + 0.10 * size, foot - 0.45 * size, foot), draw.rgb(0.40, 0.24, 0.10))
     if pine:
         green = draw.rgb(0.05, 0.34, 0.20)
         c.paint(on * c.trapezoid(x, foot - 0.72 * size, foot - 0.15 * size, 0 * x, 0.36 * size), green)
@@ -113,9 +109,7 @@ def boat(draw: Draw, x: Tensor, water: Tensor, w: Tensor, shown: Tensor | None =
     on = (torch.ones_like(x) if shown is None else shown).view(-1, 1, 1)
     tall, sail = draw.uniform(1.7, 2.2) * w, draw.lit(draw.pick(SAILS))
     deck, side = water - 0.38 * w, (2 * draw.chance(0.5) - 1) * w
-    c.paint(
-        on * c.trapezoid(x + 0.36 * side, deck - tall, deck - 0.12 * w, 0 * x, 0.36 * w, -0.36 * side), sail
-    )
+    c.paint(on * c.trapezoid(x + 0.36 * side, deck - tall, deck - 0.12 * w, 0 * x, 0.36 * w, -0.36 * side), sail)
     c.paint(
         on * c.trapezoid(x - 0.30 * side, deck - 0.8 * tall, deck - 0.12 * w, 0 * x, 0.26 * w, 0.26 * side),
         0.85 * sail,

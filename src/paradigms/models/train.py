@@ -36,9 +36,7 @@ class Run:
         self.task, self.budget, self.out = task, 60.0 * minutes, out
         self.model = UNet(**task.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.adam = torch.optim.AdamW(
-            self.model.parameters(), lr=task.rate, betas=(0.9, 0.99), weight_decay=0.01
-        )
+        self.adam = torch.optim.AdamW(self.model.parameters(), lr=task.rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.generator = torch.Generator().manual_seed(SEED)
         self.step, self.seconds, self.loss = 0, 0.0, float("nan")
 
@@ -138,9 +136,7 @@ def held_out_loss(model: torch.nn.Module, task: Task) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m paradigms.models.train", description="Train a shipped model."
-    )
+    parser = argparse.ArgumentParser(prog="python -m paradigms.models.train", description="Train a shipped model.")
     parser.add_argument("what", choices=[*TASKS, "features"])
     parser.add_argument("--minutes", type=float, default=None, help="wall-clock budget (default: as shipped)")
     parser.add_argument("--resume", action="store_true", help="continue the run whose state is in DIR")
