@@ -27,7 +27,7 @@ def classifier(name_or_path: str | os.PathLike[str]) -> Classifier:
     try:
         model = Classifier(**about["net"])
         rebuild(model, weights)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise refuse(path, "its metadata and its weights do not describe one of our classifiers") from error
     return model
 

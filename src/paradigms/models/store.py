@@ -58,7 +58,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Pretrained:
             betas=dict(about["betas"]),
             range=tuple(about["range"]),
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise refuse(path, "its metadata and its weights do not describe one of our models") from error
 
 
