@@ -57,7 +57,7 @@ def sample_command(
     steps: options.Steps = None,
     method: options.Method = "picard",
     window: options.Window = None,
-    tolerance: options.Tolerance = 0.1,
+    tolerance: options.Tolerance = None,
     guess: options.Guess = "extrapolate",
     seed: options.Seed = 0,
     batch: options.Batch = 4,

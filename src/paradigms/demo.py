@@ -26,7 +26,7 @@ from .show.story import headline, tell
 from .solution import Comparison, Solution, relative_error
 from .solve import Frame
 
-CASES = (("ddpm", 1000, 80, 0.1), ("ddim", 200, 32, 0.1), ("dpmsolver", 50, 32, 0.001))
+CASES = (("ddpm", 1000, 80, 0.1), ("ddim", 200, 32, 0.01), ("dpmsolver", 50, 32, 0.001))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def table(results: Sequence[Result]) -> Table:
     for result in results:
         job, solution, rows, few = result.job, result.solution, len(result.job.system), result.few_error
         rounds, batch, seconds = solution.rounds, len(solution.x), result.reference.seconds
-        rule, tolerance = job.title, f"{job.request.tolerance:g}"
+        rule, tolerance = job.title, f"{job.tolerance:g}"
         errors = (f"{solution.max_error:.4f}", f"{solution.median_error:.4f}")
         table.add_row(f"{rule}, {job.steps} steps", "", str(rows), f"{batch * rows:,}", f"{seconds:.1f}", "0", "0")
         cost = (str(rounds), f"{solution.evals:,}", f"{solution.seconds:.1f}")
@@ -133,5 +133,5 @@ def explain(results: Sequence[Result]) -> str:
         f"Error: relative to the sequential sample of all steps, same noise, {len(results[0].solution.x)} in a batch.\n"
         f"A chain of few steps is another chain: the noise of {few} steps makes another picture.\n"
         "Rounds are model batches one after the other: the time, where a device takes a window at once.\n"
-        f"Seconds here, on {torch.get_num_threads()} CPU cores that share a window's rows, follow evals and gain little.\n"
+        f"Seconds here, on {torch.get_num_threads()} CPU cores that share the rows, follow evals and gain little.\n"
     )

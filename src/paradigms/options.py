@@ -18,7 +18,10 @@ Rule = Annotated[str, option("--rule", "ddpm, ddim, dpmsolver, heun or flow")]
 Steps = Annotated[int | None, option("--steps", "steps of the rule (default: ddpm 1000, heun 25, others 50)")]
 Method = Annotated[str, option("--method", "picard or jacobi")]
 Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
-Tolerance = Annotated[float, option("--tolerance", "change of a row that counts as settled, in units of its noise")]
+Tolerance = Annotated[
+    float | None,
+    option("--tolerance", "change of a settled row, in units of its noise (default: ddpm 0.1, others 0.001)"),
+]
 Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or copy")]
 Seed = Annotated[int, option("--seed", "seed of all noise")]
 Batch = Annotated[int, option("--batch", "number of samples")]

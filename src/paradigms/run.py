@@ -68,7 +68,7 @@ def account(job: Job, solution: Solution) -> dict[str, Any]:
         "method": asked.method,
         "guess": asked.guess,
         "window": job.window,
-        "tolerance": asked.tolerance,
+        "tolerance": job.tolerance,
         "seed": asked.seed,
         "batch": asked.batch,
         "rounds": solution.rounds,
