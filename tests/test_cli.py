@@ -157,7 +157,7 @@ def test_an_out_that_is_a_file_is_refused(inside: str, files: dict, tmp_path: Pa
 
 
 @pytest.mark.parametrize("args", [(), ("bench",), ("smaple",), ("demo", "--model", "nothing")])
-def test_bad_usage_is_one_line(args: tuple) -> None:
+def test_bad_usage_is_refused_in_one_line(args: tuple) -> None:
     code, out, err = call(*args)
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
 
@@ -199,6 +199,12 @@ def test_python_m_is_the_same_program(files: dict, tmp_path: Path) -> None:
     mine, other = ({k: v for k, v in numbers(text).items() if k not in clock} for text in (done.stdout, out))
     assert mine == other
     assert len(done.stderr.splitlines()) == 1  # no bar where there is no terminal, one summary
+
+
+def test_a_missing_library_is_told_in_one_line(files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "paradigms.run", None)
+    code, _, err = call("sample", "--model", files["plain"], "--out", str(tmp_path))
+    assert (code, len(err.splitlines())) == (2, 1) and "pip install 'paradigms[cli]'" in err
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_recorder_and_progress_compose_and_pass_every_frame() -> None:
     assert torch.equal(solution.x, plain.x)
     assert len(seen) == len(moments) == solution.rounds == plain.rounds
     assert moments[-1].done.tolist() == [len(SYSTEM)] * 3
-    assert "evaluations" in terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "evals" in terminal.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_progress_is_silent_where_there_is_no_terminal() -> None:

@@ -32,6 +32,8 @@ class Group(TyperGroup):
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "paradigms"
             fail(2, f"{' '.join(error.format_message().split())}; type: {command} --help")  # type: ignore[attr-defined]
+        except ModuleNotFoundError as missing:
+            fail(2, f"this needs {missing.name}; type: pip install 'paradigms[cli]'")
         except typer.Abort:
             fail(130, "stopped by hand")
         sys.exit(code if isinstance(code, int) else 0)

@@ -128,10 +128,11 @@ def table(results: Sequence[Result]) -> Table:
 
 def explain(results: Sequence[Result]) -> str:
     """What the table says, in plain sentences."""
-    few = results[0].solution.rounds
+    few, count = results[0].solution.rounds, torch.get_num_threads()
+    cores = f"{count} CPU core{'s' * (count != 1)}"
     return (
         f"Error: relative to the sequential sample of all steps, same noise, {len(results[0].solution.x)} in a batch.\n"
         f"A chain of few steps is another chain: the noise of {few} steps makes another picture.\n"
         "Rounds are model batches one after the other: the time, where a device takes a window at once.\n"
-        f"Seconds here, on {torch.get_num_threads()} CPU cores that share the rows, follow evals and gain little.\n"
+        f"Seconds here ({cores}, shared by a window's rows) follow evals, and gain little.\n"
     )

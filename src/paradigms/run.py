@@ -26,7 +26,9 @@ def run(job: Job, out: Path, *, gif: bool, as_json: bool) -> int:
     bar = progress(len(job.system), console)
 
     def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
-        return bar(record(frames, moments) if gif else frames)
+        yield from bar(record(frames, moments) if gif else frames)
+        if console.is_terminal and job.request.compare:
+            console.print("now one by one, to compare ...")
 
     solution = job.sample(watch)
     numbers = account(job, solution)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .canvas import Canvas
-from .palette import ACCENT, BEAM, DIM, LENS, LIGHT, REST, TRACK, WINDOW, pixels
+from .palette import ACCENT, BEAM, DIM, FRESH, LENS, LIGHT, REST, TRACK, WINDOW, pixels
 from .record import Moment
 from .story import Story
 
@@ -38,7 +38,7 @@ def draw_frame(story: Story, round: int) -> Image.Image:
     draw_samples(canvas, 169, story.sequential[round - 1] if round else story.start)
     draw_samples(canvas, 631, now.states if now else story.start)
     canvas.text((169, 92), "one step at a time", 14, LIGHT, "mm")
-    canvas.text((631, 92), f"{story.window} steps at a time", 14, ACCENT, "mm")
+    canvas.text((631, 92), f"{story.window} step{'s' * (story.window != 1)} at a time", 14, ACCENT, "mm")
     canvas.text((169, 328), f"step {round} of {story.rows}", 13, DIM, "mm")
     canvas.text((631, 328), "finished" if finished else f"step {row} of {story.rows}", 13, ACCENT, "mm")
     canvas.text((400, 160), f"round{'s' * finished * (round != 1)}", 14, DIM, "mm")
@@ -47,7 +47,7 @@ def draw_frame(story: Story, round: int) -> Image.Image:
         canvas.text((400, 250), f"instead of {story.rows}", 14, DIM, "mm")
     draw_lanes(canvas, story, round, now, done)
     draw_lens(canvas, story, now)
-    canvas.text((LEFT, 484), f"{row} of {story.rows} steps done in {round} rounds", 12, DIM)
+    canvas.text((LEFT, 484), f"{row} of {story.rows} steps done in {round} round{'s' * (round != 1)}", 12, DIM)
     canvas.text((RIGHT, 484), f"{evals:,} model evaluations", 12, DIM, "rm")
     return canvas.finish()
 
@@ -77,13 +77,16 @@ def draw_lanes(canvas: Canvas, story: Story, round: int, now: Moment | None, don
     stretch(canvas, story, 0, round, ONE - 3, ONE + 3, LIGHT)
     here = at(story, round)
     canvas.box((here - 2, ONE - 6, here + 2, ONE + 6), LIGHT, 2)
+    begin = now.begin if now else done
     end = now.end if now else torch.full_like(done, min(story.window, story.rows))
     lane = DEPTH / len(done)
-    for b, (d, e) in enumerate(zip(done.tolist(), end.tolist(), strict=True)):
+    for b in range(len(done)):
         top, bottom = MANY + b * lane, MANY + (b + 1) * lane - (2 if len(done) <= 4 else 1)
+        first, middle, last = int(begin[b]), int(done[b]), int(end[b])
         stretch(canvas, story, 0, story.rows, top, bottom, TRACK)
-        stretch(canvas, story, d, e, top, bottom, WINDOW)
-        stretch(canvas, story, 0, d, top, bottom, ACCENT)
+        stretch(canvas, story, 0, first, top, bottom, ACCENT)
+        stretch(canvas, story, first, middle, top, bottom, ACCENT if middle == story.rows else FRESH)
+        stretch(canvas, story, middle, last, top, bottom, WINDOW)
 
 
 def draw_lens(canvas: Canvas, story: Story, now: Moment | None) -> None:
@@ -95,18 +98,25 @@ def draw_lens(canvas: Canvas, story: Story, now: Moment | None) -> None:
     seen = [(at(story, begin), MANY + DEPTH), (at(story, end), MANY + DEPTH), (right, ABOVE), (LEFT, ABOVE)]
     canvas.shape(seen, BEAM)
     canvas.box((LEFT, ABOVE, RIGHT, BELOW), LENS)
-    middle, half = (ABOVE + BELOW) / 2, (BELOW - ABOVE) / 2
-    for w in range(end - begin if now else 0):
-        change = max(float(now.change[w, b]), 1e-30) / max(story.tolerance, 1e-6)  # type: ignore[union-attr]
-        height = half + half * max(min(math.log10(change) / DECADES, 1), -0.9)
-        colour = ACCENT if begin + w < int(now.done[b]) else REST  # type: ignore[union-attr]
-        left = LEFT + w * width
-        canvas.box((left + width * 0.1, BELOW - height, left + width * 0.9, BELOW), colour)
+    if now:
+        draw_bars(canvas, story, now, b)
+    middle = (ABOVE + BELOW) / 2
     for x in range(LEFT, RIGHT, 8):
         canvas.box((x, middle - 0.5, x + 4, middle + 0.5), LIGHT)
     canvas.text((LEFT - 14, middle - 18), "still moving", 12, DIM, "rm")
     canvas.text((LEFT - 14, middle), "tolerance", 12, LIGHT, "rm")
     canvas.text((LEFT - 14, middle + 18), "settled", 12, ACCENT, "rm")
+
+
+def draw_bars(canvas: Canvas, story: Story, now: Moment, b: int) -> None:
+    """How far each row of sample b's window moved in this round."""
+    width, half = (RIGHT - LEFT) / story.window, (BELOW - ABOVE) / 2
+    for w in range(int(now.end[b] - now.begin[b])):
+        change = max(float(now.change[w, b]), 1e-30) / max(story.tolerance, 1e-6)
+        height = half + half * max(min(math.log10(change) / DECADES, 1), -0.9)
+        left, accepted = LEFT + w * width, int(now.begin[b]) + w < int(now.done[b])
+        bar = (left + width * 0.1, BELOW - height, left + width * 0.9, BELOW)
+        canvas.box(bar, FRESH if accepted else REST)
 
 
 def at(story: Story, row: float) -> float:

@@ -24,15 +24,17 @@ def rows_of(solution: Solution) -> list[tuple[str, Pixels]]:
     x = solution.x
     if solution.comparison is None:
         return [("", pixels(x[k : k + ACROSS])) for k in range(0, len(x), ACROSS)]
+    reference = solution.comparison.x
     return [
-        ("sequential", pixels(solution.comparison.x)),
+        ("sequential", pixels(reference)),
         ("parallel", pixels(x)),
-        (f"difference\ntimes {TIMES}", difference(x, solution.comparison.x, TIMES)),
+        (f"difference\ntimes {TIMES}", difference(x, reference, TIMES)),
     ]
 
 
 def grid(path: Path, title: str, rows: Sequence[tuple[str, Pixels]]) -> None:
-    """Write rows of samples, each a label and pictures (B, H, W, 3), under a title."""
+    """Write rows of samples, each a label and at most 16 pictures (B, H, W, 3), under a title."""
+    rows = [(label, pictures[: 2 * ACROSS]) for label, pictures in rows]  # a wider picture shows less
     across = max(len(pictures) for _, pictures in rows)
     left, top, edge = (104 if any(label for label, _ in rows) else 16), 48, 16
     wide = max(left + across * (SIDE + GAP) - GAP + edge, 24 + 9 * len(title), 320)

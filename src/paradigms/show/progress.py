@@ -1,6 +1,6 @@
 """The live progress bar: accepted rows, the window, what is left, on the terminal's standard error.
 
-██████████▓▓▓▓░░░░░░░░░░░░░░  rows 320-400 of 1000   round 12   3,840 evaluations
+██████████▓▓▓▓░░░░░░░░░░░░░░  rows 320-400 of 1000  round 12  3,840 evals
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..solve import Frame
 
-WIDTH = 36
+WIDTH = 30
 
 
 def progress(rows: int, console: Console) -> Callable[[Iterable[Frame]], Iterator[Frame]]:
@@ -39,5 +39,5 @@ def line(frame: Frame, rows: int) -> Text:
     text.append("█" * full, style="cyan")
     text.append("▓" * (window - full), style="yellow")
     text.append("░" * (WIDTH - window), style="bright_black")
-    text.append(f"  rows {begin}-{end} of {rows}   round {frame.round}   {frame.evaluate.evals:,} evaluations")
+    text.append(f"  rows {begin}-{end} of {rows}  round {frame.round}  {frame.evaluate.evals:,} evals")
     return text
