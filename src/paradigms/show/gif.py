@@ -13,9 +13,11 @@ from PIL import Image
 
 from .files import whole
 from .frame import draw_frame
+from .palette import DRAWN
 from .story import Story
 
 MOST = 90  # frames; a longer run shows every second round, or third ..
+SWATCH = 20  # rows of pixels
 HOLD_FIRST, HOLD_LAST = 700, 2600  # milliseconds
 
 
@@ -33,10 +35,13 @@ def write_gif(path: Path, story: Story) -> None:
 
 
 def shared_palette(frames: Sequence[Image.Image]) -> Image.Image:
-    """One palette for all frames, made from a few of them, the last two counted more."""
+    """One palette for all frames: of a few of them and, large enough not to be lost, of the colours they are drawn in."""
     some = [frames[round(k * (len(frames) - 1) / 7)] for k in range(8)] + list(frames[-2:])
     wide, high = frames[0].size
-    sheet = Image.new("RGB", (wide, high * len(some)))
+    sheet = Image.new("RGB", (wide, high * len(some) + SWATCH * len(DRAWN)))
     for k, frame in enumerate(some):
         sheet.paste(frame, (0, k * high))
+    for k, colour in enumerate(DRAWN):
+        top = high * len(some) + k * SWATCH
+        sheet.paste(colour, (0, top, wide, top + SWATCH))
     return sheet.quantize(255, method=Image.Quantize.MEDIANCUT)

@@ -12,6 +12,7 @@ ACCENT, FRESH = "#ff9f43", "#ffd9a3"  # done, done in this round
 PAPER, INK, GREY, FAINT = "#ffffff", "#1c2230", "#6b7485", "#dfe3ea"  # still pictures
 NIGHT, LIGHT, DIM = "#0f1320", "#eef1f6", "#8d97aa"  # the animation: behind, text
 TRACK, WINDOW, BEAM, LENS, REST = "#283044", "#94602d", "#33291f", "#1b2233", "#5b6782"  # and its chain
+DRAWN = (ACCENT, FRESH, NIGHT, LIGHT, DIM, TRACK, WINDOW, BEAM, LENS, REST)
 
 
 def pixels(x: Tensor) -> Pixels:
