@@ -23,7 +23,8 @@ def test_scan_is_the_loop_it_replaces(W: int, B: int, seed: int) -> None:
     for n in range(W):
         delta = p[n, :, None] * delta + r[n]
         loop.append(delta)
-    assert torch.allclose(scan(p, r), torch.stack(loop), atol=1e-12)
+    assert torch.allclose(scan(r, p), torch.stack(loop), atol=1e-12)
+    assert torch.allclose(scan(r), r.cumsum(0), atol=1e-12)
 
 
 def test_picard_sums_the_drifts_as_the_paper_says() -> None:

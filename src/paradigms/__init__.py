@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Jacobi", "NonFiniteError",
-    "Picard", "Schedule", "Solution", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow",
+    "Picard", "Schedule", "Solution", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver",
+    "dpmsolver_single", "flow",
     "flow_heun", "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
     "zero_terminal_snr",
 ]  # fmt: skip

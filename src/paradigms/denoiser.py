@@ -42,11 +42,11 @@ class Denoiser:
 
     def read(self, shown: Tensor, m: Tensor, n: Tensor) -> Tensor:
         """D (M, ...) from what the model was shown and said, both (M, ...), at rows n (M,)."""
-        D = torch.addcmul(_each(self.p[n], shown) * shown, _each(self.q[n], m), m)
+        D = (_each(self.p[n], shown) * shown).addcmul_(_each(self.q[n], m), m)
         if self.clip is None and self.threshold is None:
             return D
         limited = dynamic_threshold(D, *self.threshold) if self.threshold else D.clamp(-self.clip, self.clip)  # type: ignore[operator]
-        return torch.addcmul(D, _each(self.gain[n], D), limited - D)
+        return D.addcmul_(_each(self.gain[n], D), limited.sub_(D))
 
 
 def denoiser(

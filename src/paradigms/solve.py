@@ -103,7 +103,8 @@ def _rounds(model, system, x, method, window, tolerance, generator, noise, condi
         memory = tuple(_slide(m, stride) for m in memory)
         work.n = _numbers(begin, W, N, x)
         work.z = stream.rows(work.n, int(begin.min()), int(end.max()))
-        work.x = method.guess.fill(system, work, last - stride)
+        if bool((end - begin > last - stride).any()):
+            work.x = method.guess.fill(system, work, last - stride)
 
 
 def sample(

@@ -70,8 +70,8 @@ class System:
         y = rows(self.a[n], x) * x
         for k in range(self.taps):
             first = len(D) - len(x) - k
-            y = torch.addcmul(y, rows(self.b[n, k], x), D[first : first + len(x)])
-        return y if z is None else torch.addcmul(y, rows(self.c[n], x), z)
+            y.addcmul_(rows(self.b[n, k], x), D[first : first + len(x)])
+        return y if z is None else y.addcmul_(rows(self.c[n], x), z)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator | None = None, **how: Any) -> Tensor:
         """A starting state x[0] of `shape` (B, ...), drawn as `start` times standard noise from `generator`."""

@@ -1,0 +1,143 @@
+"""`paradigms bench engine`: rounds and evaluations against error for the paper's chains, and what a round costs.
+
+Every row of the frontier is one parallel run against the sequential one on the same noise; beside it stands the plain
+sampler of as many steps as the run took rounds, which is what the same latency buys where a window is free. Rounds,
+evaluations and errors are the same on every machine of one torch version; seconds are medians of repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..method import Copy, Extrapolate, Guess, Picard
+from ..models import Pretrained, load
+from ..rules import ddim, ddpm, dpmsolver
+from ..schedule import Schedule, linear, scaled_linear
+from ..solution import relative_error
+from ..solve import sample, sequential
+from ..system import System
+from .report import spread, table, write
+
+TOLERANCES = (0.3, 0.1, 0.03, 0.01, 0.003)
+HEAD = (
+    "guess",
+    "tolerance",
+    "rounds",
+    "max of a sample",
+    "evals / N",
+    "max error",
+    "median error",
+    "few-step max error",
+)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One of the paper's chains on a schedule, and how few steps of it are made."""
+
+    name: str
+    make: Callable[[int], System]
+    steps: int
+    window: int
+
+
+def chains(model: Pretrained, quick: bool) -> list[Chain]:
+    """DDPM-1000 on the model's own schedule and on Stable Diffusion's, DDIM-200, DPMSolver-50."""
+    own = linear()
+    levels: dict[str, Schedule] = {"own schedule": own, "Stable Diffusion's schedule": scaled_linear().retimed(own)}
+    fewer, how = (10 if quick else 1), {"prediction": model.prediction}
+    return [
+        Chain(f"{rule}, {name}", lambda n, make=make, s=schedule: make(s, n, **how), steps // fewer, window)  # type: ignore[misc]
+        for rule, make, steps, window in (
+            ("DDPM-1000", ddpm, 1000, 80),
+            ("DDIM-200", ddim, 200, 32),
+            ("DPMSolver-50", dpmsolver, 50, 32),
+        )
+        for name, schedule in levels.items()
+        if not (rule == "DPMSolver-50" and schedule is own)  # its leading rows repeat there what DDIM shows
+    ]
+
+
+def start(model: Pretrained, system: System, batch: int) -> tuple[Tensor, torch.Generator]:
+    """Starting noise (B, C, H, W) and the generator of the noise to come."""
+    generator = torch.Generator().manual_seed(0)
+    return system.noise((batch, *model.shape), generator), generator
+
+
+def frontier(model: Pretrained, chain: Chain, batch: int, tolerances: tuple[float, ...]) -> list[dict[str, Any]]:
+    """One entry a guess and tolerance; errors are against one sequential run on the same noise."""
+    system = chain.make(chain.steps)
+    x, generator = start(model, system, batch)
+    reference = sequential(model.model, system, x, generator=generator)
+    plain: dict[int, float] = {}
+    guesses: list[Guess] = [Copy(), Extrapolate()]
+    found = []
+    for guess in guesses:
+        for tolerance in tolerances:
+            x, generator = start(model, system, batch)
+            how = {"window": chain.window, "tolerance": tolerance, "generator": generator}
+            solution = sample(model.model, system, x, Picard(guess), **how)  # type: ignore[arg-type]
+            error = relative_error(solution.x, reference)
+            rounds = solution.sample_rounds
+            if solution.rounds not in plain:
+                few = chain.make(solution.rounds)
+                x, generator = start(model, few, batch)
+                plain[solution.rounds] = float(
+                    relative_error(sequential(model.model, few, x, generator=generator), reference).max()
+                )
+            found.append(
+                {
+                    "guess": type(guess).__name__.lower(),
+                    "tolerance": tolerance,
+                    "rounds": float(rounds.double().mean()),
+                    "max of a sample": int(rounds.max()),
+                    "evals / N": solution.evals / (batch * len(system)),
+                    "max error": float(error.max()),
+                    "median error": float(error.median()),
+                    "few-step max error": plain[solution.rounds],
+                }
+            )
+    return found
+
+
+def overhead(model: Pretrained, repeats: int, steps: int) -> dict[str, list[float]]:
+    """Share of the call outside the model at window 32, in per cent, for one sample of each rule and guess."""
+    found: dict[str, list[float]] = {}
+    for name, make in (("ddpm", ddpm), ("ddim", ddim), ("dpmsolver", dpmsolver)):
+        for guess in (Copy(), Extrapolate()):
+            system = make(linear(), steps, prediction=model.prediction)
+            shares = []
+            for _ in range(repeats + 1):
+                x, generator = start(model, system, 1)
+                run = sample(model.model, system, x, Picard(guess), window=32, tolerance=0.1, generator=generator)
+                shares.append(100 * (1 - run.model_seconds / run.seconds))
+            found[f"{name}, {type(guess).__name__.lower()}"] = shares[1:]  # the first warms up
+    return found
+
+
+def main(out: Path, repeats: int = 5, quick: bool = False) -> None:
+    """Runs all of it, prints the report and writes out/engine.md and out/engine.json."""
+    model = load("scenes")
+    batch, tolerances = (2, (0.1, 0.01)) if quick else (8, TOLERANCES)
+    data: dict[str, Any] = {"batch": batch, "frontier": {}}
+    sections = []
+    for chain in chains(model, quick):
+        found = frontier(model, chain, batch, tolerances)
+        data["frontier"][chain.name] = found
+        body = table(HEAD, [[entry[k] for k in HEAD] for entry in found])
+        title = f"{chain.name}: {chain.steps} steps, window {chain.window}, {batch} samples"
+        sections.append((title, body))
+        print(f"## {title}\n\n{body}\n", flush=True)
+    shares = overhead(model, repeats, 20 if quick else 200)
+    data["outside the model, per cent"] = shares
+    rows = [[name, spread(values)] for name, values in shares.items()]
+    body = table(("rule and guess", f"per cent of the call, median (range) of {repeats}"), rows)
+    sections.append(("Sampler time outside the model, window 32, one sample", body))
+    print(write(out, "engine", "The engine on `scenes`", sections, data).split("##")[0] + "## " + sections[-1][0])
+    print(f"\n{body}\n\nwritten to {out / 'engine.md'} and {out / 'engine.json'}")
