@@ -35,7 +35,7 @@ def write_gif(path: Path, story: Story) -> None:
 
 
 def shared_palette(frames: Sequence[Image.Image]) -> Image.Image:
-    """One palette for all frames: of a few of them and, large enough not to be lost, of the colours they are drawn in."""
+    """One palette for all frames: of a few of them, and of swatches of the drawing's colours, so that none is lost."""
     some = [frames[round(k * (len(frames) - 1) / 7)] for k in range(8)] + list(frames[-2:])
     wide, high = frames[0].size
     sheet = Image.new("RGB", (wide, high * len(some) + SWATCH * len(DRAWN)))
