@@ -233,9 +233,6 @@ def test_the_demo_prints_its_table_and_writes_its_pictures(files: dict, tmp_path
     assert {f.name for f in tmp_path.iterdir()} == wanted | {"ddpm.gif", "demo.json"}
 
 
-@pytest.mark.skipif(
-    not (Path(models.__file__).parent / "digits.safetensors").exists(), reason="the weights are being trained"
-)
 def test_embedded_digits_agree_with_the_sequential_sampler(tmp_path: Path) -> None:
     args = ("--model", "digits", "--rule", "ddim", "--batch", "2", "--class", "3", "--guidance", "2", "--compare")
     code, out, err = call("sample", *args, "--json", "--out", str(tmp_path))

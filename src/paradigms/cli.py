@@ -1,4 +1,4 @@
-"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine`.
+"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|quality`.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
 1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
@@ -107,12 +107,22 @@ def engine_command(
     repeats: options.Repeats = 5,
     quick: options.Quick = False,
 ) -> None:
-    """What a round costs beside the model."""
+    """Rounds and evaluations against error on the paper's chains, and what a round costs beside the model."""
     from .bench.engine import main
     from .show.files import folder
 
     refused(lambda: folder(out))
     attempted(lambda: main(out, repeats, quick))
+
+
+@bench.command("quality")
+def quality_command(out: options.Out = Path("out/bench"), quick: options.Quick = False) -> None:
+    """Whether parallel sampling changes the pictures: Fréchet distances of 2000 samples and their noise floor."""
+    from .bench.quality import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, quick=quick))
 
 
 @bench.callback()

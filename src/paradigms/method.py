@@ -47,7 +47,7 @@ class Guess(ABC):
 
     @abstractmethod
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
-        """States (W + 1, B, ...): work.x with x[w + 1] guessed for w >= known (B,); D[H + known - 1] is the last seen."""
+        """States (W + 1, B, ...): work.x with x[w+1] guessed for w >= known (B,); the last D is D[H + known - 1]."""
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,17 @@ class Comparison:
 class Solution:
     """A sample and its account.
 
-    x (B, ...). status (B,): "converged" or where it stopped. sample_rounds (B,): the rounds each sample took.
-    rounds: model batches one after the other; evals: rows evaluated, as they are counted in `trace`, (begin, end, evals
-    so far) of every round. residual (B,): the largest distance, in std, of an accepted state from the step the model
-    gave. seconds: all of it, model_seconds: in the model. verification and comparison, where asked for, cost extra
-    rows (N a sample each) that rounds and evals leave out; seconds has the verification's.
+    x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. done (B,): rows accepted, of
+    `rows` in the chain. sample_rounds (B,): the rounds each sample took. rounds: model batches one after the other;
+    evals: rows evaluated. residual (B,): the largest distance, in std, of an accepted state from the step the model
+    gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round.
+    verification and comparison, where asked for, cost extra rows (N a sample each) that rounds and evals leave out;
+    seconds has the verification's.
     """
 
     x: Tensor
-    status: tuple[str, ...]
+    done: Tensor
+    rows: int
     sample_rounds: Tensor
     rounds: int
     evals: int
@@ -67,7 +69,14 @@ class Solution:
     @property
     def converged(self) -> bool:
         """Whether every sample reached the end of its chain."""
-        return all(s == "converged" for s in self.status)
+        return bool((self.done == self.rows).all())
+
+    @property
+    def status(self) -> tuple[str, ...]:
+        """Of each sample, "converged" or where it stopped."""
+        return tuple(
+            "converged" if d == self.rows else f"stopped at row {d} of {self.rows}" for d in self.done.tolist()
+        )
 
     @property
     def error(self) -> Tensor | None:
