@@ -17,7 +17,7 @@ demo: $(READY)
 	$(BIN)/paradigms demo --out out/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check src tests

@@ -160,6 +160,26 @@ def _tensors() -> list[Tensor]:
     return [v for v in gc.get_objects() if type(v) is Tensor]
 
 
+def test_a_fast_sample_waits_for_a_slow_one_so_that_the_noise_held_stays_bounded() -> None:
+    """One sample whose data estimate never changes, one that a rough model keeps moving: the first may not run off."""
+    ahead, model = [], lambda x, t, rough: x + rough[:, None] * torch.sin(20 * x)
+    system = pd.ddpm(LINEAR, 200)
+    x, rough = start(system, 2), torch.tensor([0.0, 1.0]).double()
+
+    def watch(frames: Any) -> Any:
+        for frame in frames:
+            ahead.append(int(frame.end.max() - frame.begin.min()))
+            yield frame
+
+    how: dict[str, Any] = {"window": 5, "tolerance": 0.001, "condition": {"rough": rough}}
+    z = torch.randn(200, 2, 6, generator=seeded(4), dtype=torch.float64)
+    method = pd.Picard(pd.Extrapolate())
+    solution = pd.sample(model, system, x, method, noise=z, watch=watch, **how)
+    assert max(ahead) == 4 * 5 and solution.converged
+    exact = pd.sequential(model, system, x, noise=z, condition={"rough": rough})
+    assert float((solution.x - exact)[0].norm() / exact[0].norm()) < 1e-3
+
+
 def test_a_limit_on_rounds_is_reported_not_hidden() -> None:
     system = pd.ddpm(LINEAR, 50)
     stopped = pd.sample(Mixture(), system, start(system), window=5, generator=seeded(1), max_rounds=3)

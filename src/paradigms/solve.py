@@ -68,7 +68,17 @@ def iterate(
     return _rounds(model, system, x, method or Picard(), window, tolerance, generator, noise, condition)
 
 
-def _rounds(model, system, x, method, window, tolerance, generator, noise, condition) -> Iterator[Frame]:  # type: ignore[no-untyped-def]
+def _rounds(
+    model: Model,
+    system: System,
+    x: Tensor,
+    method: AbstractMethod,
+    window: int,
+    tolerance: float,
+    generator: Generators | None,
+    noise: Tensor | None,
+    condition: Mapping[str, Tensor] | None,
+) -> Iterator[Frame]:
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     system = system.to(x.device, x.dtype)
     N, W, B = len(system), min(window, len(system)), len(x)
