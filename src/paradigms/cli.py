@@ -116,13 +116,17 @@ def engine_command(
 
 
 @bench.command("quality")
-def quality_command(out: options.Out = Path("out/bench"), quick: options.Quick = False) -> None:
-    """Whether parallel sampling changes the pictures: Fréchet distances of 2000 samples and their noise floor."""
+def quality_command(
+    out: options.Out = Path("out/bench"), model: options.Model = "scenes", count: options.Count = 2000
+) -> None:
+    """Whether parallel sampling changes the pictures: Fréchet distances of sets of samples and their noise floor."""
     from .bench.quality import main
+    from .job import choose
     from .show.files import folder
 
+    refused(lambda: choose("--model", model, dict.fromkeys(("digits", "scenes"))))
     refused(lambda: folder(out))
-    attempted(lambda: main(out, quick=quick))
+    attempted(lambda: main(out, model, count))
 
 
 @bench.callback()

@@ -58,7 +58,7 @@ def default_generator(device: torch.device) -> torch.Generator:
     """The generator that torch.manual_seed seeds on `device`."""
     if device.type == "cuda":
         torch.cuda.init()
-        return torch.cuda.default_generators[device.index or 0]
+        return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
     return torch.default_generator
 
 
