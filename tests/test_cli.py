@@ -239,3 +239,8 @@ def test_embedded_digits_agree_with_the_sequential_sampler(tmp_path: Path) -> No
     said = numbers(out)
     assert code == 0, err
     assert said["rounds"] < said["rows"] and said["max_error"] < 0.05
+
+
+def test_the_version_is_told() -> None:
+    code, out, _ = call("--version")
+    assert (code, out.strip()) == (0, f"paradigms {paradigms.__version__}")

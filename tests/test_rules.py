@@ -208,7 +208,7 @@ def test_a_repeated_timestep_is_stepped_over_where_diffusers_gives_nan() -> None
     assert bool(theirs.isnan().any()) and float((ours - near).norm() / near.norm()) < 1e-2
 
 
-@pytest.mark.parametrize("steps", [10, 11, 50, 999])
+@pytest.mark.parametrize("steps", [10, 11, 50, 999, 1000])
 @pytest.mark.parametrize("karras", [True, False])
 def test_dpmsolver_single_equals_diffusers(karras: bool, steps: int) -> None:
     schedule, config = SCHEDULES["scaled_linear"]

@@ -45,6 +45,11 @@ bench = typer.Typer(help="Measure the sampler on this machine.", **HOW)
 app.add_typer(bench, name="bench")
 
 
+@app.callback()
+def program(version: options.Version = False) -> None:
+    """Parallel-in-time sampling of diffusion models."""
+
+
 def fail(code: int, message: str) -> NoReturn:
     """Ends the program with one line on standard error."""
     lines = message.splitlines() or [""]

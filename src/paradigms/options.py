@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from . import __version__
+
 
 def option(names: str, help: str, **how: Any) -> Any:
     """An option by its names, with one line of help."""
@@ -35,6 +37,16 @@ Compare = Annotated[bool, option("--compare", "run the sequential sampler too, o
 Gif = Annotated[bool, option("--gif", "write the animation")]
 Out = Annotated[Path, option("--out", "folder to write to")]
 Json = Annotated[bool, option("--json", "print the numbers as one JSON object, the last line")]
+
+
+def say_version(asked: bool) -> None:
+    """Prints the version and ends the program, where asked."""
+    if asked:
+        typer.echo(f"paradigms {__version__}")
+        raise typer.Exit()
+
+
+Version = Annotated[bool, option("--version", "print the version", callback=say_version, is_eager=True)]
 Quick = Annotated[bool, option("--quick", "small and fast")]
 Count = Annotated[int, option("--count", "samples in a set", min=100)]
 Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]

@@ -44,7 +44,8 @@ def ddpm(
     """
     if variance not in ("small", "large"):
         raise ValueError(f"variance: given {variance!r}; needed: 'small' (posterior) or 'large' (beta)")
-    t = timesteps(len(schedule.t), steps, spacing, offset)
+    check_steps(steps, T := len(schedule.t))
+    t = timesteps(T, steps, spacing, offset)
     end = torch.ones(1).double()
     g = chain(schedule.t[t], torch.cat([schedule.alpha[t], end]), torch.cat([schedule.sigma[t], 0 * end]))
     posterior, beta = posterior_std(g), 1 - (g.alpha / g.alpha_next) ** 2
@@ -71,7 +72,8 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: given {eta}; needed: a number from 0 (deterministic) to 1")
-    t = timesteps(T := len(schedule.t), steps, spacing, offset)
+    check_steps(steps, T := len(schedule.t))
+    t = timesteps(T, steps, spacing, offset)
     down = t - T // steps
     last = 1.0 if final_alpha_one else float(schedule.alpha[0])
     alpha_next = torch.where(down >= 0, schedule.alpha[down.clamp(min=0)], last)
@@ -126,7 +128,7 @@ def heun(schedule: Schedule, steps: int, *, karras: bool = True, spacing: str = 
 
     Equals diffusers' HeunDiscreteScheduler.
     """
-    T = len(schedule.t)
+    check_steps(steps, T := len(schedule.t))
     t = timesteps(T, steps, spacing).double()
     if spacing == "linspace":
         t = torch.linspace(T - 1, 0, steps, dtype=torch.float64)
@@ -218,12 +220,9 @@ def dpm_grid(
         told = schedule.time_at(ratio)
         told = told.round().long() if not schedule.t.is_floating_point() else told
     else:
-        extra = spacing in ("leading", "linspace")
         if spacing == "leading" and steps == T:
-            raise ValueError(
-                f"steps: given {steps}; needed: fewer than {T} with leading spacing; use spacing='trailing'"
-            )
-        t = timesteps(T, steps + 1, spacing)[:-1] if extra and steps < T else timesteps(T, steps, spacing)
+            raise ValueError(f"steps: given {steps}; needed: fewer than {T} with leading spacing, or 'trailing'")
+        t = timesteps(T, steps, spacing) if spacing == "trailing" else timesteps(T, steps + 1, spacing)[:-1]
         ratio, told = ratio_of[t], schedule.t[t]
     ratio = torch.cat([ratio, torch.zeros(1).double() if final_zero else ratio_of[:1]])
     level = (1 + ratio**2).rsqrt()

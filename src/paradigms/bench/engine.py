@@ -24,7 +24,7 @@ from ..solve import sample, sequential
 from ..system import System
 from .report import spread, table, write
 
-TOLERANCES = (0.3, 0.1, 0.03, 0.01, 0.003)
+TOLERANCES = (0.1, 0.03, 0.01, 0.003)
 HEAD = (
     "guess",
     "tolerance",
