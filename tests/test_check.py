@@ -84,6 +84,7 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
         (lambda: pd.ddim(LINEAR, 10, clip=0.0), "clip: given 0.0"),
         (lambda: pd.ddim(LINEAR, 10, threshold=(2.0, 1.0)), "threshold: given"),
         (lambda: pd.flow(10, shift=0.0), "shift: given 0.0"),
+        (lambda: pd.ddim(pd.rectified_flow(), 10), "for a flow-matching model use flow"),
         (lambda: pd.from_betas(torch.tensor([0.1, -0.1])), "betas: given shape"),
         (
             lambda: pd.ddim(pd.zero_terminal_snr(LINEAR), 10, spacing="trailing"),

@@ -19,7 +19,7 @@ from toy import Mixture
 cases = {
     "rule": st.sampled_from(sorted(RULES)),
     "method": st.sampled_from(METHODS),
-    "steps": st.integers(2, 25),
+    "steps": st.integers(1, 25),
     "window": st.integers(1, 30),
     "B": st.integers(1, 4),
 }

@@ -44,7 +44,7 @@ def ddpm(
     """
     if variance not in ("small", "large"):
         raise ValueError(f"variance: given {variance!r}; needed: 'small' (posterior) or 'large' (beta)")
-    check_steps(steps, T := len(schedule.t))
+    T = preserving(schedule, steps)
     t = timesteps(T, steps, spacing, offset)
     end = torch.ones(1).double()
     g = chain(schedule.t[t], torch.cat([schedule.alpha[t], end]), torch.cat([schedule.sigma[t], 0 * end]))
@@ -72,7 +72,7 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: given {eta}; needed: a number from 0 (deterministic) to 1")
-    check_steps(steps, T := len(schedule.t))
+    T = preserving(schedule, steps)
     t = timesteps(T, steps, spacing, offset)
     down = t - T // steps
     last = 1.0 if final_alpha_one else float(schedule.alpha[0])
@@ -128,7 +128,7 @@ def heun(schedule: Schedule, steps: int, *, karras: bool = True, spacing: str = 
 
     Equals diffusers' HeunDiscreteScheduler.
     """
-    check_steps(steps, T := len(schedule.t))
+    T = preserving(schedule, steps)
     t = timesteps(T, steps, spacing).double()
     if spacing == "linspace":
         t = torch.linspace(T - 1, 0, steps, dtype=torch.float64)
@@ -162,6 +162,14 @@ def flow_heun(
 
 
 # ------------------------------------------------------------------------------------------------ what they share
+
+
+def preserving(schedule: Schedule, steps: int) -> int:
+    """T of a variance preserving schedule that has so many steps; refuses any other."""
+    check_steps(steps, T := len(schedule.t))
+    if not torch.allclose(schedule.alpha**2 + schedule.sigma**2, torch.ones(T).double(), atol=1e-6):
+        raise ValueError("schedule: given one whose alpha^2 + sigma^2 is not 1; for a flow-matching model use flow()")
+    return T
 
 
 def euler(g: Grid) -> tuple[Tensor, Tensor]:
@@ -212,7 +220,7 @@ def dpm_grid(
     **output: Any,
 ) -> tuple[Grid, dict[str, Any]]:
     """The chain of the DPM-Solvers, and what is left of the arguments; one more point than steps where not trailing."""
-    check_steps(steps, T := len(schedule.t))
+    T = preserving(schedule, steps)
     alpha = schedule.alpha.clamp(min=2.0**-12)  # log SNR must stay finite at zero terminal SNR, as in diffusers
     ratio_of = (1 - alpha**2).sqrt() / alpha
     if karras:
