@@ -26,7 +26,7 @@ from .show.story import headline, tell
 from .solution import Comparison, Solution, relative_error
 from .solve import Frame
 
-CASES = (("ddpm", 1000, 80, 0.02), ("ddim", 200, 32, 0.01), ("dpmsolver", 50, 32, 0.001))
+CASES = (("ddpm", 1000, 80, 0.003), ("ddim", 200, 32, 0.01), ("dpmsolver", 50, 32, 0.001))
 
 
 @dataclass(frozen=True)

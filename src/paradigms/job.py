@@ -1,7 +1,7 @@
 """A sampling job: what the command line was asked for, checked, and turned into arguments of `sample`.
 
 | rule      | steps | rows        | tolerance |
-| ddpm      | 1000  | steps       | 0.02      |
+| ddpm      | 1000  | steps       | 0.003     |
 | ddim      | 50    | steps       | 0.001     |
 | dpmsolver | 50    | steps       | 0.001     |
 | heun      | 25    | 2 steps - 1 | 0.001     |
@@ -44,7 +44,7 @@ class Rule:
 
 
 RULES = {
-    "ddpm": Rule("DDPM", 1000, 0.02, rules.ddpm),
+    "ddpm": Rule("DDPM", 1000, 0.003, rules.ddpm),
     "ddim": Rule("DDIM", 50, 1e-3, rules.ddim),
     "dpmsolver": Rule("DPM-Solver", 50, 1e-3, rules.dpmsolver),
     "heun": Rule("Heun", 25, 1e-3, rules.heun),

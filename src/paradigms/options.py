@@ -22,7 +22,7 @@ Method = Annotated[str, option("--method", "picard or jacobi")]
 Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
 Tolerance = Annotated[
     float | None,
-    option("--tolerance", "change of a settled row, in units of its noise (default: ddpm 0.02, others 0.001)"),
+    option("--tolerance", "change of a settled row, in units of its noise (default: ddpm 0.003, others 0.001)"),
 ]
 Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or copy")]
 Seed = Annotated[int, option("--seed", "seed of all noise")]
