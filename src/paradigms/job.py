@@ -8,8 +8,8 @@
 | flow      | 50    | steps       | 0.001     |
 
 The tolerance's unit is the noise of a step, which is large in a short chain, and without noise nothing forgets an early
-error: at 0.1 half of the 50-step samples were other pictures (14 rounds mend what 9 leave). The window is 80 rows from
-500 rows on, else 32. Without a class, samples go through the classes 0, 1, 2, ...
+error: at 0.1 a sample of a short chain may end as another picture (bench/engine.md). The window is 80 rows from 500
+rows on, else 32. Without a class, samples go through the classes 0, 1, 2, ...
 """
 
 from __future__ import annotations
