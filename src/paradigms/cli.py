@@ -122,7 +122,10 @@ def engine_command(
 
 @bench.command("quality")
 def quality_command(
-    out: options.Out = Path("out/bench"), model: options.Model = "scenes", count: options.Count = 2000
+    out: options.Out = Path("out/bench"),
+    model: options.Model = "scenes",
+    count: options.Count = 2000,
+    tolerance: options.OneTolerance = None,
 ) -> None:
     """Whether parallel sampling changes the pictures: Fréchet distances of sets of samples and their noise floor."""
     from .bench.quality import main
@@ -131,7 +134,7 @@ def quality_command(
 
     refused(lambda: choose("--model", model, dict.fromkeys(("digits", "scenes"))))
     refused(lambda: folder(out))
-    attempted(lambda: main(out, model, count))
+    attempted(lambda: main(out, model, count, tolerance))
 
 
 @bench.callback()

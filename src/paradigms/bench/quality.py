@@ -56,7 +56,7 @@ def make(name: str) -> Case:
     return Case(name, f"{name}, {title}", found.model, system, found.shape, found.classes)
 
 
-def measure(case: Case, count: int) -> list[dict[str, Any]]:
+def measure(case: Case, count: int, tolerances: tuple[float, ...]) -> list[dict[str, Any]]:
     """One entry a set, the sequential ones first."""
     of = features(case.name)
 
@@ -71,7 +71,7 @@ def measure(case: Case, count: int) -> list[dict[str, Any]]:
     fa, fb = of(A.clamp(-1, 1)), of(B.clamp(-1, 1))
     floor = frechet(fa, fb)
     found: list[dict[str, Any]] = [dict(zip(HEAD, ("sequential A", float(N), 1.0, 0.0, 0.0, 0.0, floor), strict=True))]
-    for tolerance in TOLERANCES:
+    for tolerance in tolerances:
         parts, rounds, evals = [], [], 0
         for seed in range(0, count, BATCH):
             x, how = case.start(seed)
@@ -91,11 +91,19 @@ def measure(case: Case, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def main(out: Path, model: str = "scenes", count: int = 2000) -> None:
-    """Measures one model, prints the table and writes out/quality-MODEL.md and .json."""
+def main(out: Path, model: str = "scenes", count: int = 2000, tolerance: float | None = None) -> None:
+    """Measures one model at one tolerance or at all, prints the table and writes out/quality-MODEL.md and .json."""
     began, case = time.perf_counter(), make(model)
-    found = measure(case, count)
+    found = measure(case, count, TOLERANCES if tolerance is None else (tolerance,))
     body = table(HEAD, [[entry[k] for k in HEAD] for entry in found])
     title = f"{case.title}, window 32: {count} samples a set, {time.perf_counter() - began:.0f} s"
     about = "Quality: Fréchet distances in our classifier's features"
-    print(write(out, f"quality-{model}", about, [(title, body)], {"count": count, "sets": found}))
+    print(
+        write(
+            out,
+            f"quality-{model}" + (f"-{tolerance:g}" if tolerance is not None else ""),
+            about,
+            [(title, body)],
+            {"count": count, "sets": found},
+        )
+    )
