@@ -14,7 +14,7 @@ from paradigms.models import Pretrained, load, save
 from paradigms.models.canvas import Canvas
 from paradigms.models.frechet import classifier, features, frechet
 from paradigms.models.net import UNet
-from paradigms.models.noise import alphas_cumprod, diffuse
+from paradigms.models.noise import SCHEDULE, diffuse
 from paradigms.models.scenes import CLASSES, KINDS, labelled_scenes, scenes
 from paradigms.models.store import HERE
 from paradigms.models.tasks import HELD_OUT_SEED, TASKS
@@ -43,7 +43,7 @@ def clean(p: Pretrained, xt: torch.Tensor, t: int, label: torch.Tensor | None) -
 
 def sample(p: Pretrained, x: torch.Tensor, label: torch.Tensor | None, steps: int, weight: float) -> torch.Tensor:
     """Deterministic DDIM with classifier-free guidance, written out."""
-    abar, times = alphas_cumprod(), torch.linspace(999, 0, steps).round().long().tolist()
+    abar, times = SCHEDULE.alpha.square(), torch.linspace(999, 0, steps).round().long().tolist()
     for t, following in zip(times, [*times[1:], None], strict=True):
         x0 = clean(p, x, t, label)
         if label is not None:
@@ -274,7 +274,7 @@ def test_held_out_denoising_beats_the_mean_and_the_best_filter_of_single_pixels(
     eps = torch.randn(x0.shape, generator=seeded(HELD_OUT_SEED))
     xt = diffuse(x0, torch.full((len(x0),), t), eps, p.prediction)[0]
     known, _ = TASKS[name].train(1000, seeded(0))
-    mean, spread, abar = known.mean(0), known.var(0), alphas_cumprod()[t].item()
+    mean, spread, abar = known.mean(0), known.var(0), SCHEDULE.alpha.square()[t].item()
     gain = math.sqrt(abar) * spread / (abar * spread + 1 - abar)
     filtered = mean + gain * (xt - math.sqrt(abar) * mean)
     error = (clean(p, xt, t, label) - x0).square().mean()

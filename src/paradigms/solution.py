@@ -106,7 +106,7 @@ def verify(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tu
     """
     system, (N, B) = evaluate.system, (len(states) - 1, states.shape[1])
     b = torch.arange(B, device=states.device)
-    D = states.new_zeros((max(system.taps - 1, 1), *states.shape[1:]))
+    D = states.new_zeros((system.history, *states.shape[1:]))
     worst, bound = states.new_zeros(B), states.new_zeros(B)
     y = states[-1:]
     for begin in range(0, N, window):
@@ -115,7 +115,7 @@ def verify(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tu
         fresh = evaluate(x.flatten(0, 1), n.flatten(), b.repeat(len(n))).unflatten(0, (len(n), B))
         D = torch.cat([D, fresh])
         y = system.step(x, D, noise.rows(n, begin, begin + len(n)), n)
-        D = D[-max(system.taps - 1, 1) :]
+        D = D[-system.history :]
         size = (y - states[begin + 1 : begin + 1 + len(n)]).flatten(2).norm(dim=2)  # (W, B)
         worst = worst.maximum((size / states[0, 0].numel() ** 0.5 / system.std[n]).amax(0))
         c = system.c[n]

@@ -86,7 +86,7 @@ def _rounds(
     begin, end = torch.zeros(B, dtype=torch.long), torch.full((B,), W)
     work = Work(
         x.expand(W + 1, *x.shape),
-        x.new_zeros((max(system.taps - 1, 1) + W, *x.shape)),
+        x.new_zeros((system.history + W, *x.shape)),
         None,
         _numbers(begin, W, N, x),
     )
@@ -147,12 +147,13 @@ def sample(
     """
     if max_rounds is not None and max_rounds < 1:
         raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
-    check_problem(system, x, window, tolerance, generator, noise, condition)
     began = time.perf_counter()
-    again = [replica(generator, x.device) for _ in range(2)]
+    how = {"window": window, "tolerance": tolerance, "generator": generator, "noise": noise, "condition": condition}
+    frames = iterate(model, system, x, method, **how)  # type: ignore[arg-type]
+    again = [replica(generator, x.device) for _ in range(2)]  # nothing is drawn before the first frame
     path: list[list[Tensor]] = [[] for _ in x]
     residual, rounds, trace = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long), []
-    for frame in watch(_rounds(model, system, x, method or Picard(), window, tolerance, generator, noise, condition)):
+    for frame in watch(frames):
         residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
         trace.append((int(frame.begin.min()), int(frame.end.max()), frame.evaluate.evals))
         for b, s in enumerate(frame.stride.tolist() if verified else []):
@@ -188,7 +189,7 @@ def sequential(
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     system = system.to(x.device, x.dtype)
     evaluate, stream = Evaluator(model, system, condition), Noise(system, x, generator, noise)
-    D = x.new_zeros((max(system.taps - 1, 1) + 1, *x.shape))
+    D = x.new_zeros((system.history + 1, *x.shape))
     b = torch.arange(len(x), device=x.device)
     for row in range(len(system)):
         n = torch.full((1, len(x)), row, device=x.device)

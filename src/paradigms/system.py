@@ -60,6 +60,11 @@ class System:
         """K, the number of model outputs a row uses."""
         return self.b.shape[1]
 
+    @property
+    def history(self) -> int:
+        """H, the rows of D that are kept before a window: K - 1 for the taps, and one at least, to extrapolate from."""
+        return max(self.taps - 1, 1)
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
         """The same table with its coefficients on `device` in `dtype`."""
         moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std")}

@@ -60,7 +60,7 @@ def chains(model: Pretrained, quick: bool) -> list[Chain]:
             ("DPMSolver-50", dpmsolver, 50, 32),
         )
         for name, schedule in levels.items()
-        if not (rule == "DPMSolver-50" and schedule is own)  # its leading rows repeat there what DDIM shows
+        if not (rule == "DPMSolver-50" and schedule is own)  # one schedule shows the rule
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..show.files import whole
 
 
 def machine() -> dict[str, str]:
@@ -66,7 +67,6 @@ def write(out: Path, name: str, title: str, sections: Sequence[tuple[str, str]],
     text = "\n\n".join([f"# {title}", facts, *(f"## {heading}\n\n{body}" for heading, body in sections)]) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".md", text), (".json", json.dumps({"machine": where, **data}, indent=1) + "\n")):
-        part = out / f"{name}{suffix}.part"
-        part.write_text(content)
-        os.replace(part, out / f"{name}{suffix}")
+        with whole(out / f"{name}{suffix}") as part:
+            part.write_text(content)
     return text

@@ -7,22 +7,18 @@ eps = a v + s x_t and x_0 = a x_t - s v.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from ..schedule import linear
 
 BETAS: dict[str, str | float | int] = {"kind": "linear", "first": 1e-4, "last": 0.02, "count": 1000}
 STEPS = 1000
-
-
-def alphas_cumprod() -> Tensor:
-    """abar_t for t = 0..999, shape (1000,), float64."""
-    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64), 0)
+SCHEDULE = linear(STEPS, 1e-4, 0.02)
 
 
 def levels(t: Tensor) -> tuple[Tensor, Tensor]:
     """Signal a and noise s at integer timesteps t (M,), each (M, 1, 1, 1), float64."""
-    abar = alphas_cumprod()[t.long()].view(-1, 1, 1, 1)
-    return abar.sqrt(), (1 - abar).sqrt()
+    return SCHEDULE.alpha[t.long()].view(-1, 1, 1, 1), SCHEDULE.sigma[t.long()].view(-1, 1, 1, 1)
 
 
 def diffuse(x0: Tensor, t: Tensor, eps: Tensor, prediction: str) -> tuple[Tensor, Tensor]:
