@@ -22,7 +22,8 @@ KNOWS = {
     "execute": {"system"},
     "check": {"noise", "system"},
     "solution": {"execute", "noise", "system"},
-    "solve": {"check", "execute", "method", "noise", "solution", "system"},
+    "stop": {"method", "system"},
+    "solve": {"check", "execute", "method", "noise", "solution", "stop", "system"},
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.method import Work, scan
+from paradigms.method import Evaluate, Sweep, Work, scan, step
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -66,7 +66,7 @@ def test_extrapolation_runs_the_chain_on_with_the_last_estimate_held_fixed(rule:
     D = torch.randn(W + 1, B, 4, generator=seeded(2), dtype=torch.float64)  # H = 1 row of history in front
     known = torch.tensor([3, 5])
     n = torch.arange(W)[:, None].expand(W, B)
-    filled = pd.Extrapolate().fill(system, Work(x, D, z[1:], n), known)
+    filled = pd.Extrapolate().fill(system, Work(x, D, z[1:], n, n >= 0, 0 * n), known)
     for b in range(B):
         k = int(known[b])
         assert torch.equal(filled[: k + 1, b], x[: k + 1, b])
@@ -88,7 +88,7 @@ def test_a_method_of_ones_own_is_one_small_class() -> None:
     """The room is open: a subclass with a memory that slides with the window needs nothing else."""
     from dataclasses import dataclass
 
-    rows_seen = []
+    rows_seen, remembered = [], []
 
     @dataclass(frozen=True)
     class Counting(pd.AbstractMethod):
@@ -96,12 +96,15 @@ def test_a_method_of_ones_own_is_one_small_class() -> None:
             return (torch.zeros_like(work.n),)
 
         def sweep(
-            self, system: pd.System, work: Work, y: Tensor, memory: tuple[Tensor, ...]
-        ) -> tuple[Tensor, tuple[Tensor, ...]]:
-            rows_seen.append(memory[0][0].tolist())
-            return y, (memory[0] + 1,)
+            self, system: pd.System, work: Work, evaluate: Evaluate, memory: tuple[Tensor, ...]
+        ) -> tuple[Sweep, tuple[Tensor, ...]]:
+            rows_seen.append(work.seen[0].tolist())
+            remembered.append(memory[0][0].tolist())
+            D, y = step(system, work, evaluate)
+            return Sweep(y, D, y, work.live), (memory[0] + 1,)
 
     system = pd.ddim(LINEAR, 10)
     solution = solve(system, Counting(), window=4, tolerance=0.0, model=Mixture())
     assert (solution.max_error or 0) < 1e-12
     assert rows_seen[0] == [0, 0, 0] and rows_seen[3] == [3, 3, 3], "the first row was visited once a round"
+    assert remembered[:4] == rows_seen[:4], "and what a method remembers of it slid with it"

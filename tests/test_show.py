@@ -94,7 +94,7 @@ def test_a_moment_keeps_few_samples_of_a_large_batch() -> None:
     many = torch.randn(MOST + 3, 3, 8, 8)
     for _ in record(iterate(shrink, SYSTEM, many, window=4, tolerance=0.1), moments):
         pass
-    assert all(len(m.states) == len(m.done) == m.change.shape[1] == MOST for m in moments)
+    assert all(len(m.states) == len(m.done) == m.size.shape[1] == MOST for m in moments)
 
 
 def test_a_finished_sample_is_drawn_as_it_is_and_noise_is_not_clipped() -> None:

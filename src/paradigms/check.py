@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -16,7 +15,6 @@ def check_problem(
     system: System,
     x: Tensor,
     window: int,
-    tolerance: float,
     generator: Generators | None,
     noise: Tensor | None,
     condition: Mapping[str, Tensor] | None,
@@ -24,10 +22,6 @@ def check_problem(
     """Raises ValueError where a sampling problem is not one."""
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise ValueError(f"window: given {window!r}; needed: a whole number of rows, at least 1")
-    if not (isinstance(tolerance, int | float) and math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(
-            f"tolerance: given {tolerance!r}; needed: a finite number, 0 (exact) or more; the paper's is 0.1"
-        )
     if not isinstance(x, Tensor) or x.ndim < 2 or not x.is_floating_point() or x.numel() == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(

@@ -30,6 +30,7 @@ from .models import Pretrained, load
 from .schedule import Schedule, check_steps, linear
 from .solution import Solution
 from .solve import Frame, iterate, sample, sequential
+from .stop import StepNoise
 from .system import System
 
 
@@ -153,7 +154,8 @@ def prepare(asked: Request) -> Job:
     tolerance = rule.tolerance if asked.tolerance is None else asked.tolerance
     condition = labels(asked, pretrained)
     probe = torch.zeros(asked.batch, *pretrained.shape)
-    check_problem(system, probe, window, tolerance, None, None, condition)
+    StepNoise(tolerance)  # which refuses what is no tolerance
+    check_problem(system, probe, window, None, None, condition)
     model = guided(asked, pretrained)
     return Job(asked, pretrained.shape, system, steps, window, tolerance, method(guess()), model, condition)
 

@@ -20,13 +20,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .system import System, rows
 
-Memory = tuple[Tensor, ...]  # what a method remembers: tensors (W, B, ...), which slide with the window
+Memory = tuple[Any, ...]  # what a method remembers; tensors of W rows (W, B, ...) in it slide with the window
+
+
+class Evaluate(Protocol):
+    """The model, on as many points a row as a method asks for, as one batch: a round is one call of it."""
+
+    def __call__(self, *points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
+        """D (W, B, ...) of each of the points (W, B, ...) at the rows `live` (W, B), all live rows if None; else 0."""
 
 
 @dataclass
@@ -34,12 +42,30 @@ class Work:
     """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
 
     D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
+    live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was.
     """
 
     x: Tensor
     D: Tensor
     z: Tensor | None
     n: Tensor
+    live: Tensor
+    seen: Tensor
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found: new states x[1:] (W, B, ...), outputs D (W, B, ...), y[n] = step(x)[n] of the old states.
+
+    D is the stand-in's best knowledge of the outputs at the new states. live (W, B): the rows that were evaluated.
+    stride (B,): how many rows to accept, where that is the method's to say and not the tolerance's.
+    """
+
+    x: Tensor
+    D: Tensor
+    y: Tensor
+    live: Tensor
+    stride: Tensor | None = None
 
 
 class Guess(ABC):
@@ -93,26 +119,36 @@ class AbstractMethod(ABC):
         return ()
 
     @abstractmethod
-    def sweep(self, system: System, work: Work, y: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """New states x[1:] (W, B, ...) from y[n] = step(x)[n] (W, B, ...), and what to remember of this sweep."""
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        """One call of `evaluate`, the states it leads to, and what to remember; `work` is left as it was."""
+
+
+def step(system: System, work: Work, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
+    """D (W, B, ...) of the live rows, what it was elsewhere, and y[n] = step(x)[n] (W, B, ...)."""
+    (D,) = evaluate(work.x[:-1])
+    if not bool(work.live.all()):
+        D = torch.where(rows(work.live, D), D, work.D[-len(D) :])
+    return D, system.step(work.x[:-1], torch.cat([work.D[: -len(D)], D]), work.z, work.n)
 
 
 @dataclass(frozen=True)
 class Jacobi(AbstractMethod):
     """p = 0: every row takes its own step, news travels one row a round. The floor that any method must beat."""
 
-    def sweep(self, system: System, work: Work, y: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        return y, memory
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        return Sweep(y, D, y, work.live), memory
 
 
 @dataclass(frozen=True)
 class Picard(AbstractMethod):
     """p = 1: the drifts are summed, x[n+1] = x[begin] + sum of (step(x) - x). Source: Shih et al. 2023, algorithm 1."""
 
-    def sweep(self, system: System, work: Work, y: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        new = y.clone()
-        new[1:] += scan(y[:-1] - work.x[1:-1])
-        return new, memory
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        x = y.clone()
+        x[1:] += scan(y[:-1] - work.x[1:-1])
+        return Sweep(x, D, y, work.live), memory
 
 
 def scan(r: Tensor, p: Tensor | None = None) -> Tensor:

@@ -193,7 +193,8 @@ def unit(g: Grid) -> Tensor:
 def table(g: Grid, a: Tensor, taps: list[Tensor], c: Tensor | None = None, start: float = 1.0, **output: Any) -> System:
     """The system of a grid: its coefficients, the unit of its tolerance, the reader of its model."""
     reader = denoiser(g.alpha, g.sigma, g.into, **output)
-    return System(g.t, a, torch.stack(taps, 1), torch.zeros_like(a) if c is None else c, unit(g), reader, start)
+    c = torch.zeros_like(a) if c is None else c
+    return System(g.t, a, torch.stack(taps, 1), c, unit(g), g.alpha, g.sigma, reader, start)
 
 
 def trapezoid(g: Grid, start: float, **output: Any) -> System:

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from .check import check_problem
 from .execute import Evaluator, Model
-from .method import AbstractMethod, Picard, Work
+from .method import AbstractMethod, Evaluate, Memory, Picard, Sweep, Work
 from .noise import Generators, Noise, replica
 from .solution import Comparison, Solution, verify
+from .stop import AbstractStop, StepNoise, rms
 from .system import System
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
@@ -35,9 +36,9 @@ AHEAD = 4  # no sample's window reaches further than this many windows past the 
 class Frame:
     """One round as it ended, before the window slides: B samples, W rows of which [begin, end) were evaluated.
 
-    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the model said of them, change (W, B) the
-    RMS of their change in units of std, stride (B,) how many rows were accepted, residual (B,) the largest distance,
-    in std, of an accepted state from the step the model gave. `evaluate` counts.
+    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the model said of them, size (W, B) how
+    far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
+    distance, in std, of an accepted state from the step the model gave. `evaluate` counts.
     """
 
     round: int
@@ -46,7 +47,7 @@ class Frame:
     stride: Tensor
     x: Tensor
     D: Tensor
-    change: Tensor
+    size: Tensor
     residual: Tensor
     evaluate: Evaluator
 
@@ -58,14 +59,15 @@ def iterate(
     method: AbstractMethod | None = None,
     *,
     window: int = 32,
-    tolerance: float = 0.001,
+    tolerance: float | AbstractStop = 0.001,
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    check_problem(system, x, window, tolerance, generator, noise, condition)
-    return _rounds(model, system, x, method or Picard(), window, tolerance, generator, noise, condition)
+    stop = tolerance if isinstance(tolerance, AbstractStop) else StepNoise(tolerance)
+    check_problem(system, x, window, generator, noise, condition)
+    return _rounds(model, system, x, method or Picard(), window, stop, generator, noise, condition)
 
 
 def _rounds(
@@ -74,7 +76,7 @@ def _rounds(
     x: Tensor,
     method: AbstractMethod,
     window: int,
-    tolerance: float,
+    stop: AbstractStop,
     generator: Generators | None,
     noise: Tensor | None,
     condition: Mapping[str, Tensor] | None,
@@ -84,34 +86,25 @@ def _rounds(
     N, W, B = len(system), min(window, len(system)), len(x)
     evaluate, stream = Evaluator(model, system, condition), Noise(system, x, generator, noise)
     begin, end = torch.zeros(B, dtype=torch.long), torch.full((B,), W)
-    work = Work(
-        x.expand(W + 1, *x.shape),
-        x.new_zeros((system.history + W, *x.shape)),
-        None,
-        _numbers(begin, W, N, x),
-    )
+    work = _start(system, x, W)
     work.z = stream.rows(work.n, 0, W)
     work.x = method.guess.fill(system, work, begin)
-    memory = method.init(system, work)
+    memory, judged = method.init(system, work), stop.init(system, work)
     round = 0
     while bool((begin < N).any()):
         round += 1
-        live = torch.arange(W)[:, None] < end - begin  # (W, B)
-        work.D = _evaluate(evaluate, work, live)
-        y = system.step(work.x[:-1], work.D, work.z, work.n)
-        new, memory = method.sweep(system, work, y, memory)
-        change = _rms(new - work.x[1:]) / system.std[work.n]
-        good = ((change.cpu() <= tolerance) & live).long().cumprod(0).sum(0)
-        stride = (good + 1).minimum(end - begin)
-        residual = torch.where(torch.arange(W)[:, None] < stride, (_rms(new - y) / system.std[work.n]).cpu(), 0).amax(0)
-        work.x = torch.cat([work.x[:1], new])
-        yield Frame(round, begin, end, stride, work.x, work.D[-W:], change, residual, evaluate)
+        sweep, memory = method.sweep(system, work, _batch(evaluate, work), memory)
+        size, good, judged = stop.judge(system, work, sweep, judged)
+        stride = (good if sweep.stride is None else sweep.stride).cpu().minimum(end - begin)
+        accepted = torch.arange(W)[:, None] < stride
+        residual = torch.where(accepted, (rms(sweep.x - sweep.y) / system.std[work.n]).cpu(), 0).amax(0)
+        work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
+        yield Frame(round, begin, end, stride, work.x, sweep.D, size, residual, evaluate)
 
         last, begin = end - begin, begin + stride
         end = (begin + W).clamp(max=min(N, int(begin.min()) + AHEAD * W)).maximum(end)
-        work.x, work.D = _slide(work.x, stride, last), _slide(work.D, stride)
-        memory = tuple(_slide(m, stride) for m in memory)
-        work.n = _numbers(begin, W, N, x)
+        work = _move(work, sweep, stride, last, begin, end, N)
+        memory, judged = _remember(memory, stride), _remember(judged, stride)
         work.z = stream.rows(work.n, int(begin.min()), int(end.max()))
         if bool((end - begin > last - stride).any()):
             work.x = method.guess.fill(system, work, last - stride)
@@ -124,7 +117,7 @@ def sample(
     method: AbstractMethod | None = None,
     *,
     window: int = 32,
-    tolerance: float = 0.001,
+    tolerance: float | AbstractStop = 0.001,
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
@@ -185,7 +178,7 @@ def sequential(
     condition: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
-    check_problem(system, x, 1, 0.0, generator, noise, condition)
+    check_problem(system, x, 1, generator, noise, condition)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     system = system.to(x.device, x.dtype)
     evaluate, stream = Evaluator(model, system, condition), Noise(system, x, generator, noise)
@@ -198,17 +191,45 @@ def sequential(
     return x
 
 
-def _evaluate(evaluate: Evaluator, work: Work, live: Tensor) -> Tensor:
-    """work.D with its window rows replaced by what the model says of the live ones, as one batch."""
-    W, B = live.shape
-    x, b = work.x[:-1], torch.arange(B, device=work.x.device).expand(W, B)
-    if bool(live.all()):
-        D = evaluate(x.flatten(0, 1), work.n.flatten(), b.flatten()).unflatten(0, (W, B))
-    else:
-        live = live.to(x.device)
-        D = work.D[-W:].clone()
-        D[live] = evaluate(x[live], work.n[live], b[live])
-    return torch.cat([work.D[:-W], D])
+def _start(system: System, x: Tensor, W: int) -> Work:
+    """The window before the first round: every state a copy of x (B, ...), nothing evaluated."""
+    n = _numbers(torch.zeros(len(x), dtype=torch.long), W, len(system), x)
+    D = x.new_zeros((system.history + W, *x.shape))
+    return Work(x.expand(W + 1, *x.shape), D, None, n, torch.ones_like(n, dtype=torch.bool), torch.zeros_like(n))
+
+
+def _move(work: Work, sweep: Sweep, stride: Tensor, last: Tensor, begin: Tensor, end: Tensor, N: int) -> Work:
+    """The window moved up by stride (B,) rows to [begin, end); of the old one, `last` (B,) rows lay in the chain."""
+    W = len(work.n)
+    row = torch.arange(W)[:, None]
+    live = (row < end - begin).to(work.n.device)
+    seen = torch.where((row < last - stride).to(work.n.device), _slide(work.seen + sweep.live, stride), 0)
+    n = _numbers(begin, W, N, work.x)
+    return Work(_slide(work.x, stride, last), _slide(work.D, stride), None, n, live, seen)
+
+
+def _remember(memory: Memory, stride: Tensor) -> Memory:
+    """A memory moved up by stride (B,) rows; a tensor (1, B, ...) is of the whole sample, and stays."""
+    return tuple(_slide(m, stride) if isinstance(m, Tensor) else m for m in memory)
+
+
+def _batch(evaluate: Evaluator, work: Work) -> Evaluate:
+    """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
+    W, B = work.n.shape
+    b = torch.arange(B, device=work.x.device).expand(W, B)
+
+    def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
+        live = work.live if live is None else live & work.live
+        n, P = work.n[live], len(points)
+        D = evaluate(torch.cat([x[live] for x in points]), n.repeat(P), b[live].repeat(P))
+        if bool(live.all()):
+            return D.unflatten(0, (P, W, B)).unbind()
+        found = tuple(torch.zeros_like(x) for x in points)
+        for part, whole in zip(D.chunk(P), found, strict=True):
+            whole[live] = part
+        return found
+
+    return batch
 
 
 def _slide(v: Tensor, stride: Tensor, last: Tensor | None = None) -> Tensor:
@@ -221,8 +242,3 @@ def _slide(v: Tensor, stride: Tensor, last: Tensor | None = None) -> Tensor:
 def _numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
     """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
     return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device)
-
-
-def _rms(v: Tensor) -> Tensor:
-    """Root mean square of v (W, B, ...) over each state (W, B)."""
-    return torch.linalg.vector_norm(v.flatten(2), dim=2) / v[0, 0].numel() ** 0.5

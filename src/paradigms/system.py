@@ -19,10 +19,10 @@ from .denoiser import Denoiser
 
 @dataclass(frozen=True)
 class System:
-    """Equation (1): t, a, c, std (N,), b (N, K), all float64 but t, which is what the model is told.
+    """Equation (1): t, a, c, std, alpha, sigma (N,), b (N, K), all float64 but t, which is what the model is told.
 
-    std[n] is the noise a DDPM step adds at row n, the unit of every tolerance (never 0); `start` the standard
-    deviation of x[0]. Raises ValueError where the table is not one.
+    alpha[n] and sigma[n] are the signal and the noise in state x[n]; std[n] is the noise a DDPM step adds at row n
+    (never 0), `start` the standard deviation of x[0]. Raises ValueError where the table is not one.
     """
 
     t: Tensor
@@ -30,6 +30,8 @@ class System:
     b: Tensor
     c: Tensor
     std: Tensor
+    alpha: Tensor
+    sigma: Tensor
     denoiser: Denoiser
     start: float = 1.0
 
@@ -39,12 +41,14 @@ class System:
             N < 1
             or self.b.ndim != 2
             or self.b.shape[1] < 1
-            or any(len(v) != N for v in (self.a, self.b, self.c, self.std))
+            or any(len(v) != N for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
         ):
-            raise ValueError(f"system: t has {N} rows; a, c, std need ({N},) and b needs ({N}, K) with K >= 1")
+            raise ValueError(
+                f"system: t has {N} rows; a, c, std, alpha, sigma need ({N},) and b needs ({N}, K) with K >= 1"
+            )
         if any(bool(self.b[n, n + 1 :].any()) for n in range(min(N, self.taps))):
             raise ValueError("system: b: a row reaches further back than the first row; use a lower order there")
-        for name in ("a", "b", "c", "std"):
+        for name in ("a", "b", "c", "std", "alpha", "sigma"):
             if not bool(torch.isfinite(getattr(self, name)).all()):
                 raise ValueError(
                     f"system: {name} is not finite; an epsilon model cannot start at zero SNR: use v or x0"
@@ -67,7 +71,7 @@ class System:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
         """The same table with its coefficients on `device` in `dtype`."""
-        moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std")}
+        moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
         return replace(self, t=self.t.to(device), denoiser=self.denoiser.to(device, dtype), **moved)
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:

@@ -112,8 +112,8 @@ def draw_bars(canvas: Canvas, story: Story, now: Moment, b: int) -> None:
     """How far each row of sample b's window moved in this round."""
     width, half = (RIGHT - LEFT) / story.window, (BELOW - ABOVE) / 2
     for w in range(int(now.end[b] - now.begin[b])):
-        change = max(float(now.change[w, b]), 1e-30) / max(story.tolerance, 1e-6)
-        height = half + half * max(min(math.log10(change) / DECADES, 1), -0.9)
+        size = max(float(now.size[w, b]), 1e-30)
+        height = half + half * max(min(math.log10(size) / DECADES, 1), -0.9)
         left, accepted = LEFT + w * width, int(now.begin[b]) + w < int(now.done[b])
         bar = (left + width * 0.1, BELOW - height, left + width * 0.9, BELOW)
         canvas.box(bar, FRESH if accepted else REST)

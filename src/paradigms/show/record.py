@@ -20,14 +20,14 @@ MOST = 8  # samples that are drawn
 class Moment:
     """A round as it ended: B samples, the first eight of the run at most, W rows.
 
-    begin, end (B,) the rows that were evaluated, done (B,) the rows accepted by then, change (W, B) the RMS of each
-    row's change in units of its noise, evals so far, states (B, ...) the last accepted, as they are drawn.
+    begin, end (B,) the rows that were evaluated, done (B,) the rows accepted by then, size (W, B) how
+    far each row is from settled, 1 being the limit, evals so far, states (B, ...) the last accepted, as they are drawn.
     """
 
     begin: Tensor
     end: Tensor
     done: Tensor
-    change: Tensor
+    size: Tensor
     evals: int
     states: Tensor
 
@@ -43,8 +43,8 @@ def moment(frame: Frame) -> Moment:
     """The part of a frame that is drawn, on the CPU."""
     begin, end, stride, x = frame.begin[:MOST], frame.end[:MOST], frame.stride[:MOST], frame.x[:, :MOST]
     states = x[stride.to(x.device), torch.arange(x.shape[1], device=x.device)].cpu()
-    change = frame.change[:, :MOST].cpu()
-    return Moment(begin, end, begin + stride, change, frame.evaluate.evals, drawable(states))
+    size = frame.size[:, :MOST].cpu()
+    return Moment(begin, end, begin + stride, size, frame.evaluate.evals, drawable(states))
 
 
 def drawable(x: Tensor) -> Tensor:
