@@ -6,13 +6,14 @@ from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heu
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .solution import Comparison, Solution, Verification
 from .solve import Frame, iterate, sample, sequential
+from .speculation import Speculation
 from .system import System
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Jacobi", "NonFiniteError",
-    "Picard", "Schedule", "Solution", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver",
+    "Picard", "Schedule", "Solution", "Speculation", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver",
     "dpmsolver_single", "flow",
     "flow_heun", "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
     "zero_terminal_snr",
