@@ -1,4 +1,4 @@
-"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|quality`.
+"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|quality|frontier`.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
 1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
@@ -135,6 +135,27 @@ def quality_command(
     refused(lambda: choose("--model", model, dict.fromkeys(("digits", "scenes"))))
     refused(lambda: folder(out))
     attempted(lambda: main(out, model, count, tolerance))
+
+
+@bench.command("frontier")
+def frontier_command(
+    out: options.Out = Path("out/bench"),
+    quick: options.Quick = False,
+    only: options.Only = "",
+    again: options.Again = None,
+    plan: options.Plan = False,
+) -> None:
+    """Every method at matched final error, beside the few-step sampler and diffusers; goes on where it was stopped."""
+    from .bench import frontier
+    from .bench.problems import cells
+    from .show.files import folder
+
+    todo = refused(lambda: cells(quick, only))
+    if plan:
+        typer.echo(frontier.plan(todo, frontier.CONTESTANTS))
+        return
+    refused(lambda: (folder(out), frontier.recall(out), frontier.named(again or [])))
+    attempted(lambda: frontier.main(out, quick, only, tuple(again or ())))
 
 
 @bench.callback()
