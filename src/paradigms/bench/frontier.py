@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from ..method import AbstractMethod, Copy, Extrapolate, Picard
+from ..show.files import folder, write_json
 from ..solution import relative_error
 from ..solve import sample, sequential
 from ..stop import AbstractStop, StepNoise
-from ..show.files import folder, write_json
 from . import outside
 from .matched import LIMITS, calibration, rivals, sections
 from .problems import Cell, Problem, cells, coupled, draw, problem
@@ -44,7 +44,8 @@ OUTSIDE, SAMPLES = "diffusers", 4  # of which this many samples are run, one at 
 class Contestant:
     """A method and its criterion at a tolerance; `rule` is what its rules' names begin with, all if empty.
 
-    promises: the tolerance is the relative error of the sample. ours: drawn in front.
+    promises: the tolerance is the relative error of the sample. law: exact in law, so that its path is another and its
+    error against `sequential` says nothing. ours: drawn in front.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Contestant:
     tolerances: tuple[float, ...] = HALF_DECADES
     rule: str = ""
     promises: bool = False
+    law: bool = False
     ours: bool = False
 
     def settings(self, batch: int) -> str:
@@ -61,7 +63,7 @@ class Contestant:
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
-    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
+    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t)), HALF_DECADES[1:]),
     Contestant("Picard, extrapolated", lambda t: (Picard(Extrapolate()), StepNoise(t))),
 )
 
@@ -137,14 +139,17 @@ def measure_outside(cell: Cell, stage: Stage) -> list[dict[str, float | str]]:
     return points
 
 
-def jobs(cell: Cell, contestants: tuple[Contestant, ...]) -> Iterator[tuple[str, str, Callable[[Stage], Any]]]:
-    """Everything to measure in a cell: name, settings, how."""
+def jobs(
+    cell: Cell, contestants: tuple[Contestant, ...]
+) -> Iterator[tuple[str, dict[str, Any], Callable[[Stage], Any]]]:
+    """Everything to measure in a cell: name, what is known of it beforehand, how."""
     for c in contestants:
         if cell.rule.startswith(c.rule):
-            yield c.name, c.settings(cell.batch), lambda stage, c=c: measure(cell, c, stage)  # type: ignore[misc]
+            about = {"settings": c.settings(cell.batch)} | ({"law": True} if c.law else {})
+            yield c.name, about, lambda stage, c=c: measure(cell, c, stage)  # type: ignore[misc]
     if cell.rule.startswith(("DDPM", "DDIM")):
         told = f"tolerance {', '.join(f'{t:g}' for t in outside.TOLERANCES)}; {min(SAMPLES, cell.batch)} samples"
-        yield OUTSIDE, told, lambda stage: measure_outside(cell, stage)
+        yield OUTSIDE, {"settings": told}, lambda stage: measure_outside(cell, stage)
 
 
 def run(
@@ -156,15 +161,15 @@ def run(
         facts = {"problem": cell.problem, "rule": cell.rule, "window": cell.window, "batch": cell.batch, "N": cell.rows}
         known = data["cells"].setdefault(cell.name, {**facts, "methods": {}})
         known.update(facts)
-        for name, settings, work in jobs(cell, contestants):
-            if name not in again and known["methods"].get(name, {}).get("settings") == settings:
+        for name, about, work in jobs(cell, contestants):
+            if name not in again and known["methods"].get(name, {}).get("settings") == about["settings"]:
                 continue
             began = time.perf_counter()
             if stage is None or stage.key != (cell.problem, cell.rule, cell.batch):
                 stage = Stage(cell)
             points = work(stage)
             seconds = time.perf_counter() - began
-            known["methods"][name] = {"settings": settings, "seconds": round(seconds, 2), "points": points}
+            known["methods"][name] = {**about, "seconds": round(seconds, 2), "points": points}
             few = data["few-step"].setdefault(f"{cell.problem}/{cell.rule}/{cell.batch}", {})
             for steps in sorted({round(p["rounds"]) for p in points if "rounds" in p}):
                 if str(steps) not in few:

@@ -4,12 +4,13 @@
     ratio = rounds(method) / rounds(ParaDiGMS)          winner = the method of least rounds, then least evaluations
     calibration = largest error found / error asked for
 
-The outside reference and the few-step sampler stand beside the methods and win nothing: the first is ParaDiGMS again,
-on fewer samples, the second another sampler.
+Three stand beside the methods and win nothing: the outside reference, which is ParaDiGMS again, on fewer samples; the
+few-step sampler, which is another sampler; a method that is exact in law, whose path is another and has no error.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,12 +40,15 @@ def rivals(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str
     for limit in LIMITS:
         here = found.setdefault(f"{100 * limit:g}", {})
         for name, cell in cells.items():
-            points = {m: best(cell["methods"][m]["points"], limit) for m in names if m in cell["methods"]}
+            records = {m: cell["methods"][m] for m in names if m in cell["methods"]}
+            law = [m for m, record in records.items() if record.get("law")]
+            points = {m: best(r["points"], math.inf if m in law else limit) for m, r in records.items()}
             reached = {m: dict(p) for m, p in points.items() if p is not None}
-            racing = [m for m in reached if m != OUTSIDE]
+            racing = [m for m in reached if m != OUTSIDE and m not in law]
             base = reached.get(BASE)
             here[name] = {
                 "best": reached,
+                "law": law,
                 "missed": [m for m in points if m not in reached],
                 "winner": min(racing, key=lambda m: cost(reached[m]), default=None),
                 "ratio": {m: p["rounds"] / base["rounds"] for m, p in reached.items()} if base else {},
@@ -99,7 +103,8 @@ def summary(cells: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[s
         tried = [name for name, cell in cells.items() if m in cell["methods"]]
         points = [here[name]["best"][m] for name in tried if m in here[name]["best"]]
         ratios = [here[name]["ratio"][m] for name in tried if m in here[name]["ratio"]]
-        wins = "-" if m == OUTSIDE else str(sum(here[name]["winner"] == m for name in tried))
+        beside = m == OUTSIDE or any(m in here[name]["law"] for name in tried)
+        wins = "-" if beside else str(sum(here[name]["winner"] == m for name in tried))
         evals = statistics.median(p["evals / N"] for p in points) if points else "-"
         middle, most = (statistics.median(ratios), max(ratios)) if ratios else ("-", "-")
         rows.append([m, f"{len(points)} of {len(tried)}", wins, middle, most, evals])
@@ -129,7 +134,7 @@ def every(data: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[str]
         for m in names:
             if m in entry["best"]:
                 point = entry["best"][m]
-                told = f"{point['rounds']:.1f} ({point['evals / N']:.1f})"
+                told = f"{point['rounds']:.1f} ({point['evals / N']:.1f})" + (", law" if m in entry["law"] else "")
                 row.append(f"**{told}**" if m == winner else told)
             else:
                 row.append("missed" if m in entry["missed"] else "")

@@ -65,14 +65,14 @@ def whole_chain(cell: Mapping[str, Any]) -> bool:
 
 def lines(cell: Mapping[str, Any], few: Mapping[str, Any]) -> Lines:
     """The points of every method in a cell, and the few-step sampler's, whose evaluations are its rounds."""
-    found: Lines = {
-        name: [
-            (p["rounds"], p["evals / N"], max(p["max error"], FLOOR), max(p["median error"], FLOOR))
-            for p in entry["points"]
-            if "rounds" in p
+    found: Lines = {}
+    for name, entry in cell["methods"].items():
+        points = [p for p in entry["points"] if "rounds" in p]
+        found[name] = [
+            (p["rounds"], p["evals / N"], max(p["max error"], FLOOR), max(p["median error"], FLOOR)) for p in points
         ]
-        for name, entry in cell["methods"].items()
-    }
+        if entry.get("law"):  # no error to draw it at: a line from top to bottom
+            found[name] = [(p["rounds"], p["evals / N"], e, e) for p in points[-1:] for e in (FLOOR / 1e3, 1e3)]
     steps = few.get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {})
     found[FEW] = [
         (int(k), int(k) / cell["N"], max(v["max error"], FLOOR), max(v["median error"], FLOOR))
@@ -145,6 +145,7 @@ def draw(axes: Any, found: Lines, style: dict[str, dict[str, Any]], across: int,
             axes.plot(x, [p[3] for p in points], color=how["color"], lw=0.7, alpha=0.55, zorder=how["zorder"] - 0.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_ylim(FLOOR / 1.5, 3)
     for limit in (0.01, 0.001):
         axes.axhline(limit, color=FAINT, lw=1.2, zorder=0)
     for side, spine in axes.spines.items():
