@@ -22,6 +22,7 @@ KNOWS = {
     "execute": {"system"},
     "check": {"noise", "system"},
     "solution": {"execute", "noise", "system"},
+    "parareal": {"method", "stop", "system"},
     "speculation": {"method", "system"},
     "stop": {"method", "system"},
     "solve": {"check", "execute", "method", "noise", "solution", "stop", "system"},

@@ -2,6 +2,7 @@
 
 from .execute import Guided, NonFiniteError
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
+from .parareal import Held, Linear, Parareal
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .solution import Comparison, Solution, Verification
@@ -12,9 +13,9 @@ from .system import System
 __version__ = "0.1.0"
 
 __all__ = [
-    "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Jacobi", "NonFiniteError",
-    "Picard", "Schedule", "Solution", "Speculation", "System", "Verification", "cosine", "ddim", "ddpm", "dpmsolver",
-    "dpmsolver_single", "flow",
+    "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear",
+    "NonFiniteError", "Parareal", "Picard", "Schedule", "Solution", "Speculation", "System", "Verification", "cosine",
+    "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow",
     "flow_heun", "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
     "zero_terminal_snr",
 ]  # fmt: skip
