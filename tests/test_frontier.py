@@ -79,17 +79,17 @@ def test_calibration_is_what_was_found_over_what_was_asked() -> None:
 def test_the_report_says_who_won_who_missed_and_what_few_steps_would_have_given() -> None:
     data = {"cells": MADE_UP, "few-step": {"made-up/DDPM-100/2": {"12": {"max error": 0.321}}}}
     found = {"limits": matched.rivals(MADE_UP, NAMES), "calibration": matched.calibration(MADE_UP, ["swift"])}
-    text = dict(matched.sections(data, NAMES, found))
-    (row,) = [line for line in text["Every cell at 1 %: mean rounds (evals / N)"].splitlines() if "DDPM" in line]
+    text = {heading.split(":")[0]: body for heading, body in matched.sections(data, NAMES, found)}
+    (row,) = [line for line in text["Every cell at 1 %"].splitlines() if "DDPM" in line]
     assert [v.strip() for v in row.split("|")[2:-1]] == [
-        "30.0 (6.0)",
-        "12.0 (3.0)",
-        "**12.0 (1.5)**",
-        "9.0 (1.1), law",
-        "5.0 (1.0)",
+        "30.0, 30 (6.0)",
+        "12.0, 12 (3.0)",
+        "**12.0, 12 (1.5)**",
+        "9.0, 9 (1.1) in law",
+        "5.0, 5 (1.0)",
         "0.321",
     ]
-    (row,) = [line for line in text["Every cell at 0.1 %: mean rounds (evals / N)"].splitlines() if "DDPM" in line]
+    (row,) = [line for line in text["Every cell at 0.1 %"].splitlines() if "DDPM" in line]
     assert row.count("missed") == 2
 
 

@@ -31,7 +31,7 @@ from ..solution import relative_error
 from ..solve import sample, sequential
 from ..stop import AbstractStop, StepNoise
 from . import outside
-from .matched import LIMITS, calibration, rivals, sections
+from .matched import BASE, LIMITS, calibration, rivals, sections
 from .problems import Cell, Problem, cells, coupled, draw, problem
 from .report import machine, table, write
 
@@ -176,6 +176,8 @@ def run(
                     few[str(steps)] = stage.few(steps)
             remember(out, data)
             print(f"{cell.name}: {name}, {len(points)} runs in {seconds:.1f} s", file=sys.stderr, flush=True)
+    place = {cell.name: k for k, cell in enumerate(cells())}
+    data["cells"] = dict(sorted(data["cells"].items(), key=lambda item: place.get(item[0], len(place))))
     return data
 
 
@@ -202,10 +204,14 @@ def plan(todo: list[Cell], contestants: tuple[Contestant, ...]) -> str:
     """What a run would take, as a table: model rows, and minutes on one thread of a CPU."""
     rows: list[list[Any]] = []
     for cell in todo:
-        runs = sum(len(c.tolerances) * 0.6 for c in contestants if cell.rule.startswith(c.rule))  # few go to the end
+        runs, total = 0.0, 2.0 * cell.rows * cell.batch  # the sequential sample and a few short ones
+        for c in contestants:
+            if cell.rule.startswith(c.rule):
+                sweep = len(c.tolerances) * (1 if c.promises else 0.65)  # few are swept to the end
+                runs, total = runs + sweep, total + sweep * cell.run * (1 if c.name == BASE else 0.6)
         if cell.rule.startswith(("DDPM", "DDIM")):
-            runs += len(outside.TOLERANCES) * min(SAMPLES, cell.batch) / cell.batch
-        total = runs * cell.run + 2 * cell.rows * cell.batch
+            extra = len(outside.TOLERANCES) * min(SAMPLES, cell.batch) / cell.batch
+            runs, total = runs + extra, total + extra * cell.run
         minutes = total / problem(cell.problem).per_second / 60
         rows.append([cell.name, cell.rows, cell.batch, round(runs), round(total), minutes])
     rows.append(["all", "", "", sum(r[3] for r in rows), sum(r[4] for r in rows), math.fsum(r[5] for r in rows)])

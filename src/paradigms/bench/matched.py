@@ -88,7 +88,9 @@ def sections(data: Mapping[str, Any], names: Sequence[str], found: Mapping[str, 
     for limit, here in found["limits"].items():
         parts.append((f"By rule: median ratio of rounds to {BASE} at {limit} %", by_rule(cells, here, names)))
     for limit, here in found["limits"].items():
-        parts.append((f"Every cell at {limit} %: mean rounds (evals / N)", every(data, here, names)))
+        parts.append(
+            (f"Every cell at {limit} %: mean and most rounds of a sample (evals / N)", every(data, here, names))
+        )
     if found["calibration"]:
         head = ("method", "points", "median", "worst", "where", "kept")
         body = table(head, [[m, *entry.values()] for m, entry in found["calibration"].items()])
@@ -134,7 +136,8 @@ def every(data: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[str]
         for m in names:
             if m in entry["best"]:
                 point = entry["best"][m]
-                told = f"{point['rounds']:.1f} ({point['evals / N']:.1f})" + (", law" if m in entry["law"] else "")
+                told = f"{point['rounds']:.1f}, {point['max rounds']:.0f} ({point['evals / N']:.1f})"
+                told += " in law" if m in entry["law"] else ""
                 row.append(f"**{told}**" if m == winner else told)
             else:
                 row.append("missed" if m in entry["missed"] else "")
