@@ -26,9 +26,11 @@ import torch
 from torch import Tensor
 
 from ..method import AbstractMethod, Copy, Extrapolate, Picard
+from ..parareal import Parareal
 from ..show.files import folder, write_json
 from ..solution import relative_error
 from ..solve import sample, sequential
+from ..speculation import Speculation
 from ..stop import AbstractStop, StepNoise
 from . import outside
 from .matched import BASE, LIMITS, calibration, rivals, sections
@@ -65,6 +67,8 @@ class Contestant:
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t)), HALF_DECADES[1:]),
     Contestant("Picard, extrapolated", lambda t: (Picard(Extrapolate()), StepNoise(t))),
+    Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t))),  # the tolerance is its own
+    Contestant("autospeculation", lambda t: (Speculation(), StepNoise(t)), (0.0,), rule="DDPM", law=True),
 )
 
 

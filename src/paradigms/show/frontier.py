@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from .palette import ACCENT, FAINT, GREY, INK, PAPER
 from .pictures import save
@@ -23,7 +23,9 @@ Lines = dict[str, list[tuple[float, float, float, float]]]  # of a name: rounds,
 
 def pictures(out: Path, data: Mapping[str, Any], names: Sequence[str], ours: set[str]) -> list[Path]:
     """Writes one figure a problem and window (the default one, the whole chain), and frontier.png; returns paths."""
-    style, cells, few, written = styles(names, ours), data["cells"], data["few-step"], []
+    cells, few, written = data["cells"], data["few-step"], []
+    law = {m for cell in cells.values() for m, entry in cell["methods"].items() if entry.get("law")}
+    style = styles(names, ours, law)
     for problem in dict.fromkeys(cell["problem"] for cell in cells.values()):
         for suffix, pick in (("", usual), ("-whole", whole_chain)):
             panels = {
@@ -38,16 +40,15 @@ def pictures(out: Path, data: Mapping[str, Any], names: Sequence[str], ours: set
     problems, rules = MAIN
     usual_cells = {(c["problem"], c["rule"]): c for c in cells.values() if usual(c)}
     columns = [rule for rule in rules if any((p, rule) in usual_cells for p in problems)]
-    kept = [p for p in problems if any((p, rule) in usual_cells for rule in columns)]
-    if columns:
-        rows = [
-            [
-                (f"{p}, {rule}", lines(usual_cells[p, rule], data["few-step"]))
-                for rule in columns
-                if (p, rule) in usual_cells
-            ]
-            for p in kept
+    rows = [
+        [
+            (f"{p}, {rule}, window {c['window']}", lines(c, few)) if (c := usual_cells.get((p, rule))) else ("", {})
+            for rule in columns
         ]
+        for p in problems
+        if any((p, rule) in usual_cells for rule in columns)
+    ]
+    if rows:
         written.append(out / "frontier.png")
         matters(written[-1], rows, style)
     return written
@@ -81,7 +82,7 @@ def lines(cell: Mapping[str, Any], few: Mapping[str, Any]) -> Lines:
     return found
 
 
-def styles(names: Sequence[str], ours: set[str]) -> dict[str, dict[str, Any]]:
+def styles(names: Sequence[str], ours: set[str], law: set[str]) -> dict[str, dict[str, Any]]:
     """How each line is drawn, in the order of the legend: ours in front, the few-step sampler behind."""
     found: dict[str, dict[str, Any]] = {}
     rivals = [n for n in names if n not in ours and n not in (BASE, OUTSIDE)]
@@ -96,6 +97,8 @@ def styles(names: Sequence[str], ours: set[str]) -> dict[str, dict[str, Any]]:
             k = rivals.index(n)
             mark = MARKS[k % len(MARKS)]
             shade = {"color": COLOURS[k % len(COLOURS)], "lw": 1.3, "marker": mark, "ms": 4, "zorder": 3}
+            if n in law:
+                shade |= {"ls": ":", "lw": 1.8, "marker": "", "zorder": 2}
         found[n] = shade
     found[FEW] = {"color": GREY, "lw": 1.4, "ls": "--", "zorder": 2}
     return found
@@ -114,14 +117,14 @@ def both(path: Path, title: str, panels: Sequence[tuple[str, Lines]], style: dic
 
 def matters(path: Path, rows: Sequence[Sequence[tuple[str, Lines]]], style: dict[str, dict[str, Any]]) -> None:
     """Rounds against the largest error: a row a problem, a column a rule."""
-    figure, axes = sheet(len(rows), max(map(len, rows)))
+    figure, axes = sheet(len(rows), len(rows[0]))
     for row, panels in enumerate(rows):
-        for column, place in enumerate(axes[row]):
-            if column >= len(panels):
+        for place, (name, found) in zip(axes[row], panels, strict=True):
+            if not found:
                 place.set_axis_off()
                 continue
-            draw(place, panels[column][1], style, 0, median=False)
-            heading(place, panels[column][0])
+            draw(place, found, style, 0, median=False)
+            heading(place, name)
             if row == len(rows) - 1:
                 place.set_xlabel("rounds: model calls one after the other", color=GREY, size=9)
     title = "Fewer rounds at equal error: lower left is better"
@@ -159,6 +162,7 @@ def draw(axes: Any, found: Lines, style: dict[str, dict[str, Any]], across: int,
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
 
 
@@ -180,8 +184,8 @@ def finish(
         row[0].set_ylabel("largest error", color=GREY, size=9)
     shown = [name for name in style if any(found.get(name) for found in panels)]
     handles = [axes[0][0].plot([], [], label=name, **style[name])[0] for name in shown]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(shown), 5), frameon=False, labelcolor=INK, fontsize=9
-    )
+    columns = min(len(shown), int(figure.get_figwidth() / 2.1))
+    how: dict[str, Any] = {"ncols": columns, "frameon": False, "labelcolor": INK, "fontsize": 9}
+    figure.legend(handles=handles, loc="outside lower center", **how)
     figure.suptitle(title, color=INK, size=12, weight="bold", x=0.012, ha="left")
     save(figure, path)
