@@ -193,6 +193,22 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: p
     assert seen == ["ParaDiGMS"] * 2
 
 
+def test_two_runs_side_by_side_keep_each_others_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo, measure = problems.cells(quick=True), frontier.measure
+    quick = (Contestant("ParaDiGMS", frontier.CONTESTANTS[0].make, (0.1,), rule="DDPM"),)
+    monkeypatch.setattr(frontier, "measure_outside", lambda *_: [])
+
+    def while_another_writes(cell: Cell, c: Contestant, stage: frontier.Stage) -> Any:
+        monkeypatch.setattr(frontier, "measure", measure)
+        frontier.run(tmp_path, todo[1:], quick)
+        return measure(cell, c, stage)
+
+    monkeypatch.setattr(frontier, "measure", while_another_writes)
+    found = frontier.run(tmp_path, todo[:1], quick)
+    assert set(found["cells"]) == {c.name for c in todo}
+    assert frontier.recall(tmp_path) == found
+
+
 def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
     (tmp_path / "frontier.json").write_text("[1]")
     with pytest.raises(ValueError, match="is not a frontier to go on with"):

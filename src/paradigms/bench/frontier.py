@@ -7,7 +7,8 @@ Nothing is interpolated: only measured points count. Tolerances are swept from l
 largest error is within the tightest limit; a method that promises an error is swept to the end, to be calibrated.
 
 Results go to out/frontier.json after every method of every cell (problem, rule, window), so that a run can be stopped
-and gone on with; what is there with the same settings is not measured again. A new method is one line in CONTESTANTS.
+and gone on with, or two run side by side on other cells; what is there with the same settings is not measured again. A
+new method is one line in CONTESTANTS.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Stage:
     """What all methods share in cells of one problem, rule and batch: the system, the noise, the sequential sample."""
 
     def __init__(self, cell: Cell) -> None:
-        self.key = (cell.problem, cell.rule, cell.batch)
+        self.name = f"{cell.problem}/{cell.rule}/{cell.batch}"
         self.problem: Problem = problem(cell.problem)
         self.system, self.condition = self.problem.system(cell.rule), self.problem.condition(cell.batch)
         self.x, self.noise = draw(self.problem, self.system, cell.batch)
@@ -163,21 +164,22 @@ def run(
     data, stage = recall(out), None
     for cell in todo:
         facts = {"problem": cell.problem, "rule": cell.rule, "window": cell.window, "batch": cell.batch, "N": cell.rows}
-        known = data["cells"].setdefault(cell.name, {**facts, "methods": {}})
-        known.update(facts)
         for name, about, work in jobs(cell, contestants):
-            if name not in again and known["methods"].get(name, {}).get("settings") == about["settings"]:
+            known = data["cells"].get(cell.name, {"methods": {}})["methods"].get(name, {})
+            if name not in again and known.get("settings") == about["settings"]:
                 continue
             began = time.perf_counter()
-            if stage is None or stage.key != (cell.problem, cell.rule, cell.batch):
+            if stage is None or stage.name != f"{cell.problem}/{cell.rule}/{cell.batch}":
                 stage = Stage(cell)
             points = work(stage)
-            seconds = time.perf_counter() - began
-            known["methods"][name] = {**about, "seconds": round(seconds, 2), "points": points}
-            few = data["few-step"].setdefault(f"{cell.problem}/{cell.rule}/{cell.batch}", {})
-            for steps in sorted({round(p["rounds"]) for p in points if "rounds" in p}):
-                if str(steps) not in few:
-                    few[str(steps)] = stage.few(steps)
+            seconds = round(time.perf_counter() - began, 2)
+            few = data["few-step"].get(stage.name, {})
+            wanted = {str(round(p["rounds"])) for p in points if "rounds" in p} - set(few)
+            few |= {steps: stage.few(int(steps)) for steps in sorted(wanted, key=int)}
+            data = recall(out)  # again, for another run may have added to it since
+            data["cells"].setdefault(cell.name, {"methods": {}}).update(facts)
+            data["cells"][cell.name]["methods"][name] = {**about, "seconds": seconds, "points": points}
+            data["few-step"].setdefault(stage.name, {}).update(few)
             remember(out, data)
             print(f"{cell.name}: {name}, {len(points)} runs in {seconds:.1f} s", file=sys.stderr, flush=True)
     place = {cell.name: k for k, cell in enumerate(cells())}
