@@ -117,7 +117,7 @@ def test_any_tolerance_bounds_the_residual_and_counts_what_the_model_saw(
     assert solution.rounds == len(solution.trace) == int(solution.sample_rounds.max()) <= len(system)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
     assert float(solution.residual.max()) <= tolerance * (1 + 1e-6)
-    s = block or max(round(min(window, len(system)) ** 0.5), 1)
+    s = block or max(round((min(window, len(system)) / 2) ** 0.5), 1)
     evals = [0, *(spent for *_, spent in solution.trace)]
     blocks = min(window, len(system)) // s + 2  # those that a window can touch
     assert max(b - a for a, b in itertools.pairwise(evals)) <= 2 * B * blocks

@@ -90,8 +90,9 @@ class Blocks:
 class Parareal(AbstractMethod):
     """Blocks refined by a coarse jump, in a pipeline; exact at tolerance 0, in N rounds.
 
-    block: s, rows a block, the root of the window if None. tolerance: of a start state, RMS in units of its row's
-    noise as in `StepNoise`; it takes the place of the solver's. coarse: `Held` or `Linear`.
+    block: s, rows a block; None is the root of half the window, the least of 2 s + M. tolerance: of a start state, RMS
+    in units of its row's noise as in `StepNoise`; it takes the place of the solver's. coarse: `Held` or `Linear`. A
+    round evaluates about M rows however long the window is, so that window=N is affordable.
     Source: see the file. Raises ValueError for a block that does not fit in the window, or a negative tolerance.
     """
 
@@ -102,7 +103,7 @@ class Parareal(AbstractMethod):
     def init(self, system: System, work: Work) -> Memory:
         """The blocks; due (W + 1, B), a row that awaits the model, and known, if it answered; G, C; the last D[f]."""
         W, B = work.n.shape
-        s = max(round(math.sqrt(W)), 1) if self.block is None else self.block
+        s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
         if not 1 <= s <= W:
             raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
         if not self.tolerance >= 0:
@@ -117,16 +118,14 @@ class Parareal(AbstractMethod):
         W, s = len(work.n), blocks.s
         row = torch.arange(W + 1, device=due.device)[:, None]
         at = work.n[:1] + row  # the row of each state (W + 1, B)
-        start, first = (
-            row - at % s,
-            (at % s == 0) & (at < len(system)),
-        )  # where its block begins, < 0: before the window
+        first = (at % s == 0) & (at < len(system))
         hit = (due[:-1] == at[:-1]) & work.live
         (D,) = evaluate(work.x[:-1], live=hit)
         D = torch.where(rows(hit, D), D, work.D[-W:])
         if system.taps > 1:  # rows that no march has reached are as the jump takes them
-            new = hit.gather(0, start[:-1].clamp(min=0)) & (start[:-1] >= 0) & (work.seen + hit == 0)
-            D = torch.where(rows(new, D), pick(D, start[:-1].clamp(min=0)), D)
+            start = row[:-1] - at[:-1] % s  # their block's first row
+            new = hit.gather(0, start.clamp(min=0)) & (start >= 0) & (work.seen + hit == 0)
+            D = torch.where(rows(new, D), pick(D, start.clamp(min=0)), D)
         y = system.step(work.x[:-1], torch.cat([work.D[:-W], D]), work.z, work.n)
 
         # every march takes along what G promised at its start, so that F - G is of one start when it arrives
@@ -152,9 +151,7 @@ class Parareal(AbstractMethod):
         moved[1:] |= mend
         stride = good + mend.sum(0)
 
-        over = moved.gather(0, start.clamp(min=0)) & (start >= 0) & ~first  # marches that a new start overtakes,
-        over[:-1] &= ~first[1:]  # but for those with one row to go
-        due = torch.where(moved & ~over, at, torch.where(over | known, -1, due))
+        due = torch.where(moved, at, torch.where(known, -1, due))
         left = torch.where(first[:-1] & (row[:-1] < stride), row[:-1], -1).amax(0, keepdim=True)  # (1, B)
         past = torch.where(rows(left >= 0, y), pick(D, left.clamp(min=0)), past)
         return Sweep(x[1:], D, y, hit, stride), (blocks, due, known & ~moved, G, C, past)
