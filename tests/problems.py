@@ -30,6 +30,9 @@ METHODS: list[pd.AbstractMethod] = [
     pd.Jacobi(pd.Extrapolate()),
     pd.Picard(),
     pd.Picard(pd.Extrapolate()),
+    pd.ExponentialPicard(),
+    pd.Anderson(),
+    pd.QuasiNewton(),
 ]
 
 

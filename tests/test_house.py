@@ -18,6 +18,8 @@ KNOWS = {
     "system": {"denoiser"},
     "rules": {"denoiser", "schedule", "system"},
     "method": {"system"},
+    "anderson": {"method", "stop", "system"},
+    "newton": {"anderson", "method", "system"},
     "noise": {"system"},
     "execute": {"system"},
     "check": {"noise", "system"},

@@ -1,7 +1,9 @@
 """Parallel-in-time sampling of diffusion models: many denoising steps at once, iterated until they agree."""
 
+from .anderson import Anderson, ExponentialPicard
 from .execute import Guided, NonFiniteError
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
+from .newton import QuasiNewton
 from .parareal import Held, Linear, Parareal
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
@@ -13,7 +15,8 @@ from .system import System
 __version__ = "0.1.0"
 
 __all__ = [
-    "AbstractMethod", "Comparison", "Copy", "Extrapolate", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear",
+    "AbstractMethod", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate", "Frame", "Guess", "Guided",
+    "Held", "Jacobi", "Linear", "QuasiNewton",
     "NonFiniteError", "Parareal", "Picard", "Schedule", "Solution", "Speculation", "System", "Verification", "cosine",
     "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow",
     "flow_heun", "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",

@@ -1,0 +1,173 @@
+"""A carry that is known beforehand, and Anderson acceleration of it that respects the order of the rows:
+
+    delta[n+1] = a[n] delta[n] + sum_k b[n,k] J[n-k] delta[n-k] + r[n],    delta[begin] = 0
+    J = alpha v / (alpha^2 v + sigma^2)
+    R[n] = delta[n+1],    x[n+1] <- x[n+1] + R[n] - sum_j gamma[n,j] (dX[n,j] + dR[n,j])
+    gamma[n] = (G + ridge tr(G) I)^-1 g,    G = sum_{i <= n} dR[i]^T dR[i],    g = sum_{i <= n} dR[i]^T R[i]
+
+J is exact for Gaussian data of variance v. v = infinity is J = 1 / alpha, a model whose eps does not move, so that
+p = alpha'/alpha for DDIM and DDPM: the exponential integrator; there p is 1 where alpha is 0 (zero SNR, the first row).
+v = 0 holds the denoised estimate fixed. v = 1 gives DDIM nearly the p = 1 of `Picard`, and DDPM p = alpha/alpha'.
+
+dX[n,j], dR[n,j] are the state and its R now less those of j sweeps ago, j = 1..depth. A row that was not yet in the
+window j sweeps ago takes no part in sum or step; where it was in none, it carries on the correction of the row
+before it. gamma differs from row to row because a row may only look at rows that it depends on.
+
+The safeguards: no correction is larger, in RMS, than the largest R of the rows before it times `most`. So the first
+row that has not settled, wherever it is, takes the sequential step bit for bit, and the method is exact after at most
+N sweeps. A row whose R grew by more than `growth` since the last sweep, or whose correction is not finite, takes the
+plain carry; one whose carry is not finite either takes its own step alone, which is as finite as the model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .stop import rms
+from .system import System, rows
+
+
+@dataclass(frozen=True)
+class ExponentialPicard(AbstractMethod):
+    """The carry p = a + b J of Gaussian data. Source: Tang et al. 2024 (ParaTAA of full order), for infinite variance.
+
+    variance: of the data, along the directions in which states move; infinity holds the noise direction fixed over a
+    sweep. Raises ValueError.
+    """
+
+    variance: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_variance(self.variance)
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        J, P = gaussian(system, work, self.variance)
+        x = y + finite(onward(recur(y - work.x[1:], P), P))
+        return Sweep(x, learned(D, J, x, work), y, work.live), memory
+
+
+@dataclass(frozen=True)
+class Anderson(AbstractMethod):
+    """Triangular Anderson acceleration of `ExponentialPicard`. Source: Tang et al. 2024 (ParaTAA), section 3.2.
+
+    depth: previous iterates it looks at, 2 (W, B, ...) tensors each; 0 is `ExponentialPicard`. ridge: relative to the
+    trace of the Gram matrix. variance: as there. most, growth: of the safeguards. Raises ValueError.
+    """
+
+    guess: Guess = field(default_factory=Extrapolate)
+    depth: int = 2
+    ridge: float = 1e-3
+    variance: float = 1.0
+    most: float = 1.0
+    growth: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_variance(self.variance)
+        if not (isinstance(self.depth, int) and self.depth >= 0):
+            raise ValueError(f"depth: given {self.depth!r}; needed: a whole number of iterates, 0 or more")
+        if not (math.isfinite(self.ridge) and self.ridge >= 0):
+            raise ValueError(f"ridge: given {self.ridge!r}; needed: a finite number, 0 or more; 0.001 is usual")
+        for name in ("most", "growth"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number, inf for no limit")
+
+    def init(self, system: System, work: Work) -> Memory:
+        return tuple(torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth))  # x, R of 1, 2.. sweeps ago
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        J, P = gaussian(system, work, self.variance)
+        old = work.x[1:]
+        x = y + finite(onward(recur(y - old, P), P))
+        R = x - old
+        if self.depth:
+            x = x + self.correction(work, R, P, memory)
+        return Sweep(x, learned(D, J, x, work), y, work.live), (old, R, *memory)[: 2 * self.depth]
+
+    def correction(self, work: Work, R: Tensor, P: Tensor, memory: Memory) -> Tensor:
+        """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), 0 where the safeguard says so."""
+        known = [(work.seen >= j + 1) & work.live for j in range(self.depth)]  # (W, B) each
+        x = work.x[1:]
+        dX = [torch.where(rows(k, x), x - old, 0) for k, old in zip(known, memory[::2], strict=True)]
+        dR = [torch.where(rows(k, R), R - old, 0) for k, old in zip(known, memory[1::2], strict=True)]
+        gamma = weights(R, dR, self.ridge)  # (W, B, m)
+        found = torch.zeros_like(R)
+        for j in range(self.depth):
+            found -= rows(gamma[..., j], R) * (dX[j] + dR[j])
+        size = rms(R)  # (W, B)
+        before = torch.cat([0 * size[:1], size[:-1].cummax(0).values])
+        allowed = known[0] & (before > 0) & (size <= self.growth * rms(memory[1]))
+        found = torch.where(rows(allowed, R), finite(found), 0)
+        size = rms(found)
+        scale = torch.where(size > self.most * before, self.most * before / size, 1)
+        return finite(recur(rows(scale, found) * found, torch.where(known[0], 0, P)))
+
+
+def check_variance(v: float) -> None:
+    """Raises ValueError unless v is a variance."""
+    if not v >= 0:
+        raise ValueError(f"variance: given {v!r}; needed: 0 or more, 1 for data of unit scale, math.inf for frozen eps")
+
+
+def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
+    """J (W, B) of data of variance v, and the carry P (K, W, B): P[0] = a + b[0] J, P[k] = b[k] J[n-k]."""
+    alpha, sigma = system.alpha, system.sigma
+    known = alpha > 1e-12 if v == math.inf else alpha >= 0
+    J = torch.where(known, alpha / (alpha**2 + sigma**2 / v) if v else 0 * alpha, 0)  # (N,)
+    P = torch.stack([system.b[:, k] * J.roll(k) for k in range(system.taps)])  # (K, N)
+    P[0] = torch.where(known, P[0] + system.a, 1)
+    return torch.where(work.live, J[work.n], 0), torch.where(work.live, P[:, work.n], 0)
+
+
+def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
+    """gamma (W, B, m): least squares of R by dR over the rows up to each, in float64."""
+    each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
+    G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
+    g = (each @ R.flatten(2)[..., None]).double().cumsum(0)  # (W, B, m, 1)
+    scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + torch.finfo(torch.float64).tiny
+    G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
+    return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
+
+
+def recur(r: Tensor, P: Tensor) -> Tensor:
+    """d[n] = sum_k P[k,n] d[n-1-k] + r[n] along the rows of r (W, B, ...); P (K, W, B) or (K, W, B, ...).
+
+    log2 W passes with the K x K companion matrices M of the recurrence: v[n] = (d[n], d[n-1], ..) = M[n] v[n-1] + ..
+    """
+    K, W = P.shape[:2]
+    M = P.new_zeros((K, *P.shape))
+    M[0] = P
+    M.diagonal(-1).fill_(1)
+    v = torch.cat([r[None], r.new_zeros((K - 1, *r.shape))])
+    k = 1
+    while k < W:
+        v[:, k:] += torch.stack([rows(M[:, i, k:], v) * v[i, :-k] for i in range(K)]).sum(0)
+        M[:, :, k:] = torch.stack([M[:, i, None, k:] * M[i, None, :, :-k] for i in range(K)]).sum(0)
+        k *= 2
+    return v[0]
+
+
+def onward(d: Tensor, P: Tensor) -> Tensor:
+    """sum_k P[k,n] d[n-1-k], what each row of d (W, B, ...) is carried by; 0 at the first row."""
+    carried = torch.zeros_like(d)
+    for k in range(len(P)):
+        carried[k + 1 :] += rows(P[k, k + 1 :], d) * d[: max(len(d) - 1 - k, 0)]
+    return carried
+
+
+def finite(v: Tensor) -> Tensor:
+    """v (W, B, ...) with 0 for every row and sample that is not finite throughout."""
+    return torch.where(rows(torch.isfinite(v.flatten(2).sum(2)), v), v, 0)  # a sum is finite only if its terms are
+
+
+def learned(D: Tensor, J: Tensor, x: Tensor, work: Work) -> Tensor:
+    """What the stand-in says at the new states: D[n] + J[n] (x[n] - its old value), (W, B, ...)."""
+    D = D.clone()
+    D[1:] += rows(J[1:], x) * (x[:-1] - work.x[1:-1])
+    return D
