@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import paradigms as pd
+from paradigms import cli
 from paradigms.bench import frontier, matched, outside, problems
 from paradigms.bench.frontier import Contestant
 from paradigms.bench.problems import Cell
@@ -217,6 +219,34 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
         frontier.named(["picard"])
     with pytest.raises(ValueError, match="--only is 'ddpm9'; type a part of a name such as mixture-64/DDPM-100/w8"):
         problems.cells(only="ddpm9")
+
+
+def test_the_command_line_plans_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*options: str) -> tuple[int, str]:
+        found = CliRunner().invoke(cli.app, ["bench", "frontier", "--out", str(tmp_path), *options])
+        return found.exit_code, found.output
+
+    code, text = told("--plan", "--quick")
+    assert code == 0
+    assert "mixture-64/DDPM-100/w32" in text
+    assert not list(tmp_path.iterdir())
+    code, text = told("--only", "ddpm9")
+    assert (code, text.count("\n")) == (2, 1)
+    code, text = told("--again", "picard")
+    assert (code, text.count("\n")) == (2, 1)
+    seen: list[Any] = []
+    monkeypatch.setattr(frontier, "main", lambda *given: seen.append(given))
+    assert told("--only", "scenes/DDIM", "--again", "diffusers")[0] == 0
+    assert seen == [(tmp_path, False, "scenes/DDIM", ("diffusers",))]
+
+
+def test_without_diffusers_the_race_is_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ode, multistep = (Cell("mixture-64", rule, 8, 2) for rule in ("DDIM-50", "DPMSolver-20"))
+    every = frontier.CONTESTANTS[:2]
+    assert [name for name, *_ in frontier.jobs(ode, every)] == ["ParaDiGMS", "Picard, extrapolated", "diffusers"]
+    assert [name for name, *_ in frontier.jobs(multistep, every)] == ["ParaDiGMS", "Picard, extrapolated"]
+    monkeypatch.setattr(outside, "find_spec", lambda name: None)
+    assert [name for name, *_ in frontier.jobs(ode, every)] == ["ParaDiGMS", "Picard, extrapolated"]
 
 
 def test_the_plan_has_every_cell_once_and_no_window_longer_than_its_chain() -> None:

@@ -152,7 +152,7 @@ def jobs(
         if cell.rule.startswith(c.rule):
             about = {"settings": c.settings(cell.batch)} | ({"law": True} if c.law else {})
             yield c.name, about, lambda stage, c=c: measure(cell, c, stage)  # type: ignore[misc]
-    if cell.rule.startswith(("DDPM", "DDIM")):
+    if outside.available(cell.rule):
         told = f"tolerance {', '.join(f'{t:g}' for t in outside.TOLERANCES)}; {min(SAMPLES, cell.batch)} samples"
         yield OUTSIDE, {"settings": told}, lambda stage: measure_outside(cell, stage)
 
@@ -215,7 +215,7 @@ def plan(todo: list[Cell], contestants: tuple[Contestant, ...]) -> str:
             if cell.rule.startswith(c.rule):
                 sweep = len(c.tolerances) * (1 if c.promises else 0.65)  # few are swept to the end
                 runs, total = runs + sweep, total + sweep * cell.run * (1 if c.name == BASE else 0.6)
-        if cell.rule.startswith(("DDPM", "DDIM")):
+        if outside.available(cell.rule):
             extra = len(outside.TOLERANCES) * min(SAMPLES, cell.batch) / cell.batch
             runs, total = runs + extra, total + extra * cell.run
         minutes = total / problem(cell.problem).per_second / 60

@@ -13,6 +13,7 @@ there waits for its slowest sample. Source: diffusers 0.3x-0.4x, pipelines Stabl
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,11 @@ class Run(NamedTuple):
     x: Tensor
     rounds: int
     evals: int
+
+
+def available(rule: str) -> bool:
+    """Whether diffusers is installed and has a parallel scheduler for a rule such as DDIM-50."""
+    return rule.startswith(("DDIM", "DDPM")) and find_spec("diffusers") is not None
 
 
 def scheduler(rule: str, steps: int, prediction: str) -> Any:
