@@ -141,6 +141,8 @@ def measure_outside(cell: Cell, stage: Stage) -> list[dict[str, float | str]]:
         spent = {"rounds": sum(rounds) / B, "max rounds": float(max(rounds)), "evals / N": evals / (B * cell.rows)}
         x = torch.cat([f.x for f in found])
         points.append({"tolerance": tolerance, **spent, **errors(x, stage.reference[:B])})
+        if float(points[-1]["max error"]) <= min(LIMITS):
+            break
     return points
 
 
@@ -216,7 +218,7 @@ def plan(todo: list[Cell], contestants: tuple[Contestant, ...]) -> str:
                 sweep = len(c.tolerances) * (1 if c.promises else 0.65)  # few are swept to the end
                 runs, total = runs + sweep, total + sweep * cell.run * (1 if c.name == BASE else 0.6)
         if outside.available(cell.rule):
-            extra = len(outside.TOLERANCES) * min(SAMPLES, cell.batch) / cell.batch
+            extra = 0.65 * len(outside.TOLERANCES) * min(SAMPLES, cell.batch) / cell.batch
             runs, total = runs + extra, total + extra * cell.run
         minutes = total / problem(cell.problem).per_second / 60
         rows.append([cell.name, cell.rows, cell.batch, round(runs), round(total), minutes])

@@ -1,6 +1,6 @@
 """What the frontier is measured on: problems x rules x windows, and what a cell of that grid will cost.
 
-    rows of one run = spend N B,   spend = max(1.3, R u / (1 + u)),   u = window / N
+    rows of one run = spend N B,   spend = max(2, R u / (1 + u)),   u = window / N
 
 R is fitted to runs of ParaDiGMS for each rule (a window of the whole chain is half accepted while it is swept), and the
 estimate is good to a factor of two; faster methods spend less.
@@ -81,7 +81,7 @@ class Cell:
     def run(self) -> float:
         """Model rows of one run, as the docstring of this file estimates them."""
         u = self.window / self.rows
-        return max(1.3, RULES[self.rule][2] * u / (1 + u)) * self.rows * self.batch
+        return max(2, RULES[self.rule][2] * u / (1 + u)) * self.rows * self.batch
 
 
 @cache
