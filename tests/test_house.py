@@ -28,6 +28,9 @@ KNOWS = {
     "speculation": {"method", "system"},
     "stop": {"method", "system"},
     "solve": {"check", "execute", "method", "noise", "solution", "stop", "system"},
+    "adapt/levels": {"denoiser"},
+    "adapt/probe": {"levels"},
+    "adapt/scheduler": {"denoiser", "levels", "probe", "solve", "system"},
 }
 
 

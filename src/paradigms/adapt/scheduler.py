@@ -1,0 +1,228 @@
+"""Any scheduler as a table: equation (3) of `probe.py` brought into the form of equation (1).
+
+    m[j] = (D[j] - P x[j]) / Q                                        the model's answer, in terms of D
+    x[j] = (x[j+1] - sum_k b[j,k] D[j-k] - c[j] z[j]) / a[j]          earlier states, by their own row, oldest first
+
+What is left is x[n+1] = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]. Which D has the fewest taps depends on the rule:
+
+| D = P x + Q m                         | rules                                                                        |
+| the denoised estimate                 | one step, DPM-Solver++, UniPC: taken where no other form has fewer taps      |
+| m as it is                            | LMS, PNDM, DEIS: histories of noise estimates                                |
+| the mix of x and m later rows use     | iPNDM; single-step SDE, whose earlier state cannot be had back for its noise |
+
+A scheduler is refused where noise of an earlier row stays in all three. Every table is compared with a run of its
+scheduler on a non-linear model before it is given away.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..solve import sequential
+from ..system import System
+from .levels import believed, unit
+from .probe import PASSED, Reading, Tap, read, walk
+
+TINY = 1e-10  # what cancels in float64, of the terms that cancel
+FAINT = 1e-6  # of the weight of a limit: what a table may add to a row that uses a limit and nothing else of D
+DRAWN = 1e-30  # c of a row that draws noise and uses none, so that the stream of draws stays the scheduler's
+EQUAL = 1e-5  # how far a table's sample may be from its scheduler's
+
+
+class SchedulerError(ValueError):
+    """A scheduler that is no table of equation (1): the message names it, the reason, and what would fit."""
+
+
+def from_scheduler(scheduler: Any, steps: int | None = None, **how: Any) -> System:
+    """The table of a diffusers scheduler, equal to running it, whatever its class.
+
+    steps: as `set_timesteps` takes it; None where `how` holds `timesteps` or `sigmas`. how: further arguments of its
+    `set_timesteps` (mu, sigmas, ...) and of its `step` (eta, s_churn, ...). A scheduler that calls the model twice a
+    step has two rows a step. The scheduler itself is left as it was. The table's alpha is 0 and its sigma 1 where D is
+    no denoised estimate or the levels are not known. Raises `SchedulerError` for a scheduler that is no such table.
+    """
+    ready, step = _ready(scheduler, steps, how)
+    try:
+        reading = read(copy.deepcopy(ready), step)
+        system = _table(reading, float(getattr(ready, "init_noise_sigma", 1.0)))
+        error = _difference(ready, system, step)
+    except NotImplementedError as reason:
+        raise _refusal(scheduler, str(reason)) from reason
+    except Exception as reason:  # whatever a scheduler raises on a plain state, it is no table
+        raise _refusal(scheduler, f"it cannot be run on a plain state: {type(reason).__name__}: {reason}") from reason
+    if not error <= EQUAL:
+        raise _refusal(scheduler, f"its table is off by {error:.1e}, so it is not linear in the model and the noise")
+    return system
+
+
+def _ready(scheduler: Any, steps: int | None, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A copy of the scheduler with its timesteps set, and the arguments of its step."""
+    if not hasattr(scheduler, "step") or not hasattr(scheduler, "set_timesteps"):
+        raise _refusal(scheduler, "it has no set_timesteps or no step; needed: a scheduler that pipelines loop over")
+    takes, sets = (inspect.signature(f).parameters for f in (scheduler.step, scheduler.set_timesteps))
+    if unknown := [k for k in how if k not in takes and k not in sets]:
+        raise _refusal(scheduler, f"given {', '.join(unknown)}; needed: arguments of set_timesteps ({', '.join(sets)}) "
+                                  f"or of step ({', '.join(takes)})")  # fmt: skip
+    needs = [k for k, v in takes.items() if v.default is v.empty and v.kind is v.POSITIONAL_OR_KEYWORD]
+    if missing := [k for k in needs if k not in PASSED and k not in how]:
+        raise _refusal(scheduler, f"its step needs {', '.join(missing)}, which a table does not have")
+    if str(_config(scheduler).get("variance_type")).startswith("learned"):
+        raise _refusal(
+            scheduler, "the model says the variance too; needed: a fixed variance_type, and a model of the mean alone"
+        )
+    if hasattr(scheduler, "noise_sampler"):
+        raise _refusal(scheduler, "its noise is that of a Brownian tree, and not drawn step by step")
+    ready, setting = copy.deepcopy(scheduler), {k: v for k, v in how.items() if k in sets}
+    try:
+        ready.set_timesteps(**({} if steps is None else {"num_inference_steps": steps}), **setting)
+    except Exception as reason:
+        raise _refusal(scheduler, f"set_timesteps: {type(reason).__name__}: {reason}") from reason
+    return ready, {k: v for k, v in how.items() if k in takes and k not in sets}
+
+
+def _config(scheduler: Any) -> Any:
+    return getattr(scheduler, "config", {})
+
+
+def _refusal(scheduler: Any, reason: str) -> SchedulerError:
+    names = ("prediction_type", "algorithm_type", "solver_order", "variance_type")
+    shown = ", ".join(f"{k}={v!r}" for k in names if (v := _config(scheduler).get(k)) is not None)
+    return SchedulerError(f"{type(scheduler).__name__}({shown}): {reason}")
+
+
+# ------------------------------------------------------------------------------------------ equation (3) to (1)
+
+
+def _table(reading: Reading, start: float) -> System:
+    """The table with the fewest taps; of equals the one of the denoised estimate."""
+    one = torch.ones_like(reading.P)
+    limited = reading.clip is not None or reading.threshold is not None
+    levels, std = _levels(reading, start)
+    readable = bool(torch.isfinite(reading.P / reading.Q).all())
+    if limited and not readable:
+        raise NotImplementedError("it limits an estimate that holds nothing of what the model says")
+    forms = [(reading.P, reading.Q)] if readable and (limited or levels) else []
+    if not limited:
+        forms += [(0 * one, one), (_mix(reading), one)]
+    found, reason = [], ""
+    for P, Q in forms:
+        try:
+            found.append((*_eliminate(reading, P, Q), P, Q))
+        except NotImplementedError as error:
+            reason = str(error)
+    if not found:
+        raise NotImplementedError(reason)
+    a, b, c, G, P, Q = min(found, key=lambda form: form[1].shape[1])
+    alpha, sigma = levels if levels and P is reading.P else (0 * one, one)
+    b, gain = _gain(b, G) if limited else (b, one)
+    reader = Denoiser(reading.into, P / reading.into, Q, gain, reading.clip, reading.threshold)
+    c = torch.where((c == 0) & (reading.draws > 0), DRAWN, c)
+    return System(reading.t, a, b, c, std, alpha, sigma, reader, start)
+
+
+def _levels(reading: Reading, start: float) -> tuple[tuple[Tensor, Tensor] | None, Tensor]:
+    """alpha and sigma (N,), None where they are not known, and std (N,)."""
+    alpha, sigma = reading.alpha, reading.sigma
+    B = reading.M / reading.Q
+    X = reading.X - B * reading.P
+    variance = reading.Z.square().sum((1, 2))
+    alpha_next, sigma_next = X @ alpha + B.sum(1), ((X @ sigma) ** 2 + variance).sqrt()
+    if not believed(alpha, alpha_next):
+        return None, torch.where(variance > 0, variance.sqrt(), start / len(alpha))
+    return (alpha, sigma), unit(alpha, sigma, alpha_next, sigma_next, least=start / len(alpha))
+
+
+def _mix(reading: Reading) -> Tensor:
+    """P (N,) of the mix P x[j] + m[j] that rows after j use; 0 where they use none, or not in one proportion."""
+    P = torch.zeros_like(reading.P)
+    for j in range(len(P) - 1):
+        x, m = reading.X[j + 1 :, j], reading.M[j + 1 :, j]
+        if bool((m != 0).any()):
+            ratio = x[m != 0] / m[m != 0]
+            P[j] = ratio[0] if torch.allclose(ratio, ratio[:1], rtol=TINY, atol=TINY) else 0
+    return P
+
+
+def _eliminate(reading: Reading, P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """a (N,), b (N, K), c (N,), and G (N, N) on g[j]; raises NotImplementedError where (1) has no room for a term."""
+    N = len(P)
+    B = reading.M / Q
+    X = reading.X - B * P
+    X = torch.where(X.abs() <= TINY * (reading.X.abs() + (B * P).abs()), 0, X)
+    rest = torch.cat([B, reading.G, reading.Z.flatten(1)], 1)  # (N, 4N)
+    largest = rest.abs()
+    for j in range(N - 1):
+        later = X[j + 1 :, j].nonzero()[:, 0] + j + 1  # rows that go back to x[j]
+        if not len(later):
+            continue
+        if X[j, j] == 0:
+            raise NotImplementedError(f"row {int(later[0])} goes back to the state of row {j}, which is not kept")
+        w = X[later, j] / X[j, j]
+        X[later, j + 1] += w
+        moved = w[:, None] * rest[j]
+        rest[later] -= moved
+        largest[later] = largest[later].maximum(moved.abs())
+    rest = torch.where(rest.abs() <= TINY * largest, 0, rest)
+    B, G, Z = rest.split([N, N, 2 * N], 1)
+    Z = Z.unflatten(1, (N, 2))
+    own = Z.diagonal().T  # (N, 2)
+    past = Z.abs().sum(2).tril(-1)
+    if bool((past > 1e-7 * own.abs().amax()).any()):
+        row = int(past.amax(1).argmax())
+        raise NotImplementedError(f"row {row} uses noise that an earlier row drew; a table has room for a row's own")
+    if bool((own != 0).all(1).any()):
+        raise NotImplementedError("it adds two noises in one step; a table has room for one")
+    return X.diagonal().clone(), _taps(B), own.sum(1), G
+
+
+def _taps(B: Tensor) -> Tensor:
+    """b (N, K) of B (N, N): the diagonals down to the last that is not 0."""
+    row, column = (B.abs() > TINY * B.abs().amax(1, keepdim=True)).nonzero().unbind(1)
+    K = int((row - column).max()) + 1 if len(row) else 1
+    b = B.new_zeros(len(B), K)
+    for k in range(K):
+        b[k:, k] = B.diagonal(-k)
+    return b
+
+
+def _gain(b: Tensor, G: Tensor) -> tuple[Tensor, Tensor]:
+    """b (N, K), and how far a limit of D[j] moves it (N,): G[n,j] / B[n,j], the same in all rows n that use it.
+
+    A row that ends at the level it began at would not use D, but DDIM's still uses the limit: it gets a b that is
+    small beside the limit's weight, so that there is something to multiply.
+    """
+    own, n = G.diagonal(), torch.arange(len(b))
+    b = b.clone()
+    b[:, 0] = torch.where(b[:, 0].abs() < FAINT * own.abs(), FAINT * own, b[:, 0])
+    B = torch.stack([torch.diag_embed(b[k:, k], -k) for k in range(b.shape[1])]).sum(0)
+    most = B.abs().argmax(0)
+    gain = torch.where(B[most, n] == 0, 1.0, G[most, n] / B[most, n])
+    if not torch.allclose(G, gain * B, rtol=1e-6, atol=1e-9):
+        raise NotImplementedError("it limits the data estimate in one place and not in another")
+    return b, gain
+
+
+def _difference(ready: Any, system: System, step: dict[str, Any]) -> float:
+    """The relative distance of the table's sample from the scheduler's, on one noise and a model that bends."""
+    shape, generator, row = (1, 3, 4, 4), torch.Generator().manual_seed(0), 0
+    x = system.noise(shape, generator, dtype=torch.float64)
+    z = torch.randn((len(system), *shape), generator=generator, dtype=torch.float64)
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(x + x.flip(-1) / 2) + torch.sin(t.double() / 300).reshape(-1, 1, 1, 1) / 2
+
+    def state(n: int, y: Tensor | None) -> Tensor:
+        nonlocal row
+        row = n
+        return x.clone() if y is None else y
+
+    with torch.no_grad(), Tap(shape, lambda: z[row].clone()):
+        *_, theirs = walk(ready, state, lambda n, t, shown: model(shown, t[None]), step)
+    ours = sequential(model, system, x, noise=z)
+    return float((ours - theirs).norm() / theirs.norm())

@@ -1,0 +1,260 @@
+"""Every scheduler of the list, read as a table, is that scheduler; what is no table is refused with the reason."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+import paradigms as pd
+from paradigms.adapt import SchedulerError, from_scheduler
+from problems import LINEAR, seeded
+from schedulers import REFUSED, TABLES, Config
+
+SHAPE = (2, 3, 4, 4)
+
+
+def built(config: Config) -> Any:
+    """The scheduler of a configuration; skips where the installed diffusers has no such class or setting."""
+    name, settings, _ = config
+    made = getattr(diffusers, name, None)
+    if made is None:
+        pytest.skip(f"this diffusers has no {name}")
+    return made(**settings)
+
+
+def bent(x: Tensor, t: Tensor) -> Tensor:
+    """A model that no table can hold: neighbours act on each other, and nothing is linear."""
+    return torch.sin(1.3 * x + 0.5 * x.roll(1, -1)) + 0.3 * torch.cos(t.double() / 200).reshape(-1, 1, 1, 1).to(x)
+
+
+class Draws(TorchFunctionMode):
+    """Keeps the last noise drawn since `row` was emptied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func in (torch.randn, torch.randn_like):
+            self.row.append(made)
+        return made
+
+
+def by_pipeline(scheduler: Any, x: Tensor, steps: int | None, how: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The sample of the loop that the scheduler's own pipelines run, and the noise (N, B, ...) it drew on the way."""
+    takes = inspect.signature(scheduler.step).parameters
+    step = {k: v for k, v in how.items() if k in takes and k != "timesteps"}
+    count = {} if steps is None else {"num_inference_steps": steps}
+    scheduler.set_timesteps(**count, **{k: v for k, v in how.items() if k not in step})
+    if "generator" in takes:
+        step["generator"] = seeded(7)
+    times = list(scheduler.timesteps)
+    if type(scheduler).__name__ in ("SCMScheduler", "DDPMWuerstchenScheduler"):
+        times = times[:-1]
+    old, noise = None, []
+    for i, t in enumerate(times):
+        shown = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+        m = bent(shown, t[None])
+        with Draws() as draws:
+            if type(scheduler).__name__ == "CogVideoXDPMScheduler":
+                x, old = scheduler.step(m, old, t, times[i - 1] if i else None, x, **step, return_dict=False)
+            elif type(scheduler).__name__ == "UnCLIPScheduler":
+                following = times[i + 1] if i + 1 < len(times) else None
+                x = scheduler.step(m, t, x, prev_timestep=following, **step).prev_sample
+            elif type(scheduler).__name__ == "DDPMWuerstchenScheduler":
+                x = scheduler.step(m, t.expand(len(x)), x, **step).prev_sample
+            else:
+                x = scheduler.step(m, t, x, **step).prev_sample
+        noise.append(draws.row[-1].double() if draws.row else torch.zeros_like(x))
+    return x, torch.stack(noise)
+
+
+def apart(x: Tensor, y: Tensor) -> float:
+    return float((x - y).norm() / y.norm())
+
+
+def lengths(name: str) -> tuple[int | None, ...]:
+    """10 and 20 steps, or the configuration's own."""
+    return (None,) if {"timesteps", "sigmas"} & set(TABLES[name][2]) else (10, 20)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_is_the_scheduler(name: str) -> None:
+    scheduler, how = built(TABLES[name]), TABLES[name][2]
+    for N in lengths(name):
+        system = from_scheduler(scheduler, N, **how)
+        x = system.noise(SHAPE, seeded(0), dtype=torch.float64)
+        theirs, z = by_pipeline(copy.deepcopy(scheduler), x, N, how)
+        assert len(z) == len(system)
+        assert apart(pd.sequential(bent, system, x, noise=z), theirs) < 1e-5
+
+
+def test_at_least_sixty_configurations_are_tables() -> None:
+    here = [name for name, (scheduler, _, _) in TABLES.items() if hasattr(diffusers, scheduler)]
+    print(f"{len(here)} configurations of {len({TABLES[name][0] for name in here})} schedulers")
+    assert len(here) >= 60
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_table_is_refused_with_the_reason(name: str) -> None:
+    config, reason = REFUSED[name]
+    with pytest.raises(SchedulerError, match=reason) as refused:
+        from_scheduler(built(config), 10, **config[2])
+    assert config[0] in str(refused.value)
+
+
+DRAWING = [
+    "ddim, eta 0.5", "ddpm", "ddpm, Wuerstchen", "unclip", "euler, churned", "euler ancestral", "kdpm2 ancestral",
+    "lcm", "tcd", "sde-dpmsolver++ 2", "sde-dpmsolver++ single 2", "sasolver", "edm, churned", "edm sde-dpmsolver++ 2",
+    "consistency, clipped", "flow, LCM", "flow, LTX", "scm",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_the_same_seed_gives_the_schedulers_own_sample(name: str) -> None:
+    """In float32, as pipelines run; rows that draw noise and throw it away are drawn for too.
+
+    Not here: CogVideoX' DPM, which draws twice a step, and stochastic flow, which does not ask its generator.
+    """
+    scheduler, how = built(TABLES[name]), TABLES[name][2]
+    system = from_scheduler(scheduler, 10, **how)
+    x = system.noise(SHAPE, seeded(0))
+    theirs, _ = by_pipeline(scheduler, x, 10, how)
+    assert apart(pd.sequential(bent, system, x, generator=seeded(7)), theirs) < 1e-4
+
+
+PARALLEL = [
+    "ddim, clipped at 0.7, eta 0.5", "ddpm, thresholded", "heun, clipped", "kdpm2 ancestral", "lms", "pndm", "unipc 3",
+    "sde-dpmsolver++ single 2", "sasolver", "edm dpmsolver++ 2", "flow, Euler, FLUX", "flow, LCM",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARALLEL)
+def test_sampling_the_table_in_parallel_gives_the_schedulers_own_sample(name: str) -> None:
+    scheduler, how = built(TABLES[name]), TABLES[name][2]
+    system = from_scheduler(scheduler, 10, **how)
+    x = system.noise(SHAPE, seeded(0), dtype=torch.float64)
+    theirs, z = by_pipeline(scheduler, x, 10, how)
+    solution = pd.sample(bent, system, x, pd.Picard(pd.Extrapolate()), window=6, tolerance=0.0, noise=z)
+    assert apart(solution.x, theirs) < 1e-5
+
+
+LIMITS = {"clip_sample": False, "thresholding": False, "clip_denoised": False}
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if "clipped" in name or "thresholded" in name])
+def test_the_limits_of_the_list_act(name: str) -> None:
+    """So that the equality of a clipped table with its scheduler is one of clips."""
+    scheduler, how = built(TABLES[name]), TABLES[name][2]
+    free = type(scheduler).from_config(scheduler.config, **{k: v for k, v in LIMITS.items() if k in scheduler.config})
+    x = torch.randn(SHAPE, generator=seeded(0), dtype=torch.float64) * float(scheduler.init_noise_sigma)
+    limited, _ = by_pipeline(scheduler, x, 10, how)
+    assert apart(by_pipeline(free, x, 10, how)[0], limited) > 0.01
+    assert from_scheduler(free, 10, **how).denoiser.clip is None
+
+
+def doubled(scheduler: Any, schedule: pd.Schedule) -> Any:
+    """`scheduler` with its table of levels in float64."""
+    scheduler.alphas_cumprod, scheduler.one = schedule.alpha**2, torch.tensor(1.0, dtype=torch.float64)
+    if hasattr(scheduler, "final_alpha_cumprod"):
+        scheduler.final_alpha_cumprod = scheduler.one if scheduler.config.set_alpha_to_one else schedule.alpha[0] ** 2
+    return scheduler
+
+
+OURS: dict[str, tuple[Any, pd.System, float]] = {
+    "ddpm": (doubled(diffusers.DDPMScheduler(), LINEAR), pd.ddpm(LINEAR, 25, clip=1.0), 1e-9),
+    "ddim": (doubled(diffusers.DDIMScheduler(clip_sample=False), LINEAR), pd.ddim(LINEAR, 25), 1e-9),
+    "ddim, final level": (
+        doubled(diffusers.DDIMScheduler(clip_sample_range=2.0), LINEAR), pd.ddim(LINEAR, 25, clip=2.0), 1e-9
+    ),
+    "dpmsolver": (
+        diffusers.DPMSolverMultistepScheduler(beta_schedule="linear"), pd.dpmsolver(LINEAR, 25), 1e-4
+    ),
+    "dpmsolver_single": (
+        diffusers.DPMSolverSinglestepScheduler(beta_schedule="linear"), pd.dpmsolver_single(LINEAR, 24), 1e-4
+    ),
+    "heun": (
+        diffusers.HeunDiscreteScheduler(beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True),
+        pd.heun(LINEAR, 13), 1e-4,
+    ),
+    "flow": (diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), pd.flow(25, shift=3.0), 1e-4),
+    "flow_heun": (diffusers.FlowMatchHeunDiscreteScheduler(shift=3.0), pd.flow_heun(13, shift=3.0), 1e-4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", OURS)
+def test_our_own_rules_are_the_tables_of_their_schedulers(rule: str) -> None:
+    """All of them: coefficients, levels, the reading of the model, clips and the unit of the tolerance."""
+    scheduler, ours, close = OURS[rule]
+    system = from_scheduler(scheduler, {"heun": 13, "flow_heun": 13, "dpmsolver_single": 24}.get(rule, 25))
+    for name in ("a", "b", "c", "alpha", "sigma", "std"):
+        assert torch.allclose(getattr(system, name), getattr(ours, name), rtol=close, atol=close), name
+    for name in ("into", "p", "q", "gain") if ours.denoiser.clip else ("into", "p", "q"):
+        read, by_ours = getattr(system.denoiser, name), getattr(ours.denoiser, name)
+        assert torch.allclose(read, by_ours, rtol=close, atol=close), name
+    assert torch.allclose(system.t.double(), ours.t.double(), atol=0.01)  # T = 1000, looked up in float32
+    assert system.denoiser.clip == ours.denoiser.clip and abs(system.start / ours.start - 1) < 1e-4
+
+
+READ = ["ddim, v", "euler, v, trailing", "dpmsolver++ 3", "unipc 2, flow", "edm", "lcm", "flow, Heun"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_table_reads_the_data_that_an_answer_stands_for(name: str) -> None:
+    """D of alpha data + sigma noise, given what a model that knows both would say, is the data; levels fall."""
+    scheduler = built(TABLES[name])
+    system = from_scheduler(scheduler, 10)
+    data, noise = (torch.randn(len(system), 4, generator=seeded(s), dtype=torch.float64) for s in (0, 1))
+    alpha, sigma, into = system.alpha[:, None], system.sigma[:, None], system.denoiser.into[:, None]
+    n, x = torch.arange(len(system)), alpha * data + sigma * noise
+    answer = {
+        "epsilon": lambda: noise,
+        "v_prediction": lambda: into * (alpha * noise - sigma * data),
+        "flow_prediction": lambda: noise - data,
+    }[scheduler.config.get("prediction_type", "flow_prediction")]()
+    if name == "edm":  # EDM's own tongue: c_skip x + c_out m
+        answer = (data - x * 0.25 / (sigma**2 + 0.25)) / (sigma * 0.5 / (sigma**2 + 0.25).sqrt())
+    assert torch.allclose(system.denoiser.read(into * x, answer, n), data, atol=1e-5)
+    assert bool((sigma[1:] / alpha[1:] <= sigma[:-1] / alpha[:-1].clamp(min=1e-9)).all())
+
+
+def test_the_scheduler_is_left_as_it_was() -> None:
+    scheduler = diffusers.UniPCMultistepScheduler(thresholding=True)
+    before = copy.deepcopy(vars(scheduler))
+    from_scheduler(scheduler, 10)
+    assert vars(scheduler).keys() == before.keys()
+    for name, value in before.items():
+        same = vars(scheduler)[name]
+        assert torch.equal(same, value) if isinstance(value, Tensor) else same == value, name
+
+
+class Bending(diffusers.DDIMScheduler):
+    """A scheduler that is linear on unit vectors, and nowhere else."""
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        out = super().step(*args, **kwargs)
+        out.prev_sample = out.prev_sample + 0.1 * (out.prev_sample**2 - out.prev_sample)
+        return out
+
+
+class Adding(diffusers.DDIMScheduler):
+    """A scheduler that adds a constant."""
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        out = super().step(*args, **kwargs)
+        out.prev_sample = out.prev_sample + 0.1
+        return out
+
+
+@pytest.mark.parametrize("scheduler", [Bending, Adding])
+def test_a_scheduler_that_is_not_linear_is_caught_by_the_run_against_it(scheduler: Any) -> None:
+    with pytest.raises(SchedulerError, match="not linear"):
+        from_scheduler(scheduler(clip_sample=False), 10)
