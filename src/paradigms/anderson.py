@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, scan, step
 from .stop import rms
 from .system import System, rows
 
@@ -106,7 +106,10 @@ class Anderson(AbstractMethod):
         found = torch.where(rows(allowed, R), finite(found), 0)
         size = rms(found)
         scale = torch.where(size > self.most * before, self.most * before / size, 1)
-        return finite(recur(rows(scale, found) * found, torch.where(known[0], 0, P)))
+        found *= rows(scale, found)
+        if not bool((work.live & ~known[0]).any()):
+            return found
+        return finite(recur(found, torch.where(known[0], 0, P)))
 
 
 def check_variance(v: float) -> None:
@@ -141,6 +144,8 @@ def recur(r: Tensor, P: Tensor) -> Tensor:
     log2 W passes with the K x K companion matrices M of the recurrence: v[n] = (d[n], d[n-1], ..) = M[n] v[n-1] + ..
     """
     K, W = P.shape[:2]
+    if K == 1:
+        return scan(r, P[0])
     M = P.new_zeros((K, *P.shape))
     M[0] = P
     M.diagonal(-1).fill_(1)
