@@ -12,12 +12,16 @@ What is left is x[n+1] = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]. Which D ha
 
 A scheduler is refused where noise of an earlier row stays in all three. Every table is compared with a run of its
 scheduler on a non-linear model before it is given away.
+
+States between the first and the last are kept as the model is shown them, into[n] x[n]: the sample is the same, and a
+chain whose scheduler counts in sigma of up to 157 then takes about half the rounds of Picard, measured on 50 steps.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,8 +48,9 @@ def from_scheduler(scheduler: Any, steps: int | None = None, **how: Any) -> Syst
 
     steps: as `set_timesteps` takes it; None where `how` holds `timesteps` or `sigmas`. how: further arguments of its
     `set_timesteps` (mu, sigmas, ...) and of its `step` (eta, s_churn, ...). A scheduler that calls the model twice a
-    step has two rows a step. The scheduler itself is left as it was. The table's alpha is 0 and its sigma 1 where D is
-    no denoised estimate or the levels are not known. Raises `SchedulerError` for a scheduler that is no such table.
+    step has two rows a step. The scheduler itself is left as it was; x[0] and the sample are in its units, the states
+    between as the model is shown them. The table's alpha is 0 where D is no denoised estimate or its level is not known.
+    Raises `SchedulerError` for a scheduler that is no such table.
     """
     ready, step = _ready(scheduler, steps, how)
     try:
@@ -119,11 +124,22 @@ def _table(reading: Reading, start: float) -> System:
     if not found:
         raise NotImplementedError(reason)
     a, b, c, G, P, Q = min(found, key=lambda form: form[1].shape[1])
-    alpha, sigma = levels if levels and P is reading.P else (0 * one, one)
+    alpha, sigma = levels if levels and P is reading.P else (0 * one, 1 / reading.into)
     b, gain = _gain(b, G) if limited else (b, one)
     reader = Denoiser(reading.into, P / reading.into, Q, gain, reading.clip, reading.threshold)
-    c = torch.where((c == 0) & (reading.draws > 0), DRAWN, c)
-    return System(reading.t, a, b, c, std, alpha, sigma, reader, start)
+    later = c.ne(0).flip(0).cumsum(0).flip(0) > 0  # the stream ends with the last noise that is used
+    c = torch.where((c == 0) & (reading.draws > 0) & later, DRAWN, c)
+    return as_shown(System(reading.t, a, b, c, std, alpha, sigma, reader, start))
+
+
+def as_shown(system: System) -> System:
+    """The same chain with every state between the first and the last times into[n], which is 1 for the rows after."""
+    into = system.denoiser.into
+    k = torch.cat([into.new_ones(1), into[1:]])
+    after = torch.cat([into[1:], into.new_ones(1)])  # the scale of x[n+1]
+    a, b, c, std = system.a * after / k, system.b * after[:, None], system.c * after, system.std * after
+    reader = replace(system.denoiser, into=into / k)
+    return replace(system, a=a, b=b, c=c, std=std, alpha=system.alpha * k, sigma=system.sigma * k, denoiser=reader)
 
 
 def _levels(reading: Reading, start: float) -> tuple[tuple[Tensor, Tensor] | None, Tensor]:
@@ -225,4 +241,4 @@ def _difference(ready: Any, system: System, step: dict[str, Any]) -> float:
     with torch.no_grad(), Tap(shape, lambda: z[row].clone()):
         *_, theirs = walk(ready, state, lambda n, t, shown: model(shown, t[None]), step)
     ours = sequential(model, system, x, noise=z)
-    return float((ours - theirs).norm() / theirs.norm())
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-30))
