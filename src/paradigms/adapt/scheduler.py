@@ -49,8 +49,9 @@ def from_scheduler(scheduler: Any, steps: int | None = None, **how: Any) -> Syst
     steps: as `set_timesteps` takes it; None where `how` holds `timesteps` or `sigmas`. how: further arguments of its
     `set_timesteps` (mu, sigmas, ...) and of its `step` (eta, s_churn, ...). A scheduler that calls the model twice a
     step has two rows a step. The scheduler itself is left as it was; x[0] and the sample are in its units, the states
-    between as the model is shown them. The table's alpha is 0 where D is no denoised estimate or its level is not known.
-    Raises `SchedulerError` for a scheduler that is no such table.
+    between as the model is shown them. One seed gives the pipeline's sample where the scheduler draws once a step and
+    from the generator it is given. alpha is 0 where D is no denoised estimate or its level is not known. Raises
+    `SchedulerError` for a scheduler that is no such table.
     """
     ready, step = _ready(scheduler, steps, how)
     try:
