@@ -251,6 +251,36 @@ def test_the_table_reads_the_data_that_an_answer_stands_for(name: str) -> None:
     assert bool((sigma[1:] / alpha[1:] <= sigma[:-1] / alpha[:-1].clamp(min=1e-9)).all())
 
 
+TAPS = {
+    "ddim": 1, "euler ancestral": 1, "heun": 2, "kdpm2": 2, "dpmsolver++ 2": 2, "dpmsolver++ 3": 3, "deis 3": 3, "lms": 4,
+    "dpmsolver++ single 2": 2, "sde-dpmsolver++ single 2": 2, "edm dpmsolver++ 2": 2, "unipc 2": 3, "sasolver": 3,
+    "ipndm": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAPS)
+def test_a_table_has_no_more_taps_than_its_rule(name: str) -> None:
+    """A corrector that goes back to an earlier state has one more than its order, and no history grows with N."""
+    for N in (10, 40):
+        assert from_scheduler(built(TABLES[name]), N).taps == TAPS[name]
+
+
+@pytest.mark.parametrize("name", ["flow, MiniMax", "ddim inverse", "lms", "scm"])
+def test_levels_that_do_not_lead_to_each_other_or_are_no_datas_are_not_given(name: str) -> None:
+    """MiniMax' velocity has the other sign, an inversion is told the next level: D is then what the model says."""
+    system = from_scheduler(built(TABLES[name]), 10, **TABLES[name][2])
+    assert not system.alpha.any() and not system.denoiser.p.any() and bool((system.denoiser.q == 1).all())
+
+
+def test_the_unit_of_an_inversion_is_the_noise_of_the_step_back() -> None:
+    """Source of the formula: Ho et al. 2020, eq. 7, from the level of row n + 1 to that of row n."""
+    system = from_scheduler(built(TABLES["dpmsolver inverse"]), 10)
+    alpha, sigma = system.alpha, system.sigma
+    back = sigma[:-1] * (1 - (alpha[1:] * sigma[:-1] / (alpha[:-1] * sigma[1:])) ** 2).sqrt()
+    assert bool((sigma[1:] > sigma[:-1]).all())
+    assert torch.allclose(system.std[:-1], back, rtol=1e-4)
+
+
 def test_the_units_of_a_table_leave_its_sample_and_halve_its_rounds() -> None:
     """Euler in sigma up to 157, stepped in those units by hand, and as a table in the units of the model's eyes."""
     scheduler = diffusers.EulerDiscreteScheduler(beta_start=1e-4, beta_end=0.02)
