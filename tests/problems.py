@@ -33,6 +33,7 @@ METHODS: list[pd.AbstractMethod] = [
     pd.ExponentialPicard(),
     pd.Anderson(),
     pd.QuasiNewton(),
+    pd.Spectral(),
 ]
 
 

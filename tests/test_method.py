@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.method import Evaluate, Sweep, Work, scan, step
+from paradigms.carry import scan
+from paradigms.method import Evaluate, Sweep, Work, step
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -9,16 +9,18 @@ from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heu
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .solution import Comparison, Solution, Verification
 from .solve import Frame, iterate, sample, sequential
+from .spectral import Spectral
 from .speculation import Speculation
+from .stop import AbstractStop, FinalError, StepNoise
 from .system import System
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AbstractMethod", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate", "Frame", "Guess", "Guided",
-    "Held", "Jacobi", "Linear", "QuasiNewton",
-    "NonFiniteError", "Parareal", "Picard", "Schedule", "Solution", "Speculation", "System", "Verification", "cosine",
-    "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow",
-    "flow_heun", "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
+    "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate",
+    "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
+    "Picard", "QuasiNewton", "Schedule", "Solution", "Spectral", "Speculation", "StepNoise", "System",
+    "Verification", "cosine", "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow", "flow_heun",
+    "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
     "zero_terminal_snr",
 ]  # fmt: skip

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, scan, step
+from .carry import finite, onward, recur
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .stop import rms
 from .system import System, rows
 
@@ -136,39 +137,6 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + torch.finfo(torch.float64).tiny
     G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
-
-
-def recur(r: Tensor, P: Tensor) -> Tensor:
-    """d[n] = sum_k P[k,n] d[n-1-k] + r[n] along the rows of r (W, B, ...); P (K, W, B) or (K, W, B, ...).
-
-    log2 W passes with the K x K companion matrices M of the recurrence: v[n] = (d[n], d[n-1], ..) = M[n] v[n-1] + ..
-    """
-    K, W = P.shape[:2]
-    if K == 1:
-        return scan(r, P[0])
-    M = P.new_zeros((K, *P.shape))
-    M[0] = P
-    M.diagonal(-1).fill_(1)
-    v = torch.cat([r[None], r.new_zeros((K - 1, *r.shape))])
-    k = 1
-    while k < W:
-        v[:, k:] += torch.stack([rows(M[:, i, k:], v) * v[i, :-k] for i in range(K)]).sum(0)
-        M[:, :, k:] = torch.stack([M[:, i, None, k:] * M[i, None, :, :-k] for i in range(K)]).sum(0)
-        k *= 2
-    return v[0]
-
-
-def onward(d: Tensor, P: Tensor) -> Tensor:
-    """sum_k P[k,n] d[n-1-k], what each row of d (W, B, ...) is carried by; 0 at the first row."""
-    carried = torch.zeros_like(d)
-    for k in range(len(P)):
-        carried[k + 1 :] += rows(P[k, k + 1 :], d) * d[: max(len(d) - 1 - k, 0)]
-    return carried
-
-
-def finite(v: Tensor) -> Tensor:
-    """v (W, B, ...) with 0 for every row and sample that is not finite throughout."""
-    return torch.where(rows(torch.isfinite(v.flatten(2).sum(2)), v), v, 0)  # a sum is finite only if its terms are
 
 
 def learned(D: Tensor, J: Tensor, x: Tensor, work: Work) -> Tensor:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .carry import scan
 from .system import System, rows
 
 Memory = tuple[Any, ...]  # what a method remembers; tensors of W rows (W, B, ...) in it slide with the window
@@ -51,6 +52,11 @@ class Work:
     n: Tensor
     live: Tensor
     seen: Tensor
+
+    @property
+    def again(self) -> int:
+        """How many rows from the first hold all those that were evaluated before."""
+        return int((self.seen > 0).any(1).sum())
 
 
 @dataclass(frozen=True)
@@ -149,16 +155,3 @@ class Picard(AbstractMethod):
         x = y.clone()
         x[1:] += scan(y[:-1] - work.x[1:-1])
         return Sweep(x, D, y, work.live), memory
-
-
-def scan(r: Tensor, p: Tensor | None = None) -> Tensor:
-    """delta[n] = p[n] delta[n-1] + r[n] along the first axis of r (W, B, ...); p (W, B) or (W, B, ...), 1 if None.
-
-    log2 W passes instead of W steps; the sums of p = 1 take a sixth of torch.cumsum's time along this axis on a CPU.
-    """
-    r, k = r.clone(), 1
-    while k < len(r):
-        r[k:] += r[:-k].clone() if p is None else rows(p[k:], r) * r[:-k]
-        p = None if p is None else torch.cat([p[:k], p[k:] * p[:-k]])
-        k *= 2
-    return r

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .anderson import finite, learned, onward, recur
+from .anderson import learned
+from .carry import finite, onward, recur
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work
 from .system import System, rows
 

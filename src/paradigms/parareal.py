@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .method import AbstractMethod, Evaluate, Memory, Sweep, Work, scan
+from .carry import scan
+from .method import AbstractMethod, Evaluate, Memory, Sweep, Work
 from .stop import leading, rms
 from .system import System, rows
 

@@ -1,0 +1,117 @@
+"""The spectral secant: the carry of each frequency band, learned from the iterates themselves, free of evaluations.
+
+    delta[n+1] = a[n] delta[n] + sum_k b[n,k] J[n-k] delta[n-k] + r[n],    J diagonal in the cosine transform, by band
+
+Between two looks at a row its state moved by dX and the model's answer by dD. Per sample, row m and band f
+
+    X[m,f] = sum dX dX,   Y[m,f] = alpha[m] sum dX dD        both over the row's sum of dX dX, halved every round
+
+and alpha J, which lies between 0 (the model knows better) and 1 (the model believes the state), is their ratio over
+the rows at a like noise level, l = log(alpha / sigma), leaning on that of Gaussian data where they say little:
+
+    alpha J[n,f] = (sum_m k[n,m] Y[m,f] + weight g[n,f]) / (sum_m k[n,m] X[m,f] + weight)
+    k[n,m] = (1 + (l[n] - l[m])^2 / width^2)^-2,    g = alpha^2 lambda_f / (alpha^2 lambda_f + sigma^2)
+
+k has a heavy tail, so a row that was never looked at twice takes the carry of the nearest rows that were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .carry import finite, recur
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .spectrum import Spectrum, spectrum
+from .system import System, rows
+
+
+@dataclass(frozen=True)
+class Secants:
+    """What was learned of J: the transform, l (N,), and X, Y (N, B, F) of the docstring above."""
+
+    spectrum: Spectrum
+    level: Tensor
+    X: Tensor
+    Y: Tensor
+
+
+@dataclass(frozen=True)
+class Spectral(AbstractMethod):
+    """Corrections carried by the Jacobian of each frequency band, estimated as it goes. Source: ours.
+
+    width: of the noise levels that count as alike, in units of log(alpha / sigma). weight: of the Gaussian prior, where
+    one well-observed row is 1. forget: what a round leaves of older observations. grid: the picture that the tokens of
+    a state (L, C) make. It remembers two states a row. Raises ValueError.
+    """
+
+    guess: Guess = field(default_factory=Extrapolate)
+    width: float = 0.5
+    weight: float = 0.003
+    forget: float = 0.5
+    grid: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("width", "weight"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number")
+        if not 0 <= self.forget <= 1:
+            raise ValueError(f"forget: given {self.forget!r}; needed: a number from 0 (all) to 1 (nothing)")
+
+    def init(self, system: System, work: Work) -> Memory:
+        s = spectrum(work.x[0], self.grid)
+        none = work.x.new_zeros(len(system), work.x.shape[1], len(s.count))
+        return 0 * s.forward(work.x[1:]), torch.zeros_like(work.x[1:]), Secants(s, level(system), none, none)
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        moved, D_before, known = memory
+        s: Spectrum = known.spectrum
+        if k := work.again:
+            twice = (work.seen[:k] > 0) & work.live[:k]
+            known = self.learn(system, known, moved[:k], s.forward(D[:k] - D_before[:k]), work.n[:k], twice)
+        J = self.jacobian(system, known, work)  # (W, B, F)
+        r = s.forward(y - work.x[1:])
+        delta = finite(recur(r, carry(system, work, J), s.spread))  # of x[n+1], (W, B, C, S)
+        moved = torch.cat([0 * delta[:1], delta[:-1]])  # of x[n]
+        carried, learned = s.inverse(delta - r, y), s.inverse(s.spread(J) * moved, y)
+        return Sweep(y + carried, D + learned, y, work.live), (moved, D, known)
+
+    def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor) -> Secants:
+        """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD."""
+        XX, XD = known.spectrum.sums(dX, dX), known.spectrum.sums(dX, dD)
+        size = XX.sum(2, keepdim=True)
+        ok = twice[..., None] & (size > 0) & torch.isfinite(XD.sum(2, keepdim=True) / size)
+        b = torch.arange(n.shape[1], device=n.device).expand_as(n)
+        X, Y = self.forget * known.X, self.forget * known.Y
+        X = X.index_put((n, b), torch.where(ok, XX / size, 0), accumulate=True)
+        Y = Y.index_put((n, b), torch.where(ok, rows(system.alpha[n], XD) * XD / size, 0), accumulate=True)
+        return Secants(known.spectrum, known.level, X, Y)
+
+    def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:
+        """J (W, B, F) of the window's rows; 0 where there is no row or no signal."""
+        alpha, sigma = system.alpha[work.n][..., None], system.sigma[work.n][..., None]
+        g = alpha**2 * known.spectrum.prior
+        g = g / (g + sigma**2).clamp(min=1e-30)
+        k = (1 + ((known.level[work.n][..., None] - known.level) / self.width) ** 2) ** -2  # (W, B, N)
+        X, Y = (torch.einsum("wbn,nbf->wbf", k, v) for v in (known.X, known.Y))
+        share = ((Y + self.weight * g) / (X + self.weight)).clamp(0, 1)
+        return torch.where(work.live[..., None] & (alpha > 0), share / alpha.clamp(min=1e-30), 0)
+
+
+def carry(system: System, work: Work, J: Tensor) -> Tensor:
+    """P (K, W, B, F): P[0] = a + b[0] J, P[k] = b[k] J[n-k]; 0 where there is no row."""
+    b = system.b[work.n]  # (W, B, K)
+    P = torch.zeros(system.taps, *J.shape, dtype=J.dtype, device=J.device)
+    for k in range(min(system.taps, len(J))):
+        P[k, k:] = b[k:, :, k, None] * J[: len(J) - k]
+    P[0] += system.a[work.n][..., None]
+    return torch.where(work.live[..., None], P, 0)
+
+
+def level(system: System) -> Tensor:
+    """l = log(alpha / sigma) (N,), within what a float32 square holds."""
+    return (system.alpha.clamp(min=1e-12) / system.sigma.clamp(min=1e-12)).log()

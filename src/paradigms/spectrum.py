@@ -1,0 +1,123 @@
+"""A state by spatial frequency: an orthonormal cosine transform of its axes, and bands of alike frequencies.
+
+    v = C x,   C = product over the axes of sqrt(2 / L) cos(pi (i + 1/2) k / L),   C C^T = 1
+    f = |k / L| max L,   band 0: f = 0,   band j: f in [2^((j-1)/2), 2^(j/2))
+
+Before anything is known of the data, a band's variance is that of natural pictures, lambda_f ~ 1 / (1 + f^2), scaled
+so that a state's mean variance is 1/2. The axes, by the shape of one state:
+
+| state              | axes transformed     |
+| (C, H, W)          | H, W                 |
+| (C, T, H, W)       | T, H, W              |
+| (T, A)             | T: a row of actions  |
+| (L, C), grid given | the grid of tokens   |
+| (d,)               | none: one band       |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+OCTAVE = 2  # bands an octave
+VARIANCE = 0.5  # mean variance of the coordinates of data
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The transform of states of one shape; coordinates are (W, B, C, S), the S places of C alike channels.
+
+    shape: of a state with its tokens on their grid; places: the axes of it that are transformed, and `cosines` their
+    C's; bands (F, S), 1 where a place is in a band; count (F,) of coordinates in it; prior (F,) variance of one.
+    """
+
+    shape: tuple[int, ...]
+    places: tuple[int, ...]
+    cosines: tuple[Tensor, ...]
+    bands: Tensor
+    count: Tensor
+    prior: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Coordinates (W, B, C, S) of states x (W, B, ...)."""
+        x = self._last(x.reshape(*x.shape[:2], *self.shape))
+        return self._apply(x, self.cosines).reshape(*x.shape[:2], -1, self.bands.shape[1])
+
+    def inverse(self, v: Tensor, like: Tensor) -> Tensor:
+        """States shaped as `like` (W, B, ...) of coordinates v (W, B, C, S)."""
+        there = self._last(like.reshape(*like.shape[:2], *self.shape)).shape
+        x = self._apply(v.reshape(*v.shape[:2], *there[2:]), tuple(C.T for C in self.cosines))
+        return x.movedim(self._ends, self._starts).reshape(*v.shape[:2], *like.shape[2:])
+
+    def sums(self, u: Tensor, v: Tensor) -> Tensor:
+        """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
+        return (u * v).sum(2) @ self.bands.T
+
+    def spread(self, c: Tensor) -> Tensor:
+        """Coefficients of coordinates (..., 1, S) from those of bands (..., F)."""
+        return (c @ self.bands).unsqueeze(-2)
+
+    @property
+    def _starts(self) -> tuple[int, ...]:
+        return tuple(2 + axis for axis in self.places)
+
+    @property
+    def _ends(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.places), 0))
+
+    def _last(self, x: Tensor) -> Tensor:
+        """x (W, B, *shape) with the axes to be transformed at its end."""
+        return x.movedim(self._starts, self._ends)
+
+    def _apply(self, x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
+        """x with each of its last axes multiplied by its matrix; the last two by plain products, the fastest."""
+        for axis, C in zip(self._ends, matrices, strict=True):
+            if axis == -1:
+                x = x @ C.T
+            elif axis == -2:
+                x = C @ x
+            else:
+                x = torch.tensordot(C, x, ([1], [x.ndim + axis])).movedim(0, axis)
+        return x
+
+
+def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
+    """The `Spectrum` of states x (B, ...); grid: how many tokens (L, C) lie along each axis of their picture.
+
+    Raises ValueError where a grid does not hold the tokens.
+    """
+    shape, places = tuple(x.shape[1:]), transformed(tuple(x.shape[1:]))
+    if grid is not None:
+        if math.prod(grid) != shape[0]:
+            raise ValueError(f"grid: given {tuple(grid)}, {math.prod(grid)} places; needed: {shape[0]}, one a token")
+        shape, places = (*grid, *shape[1:]), tuple(range(len(grid)))
+    lengths = [shape[axis] for axis in places]
+    f = torch.zeros(lengths, dtype=torch.float64)
+    for i, L in enumerate(lengths):
+        k = torch.arange(L, dtype=torch.float64) * max(lengths) / L
+        f = f + k.square().reshape([-1 if j == i else 1 for j in range(len(lengths))])
+    f = f.sqrt().flatten()  # (S,)
+    _, band = torch.where(f < 1, -1, (OCTAVE * f.clamp(min=1).log2() + 1e-9).floor()).unique(return_inverse=True)
+    bands = torch.nn.functional.one_hot(band).T.double()  # (F, S)
+    places_of = bands.sum(1)
+    prior = bands @ (1 / (1 + f**2)) / places_of
+    prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
+    count = places_of * (math.prod(shape) // len(f))
+    return Spectrum(shape, places, tuple(cosines(L).to(x) for L in lengths), *(v.to(x) for v in (bands, count, prior)))
+
+
+def transformed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of a state of `shape` along which neighbours are alike."""
+    return {1: (), 2: (0,)}.get(len(shape), tuple(range(1, len(shape))))
+
+
+def cosines(L: int) -> Tensor:
+    """The orthonormal cosine transform C (L, L), float64."""
+    k = torch.arange(L, dtype=torch.float64)
+    C = torch.cos(math.pi * (k + 0.5) * k[:, None] / L) * math.sqrt(2 / L)
+    C[0] /= math.sqrt(2)
+    return C
