@@ -50,7 +50,7 @@ class Spectral(AbstractMethod):
 
     guess: Guess = field(default_factory=Extrapolate)
     width: float = 0.5
-    weight: float = 0.003
+    weight: float = 0.03
     forget: float = 0.5
     grid: Sequence[int] | None = None
 

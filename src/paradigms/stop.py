@@ -6,16 +6,18 @@
 
 `FinalError` adds up what the accepted rows are off by, in terms of the finished sample:
 
-    E[n+1] = sum_{m <= n} eps |x[m] - x_seen[m]|_m,    |v|_m^2 = sum_f w[m,f]^2 |v_f|^2 / sum_f lambda_f
-    eps = sum |r| / sum |x - x_seen|  over the rows looked at again in this round,    r[n] = step(x)[n] - x[n+1]
-    w[m,f]^2 = lambda_f / (alpha[m]^2 lambda_f + sigma[m]^2)
+    E[n+1] = margin eps sum_{m <= n} moved[m],    moved[m] = |x[m] - x_seen[m]|_m
+    eps = sum |change of x[n+1]| / sum_{m <= n} moved[m]  over the rows looked at again in this round
+    |v|_m^2 = sum_f w[m,f]^2 |v_f|^2 / sum_f lambda_f,    w[m,f]^2 = lambda_f / (alpha[m]^2 lambda_f + sigma[m]^2)
 
-x_seen is the state that the model last saw and x where the method has moved it since, so eps |x - x_seen| is what the
-answer there is off by: eps is how wrong the method's carry was found to be, 1 for `Jacobi`, 0.001 for a good carry on a
-long chain. w is how a change of frequency f at row m grows on its way to the sample, exact for the ODE of Gaussian data
-of spectrum lambda_f and more than enough for an SDE, which forgets. It is large for the coarse structure of early rows,
-which a plain RMS hides among the fine. The last rows of a window are never accepted at the first look, or eps would
-not be known. `StepNoise` is the paper's, and accepts the first state that still moved, for it came of settled ones.
+x_seen is the state that the model last saw, x where the method has moved it since. So eps is how far the states before
+were found to be off, for what the rows before them had moved: 1 for `Jacobi`, 0.0003 for a good carry on a long chain.
+w is how a change of frequency f at row m grows on its way to the sample, exact for the ODE of Gaussian data of spectrum
+lambda_f. It is large for the coarse structure of early rows, which a plain RMS hides among the fine. Some last rows of
+a window are never accepted at the first look, or eps would not be known. True samples have forks, where changes grow
+more than Gaussian ones do; margin is for those, and was fitted once to the largest errors of bench/frontier.md.
+
+`StepNoise` is the paper's, and accepts the first state that still moved, for it came of settled ones.
 """
 
 from __future__ import annotations
@@ -66,9 +68,11 @@ class StepNoise(AbstractStop):
 class FinalError(AbstractStop):
     """Relative error of the finished sample, |x - sequential| / |sequential|, as it can be known. Source: ours.
 
-    overlap: the part of a window that is looked at again. grid: the picture that the tokens of a state (L, C) make.
+    margin: what estimated errors are multiplied by. overlap: the part of a window that is looked at again. grid: the
+    picture that the tokens of a state (L, C) make. Raises ValueError.
     """
 
+    margin: float = 5.0
     overlap: float = 1 / 16
     grid: Sequence[int] | None = None
 
@@ -83,17 +87,16 @@ class FinalError(AbstractStop):
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, eps, spent, how = memory
         norm = self.norm(work, sweep, *how)
+        change = norm(sweep.x - work.x[1:])  # of x[n+1]
         if k := work.again:
-            again = (sweep.live & (work.seen > 0) & (moved > 0))[:k]
-            off, of = (torch.where(again, v, 0).sum(0) for v in (norm(sweep.y[:k] - work.x[1 : k + 1]), moved[:k]))
+            again = ((work.seen > 0) & sweep.live)[:k]
+            off, of = (torch.where(again, v, 0).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
             eps = torch.where(of > 0, off / of.clamp(min=1e-30), eps)
-        change = norm(sweep.x - work.x[1:])
-        change = torch.cat([0 * change[:1], change[:-1]])  # of x[n], where `norm` is of x[n+1]
-        moved = change + torch.where(sweep.live, 0, moved)
-        E = spent + (eps * moved).cumsum(0)
+        moved = torch.cat([0 * change[:1], change[:-1]]) + torch.where(sweep.live, 0, moved)  # of x[n]
+        E = spent + self.margin * eps * moved.cumsum(0)
         limit = self.tolerance * (work.n + 1) / len(system)
         seen = sweep.live | (work.seen > 0)
-        count = leading((limit >= E) & seen & work.live).minimum(self.most(system, work)).clamp(min=1)
+        count = leading((E <= limit) & seen & work.live).minimum(self.most(system, work)).clamp(min=1)
         return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), how)
 
     def norm(self, work: Work, sweep: Sweep, s: Spectrum, weights: Tensor) -> Callable[[Tensor], Tensor]:
@@ -112,7 +115,7 @@ class FinalError(AbstractStop):
         """How many rows (B,) may be accepted so that some are looked at again, unless the chain ends here."""
         inside = work.live.sum(0)
         last = work.n.gather(0, inside[None].clamp(min=1) - 1)[0] == len(system) - 1
-        return torch.where(last, inside, inside - (inside * self.overlap).ceil().long().clamp(min=2))
+        return torch.where(last, inside, inside - (inside * self.overlap).ceil().long())
 
 
 def leading(settled: Tensor) -> Tensor:

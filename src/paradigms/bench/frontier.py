@@ -26,20 +26,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..anderson import Anderson
 from ..method import AbstractMethod, Copy, Extrapolate, Picard
+from ..newton import QuasiNewton
 from ..parareal import Parareal
 from ..show.files import folder, write_json
 from ..solution import relative_error
 from ..solve import sample, sequential
+from ..spectral import Spectral
 from ..speculation import Speculation
-from ..stop import AbstractStop, StepNoise
+from ..stop import AbstractStop, FinalError, StepNoise
 from . import outside
 from .matched import BASE, LIMITS, calibration, rivals, sections
 from .problems import Cell, Problem, cells, coupled, draw, problem
 from .report import machine, table, write
 
 HALF_DECADES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
-ERRORS = (0.1, 0.03, 0.01, 0.003, 0.001)  # for a criterion that takes the error of the sample
+ERRORS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # for a criterion that takes the error of the sample
 OUTSIDE, SAMPLES = "diffusers", 4  # of which this many samples are run, one at a time
 
 
@@ -48,7 +51,7 @@ class Contestant:
     """A method and its criterion at a tolerance; `rule` is what its rules' names begin with, all if empty.
 
     promises: the tolerance is the relative error of the sample. law: exact in law, so that its path is another and its
-    error against `sequential` says nothing. ours: drawn in front.
+    error against `sequential` says nothing. ours: drawn in front. light: not on the largest model, to save hours.
     """
 
     name: str
@@ -58,6 +61,11 @@ class Contestant:
     promises: bool = False
     law: bool = False
     ours: bool = False
+    light: bool = False
+
+    def runs(self, cell: Cell) -> bool:
+        """Whether it takes part in a cell."""
+        return cell.rule.startswith(self.rule) and not (self.light and cell.problem == "scenes")
 
     def settings(self, batch: int) -> str:
         """What results depend on, as a string: results with another are measured anew."""
@@ -66,10 +74,18 @@ class Contestant:
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
-    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t)), HALF_DECADES[1:]),
+    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
     Contestant("Picard, extrapolated", lambda t: (Picard(Extrapolate()), StepNoise(t))),
-    Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t))),  # the tolerance is its own
+    Contestant("ParaTAA", lambda t: (Anderson(variance=math.inf), StepNoise(t))),
+    Contestant("Anderson", lambda t: (Anderson(), StepNoise(t))),
+    Contestant("quasi-DEER", lambda t: (QuasiNewton(), StepNoise(t)), light=True),
+    Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t)), light=True),  # the tolerance is its own
     Contestant("autospeculation", lambda t: (Speculation(), StepNoise(t)), (0.0,), rule="DDPM", law=True),
+    Contestant(
+        "Picard, final error", lambda t: (Picard(Extrapolate()), FinalError(t)), ERRORS, promises=True, light=True
+    ),
+    Contestant("Anderson, final error", lambda t: (Anderson(), FinalError(t)), ERRORS, promises=True),
+    Contestant("spectral secant", lambda t: (Spectral(), FinalError(t)), ERRORS, promises=True, ours=True),
 )
 
 
@@ -151,7 +167,7 @@ def jobs(
 ) -> Iterator[tuple[str, dict[str, Any], Callable[[Stage], Any]]]:
     """Everything to measure in a cell: name, what is known of it beforehand, how."""
     for c in contestants:
-        if cell.rule.startswith(c.rule):
+        if c.runs(cell):
             about = {"settings": c.settings(cell.batch)} | ({"law": True} if c.law else {})
             yield c.name, about, lambda stage, c=c: measure(cell, c, stage)  # type: ignore[misc]
     if outside.available(cell.rule):
@@ -214,7 +230,7 @@ def plan(todo: list[Cell], contestants: tuple[Contestant, ...]) -> str:
     for cell in todo:
         runs, total = 0.0, 2.0 * cell.rows * cell.batch  # the sequential sample and a few short ones
         for c in contestants:
-            if cell.rule.startswith(c.rule):
+            if c.runs(cell):
                 sweep = len(c.tolerances) * (1 if c.promises else 0.65)  # few are swept to the end
                 runs, total = runs + sweep, total + sweep * cell.run * (1 if c.name == BASE else 0.6)
         if outside.available(cell.rule):

@@ -120,8 +120,9 @@ PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = (  # probl
     ("digits", SHORT, ALL, 8),
     ("digits", ("DDPM-1000",), (80,), 8),
     ("digits-guided", SHORT, ONE, 8),
-    ("scenes", SHORT, TWO, 4),
-    ("scenes", ("DDPM-1000",), (80,), 4),
+    ("scenes", ("DDPM-100", "DDIM-50"), TWO, 4),
+    ("scenes", ("DDIM-200", "DPMSolver-20", "flow-28"), ONE, 4),
+    ("scenes", ("DDPM-1000",), (80,), 2),
 )
 QUICK = (Cell("mixture-64", "DDPM-100", 32, 2), Cell("mixture-64", "DDIM-50", 50, 2))
 
