@@ -49,7 +49,7 @@ def say_version(asked: bool) -> None:
 Version = Annotated[bool, option("--version", "print the version", callback=say_version, is_eager=True)]
 Quick = Annotated[bool, option("--quick", "small and fast")]
 Count = Annotated[int, option("--count", "samples in a set", min=100)]
-OneTolerance = Annotated[float | None, option("--tolerance", "the one tolerance to try (default: 0.1 and 0.01)", min=0)]
+OneTolerance = Annotated[float | None, option("--tolerance", "relative error asked for (default: 0.003)", min=0)]
 Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]
 Only = Annotated[str, option("--only", "measure only cells whose name holds this, such as scenes/DDIM")]
 Again = Annotated[list[str] | None, option("--again", "measure this method anew (may be given several times)")]

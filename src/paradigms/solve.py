@@ -23,12 +23,14 @@ from torch import Tensor
 
 from .check import check_problem
 from .execute import Evaluator, Model
-from .method import AbstractMethod, Evaluate, Memory, Picard, Sweep, Work
+from .method import AbstractMethod, Evaluate, Memory, Sweep, Work
 from .noise import Generators, Noise, replica
 from .solution import Comparison, Solution, verify
-from .stop import AbstractStop, StepNoise, rms
+from .spectral import Spectral
+from .stop import AbstractStop, FinalError, rms
 from .system import System
 
+TOLERANCE = 0.003  # relative error of the finished sample
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
 
@@ -59,15 +61,15 @@ def iterate(
     method: AbstractMethod | None = None,
     *,
     window: int = 32,
-    tolerance: float | AbstractStop = 0.001,
+    tolerance: float | AbstractStop = TOLERANCE,
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    stop = tolerance if isinstance(tolerance, AbstractStop) else StepNoise(tolerance)
+    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     check_problem(system, x, window, generator, noise, condition)
-    return _rounds(model, system, x, method or Picard(), window, stop, generator, noise, condition)
+    return _rounds(model, system, x, method or Spectral(), window, stop, generator, noise, condition)
 
 
 def _rounds(
@@ -117,7 +119,7 @@ def sample(
     method: AbstractMethod | None = None,
     *,
     window: int = 32,
-    tolerance: float | AbstractStop = 0.001,
+    tolerance: float | AbstractStop = TOLERANCE,
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
@@ -129,10 +131,10 @@ def sample(
     """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
 
     model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), for any number M of rows.
-    x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Picard()`.
-    window: rows evaluated at once. tolerance: largest RMS change of an accepted state in units of the noise of its row;
-    0 gives the sequential sample, the paper's 0.1 is for 1000 steps from copied guesses. generator: one, or one a
-    sample, of the noise of SDE rules (or `noise` (N, B, ...)).
+    x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Spectral()`.
+    window: rows evaluated at once. tolerance: relative error of the sample, as `FinalError` estimates it; 0 gives the
+    sequential sample. Or a criterion: `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the noise of
+    SDE rules (or `noise` (N, B, ...)).
     condition: tensors (B, ...) by name, passed to the model row by row.
     verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
     compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of

@@ -96,7 +96,7 @@ class FinalError(AbstractStop):
         E = spent + self.margin * eps * moved.cumsum(0)
         limit = self.tolerance * (work.n + 1) / len(system)
         seen = sweep.live | (work.seen > 0)
-        count = leading((E <= limit) & seen & work.live).minimum(self.most(system, work)).clamp(min=1)
+        count = leading((limit >= E) & seen & work.live).minimum(self.most(system, work)).clamp(min=1)
         return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), how)
 
     def norm(self, work: Work, sweep: Sweep, s: Spectrum, weights: Tensor) -> Callable[[Tensor], Tensor]:

@@ -43,7 +43,7 @@ from .report import machine, table, write
 
 HALF_DECADES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
 ERRORS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # for a criterion that takes the error of the sample
-OUTSIDE, SAMPLES = "diffusers", 4  # of which this many samples are run, one at a time
+OUTSIDE, SAMPLES = "diffusers", 2  # of which this many samples are run, one at a time
 
 
 @dataclass(frozen=True)
