@@ -118,8 +118,9 @@ BAD = {
     "steps 0": ("plain", "--steps", "0"),
     "steps beyond the schedule": ("plain", "--steps", "1001"),
     "unknown rule": ("plain", "--rule", "euler"),
-    "unknown method": ("plain", "--method", "newton"),
+    "unknown method": ("plain", "--method", "newest"),
     "unknown guess": ("plain", "--guess", "best"),
+    "unknown criterion": ("plain", "--criterion", "taste"),
     "unknown model": ("nothing",),
     "class out of range": ("classed", "--class", "3"),
     "negative class": ("classed", "--class", "-1"),
@@ -228,7 +229,9 @@ def test_the_demo_prints_its_table_and_writes_its_pictures(files: dict, tmp_path
     code, out, _ = call("demo", "--model", files["plain"], "--batch", "1", "--quick", "--out", str(tmp_path))
     assert code == 0
     assert max(map(len, out.replace(str(tmp_path), "").splitlines())) <= 100
-    assert all(name in out for name in ("ParaDDPM", "ParaDDIM", "ParaDPM-Solver", "tolerance", "CPU"))
+    assert all(
+        name in out for name in ("DDPM in parallel", "DDIM in parallel", "DPM-Solver in parallel", "tolerance", "CPU")
+    )
     wanted = {f"{rule}{end}.png" for rule in ("ddpm", "ddim", "dpmsolver") for end in ("", "_trace")}
     assert {f.name for f in tmp_path.iterdir()} == wanted | {"ddpm.gif", "demo.json"}
 

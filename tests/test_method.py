@@ -33,7 +33,7 @@ def test_picard_sums_the_drifts_as_the_paper_says() -> None:
     system, model = pd.ddpm(LINEAR, 12), Mixture()
     x = start(system, 2)
     z = torch.randn(12, 2, 6, generator=seeded(1), dtype=torch.float64)
-    frame = next(iter(pd.iterate(model, system, x, window=12, noise=z)))
+    frame = next(iter(pd.iterate(model, system, x, pd.Picard(), window=12, noise=z)))
     drift, schedule = [], LINEAR
     t = list(range(0, 1000 // 12 * 12, 1000 // 12))[::-1]
     for n in range(12):  # all states are copies of x

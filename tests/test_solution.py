@@ -55,7 +55,7 @@ def test_the_bound_falls_with_the_tolerance_and_is_one_at_most(method: pd.Abstra
     system = pd.ddpm(LINEAR, 60)
     bounds = []
     for tolerance in (1.0, 0.1, 0.01, 0.001, 0.0):
-        found = solve(system, method, window=16, tolerance=tolerance, verified=True).verification
+        found = solve(system, method, window=16, tolerance=pd.StepNoise(tolerance), verified=True).verification
         assert found is not None
         bounds.append(float(found.tv_bound.max()))
     assert all(0 <= b <= 1 for b in bounds) and bounds[-1] < 1e-8 < bounds[0] and bounds == sorted(bounds, reverse=True)
@@ -102,7 +102,7 @@ def test_the_residual_is_zero_at_tolerance_zero_and_at_most_the_change_that_was_
     system = pd.ddpm(LINEAR, 60)
     assert float(solve(system, tolerance=0.0).residual.max()) == 0
     for tolerance in (0.01, 0.1):
-        residual = solve(system, window=20, tolerance=tolerance).residual
+        residual = solve(system, pd.Picard(), window=20, tolerance=pd.StepNoise(tolerance)).residual
         # Picard moves a state by what its input moved: allowed up to tolerance in the input's own unit
         ratio = float((system.std[:-1] / system.std[1:]).max())
         assert 0 < float(residual.max()) <= tolerance * ratio * (1 + 1e-9)

@@ -62,9 +62,10 @@ def sample_command(
     model: options.Model = "scenes",
     rule: options.Rule = "ddpm",
     steps: options.Steps = None,
-    method: options.Method = "picard",
+    method: options.Method = "spectral",
     window: options.Window = None,
     tolerance: options.Tolerance = None,
+    criterion: options.Criterion = "error",
     guess: options.Guess = "extrapolate",
     seed: options.Seed = 0,
     batch: options.Batch = 4,
@@ -84,7 +85,7 @@ def sample_command(
     from .run import run
     from .show.files import folder
 
-    what = (model, rule, steps, method, window, tolerance, guess, seed, batch, label, guidance, eta, clip)
+    what = (model, rule, steps, method, window, tolerance, criterion, guess, seed, batch, label, guidance, eta, clip)
     job = refused(lambda: prepare(Request(*what, max_rounds, verify, compare)))
     refused(lambda: folder(out))
     sys.exit(attempted(lambda: run(job, out, gif=gif, as_json=json)))

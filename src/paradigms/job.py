@@ -1,15 +1,14 @@
 """A sampling job: what the command line was asked for, checked, and turned into arguments of `sample`.
 
-| rule      | steps | rows        | tolerance |
-| ddpm      | 1000  | steps       | 0.003     |
-| ddim      | 50    | steps       | 0.001     |
-| dpmsolver | 50    | steps       | 0.001     |
-| heun      | 25    | 2 steps - 1 | 0.001     |
-| flow      | 50    | steps       | 0.001     |
+| rule      | steps | rows        |        | criterion | tolerance |
+| ddpm      | 1000  | steps       |        | error     | 0.003     |
+| ddim      | 50    | steps       |        | noise     | 0.1       |
+| dpmsolver | 50    | steps       |
+| heun      | 25    | 2 steps - 1 |
+| flow      | 50    | steps       |
 
-The tolerance's unit is the noise of a step, which is large in a short chain, and without noise nothing forgets an early
-error: at 0.1 a sample of a short chain may end as another picture (bench/engine.md). The window is 80 rows from 500
-rows on, else 32. Without a class, samples go through the classes 0, 1, 2, ...
+The criteria are those of `stop.py`: the error of the finished sample, and the paper's, the noise of a step. The window
+is 80 rows from 500 rows on, else 32. Without a class, samples go through the classes 0, 1, 2, ...
 """
 
 from __future__ import annotations
@@ -23,36 +22,48 @@ import torch
 from torch import Tensor
 
 from . import rules
+from .anderson import Anderson
 from .check import check_problem
 from .execute import Guided, Model
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
+from .newton import QuasiNewton
 from .schedule import Schedule, check_steps, linear
 from .solution import Solution
-from .solve import Frame, iterate, sample, sequential
-from .stop import StepNoise
+from .solve import TOLERANCE, Frame, iterate, sample, sequential
+from .spectral import Spectral
+from .stop import AbstractStop, FinalError, StepNoise
 from .system import System
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule as the command line knows it: its name on pictures, its steps and tolerance unless told, its maker."""
+    """A rule as the command line knows it: its name on pictures, its steps unless told, its maker."""
 
     title: str
     steps: int
-    tolerance: float
     make: Callable[..., System]
 
 
 RULES = {
-    "ddpm": Rule("DDPM", 1000, 0.003, rules.ddpm),
-    "ddim": Rule("DDIM", 50, 1e-3, rules.ddim),
-    "dpmsolver": Rule("DPM-Solver", 50, 1e-3, rules.dpmsolver),
-    "heun": Rule("Heun", 25, 1e-3, rules.heun),
-    "flow": Rule("Flow", 50, 1e-3, lambda schedule, steps, **output: rules.flow(steps, schedule=schedule, **output)),
+    "ddpm": Rule("DDPM", 1000, rules.ddpm),
+    "ddim": Rule("DDIM", 50, rules.ddim),
+    "dpmsolver": Rule("DPM-Solver", 50, rules.dpmsolver),
+    "heun": Rule("Heun", 25, rules.heun),
+    "flow": Rule("Flow", 50, lambda schedule, steps, **output: rules.flow(steps, schedule=schedule, **output)),
 }
-METHODS: dict[str, Callable[[Guess], AbstractMethod]] = {"picard": Picard, "jacobi": Jacobi}
+METHODS: dict[str, Callable[..., AbstractMethod]] = {
+    "spectral": Spectral,
+    "anderson": Anderson,
+    "newton": QuasiNewton,
+    "picard": Picard,
+    "jacobi": Jacobi,
+}
 GUESSES: dict[str, Callable[[], Guess]] = {"extrapolate": Extrapolate, "copy": Copy}
+CRITERIA: dict[str, tuple[Callable[[float], AbstractStop], float]] = {
+    "error": (FinalError, TOLERANCE),
+    "noise": (StepNoise, 0.1),
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +73,10 @@ class Request:
     model: str = "scenes"
     rule: str = "ddpm"
     steps: int | None = None
-    method: str = "picard"
+    method: str = "spectral"
     window: int | None = None
     tolerance: float | None = None
+    criterion: str = "error"
     guess: str = "extrapolate"
     seed: int = 0
     batch: int = 4
@@ -86,10 +98,15 @@ class Job:
     system: System
     steps: int
     window: int
-    tolerance: float
+    stop: AbstractStop
     method: AbstractMethod
     model: Model
     condition: dict[str, Tensor]
+
+    @property
+    def tolerance(self) -> float:
+        """The criterion's."""
+        return self.stop.tolerance
 
     @property
     def title(self) -> str:
@@ -111,7 +128,7 @@ class Job:
             x,
             self.method,
             window=self.window,
-            tolerance=self.tolerance,
+            tolerance=self.stop,
             generator=generator,
             condition=self.condition,
             verified=asked.verify,
@@ -137,10 +154,11 @@ def prepare(asked: Request) -> Job:
 
     Raises ValueError, with one line that says what to type, for anything that cannot be run.
     """
-    rule, method, guess = (
+    rule, method, guess, (criterion, usual) = (
         choose("--rule", asked.rule, RULES),
         choose("--method", asked.method, METHODS),
         choose("--guess", asked.guess, GUESSES),
+        choose("--criterion", asked.criterion, CRITERIA),
     )
     for name, value in (("--batch", asked.batch), ("--max-rounds", asked.max_rounds)):
         if value is not None and value < 1:
@@ -151,13 +169,12 @@ def prepare(asked: Request) -> Job:
     steps = rule.steps if asked.steps is None else asked.steps
     system = make_system(asked, rule, steps, pretrained)
     window = (80 if len(system) >= 500 else 32) if asked.window is None else asked.window
-    tolerance = rule.tolerance if asked.tolerance is None else asked.tolerance
+    stop = criterion(usual if asked.tolerance is None else asked.tolerance)
     condition = labels(asked, pretrained)
     probe = torch.zeros(asked.batch, *pretrained.shape)
-    StepNoise(tolerance)  # which refuses what is no tolerance
     check_problem(system, probe, window, None, None, condition)
     model = guided(asked, pretrained)
-    return Job(asked, pretrained.shape, system, steps, window, tolerance, method(guess()), model, condition)
+    return Job(asked, pretrained.shape, system, steps, window, stop, method(guess()), model, condition)
 
 
 def choose(option: str, given: str, known: dict[str, Any]) -> Any:

@@ -18,11 +18,14 @@ def option(names: str, help: str, **how: Any) -> Any:
 Model = Annotated[str, option("--model", "digits, scenes or a model file")]
 Rule = Annotated[str, option("--rule", "ddpm, ddim, dpmsolver, heun or flow")]
 Steps = Annotated[int | None, option("--steps", "steps of the rule (default: ddpm 1000, heun 25, others 50)")]
-Method = Annotated[str, option("--method", "picard or jacobi")]
+Method = Annotated[str, option("--method", "spectral, anderson, newton, picard or jacobi")]
 Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
 Tolerance = Annotated[
-    float | None,
-    option("--tolerance", "change of a settled row, in units of its noise (default: ddpm 0.003, others 0.001)"),
+    float | None, option("--tolerance", "how exact, in the criterion's unit (default: error 0.003, noise 0.1)")
+]
+Criterion = Annotated[
+    str,
+    option("--criterion", "error: of the finished sample; noise: change of a row in units of its noise (paper)"),
 ]
 Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or copy")]
 Seed = Annotated[int, option("--seed", "seed of all noise")]

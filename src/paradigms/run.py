@@ -71,6 +71,7 @@ def account(job: Job, solution: Solution) -> dict[str, Any]:
         "guess": asked.guess,
         "window": job.window,
         "tolerance": job.tolerance,
+        "criterion": asked.criterion,
         "seed": asked.seed,
         "batch": asked.batch,
         "rounds": solution.rounds,

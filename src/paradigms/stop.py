@@ -34,6 +34,8 @@ from .method import Memory, Sweep, Work
 from .spectrum import Spectrum, spectrum
 from .system import System
 
+LEAST = 1e-6  # of eps: a carry is never believed to be perfect, so at tolerance 0 nothing that moved is settled
+
 
 @dataclass(frozen=True)
 class AbstractStop(ABC):
@@ -76,6 +78,15 @@ class FinalError(AbstractStop):
     overlap: float = 1 / 16
     grid: Sequence[int] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.margin > 0 and math.isfinite(self.margin)):
+            raise ValueError(
+                f"margin: given {self.margin!r}; needed: a positive number; 1 trusts the estimate as it is"
+            )
+        if not 0 < self.overlap <= 1:
+            raise ValueError(f"overlap: given {self.overlap!r}; needed: a share of the window, above 0 and at most 1")
+
     def init(self, system: System, work: Work) -> Memory:
         s = spectrum(work.x[0], self.grid)
         grows = (s.prior / (system.alpha[:, None] ** 2 * s.prior + system.sigma[:, None] ** 2)).sqrt()
@@ -91,7 +102,7 @@ class FinalError(AbstractStop):
         if k := work.again:
             again = ((work.seen > 0) & sweep.live)[:k]
             off, of = (torch.where(again, v, 0).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
-            eps = torch.where(of > 0, off / of.clamp(min=1e-30), eps)
+            eps = torch.where(of > 0, off / of.clamp(min=1e-30), eps).clamp(min=LEAST)
         moved = torch.cat([0 * change[:1], change[:-1]]) + torch.where(sweep.live, 0, moved)  # of x[n]
         E = spent + self.margin * eps * moved.cumsum(0)
         limit = self.tolerance * (work.n + 1) / len(system)

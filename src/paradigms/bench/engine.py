@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..method import Copy, Extrapolate, Guess, Picard
+from ..method import AbstractMethod, Copy, Extrapolate, Guess, Picard
 from ..models import Pretrained, load
 from ..rules import ddim, ddpm, dpmsolver
 from ..schedule import Schedule, linear, scaled_linear
 from ..solution import relative_error
-from ..solve import sample, sequential
+from ..solve import TOLERANCE, sample, sequential
+from ..spectral import Spectral
+from ..stop import AbstractStop, FinalError, StepNoise
 from ..system import System
 from .report import spread, table, write
 
@@ -81,7 +83,7 @@ def frontier(model: Pretrained, chain: Chain, batch: int, tolerances: tuple[floa
     for guess in guesses:
         for tolerance in tolerances:
             x, generator = start(model, system, batch)
-            how = {"window": chain.window, "tolerance": tolerance, "generator": generator}
+            how = {"window": chain.window, "tolerance": StepNoise(tolerance), "generator": generator}
             solution = sample(model.model, system, x, Picard(guess), **how)  # type: ignore[arg-type]
             error = relative_error(solution.x, reference)
             rounds = solution.sample_rounds
@@ -107,17 +109,22 @@ def frontier(model: Pretrained, chain: Chain, batch: int, tolerances: tuple[floa
 
 
 def overhead(model: Pretrained, repeats: int, steps: int) -> dict[str, list[float]]:
-    """Share of the call outside the model at window 32, in per cent, for one sample of each rule and guess."""
+    """Share of the call outside the model at window 32, in per cent, for one sample of each rule and method."""
     found: dict[str, list[float]] = {}
+    ways: dict[str, tuple[AbstractMethod, AbstractStop]] = {
+        "Picard, copied guess, step noise": (Picard(Copy()), StepNoise(0.1)),
+        "Picard, extrapolated guess, step noise": (Picard(Extrapolate()), StepNoise(0.1)),
+        "spectral secant, final error (the default)": (Spectral(), FinalError(TOLERANCE)),
+    }
     for name, make in (("ddpm", ddpm), ("ddim", ddim), ("dpmsolver", dpmsolver)):
-        for guess in (Copy(), Extrapolate()):
+        for way, (method, stop) in ways.items():
             system = make(linear(), steps, prediction=model.prediction)
             shares = []
             for _ in range(repeats + 1):
                 x, generator = start(model, system, 1)
-                run = sample(model.model, system, x, Picard(guess), window=32, tolerance=0.1, generator=generator)
+                run = sample(model.model, system, x, method, window=32, tolerance=stop, generator=generator)
                 shares.append(100 * (1 - run.model_seconds / run.seconds))
-            found[f"{name}, {type(guess).__name__.lower()}"] = shares[1:]  # the first warms up
+            found[f"{name}, {way}"] = shares[1:]  # the first warms up
     return found
 
 
@@ -137,7 +144,7 @@ def main(out: Path, repeats: int = 5, quick: bool = False) -> None:
     shares = overhead(model, repeats, 20 if quick else 200)
     data["outside the model, per cent"] = shares
     rows = [[name, spread(values)] for name, values in shares.items()]
-    body = table(("rule and guess", f"per cent of the call, median (range) of {repeats}"), rows)
+    body = table(("rule and method", f"per cent of the call, median (range) of {repeats}"), rows)
     sections.append(("Sampler time outside the model, window 32, one sample", body))
     print(write(out, "engine", "The engine on `scenes`", sections, data).split("##")[0] + "## " + sections[-1][0])
     print(f"\n{body}\n\nwritten to {out / 'engine.md'} and {out / 'engine.json'}")

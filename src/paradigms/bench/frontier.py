@@ -76,7 +76,7 @@ class Contestant:
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
     Contestant("Picard, extrapolated", lambda t: (Picard(Extrapolate()), StepNoise(t))),
-    Contestant("ParaTAA", lambda t: (Anderson(variance=math.inf), StepNoise(t))),
+    Contestant("ParaTAA", lambda t: (Anderson(variance=math.inf), StepNoise(t)), light=True),
     Contestant("Anderson", lambda t: (Anderson(), StepNoise(t))),
     Contestant("quasi-DEER", lambda t: (QuasiNewton(), StepNoise(t)), light=True),
     Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t)), light=True),  # the tolerance is its own
@@ -84,7 +84,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     Contestant(
         "Picard, final error", lambda t: (Picard(Extrapolate()), FinalError(t)), ERRORS, promises=True, light=True
     ),
-    Contestant("Anderson, final error", lambda t: (Anderson(), FinalError(t)), ERRORS, promises=True),
+    Contestant("Anderson, final error", lambda t: (Anderson(), FinalError(t)), ERRORS, promises=True, light=True),
     Contestant("spectral secant", lambda t: (Spectral(), FinalError(t)), ERRORS, promises=True, ours=True),
 )
 

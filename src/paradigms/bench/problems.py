@@ -32,7 +32,7 @@ RULES: dict[str, tuple[Callable[..., System], int, float]] = {  # the rule, N, R
     "flow-28": (lambda schedule, steps, **output: rules.flow(steps, schedule=schedule, **output), 28, 4.5),
 }
 SHORT = ("DDPM-100", "DDIM-200", "DDIM-50", "DPMSolver-20", "flow-28")
-ALL, TWO, ONE = (8, 16, 32, 0), (32, 0), (32,)  # 0 stands for N, the whole chain
+ALL, ONE = (8, 16, 32, 0), (32,)  # 0 stands for N, the whole chain
 LONG = (32, 80)  # windows of a chain of 1000 rows
 GUIDANCE = 2.0
 
@@ -120,8 +120,7 @@ PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = (  # probl
     ("digits", SHORT, ALL, 8),
     ("digits", ("DDPM-1000",), (80,), 8),
     ("digits-guided", SHORT, ONE, 8),
-    ("scenes", ("DDPM-100", "DDIM-50"), TWO, 4),
-    ("scenes", ("DDIM-200", "DPMSolver-20", "flow-28"), ONE, 4),
+    ("scenes", SHORT, ONE, 4),
     ("scenes", ("DDPM-1000",), (80,), 2),
 )
 QUICK = (Cell("mixture-64", "DDPM-100", 32, 2), Cell("mixture-64", "DDIM-50", 50, 2))
