@@ -17,6 +17,7 @@ from paradigms.models.mixture import FieldMixture
 from paradigms.spectral import Secants
 from paradigms.spectrum import Spectrum, spectrum
 from problems import LINEAR, RULES, seeded
+from toy import Mixture
 
 SHAPE, N = (1, 8, 8), 50
 SPECTRUM: Spectrum = spectrum(torch.zeros(1, *SHAPE, dtype=torch.float64))
@@ -181,3 +182,51 @@ def test_a_model_whose_secants_are_noise_is_survived() -> None:
     x = system.noise((20, 6), seeded(0), dtype=torch.float64)
     solution = pd.sample(lambda x, t: x + torch.sin(30 * x), system, x, pd.Spectral(), window=10, generator=seeded(1))
     assert solution.converged and bool(solution.x.isfinite().all())
+
+
+def test_numbers_too_large_to_be_squared_or_carried_leave_the_rows_own_steps() -> None:
+    """In float32 the squares of these states overflow, and so do sums of a few: no secants, no carry, but a sample."""
+
+    def loud(x: Tensor, t: Tensor) -> Tensor:
+        return 3e37 * torch.sin(x)
+
+    system = pd.ddim(LINEAR, 30, prediction="x0")
+    x = system.noise((5, *SHAPE), seeded(0))
+    solution = pd.sample(loud, system, x, pd.Spectral(), window=10)
+    assert solution.converged and bool(solution.x.isfinite().all())
+
+
+def test_rows_are_learned_from_as_the_equation_says_and_only_if_looked_at_twice() -> None:
+    """Two looks by hand, at rows 3 and 4 of one sample; the second finds the first halved."""
+    system, method = pd.ddim(LINEAR, N, prediction="x0"), pd.Spectral(forget=0.5)
+    none = torch.zeros(N, 1, len(SPECTRUM.count), dtype=torch.float64)
+    known, n = Secants(SPECTRUM, torch.zeros(N), none, none), torch.tensor([[3], [4]])
+    X, Y = none.clone(), none.clone()
+    for look in range(2):
+        dX, dD = (torch.randn(2, 1, 1, 64, generator=seeded(2 * look + i), dtype=torch.float64) for i in (0, 1))
+        known = method.learn(system, known, dX, dD, n, torch.tensor([[True], [False]]))
+        X, Y = X / 2, Y / 2
+        for f, band in enumerate(SPECTRUM.bands == 1):
+            u, v = dX[0, 0, 0], dD[0, 0, 0]
+            X[3, 0, f] += (u[band] ** 2).sum() / (u**2).sum()
+            Y[3, 0, f] += LINEAR.alpha[int(system.t[3])] * (u[band] * v[band]).sum() / (u**2).sum()
+    torch.testing.assert_close(known.X, X)
+    torch.testing.assert_close(known.Y, Y)
+
+
+@pytest.mark.parametrize("rule", ["ddpm", "dpmsolver"])
+def test_nothing_is_learned_of_a_row_that_just_entered_the_window(rule: str) -> None:
+    system = RULES[rule](40)
+    x, twice = system.noise((2, 6), seeded(0), dtype=torch.float64), torch.zeros(len(system), 2, dtype=torch.bool)
+
+    @dataclass(frozen=True)
+    class Checked(Watched):
+        def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+            for w, b in itertools.product(range(len(work.n)), range(2)):
+                twice[work.n[w, b], b] |= bool(work.live[w, b] and work.seen[w, b] > 0)
+            sweep, memory = self.inner.sweep(system, work, evaluate, memory)
+            assert torch.equal(memory[2].X.sum(2) > 0, twice)
+            return sweep, memory
+
+    solution = pd.sample(Mixture(), system, x, Checked(), window=9, tolerance=0.01, generator=seeded(1))
+    assert solution.converged and 0 < int(twice.sum()) <= 2 * len(system)
