@@ -13,6 +13,7 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.method import Sweep, Work
 from paradigms.models.mixture import FieldMixture
+from paradigms.spectrum import spectrum
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -204,3 +205,24 @@ def test_of_a_thousand_speculations_none_diverges() -> None:
     assert solution.converged and bool(solution.x.isfinite().all())
     far = Mixture().means.norm(dim=1).max()
     assert float(solution.x.norm(dim=1).max()) < float(far) + 6 * Mixture().width * 6**0.5
+
+
+@pytest.mark.parametrize("m", [0, 100, 250, 399])
+def test_a_change_is_measured_by_what_it_becomes_in_the_sample(m: int) -> None:
+    """The ODE of Gaussian data with the prior's spectrum, run on with a change of x[m + 1] in one band."""
+    system = pd.ddim(LINEAR, 400, prediction="x0").to("cpu", torch.float64)
+    s = spectrum(torch.zeros(1, *SHAPE, dtype=torch.float64))
+    F = len(s.prior)  # the change of sample f lies in band f alone
+    v = s.spread(torch.eye(F, dtype=torch.float64)) * torch.randn(1, F, 1, 64, generator=seeded(0), dtype=torch.float64)
+    first = torch.full((1, F), m)
+    x = s.inverse(v, torch.zeros(1, F, *SHAPE, dtype=torch.float64))
+    nothing = torch.zeros(2, F, *SHAPE, dtype=torch.float64)
+    work = Work(nothing, nothing, None, first, first >= 0, 0 * first)
+    stop = pd.FinalError(0.1)
+    *_, how = stop.init(system, work)
+    found = stop.norm(work, Sweep(x, 0 * x, x, work.live), *how)(x)[0]
+    for n in range(m + 1, 400):  # the chain is linear, so a change goes its own way
+        lam = system.alpha[n] * s.prior / (system.alpha[n] ** 2 * s.prior + system.sigma[n] ** 2)
+        v = (system.a[n] + system.b[n, 0] * s.spread(lam)) * v
+    became = v.flatten(2).norm(dim=2)[0] / math.sqrt(32)  # 64 coordinates of mean variance 1/2
+    torch.testing.assert_close(found, became, rtol=0.1, atol=0)
