@@ -30,7 +30,7 @@ KNOWS = {
     "parareal": {"carry", "method", "stop", "system"},
     "speculation": {"method", "system"},
     "stop": {"method", "spectrum", "system"},
-    "solve": {"check", "execute", "method", "noise", "solution", "stop", "system"},
+    "solve": {"check", "execute", "method", "noise", "solution", "spectral", "stop", "system"},
     "adapt/levels": {"denoiser"},
     "adapt/probe": {"levels"},
     "adapt/scheduler": {"denoiser", "levels", "probe", "solve", "system"},

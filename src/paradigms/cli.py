@@ -145,6 +145,7 @@ def frontier_command(
     only: options.Only = "",
     again: options.Again = None,
     plan: options.Plan = False,
+    ablate: options.Ablate = False,
 ) -> None:
     """Every method at matched final error, beside the few-step sampler and diffusers; goes on where it was stopped."""
     from .bench import frontier
@@ -152,11 +153,12 @@ def frontier_command(
     from .show.files import folder
 
     todo = refused(lambda: cells(quick, only))
+    contestants, out = (frontier.ABLATIONS, out / "ablation") if ablate else (frontier.CONTESTANTS, out)
     if plan:
-        typer.echo(frontier.plan(todo, frontier.CONTESTANTS))
+        typer.echo(frontier.plan(todo, contestants))
         return
-    refused(lambda: (folder(out), frontier.recall(out), frontier.named(again or [])))
-    attempted(lambda: frontier.main(out, quick, only, tuple(again or ())))
+    refused(lambda: (folder(out), frontier.recall(out), frontier.named(again or [], contestants)))
+    attempted(lambda: frontier.main(out, quick, only, tuple(again or ()), contestants))
 
 
 @bench.callback()

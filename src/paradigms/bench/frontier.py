@@ -85,7 +85,24 @@ CONTESTANTS: tuple[Contestant, ...] = (
         "Picard, final error", lambda t: (Picard(Extrapolate()), FinalError(t)), ERRORS, promises=True, light=True
     ),
     Contestant("Anderson, final error", lambda t: (Anderson(), FinalError(t)), ERRORS, promises=True, light=True),
-    Contestant("spectral secant", lambda t: (Spectral(), FinalError(t)), ERRORS, promises=True, ours=True),
+    Contestant("spectral secant", lambda t: (Spectral(), FinalError(t)), (*ERRORS, 3e-4), promises=True, ours=True),
+)
+
+
+def ablation(name: str, method: AbstractMethod, **how: Any) -> Contestant:
+    """A variant of the default method, under the default criterion."""
+    return Contestant(name, lambda t: (method, FinalError(t)), ERRORS, promises=True, **how)
+
+
+ABLATIONS: tuple[Contestant, ...] = (
+    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
+    ablation("spectral secant", Spectral(), ours=True),
+    ablation("nothing learned", Spectral(weight=1e9)),
+    ablation("one carry for all levels", Spectral(width=1e9)),
+    ablation("nothing forgotten", Spectral(forget=1.0)),
+    ablation("no prior", Spectral(weight=1e-9)),
+    ablation("copied guess", Spectral(Copy())),
+    Contestant("the paper's criterion", lambda t: (Spectral(), StepNoise(t))),
 )
 
 
@@ -264,9 +281,9 @@ def main(
     print("written to " + ", ".join(str(path) for path in [out / "frontier.md", out / "frontier.json", *drawn]))
 
 
-def named(again: list[str]) -> list[str]:
+def named(again: list[str], contestants: tuple[Contestant, ...] = CONTESTANTS) -> list[str]:
     """The names; raises ValueError for one that is no contestant's."""
-    names = [*(c.name for c in CONTESTANTS), OUTSIDE]
+    names = [*(c.name for c in contestants), OUTSIDE]
     for name in again:
         if name not in names:
             raise ValueError(f"--again is {name!r}; type one of {', '.join(map(repr, names))}")
