@@ -237,7 +237,8 @@ def test_the_command_line_plans_runs_and_refuses(tmp_path: Path, monkeypatch: py
     seen: list[Any] = []
     monkeypatch.setattr(frontier, "main", lambda *given: seen.append(given))
     assert told("--only", "scenes/DDIM", "--again", "diffusers")[0] == 0
-    assert seen == [(tmp_path, False, "scenes/DDIM", ("diffusers",))]
+    assert seen == [(tmp_path, False, "scenes/DDIM", ("diffusers",), frontier.CONTESTANTS)]
+    assert told("--ablate", "--quick")[0] == 0 and seen[1][0] == tmp_path / "ablation"
 
 
 def test_without_diffusers_the_race_is_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,4 +257,4 @@ def test_the_plan_has_every_cell_once_and_no_window_longer_than_its_chain() -> N
     assert {c.rule for c in todo} == set(problems.RULES)
     assert {c.problem for c in todo} == set(problems.MAKE)
     lines = frontier.plan(problems.cells(only="scenes/DDIM"), frontier.CONTESTANTS).splitlines()
-    assert len(lines) == 2 + 4 + 1
+    assert len(lines) == 2 + 2 + 1
