@@ -22,14 +22,21 @@ def test_python_runs_as_printed(code: str, tmp_path: Path) -> None:
         assert line in ran.stdout, f"the README promises {line!r}; this printed {ran.stdout!r}"
 
 
-def test_there_is_python_to_run_and_the_first_is_ten_lines() -> None:
-    assert CODE and len([line for line in CODE[0].splitlines() if line.strip()]) == 10
+def test_there_is_python_to_run_and_the_first_is_at_most_ten_lines() -> None:
+    assert CODE and len([line for line in CODE[0].splitlines() if line.strip()]) <= 10
 
 
 def test_every_command_and_option_named_is_one() -> None:
     lines = re.findall(r"paradigms (?:sample|demo|bench)[^\n`]*", README)
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(lines)))
-    helps = [["sample"], ["demo"], ["bench", "engine"], ["bench", "quality"]]
+    helps = [
+        ["sample"],
+        ["demo"],
+        ["bench", "engine"],
+        ["bench", "quality"],
+        ["bench", "frontier"],
+        ["bench", "overhead"],
+    ]
     known = ""
     for command in helps:
         asked = subprocess.run([sys.executable, "-m", "paradigms", *command, "--help"], capture_output=True, text=True)

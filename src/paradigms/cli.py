@@ -1,4 +1,4 @@
-"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|quality|frontier`.
+"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|overhead|quality|frontier`.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
 1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
@@ -110,11 +110,24 @@ def demo_command(
 @bench.command("engine")
 def engine_command(
     out: options.Out = Path("out/bench"),
+    quick: options.Quick = False,
+) -> None:
+    """Rounds and evaluations against error on the paper's chains, with the paper's iteration and criterion."""
+    from .bench.engine import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, quick))
+
+
+@bench.command("overhead")
+def overhead_command(
+    out: options.Out = Path("out/bench"),
     repeats: options.Repeats = 5,
     quick: options.Quick = False,
 ) -> None:
-    """Rounds and evaluations against error on the paper's chains, and what a round costs beside the model."""
-    from .bench.engine import main
+    """The share of a call that is spent outside the model."""
+    from .bench.overhead import main
     from .show.files import folder
 
     refused(lambda: folder(out))

@@ -1,8 +1,8 @@
-"""`paradigms bench engine`: rounds and evaluations against error for the paper's chains, and what a round costs.
+"""`paradigms bench engine`: rounds and evaluations against error for the paper's chains and criterion.
 
 Every row of the frontier is one parallel run against the sequential one on the same noise; beside it stands the plain
-sampler of as many steps as the run took rounds, which is what the same latency buys where a window is free. Rounds,
-evaluations and errors are the same on every machine of one torch version; seconds are medians of repeats.
+sampler of as many steps as the run took rounds, which is what the same latency buys where a window is free. All are
+the same on every machine of one torch version.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..method import AbstractMethod, Copy, Extrapolate, Guess, Picard
+from ..method import Copy, Extrapolate, Guess, Picard
 from ..models import Pretrained, load
 from ..rules import ddim, ddpm, dpmsolver
 from ..schedule import Schedule, linear, scaled_linear
 from ..solution import relative_error
-from ..solve import TOLERANCE, sample, sequential
-from ..spectral import Spectral
-from ..stop import AbstractStop, FinalError, StepNoise
+from ..solve import sample, sequential
+from ..stop import StepNoise
 from ..system import System
-from .report import spread, table, write
+from .report import table, write
 
 TOLERANCES = (0.1, 0.03, 0.01, 0.003)
 HEAD = (
@@ -108,27 +107,7 @@ def frontier(model: Pretrained, chain: Chain, batch: int, tolerances: tuple[floa
     return found
 
 
-def overhead(model: Pretrained, repeats: int, steps: int) -> dict[str, list[float]]:
-    """Share of the call outside the model at window 32, in per cent, for one sample of each rule and method."""
-    found: dict[str, list[float]] = {}
-    ways: dict[str, tuple[AbstractMethod, AbstractStop]] = {
-        "Picard, copied guess, step noise": (Picard(Copy()), StepNoise(0.1)),
-        "Picard, extrapolated guess, step noise": (Picard(Extrapolate()), StepNoise(0.1)),
-        "spectral secant, final error (the default)": (Spectral(), FinalError(TOLERANCE)),
-    }
-    for name, make in (("ddpm", ddpm), ("ddim", ddim), ("dpmsolver", dpmsolver)):
-        for way, (method, stop) in ways.items():
-            system = make(linear(), steps, prediction=model.prediction)
-            shares = []
-            for _ in range(repeats + 1):
-                x, generator = start(model, system, 1)
-                run = sample(model.model, system, x, method, window=32, tolerance=stop, generator=generator)
-                shares.append(100 * (1 - run.model_seconds / run.seconds))
-            found[f"{name}, {way}"] = shares[1:]  # the first warms up
-    return found
-
-
-def main(out: Path, repeats: int = 5, quick: bool = False) -> None:
+def main(out: Path, quick: bool = False) -> None:
     """Runs all of it, prints the report and writes out/engine.md and out/engine.json."""
     model = load("scenes")
     batch, tolerances = (2, (0.1, 0.01)) if quick else (8, TOLERANCES)
@@ -141,10 +120,5 @@ def main(out: Path, repeats: int = 5, quick: bool = False) -> None:
         title = f"{chain.name}: {chain.steps} steps, window {chain.window}, {batch} samples"
         sections.append((title, body))
         print(f"## {title}\n\n{body}\n", flush=True)
-    shares = overhead(model, repeats, 20 if quick else 200)
-    data["outside the model, per cent"] = shares
-    rows = [[name, spread(values)] for name, values in shares.items()]
-    body = table(("rule and method", f"per cent of the call, median (range) of {repeats}"), rows)
-    sections.append(("Sampler time outside the model, window 32, one sample", body))
-    print(write(out, "engine", "The engine on `scenes`", sections, data).split("##")[0] + "## " + sections[-1][0])
-    print(f"\n{body}\n\nwritten to {out / 'engine.md'} and {out / 'engine.json'}")
+    write(out, "engine", "The engine on `scenes`", sections, data)
+    print(f"written to {out / 'engine.md'} and {out / 'engine.json'}")
