@@ -119,7 +119,7 @@ def table(results: Sequence[Result]) -> Table:
         errors = (f"{solution.max_error:.4f}", f"{solution.median_error:.4f}")
         table.add_row(f"{rule}, {job.steps} steps", "", str(rows), f"{batch * rows:,}", f"{seconds:.1f}", "0", "0")
         cost = (str(rounds), f"{solution.evals:,}", f"{solution.seconds:.1f}")
-        table.add_row(f"{rule} in parallel, window {job.window}", tolerance, *cost, *errors, style="bold")
+        table.add_row(f"in parallel, window {job.window}", tolerance, *cost, *errors, style="bold")
         short = (str(rounds), f"{batch * rounds:,}", "", f"{few.max():.4f}", f"{few.median():.4f}")
         table.add_row(f"{rule}, {rounds} steps", "", *short, end_section=True)
     return table
