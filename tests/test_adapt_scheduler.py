@@ -289,7 +289,7 @@ def test_the_unit_of_an_inversion_is_the_noise_of_the_step_back() -> None:
     assert torch.allclose(system.std[:-1], back, rtol=1e-4)
 
 
-def test_the_units_of_a_table_leave_its_sample_and_halve_its_rounds() -> None:
+def test_the_units_of_a_table_leave_its_sample_and_halve_picards_rounds() -> None:
     """Euler in sigma up to 157, stepped in those units by hand, and as a table in the units of the model's eyes."""
     scheduler = diffusers.EulerDiscreteScheduler(beta_start=1e-4, beta_end=0.02)
     system = from_scheduler(scheduler, 50)
@@ -301,7 +301,8 @@ def test_the_units_of_a_table_leave_its_sample_and_halve_its_rounds() -> None:
     std = system.std * torch.cat([(1 + s[1:-1] ** 2).sqrt(), one[:1]])
     wide = pd.System(system.t, a, b[:, None], none, std, one, s[:-1], reader, system.start)
     x = system.noise((3, 6), seeded(0), dtype=torch.float64)
-    narrow, far = (pd.sample(Mixture(), v, x, compare=True, window=32) for v in (system, wide))
+    how: dict[str, Any] = {"compare": True, "window": 32, "tolerance": pd.StepNoise(0.001)}
+    narrow, far = (pd.sample(Mixture(), v, x, pd.Picard(), **how) for v in (system, wide))
     assert narrow.comparison is not None and far.comparison is not None
     assert apart(narrow.comparison.x, far.comparison.x) < 1e-6
     assert narrow.rounds <= 0.6 * far.rounds
