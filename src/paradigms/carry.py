@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .system import rows
+from .system import System, rows
 
 Spread = Callable[[Tensor], Tensor]  # coefficients (W, B, F) of bands -> (W, B, ...) of coordinates
 
@@ -48,11 +48,20 @@ def recur(r: Tensor, p: Tensor, spread: Spread | None = None) -> Tensor:
     return v[0]
 
 
-def onward(d: Tensor, p: Tensor, spread: Spread | None = None) -> Tensor:
+def carry(system: System, n: Tensor, live: Tensor, J: Tensor) -> Tensor:
+    """P (K, W, B, ...) of Jacobians J (W, B, ...) at rows n: P[0] = a + b[0] J, P[k] = b[k] J[n-k]; 0 if not live."""
+    P = J.new_zeros((system.taps, *J.shape))
+    for k in range(min(system.taps, len(J))):
+        P[k, k:] = rows(system.b[n[k:], k], J) * J[: len(J) - k]
+    P[0] += rows(system.a[n], J)
+    return torch.where(rows(live, J), P, 0)
+
+
+def onward(d: Tensor, p: Tensor) -> Tensor:
     """sum_k p[k,n] d[n-1-k], what each row of d (W, B, ...) is carried by; 0 at the first row."""
     carried = torch.zeros_like(d)
     for k in range(min(len(p), len(d) - 1)):
-        carried[k + 1 :] += widen(p[k, k + 1 :], d, spread) * d[: len(d) - 1 - k]
+        carried[k + 1 :] += rows(p[k, k + 1 :], d) * d[: len(d) - 1 - k]
     return carried
 
 

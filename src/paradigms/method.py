@@ -6,10 +6,14 @@ With equation (1) as the sampler that is a linear recurrence for the correction,
 
     delta[n+1] = p[n] delta[n] + r[n],    p = a + b J,    x <- x + delta,    delta[begin] = 0               (2')
 
-| J, and so p                                   | method                         |
-| p = 0                                         | `Jacobi`                       |
-| p = 1                                         | `Picard`: ParaDiGMS            |
-| p = alpha' / alpha, p per frequency, diag J.. | one class each, to be put here |
+| J, and so p                           | method, a file each but for the first two |
+| p = 0                                 | `Jacobi`                                  |
+| p = 1                                 | `Picard`: ParaDiGMS                       |
+| J of Gaussian data, and Anderson's    | `ExponentialPicard`, `Anderson`           |
+| J diagonal, by a probe beside the row | `QuasiNewton`                             |
+| J per frequency band, learned         | `Spectral`                                |
+| S = a jump over a block               | `Parareal`                                |
+| S = D held fixed, kept by a coin      | `Speculation`                             |
 
 Written as x[n+1] <- step(x)[n] + p[n] delta[n] the first row of a window is bit for bit the sequential step, so every
 method is exact after at most N sweeps. The first guess of a row is the same question, what S knows of rows that the

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .anderson import learned
-from .carry import finite, onward, recur
+from .carry import carry, finite, onward, recur
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work
 from .system import System, rows
 
@@ -62,7 +62,7 @@ class QuasiNewton(AbstractMethod):
         D, J = torch.where(rows(work.live, D), D, work.D[-W:]), v * (probed - D) / h
         y = system.step(work.x[:-1], torch.cat([work.D[:-W], D]), work.z, work.n)
         J = self.bounded(system, work, J)
-        P = carry(system, work, J)
+        P = carry(system, work.n, work.live, J)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
         return Sweep(x, learned(D, J, x, work), y, work.live), memory
 
@@ -72,12 +72,3 @@ class QuasiNewton(AbstractMethod):
         most = torch.where(known, self.limit / torch.where(known, system.alpha, 1), 0)[work.n]
         J = torch.nan_to_num(J, nan=0.0).clamp(min=0).minimum(rows(most, J))
         return torch.where(rows(work.live, J), self.damping * J, 0)
-
-
-def carry(system: System, work: Work, J: Tensor) -> Tensor:
-    """P (K, W, B, ...) of the Jacobians J (W, B, ...): P[0] = a + b[0] J, P[k] = b[k] J[n-k], 0 where none is live."""
-    P = J.new_zeros((system.taps, *J.shape))
-    for k in range(system.taps):
-        P[k, k:] = rows(system.b[work.n[k:], k], J) * J[: len(J) - k]
-    P[0] += rows(system.a[work.n], J)
-    return torch.where(rows(work.live, J), P, 0)

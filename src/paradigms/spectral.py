@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .carry import finite, recur
+from .carry import carry, finite, recur
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .spectrum import Spectrum, spectrum
 from .system import System, rows
@@ -75,7 +75,7 @@ class Spectral(AbstractMethod):
             known = self.learn(system, known, moved[:k], s.forward(D[:k] - D_before[:k]), work.n[:k], twice)
         J = self.jacobian(system, known, work)  # (W, B, F)
         r = s.forward(y - work.x[1:])
-        delta = finite(recur(r, carry(system, work, J), s.spread))  # of x[n+1], (W, B, C, S)
+        delta = finite(recur(r, carry(system, work.n, work.live, J), s.spread))  # of x[n+1], (W, B, C, S)
         moved = torch.cat([0 * delta[:1], delta[:-1]])  # of x[n]
         carried, learned = s.inverse(delta - r, y), s.inverse(s.spread(J) * moved, y)
         return Sweep(y + carried, D + learned, y, work.live), (moved, D, known)
@@ -100,16 +100,6 @@ class Spectral(AbstractMethod):
         X, Y = (torch.einsum("wbn,nbf->wbf", k, v) for v in (known.X, known.Y))
         share = ((Y + self.weight * g) / (X + self.weight)).clamp(0, 1)
         return torch.where(work.live[..., None] & (alpha > 0), share / alpha.clamp(min=1e-30), 0)
-
-
-def carry(system: System, work: Work, J: Tensor) -> Tensor:
-    """P (K, W, B, F): P[0] = a + b[0] J, P[k] = b[k] J[n-k]; 0 where there is no row."""
-    b = system.b[work.n]  # (W, B, K)
-    P = torch.zeros(system.taps, *J.shape, dtype=J.dtype, device=J.device)
-    for k in range(min(system.taps, len(J))):
-        P[k, k:] = b[k:, :, k, None] * J[: len(J) - k]
-    P[0] += system.a[work.n][..., None]
-    return torch.where(work.live[..., None], P, 0)
 
 
 def level(system: System) -> Tensor:
