@@ -57,11 +57,11 @@ def carry(system: System, n: Tensor, live: Tensor, J: Tensor) -> Tensor:
     return torch.where(rows(live, J), P, 0)
 
 
-def onward(d: Tensor, p: Tensor) -> Tensor:
+def onward(d: Tensor, p: Tensor, spread: Spread | None = None) -> Tensor:
     """sum_k p[k,n] d[n-1-k], what each row of d (W, B, ...) is carried by; 0 at the first row."""
     carried = torch.zeros_like(d)
     for k in range(min(len(p), len(d) - 1)):
-        carried[k + 1 :] += rows(p[k, k + 1 :], d) * d[: len(d) - 1 - k]
+        carried[k + 1 :] += widen(p[k, k + 1 :], d, spread) * d[: len(d) - 1 - k]
     return carried
 
 
