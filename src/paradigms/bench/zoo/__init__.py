@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import controlnet, edits, guided, pag, sdxl, stable_diffusion, unconditional
+from . import controlnet, edits, flux, guided, pag, sdxl, stable_diffusion, transformers2d, unconditional
 from .tiny import Specimen
 
 __all__ = ["ZOO", "Specimen", "run"]
 
-GROUPS = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional)
+GROUPS = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, transformers2d, flux)
 ZOO: tuple[Specimen, ...] = tuple(specimen for group in GROUPS for specimen in group.SPECIMENS)
 
 
@@ -33,12 +33,13 @@ def tensors(out: Any) -> list[Tensor]:
 def run(specimen: Specimen, pipe: Any) -> Tensor:
     """Call the pipeline once as the specimen says: its output as one flat float tensor.
 
+    The global generator starts from seed 0, because some pipelines draw from it beside the given one, and is put back.
     Raises ValueError where the output holds no numbers.
     """
     pipe.set_progress_bar_config(disable=True)
-    found = tensors(pipe(**specimen.inputs()))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = tensors(pipe(**specimen.inputs()))
     if not found:
-        raise ValueError(
-            f"{specimen.name} returned no tensor: give its inputs an output_type of 'pt', 'np' or 'latent'"
-        )
+        raise ValueError(f"{specimen.name} returned no tensor: give its inputs output='pt', 'np' or 'latent'")
     return torch.cat([t.detach().float().flatten() for t in found])

@@ -17,7 +17,7 @@ EDIT: dict[str, Any] = BASE | {
     "image": image(),
     "control_image": image(seed=1),
     "strength": 0.8,
-    "num_inference_steps": 6,
+    "steps": 6,
 }
 PAINT: dict[str, Any] = EDIT | {"mask_image": mask()}
 XL: dict[str, Any] = sdxl.ADDED

@@ -86,7 +86,7 @@ def case(name: str, build: Callable[[], Any] = text2image, **changes: Any) -> Sp
 
 def under(name: str, scheduling: str, steps: int = 5, **levels: Any) -> Specimen:
     """StableDiffusionPipeline under another scheduler."""
-    return case(name, lambda: text2image(scheduling, **levels), num_inference_steps=steps)
+    return case(name, lambda: text2image(scheduling, **levels), steps=steps)
 
 
 SCHEDULERS = (

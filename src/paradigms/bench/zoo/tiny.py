@@ -37,16 +37,22 @@ class Specimen:
         return self.name.partition("+")[0]
 
 
-def call(*, seeds: int | list[int] | None = 0, output: str | None = "latent", **kwargs: Any) -> Callable[[], dict]:
-    """Make a function that gives fresh arguments: `kwargs` copied, new generators from `seeds`, 5 steps unless told."""
+def call(
+    *, seeds: int | list[int] | None = 0, output: str | None = "latent", steps: int | None = 5, **kwargs: Any
+) -> Callable[[], dict[str, Any]]:
+    """Make a function that gives fresh arguments of a call: `kwargs` copied, and new generators from `seeds`.
+
+    `output` is the output_type, `steps` the num_inference_steps; None leaves generator, output or steps out.
+    """
+    named = {k: v for k, v in {"num_inference_steps": steps, "output_type": output}.items() if v is not None}
 
     def fresh() -> dict[str, Any]:
-        given = {"num_inference_steps": 5, "output_type": output} | copy.deepcopy(kwargs)
+        given = named | copy.deepcopy(kwargs)
         if isinstance(seeds, list):
             given["generator"] = [torch.Generator().manual_seed(s) for s in seeds]
         elif seeds is not None:
             given["generator"] = torch.Generator().manual_seed(seeds)
-        return {k: v for k, v in given.items() if v is not None}
+        return given
 
     return fresh
 

@@ -52,7 +52,7 @@ def dit() -> Any:
 def dance() -> Any:
     """DanceDiffusionPipeline: a one-dimensional U-Net on a wave."""
     net = tiny.seeded(
-        df.UNet1DModel, block_out_channels=(8, 8, 32), extra_in_channels=16, sample_size=64, sample_rate=64,
+        df.UNet1DModel, block_out_channels=(32, 32, 32), extra_in_channels=64, sample_size=64, sample_rate=64,
         in_channels=2, out_channels=2, flip_sin_to_cos=True, use_timestep_embedding=False,
         time_embedding_type="fourier", mid_block_type="UNetMidBlock1D", layers_per_block=1,
         down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
@@ -78,7 +78,7 @@ def at(name: str, family: str, build: Any, **inputs: Any) -> Specimen:
 
 
 SPECIMENS = (
-    at("DDPMPipeline", "ddpm", lambda: pixels("DDPMPipeline", df.DDPMScheduler()), batch_size=2, num_inference_steps=8),
+    at("DDPMPipeline", "ddpm", lambda: pixels("DDPMPipeline", df.DDPMScheduler()), batch_size=2, steps=8),
     at("DDPMPipeline+learned_range", "ddpm",
        lambda: pixels("DDPMPipeline", df.DDPMScheduler(variance_type="learned_range"), out_channels=6)),
     at("DDIMPipeline", "ddim", lambda: pixels("DDIMPipeline", df.DDIMScheduler()), batch_size=2, seeds=[1, 2], eta=1.0),
@@ -90,11 +90,14 @@ SPECIMENS = (
        lambda: pixels("ScoreSdeVePipeline", df.ScoreSdeVeScheduler(sigma_max=5.0, correct_steps=2)), output="np"),
     at("RePaintPipeline", "repaint", lambda: pixels("RePaintPipeline", df.RePaintScheduler()), image=image(8),
        mask_image=1 - mask(8), jump_length=2, jump_n_sample=2, eta=0.5),
-    at("ConsistencyModelPipeline", "consistency_models", consistency, num_inference_steps=4, class_labels=3),
+    at("ConsistencyModelPipeline", "consistency_models", consistency, steps=4, class_labels=3),
     at("DiTPipeline", "dit", dit, class_labels=[1, 7], guidance_scale=3.0),
     at("DanceDiffusionPipeline", "dance_diffusion", dance, output=None, audio_length_in_s=1.0, batch_size=2),
     at("LDMPipeline", "latent_diffusion_uncond",
        lambda: df.LDMPipeline(vqvae=vq(), unet=unet(), scheduler=scheduler())),
-    at("LDMTextToImagePipeline", "latent_diffusion", latent_text, prompt=PROMPT, guidance_scale=3.0, height=16, width=16),
+    at("LDMPipeline+global_noise", "latent_diffusion_uncond",
+       lambda: df.LDMPipeline(vqvae=vq(), unet=unet(), scheduler=scheduler()), eta=0.5),
+    at("LDMTextToImagePipeline", "latent_diffusion", latent_text, prompt=PROMPT, guidance_scale=3.0,
+       height=64, width=64),
     at("LDMSuperResolutionPipeline", "latent_diffusion", super_resolution, image=image(8)),
 )  # fmt: skip
