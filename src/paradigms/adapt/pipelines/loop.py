@@ -1,0 +1,214 @@
+"""A denoising loop run in windows: the pipeline's own steps, its networks answered by stand-ins, then rewound.
+
+    a round:  all that the networks were shown in rows [begin, end) is evaluated as one batch
+              the rows run again, on the better stand-ins: a sweep
+              those whose inputs moved no more than the tolerance allows are accepted, begin moves up
+              rows up to begin + window follow, on guesses
+
+A row that is shown, bit for bit, what was evaluated gets the network's own answer, and the first row of a window always
+is: at tolerance 0 all rows are accepted so, after at most one round a row. Where the answer to one call of a step
+decides what the next is shown (a ControlNet's and then a U-Net's), a round evaluates them one after the other.
+
+The user's callbacks are called once a row, in a run of the accepted rows of its own; what they change counts from there
+on. The pipeline's progress bar moves as rows are accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .course import course
+from .judge import Judge, Visit
+from .network import Call, Network
+from .report import Bar, Run, Settings
+from .rewrite import CALLBACKS, Unparallel
+from .snapshot import Snapshot, snapshot
+from .standin import StandIn, copied, known
+
+
+class Halt(BaseException):
+    """Leaves a row before its end; no `except Exception` of a pipeline stops it."""
+
+
+class Loop:
+    """One denoising loop: an iterator over its items that goes back, and the hooks that the rewritten code calls."""
+
+    Halt = Halt
+    passes_by = True  # no part of what a snapshot keeps
+
+    def __init__(
+        self, settings: Settings, run: Run, network: Network, items: Any, scheduler: Any, state: str | None
+    ) -> None:
+        self.bar = items if isinstance(items, Bar) else None
+        self.items = list(items)
+        self.settings, self.run, self.network, self.state = settings, run, network, state
+        self.window = min(settings.window, len(self.items))
+        self.course = course(scheduler, [_time(item, scheduler) for item in self.items])
+        self.judge = Judge(settings.stop, self.course, self.window)
+        self.standins: dict[int, StandIn] = {}  # by the place of a call in its step
+        self.before: dict[int, Snapshot] = {}
+        self.visits: dict[int, Visit] = {}
+        self.judged: dict[int, Visit] = {}
+        self.dependent: set[int] = set()  # calls that are shown what earlier calls of their step said
+        self.mode, self.row, self.at, self.begin, self.reached = "sweep", 0, 0, 0, 0
+        self.inside = self.halted = self.callbacks = False
+        self.width = 0  # samples in the state
+
+    # ------------------------------------------------------------------ hooks of the rewritten code
+
+    def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The beginning of a row; gives the locals to be set, where the loop went back."""
+        self.inside, self.halted, self.visits[self.row] = True, False, Visit()
+        if self.row not in self.before:
+            self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
+            self.before[self.row] = snapshot(values, None)  # of the first row all tensors are copied
+            state = values.get(self.state) if self.state else None
+            self.width = len(state) if isinstance(state, Tensor) and state.ndim else 0
+        elif self.at != self.row:
+            return self.before[self.row].restore()
+        return {}
+
+    def go(self) -> None:
+        """The body of the row follows."""
+
+    def leave(self, values: Mapping[str, Any]) -> None:
+        """The end of a row, or of what ran of it."""
+        self.inside, self.at = False, -1
+        if self.halted:
+            return
+        self.settings.copied |= self.before[self.row].changed(all=True)
+        self.before[self.row + 1] = snapshot(values, self.settings.copied)
+        state = values.get(self.state) if self.state else None
+        self.visits[self.row].after = state if isinstance(state, Tensor) else None
+        self.at = self.row + 1
+
+    def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls a user's callback where the row is accepted."""
+        return function(*args, **kwargs) if self.mode == "accept" else {}
+
+    def tick(self, bar: Bar, n: float) -> None:
+        """The pipeline moves a progress bar."""
+        self.visits[self.row].ticks.append((bar, n))
+
+    def call(self, network: nn.Module, real: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A network is called within a row."""
+        visit, n = self.visits[self.row], self.row
+        call, c = Call.of(network, real, args, kwargs), len(visit.calls)
+        if self.mode == "accept":
+            judged = self.judged[n]
+            if c >= len(judged.calls) or not judged.calls[c].equals(call):
+                self.halt()
+            answer, own = judged.answers[c], judged.own[c]
+        else:
+            standin = self.standins.setdefault(c, StandIn(self.settings.method, self.course))
+            try:
+                answer, own = standin.answer(n, call)
+            except LookupError:
+                if n != self.begin:
+                    self.halt()
+                self.run.rounds += 1
+                standin.heard({n: known(call, self.network([call], 1)[0])})
+                answer, own = standin.answer(n, call)
+        visit.calls.append(call)
+        visit.answers.append(answer)
+        visit.own.append(own)
+        if self.mode == "ask" and c + 1 == self.asked:
+            self.halt()
+        return copied(answer)
+
+    def halt(self) -> None:
+        """Leaves the row."""
+        self.halted = True
+        raise Halt
+
+    # ------------------------------------------------------------------ the rounds
+
+    def __iter__(self) -> Iterator[Any]:
+        N, left = len(self.items), 4 * len(self.items) + 4
+        yield from self.play(0, self.window)
+        end = self.reached
+        while self.begin < N:
+            yield from self.evaluate(end)
+            old = {n: self.visits[n] for n in range(self.begin, end)}
+            yield from self.play(self.begin, end)
+            end = self.reached
+            count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
+            self.dependent |= dependent(old[self.begin], self.visits[self.begin])
+            if self.callbacks:
+                self.judged = dict(self.visits)
+                yield from self.play(self.begin, self.begin + count, "accept")
+                count, end = self.reached - self.begin, self.reached
+            self.accept(count, residual)
+            yield from self.play(end, min(self.begin + self.window, N))
+            end, left = max(end, self.reached), left - 1
+            if left == 0 or (self.begin == N and self.at != N):
+                raise Unparallel("its rows do not settle; this is a fault of paradigms, please report it")
+
+    def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
+        """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
+        self.mode = mode
+        for self.row in range(first, stop):
+            self.reached = self.row
+            yield self.items[self.row]
+            if self.halted:
+                return
+        self.reached = max(first, stop)
+
+    def evaluate(self, end: int) -> Iterator[Any]:
+        """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call."""
+        rows = range(self.begin, end)
+        self.run.rounds += any(not all(self.visits[n].own) for n in rows)
+        for stage, stop in enumerate([*sorted(self.dependent), 1 << 30]):
+            if stage:  # what earlier calls of the step have said by now decides what the others are shown
+                self.mode = "ask"
+                for self.row in rows:
+                    self.asked, self.at = len(self.visits[self.row].calls), -1
+                    if self.asked > sorted(self.dependent)[stage - 1]:
+                        yield self.items[self.row]
+            todo = [(n, c) for n in rows for c, own in enumerate(self.visits[n].own) if not own and c < stop]
+            calls = [self.visits[n].calls[c] for n, c in todo]
+            if not all(call.intact() for call in calls):
+                raise Unparallel("a step changes, in place, what it has shown a network")
+            said = self.network(calls, self.halves(calls)) if calls else []
+            for c in {c for _, c in todo}:
+                found = {n: known(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
+                self.standins[c].heard(found)
+                for n in found:
+                    self.visits[n].own[c] = True
+
+    def halves(self, calls: list[Call]) -> int:
+        """How many times a network is shown each sample: 2 for guidance in one batch."""
+        x = calls[0].x
+        return len(x) // self.width if x is not None and self.width and len(x) % self.width == 0 else 1
+
+    def accept(self, count: int, residual: float) -> None:
+        """Moves begin up."""
+        for n in range(self.begin, self.begin + count):
+            for bar, ticks in self.visits[n].ticks:
+                bar.move(ticks)
+            if self.bar is not None:
+                self.bar.move(1)
+        self.begin += count
+        self.judge.slide(count)
+        self.run.accepted.append(count)
+        self.run.residual = max(self.run.residual, residual)
+        for kept in (self.before, self.visits, self.judged):
+            for n in [n for n in kept if n < self.begin]:
+                del kept[n]
+        for standin in self.standins.values():
+            standin.forget(self.begin)
+
+
+def dependent(old: Visit, new: Visit) -> set[int]:
+    """The calls of a row whose own beginning is the same that are shown something else: they heed earlier answers."""
+    both = enumerate(zip(old.calls, new.calls, strict=False))
+    return {c for c, (a, b) in both if c and not a.equals(b)}
+
+
+def _time(item: Any, scheduler: Any) -> Any:
+    """The time of a loop's item: (i, t), t, or a place among the scheduler's timesteps."""
+    t = item[-1] if isinstance(item, tuple) else item
+    return scheduler.timesteps[t] if isinstance(t, int) and hasattr(scheduler, "timesteps") else t

@@ -1,0 +1,257 @@
+"""The calls of a pipeline's networks: one call of R rows made from R calls of one row.
+
+    m[r] = network(*args[r])      ->      m[0], .., m[R-1] = network(*joined)
+
+| an argument, the same leaf of all R calls           | joined                                                        |
+| a tensor whose first axis is the sample's, or k x it | laid side by side, inside each of the G halves of guidance   |
+| a tensor of one: a time                              | one a sample                                                 |
+| any other tensor, equal in all of them               | as it is: positions, rotary tables                           |
+| anything else                                        | calls that differ in it are not joined                       |
+
+Rows go inside each half because some attention (PAG's) takes its batch apart again. What the first such call says of
+its last row is compared with a call of that row alone; if it differs, or fails, tensors that are equal in all calls
+are passed as they are, and if that differs too, the rows are called one by one, which is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # how far a row of a batch may be from a call of its own; else:
+ROUGH = 5e-2
+
+
+@dataclass
+class Call:
+    """One call of a network as the pipeline made it: its leaves, and the sample's among them.
+
+    versions: of tensors, so that one which is changed later is found.
+    """
+
+    network: nn.Module
+    real: Callable[..., Any]
+    leaves: list[Any]
+    spec: Any
+    sample: int
+    versions: list[int | None]
+
+    @classmethod
+    def of(cls, network: nn.Module, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """The call, with its own copy of containers and of the sample."""
+        leaves, spec = tree_flatten((args, kwargs))
+        sample = next((i for i, v in enumerate(leaves) if is_sample(v)), -1)
+        if sample >= 0:
+            leaves[sample] = leaves[sample].clone()
+        return cls(network, real, leaves, spec, sample, [version(v) for v in leaves])
+
+    @property
+    def x(self) -> Tensor | None:
+        """The sample (G B, ...), the first floating argument with more than one axis."""
+        return self.leaves[self.sample] if self.sample >= 0 else None
+
+    def alike(self, other: Call) -> bool:
+        """Whether both could be rows of one batch, or one the other moved: the same but for the content of tensors."""
+        if self.network is not other.network or self.spec != other.spec:
+            return False
+        return all(same_kind(v, w) for v, w in zip(self.leaves, other.leaves, strict=True))
+
+    def equals(self, other: Call, but_sample: bool = False) -> bool:
+        """Whether the network is told the same, bit for bit."""
+        return self.alike(other) and all(
+            (but_sample and i == self.sample) or same(v, w)
+            for i, (v, w) in enumerate(zip(self.leaves, other.leaves, strict=True))
+        )
+
+    def intact(self) -> bool:
+        """Whether no argument was changed since."""
+        return all(v is None or w._version == v for v, w in zip(self.versions, self.leaves, strict=True))
+
+    def run(self, leaves: list[Any] | None = None) -> Any:
+        """What the network says."""
+        args, kwargs = tree_unflatten(self.leaves if leaves is None else leaves, self.spec)
+        return self.real(self.network, *args, **kwargs)
+
+
+def is_sample(v: Any) -> bool:
+    """Whether a leaf can be the state that a network is shown."""
+    return isinstance(v, Tensor) and v.is_floating_point() and v.ndim > 1
+
+
+def version(v: Any) -> int | None:
+    """How often a tensor was changed in place, None where that is not counted."""
+    return v._version if isinstance(v, Tensor) and not v.is_inference() else None
+
+
+def same_kind(v: Any, w: Any) -> bool:
+    """Whether two leaves are tensors of one shape, times, or equal."""
+    if isinstance(v, Tensor) and isinstance(w, Tensor):
+        return v.shape == w.shape and v.dtype == w.dtype and v.device == w.device
+    return type(v) is type(w) and (v is w or bool(v == w))
+
+
+def same(v: Any, w: Any) -> bool:
+    """Whether two leaves are equal bit for bit."""
+    if isinstance(v, Tensor):
+        return v is w or torch.equal(v, w)
+    return v is w or bool(v == w)
+
+
+@dataclass
+class Network:
+    """Runs calls as batches. halves: G of the docstring above. batched: False for one call a row.
+
+    pad: rows that every batch of a compiled network has. evals: rows run; checks: rows run to compare; seconds.
+    """
+
+    batched: bool = True
+    pad: int = 0
+    evals: int = 0
+    checks: int = 0
+    seconds: float = 0.0
+    most: int = 1 << 30
+    reasons: dict[str, None] = field(default_factory=dict)
+    layouts: dict[Any, str] = field(default_factory=dict)
+
+    def __call__(self, calls: list[Call], halves: int) -> list[Any]:
+        """What each call's network says, in their order; raises whatever a network raises for a single call."""
+        began = _now()
+        out: list[Any] = [None] * len(calls)
+        waiting = list(range(len(calls)))
+        while waiting:
+            first = calls[waiting[0]]
+            group = [k for k in waiting if calls[k].alike(first)]
+            waiting = [k for k in waiting if k not in group]
+            for k, answer in zip(group, self.group([calls[k] for k in group], halves), strict=True):
+                out[k] = answer
+        self.evals += len(calls)
+        self.seconds += _now() - began
+        return out
+
+    def group(self, calls: list[Call], halves: int) -> list[Any]:
+        """What the network says to calls that can be joined."""
+        first = calls[0]
+        key = (id(first.network), str(first.spec), tuple(getattr(v, "shape", None) for v in first.leaves), halves)
+        layout = self.layouts.get(key, "") if self.batched and first.x is not None else "single"
+        if len(calls) == 1 and not (self.pad and compiled(first.network)):
+            return [first.run()]
+        if layout == "":
+            layout, answers = self.choose(calls, halves)
+            self.layouts[key] = layout
+            if answers is not None:
+                return answers
+        return self.run(calls, halves, layout)
+
+    def choose(self, calls: list[Call], halves: int) -> tuple[str, list[Any] | None]:
+        """The first layout whose last row equals a call of its own, and what it said."""
+        alone, why = calls[-1].run(), ""
+        self.checks += 1
+        for layout in ("rows", "shared"):
+            try:
+                answers = self.run(calls, halves, layout)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a network says to a batch that it does not take
+                why = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+                continue
+            off = difference(answers[-1], alone)
+            if off <= 1:
+                return layout, answers
+            why = f"a row of a batch differs from its own call by {off:.1g} times what rounding explains"
+        self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
+        return "single", None
+
+    def run(self, calls: list[Call], halves: int, layout: str) -> list[Any]:
+        """One batch, or smaller ones where the device has no room for it."""
+        if layout == "single":
+            return [call.run() for call in calls]
+        out: list[Any] = []
+        while len(out) < len(calls):
+            part = calls[len(out) : len(out) + self.most]
+            try:
+                out += joined(part, halves, layout == "shared", self.pad if compiled(part[0].network) else 0)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self.most = len(part) // 2
+                self.reasons[f"no room for {len(part)} rows at once: {self.most} at a time"] = None
+                torch.cuda.empty_cache()
+        return out
+
+
+def joined(calls: list[Call], halves: int, share: bool, pad: int) -> list[Any]:
+    """What the network says to one batch of the calls; raises ValueError where an argument cannot be joined."""
+    first, R = calls[0], max(len(calls), pad)
+    assert first.x is not None
+    rows = calls + [calls[-1]] * (R - len(calls))
+    B = first.x.shape[0]
+    leaves = [
+        join([c.leaves[i] for c in rows], B, halves, share and i != first.sample) for i in range(len(first.leaves))
+    ]
+    said, spec = tree_flatten(first.run(leaves))
+    parts = [part(v, R, B, halves) for v in said]
+    return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
+
+
+def join(values: list[Any], B: int, halves: int, share: bool) -> Any:
+    """One argument of a batch, of the same argument of its rows."""
+    v, R = values[0], len(values)
+    if not isinstance(v, Tensor):
+        return v
+    one = all(w is v or torch.equal(w, v) for w in values)
+    if share and one:
+        return v
+    if v.ndim == 0:
+        if one:
+            return v
+        wide = torch.stack([w.expand(B) for w in values])  # (R, G b)
+    elif v.shape[0] % B == 0:
+        wide = torch.stack(values)  # (R, G b, ...)
+    elif v.numel() == 1:
+        wide = torch.stack([w.reshape(1).expand(B) for w in values])
+    elif one:
+        return v
+    else:
+        raise ValueError(f"an argument of shape {tuple(v.shape)} differs from row to row and has no axis of {B} samples")
+    return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
+
+
+def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
+    """What a batch's output says of each of its R rows."""
+    if not isinstance(v, Tensor):
+        return [v] * R
+    if v.ndim == 0 or v.shape[0] % (R * B):
+        raise ValueError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
+    return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]
+
+
+def difference(answer: Any, alone: Any) -> float:
+    """How far a row is from its own call, 1 being what rounding explains; infinity where they are no match."""
+    a, b = (tree_flatten(v)[0] for v in (answer, alone))
+    worst = 0.0 if len(a) == len(b) else float("inf")
+    for v, w in zip(a, b, strict=False):
+        if not isinstance(w, Tensor):
+            continue
+        if not isinstance(v, Tensor) or v.shape != w.shape:
+            return float("inf")
+        size = w.float().norm()
+        off = float((v.float() - w.float()).norm() / size) if float(size) > 0 else float(v.float().norm())
+        worst = max(worst, (off if off == off else float("inf")) / CLOSE.get(w.dtype, ROUGH))
+    return worst
+
+
+def compiled(network: nn.Module) -> bool:
+    """Whether a network was compiled, and wants batches of one size."""
+    return hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None
+
+
+def _now() -> float:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,277 @@
+"""Any diffusers pipeline in one line:
+
+    with paradigms.parallelize(pipe, tolerance=0.003, window=32) as run:
+        image = pipe(prompt).images[0]
+
+While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound (`rewrite.py`)
+and whose networks, while a loop runs, are of such subclasses too. Nothing is added to its components or its
+configuration, its signature stays, and so do hooks and compiled networks, for networks are called as modules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import inspect
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...method import AbstractMethod
+from ...solve import TOLERANCE
+from ...spectral import Spectral
+from ...stop import AbstractStop, FinalError
+from .belief import belief
+from .loop import Loop
+from .network import Network
+from .report import Bar, Run, Settings
+from .rewrite import Unparallel, has_loop, rewindable
+from .snapshot import Changed, Snapshot, snapshot
+
+COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
+AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
+
+
+@dataclass
+class Active:
+    """A parallel call that is going on."""
+
+    pipe: Any
+    settings: Settings
+    run: Run
+    network: Network
+    loop: Loop | None = None
+
+
+_active: contextvars.ContextVar[Active | None] = contextvars.ContextVar("paradigms", default=None)
+
+
+def enable_parallel_sampling(
+    pipe: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop = TOLERANCE,
+    window: int = 32,
+    batched: bool = True,
+) -> Run:
+    """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
+
+    pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error of
+    the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated at
+    once. batched: False evaluates them one by one, which is equal to the last bit and no faster. Raises ValueError for
+    what is no such pipeline, a method that corrects states, step caches, a window below 1.
+    """
+    if not isinstance(window, int) or window < 1:
+        raise ValueError(f"window: given {window!r}; needed: a whole number of steps, 1 or more")
+    method = method or Spectral()
+    if belief.dispatch(type(method)) is belief.dispatch(object):
+        belief(method, None, None)
+    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
+    kind = original(type(pipe))
+    if not looping(kind):
+        raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
+    pipe.__dict__["_paradigms"] = (
+        Settings(method, stop, window, batched, COPIED.setdefault(kind, set())), run := Run()
+    )  # fmt: skip
+    pipe.__class__ = parallel(kind)
+    return run
+
+
+def disable_parallel_sampling(pipe: Any) -> None:
+    """Makes a pipeline sample step by step again."""
+    pipe.__class__ = original(type(pipe))
+    pipe.__dict__.pop("_paradigms", None)
+
+
+@contextlib.contextmanager
+def parallelize(pipe: Any, method: AbstractMethod | None = None, **how: Any) -> Iterator[Run]:
+    """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
+    run = enable_parallel_sampling(pipe, method, **how)
+    try:
+        yield run
+    finally:
+        disable_parallel_sampling(pipe)
+
+
+def original(kind: type) -> type:
+    """The class that a parallel one was made of."""
+    return getattr(kind, "_paradigms_of", kind)
+
+
+def looping(kind: type) -> list[str]:
+    """The names of a class's methods that hold a denoising loop."""
+    found = {name: getattr(kind, name) for base in kind.__mro__ for name in vars(base)}
+    return [name for name, value in found.items() if inspect.isfunction(value) and has_loop(value)]
+
+
+@functools.lru_cache(maxsize=None)
+def parallel(kind: type) -> type:
+    """The subclass of a pipeline's class that runs in parallel."""
+
+    @functools.wraps(kind.__call__)  # type: ignore[operator]
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return sampled(self, kind, args, kwargs)
+
+    def progress_bar(self: Any, iterable: Any = None, total: Any = None, **how: Any) -> Any:
+        active = _active.get()
+        if active is None or active.pipe is not self or (active.loop is not None and active.loop.inside):
+            return kind.progress_bar(self, iterable, total, **how)
+        size = total if iterable is None else len(iterable)
+        return Ticking(kind.progress_bar(self, total=size, **how), iterable, active)
+
+    fields = {"__call__": call, "_paradigms_of": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    if hasattr(kind, "progress_bar"):
+        fields["progress_bar"] = progress_bar
+    for name in looping(kind):
+        if name != "__call__":
+            fields[name] = method_of(kind, name)
+    made = type(kind.__name__, (kind,), fields)
+    made.__qualname__ = kind.__qualname__
+    return made
+
+
+def method_of(kind: type, name: str) -> Any:
+    """A method with a loop that is not `__call__`: rewound while its pipeline is called."""
+    plain = getattr(kind, name)
+
+    @functools.wraps(plain)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = _active.get()
+        ours = active is not None and active.pipe is self
+        return (rewindable(plain, loop_of) if ours else plain)(self, *args, **kwargs)
+
+    return method
+
+
+class Ticking(Bar):
+    """A bar of a pipeline that is being called."""
+
+    def __init__(self, bar: Any, items: Any, active: Active) -> None:
+        super().__init__(bar, items)
+        self.active = active
+
+    def update(self, n: float = 1) -> None:
+        """Moves the bar, where a row does so when that is accepted."""
+        loop = self.active.loop
+        if loop is not None and loop.inside:
+            loop.tick(self, n)
+        else:
+            self.bar.update(n)
+
+
+def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop:
+    """The loop that rewound code runs on."""
+    active = _active.get()
+    assert active is not None
+    active.loop = Loop(active.settings, active.run, active.network, items, scheduler, state)
+    active.run.steps += len(active.loop.items)
+    return active.loop
+
+
+def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
+    settings, run = pipe.__dict__["_paradigms"]
+    refuse_caches(pipe)
+    run.calls += 1
+    start: Snapshot = snapshot({"args": list(args), "kwargs": dict(kwargs)}, set())
+    before, began = (run.steps, run.rounds, len(run.accepted)), time.perf_counter()
+    function = kind.__call__  # type: ignore[operator]
+    try:
+        for _ in range(AGAIN):
+            network = Network(settings.batched, settings.window)
+            active = Active(pipe, settings, run, network)
+            try:
+                whole = rewindable(function, loop_of) if has_loop(function) else function
+                with intercepted(pipe, active):
+                    made = whole(pipe, *args, **kwargs)
+                if active.loop is None:
+                    raise Unparallel("its call did not come to a loop over steps")
+                return made
+            except Changed as changed:
+                settings.copied |= changed.args[0]
+            except Unparallel as error:
+                run.fallbacks.append(f"{kind.__name__}: {error}")
+                break
+            finally:
+                account(run, network)
+            run.steps, run.rounds = before[:2]
+            del run.accepted[before[2] :]
+            start.restore()
+        else:
+            run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
+        start.restore()
+        return function(pipe, *args, **kwargs)
+    finally:
+        run.seconds += time.perf_counter() - began
+
+
+def account(run: Run, network: Network) -> None:
+    """Adds what the networks took to a report."""
+    run.evaluations += network.evals
+    run.checks += network.checks
+    run.model_seconds += network.seconds
+    run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
+
+
+@contextlib.contextmanager
+def intercepted(pipe: Any, active: Active) -> Iterator[None]:
+    """Within it the networks of a pipeline are answered by the loop that runs."""
+    modules = {id(m): m for m in networks(pipe)}.values()
+    kinds = [(m, type(m)) for m in modules]
+    token = _active.set(active)
+    try:
+        for module, kind in kinds:
+            module.__class__ = answered(kind)
+        yield
+    finally:
+        _active.reset(token)
+        for module, kind in kinds:
+            module.__class__ = kind
+
+
+def networks(pipe: Any) -> Iterator[nn.Module]:
+    """A pipeline's components that are networks."""
+    for v in pipe.components.values():
+        yield from (m for m in (v if isinstance(v, list | tuple) else [v]) if isinstance(m, nn.Module))
+
+
+@functools.lru_cache(maxsize=None)
+def answered(kind: type) -> type:
+    """The subclass of a network's class whose calls go to the loop that runs."""
+
+    def real(self: Any, *args: Any, **kwargs: Any) -> Any:
+        mine = type(self)
+        self.__class__ = kind  # compiled networks look at their class
+        try:
+            return self(*args, **kwargs)
+        finally:
+            self.__class__ = mine
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = _active.get()
+        if active is None or active.loop is None or not active.loop.inside:
+            return real(self, *args, **kwargs)
+        return active.loop.call(self, real, args, kwargs)
+
+    fields = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    made = type(kind.__name__, (kind,), fields)
+    made.__qualname__ = kind.__qualname__
+    return made
+
+
+def refuse_caches(pipe: Any) -> None:
+    """Raises ValueError where a network keeps what it computed for the next step."""
+    for module in networks(pipe):
+        if getattr(module, "is_cache_enabled", False):
+            raise ValueError(
+                f"{type(module).__name__} has a step cache, which depends on the order of calls; type: "
+                f"pipe.{next(k for k, v in pipe.components.items() if v is module)}.disable_cache()"
+            )
+
+
+__all__ = ["Run", "disable_parallel_sampling", "enable_parallel_sampling", "parallelize", "torch"]

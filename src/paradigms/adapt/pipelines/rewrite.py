@@ -1,0 +1,142 @@
+"""A pipeline's own code, with its denoising loop made rewindable:
+
+    for i, t in timesteps:            for i, t in (__loop__ := __paradigms__(self, timesteps, scheduler, "latents")):
+        BODY                    ->        try:
+                                              __was__ = __loop__.enter(locals())   # the beginning of a row
+                                              if "latents" in __was__: latents = __was__["latents"]
+                                              __loop__.go()
+                                              BODY, with callback(..) as __loop__.callback(callback, ..)
+                                          except __loop__.Halt: pass
+                                          finally: __loop__.leave(locals())
+
+Nothing else of the pipeline is read or modelled: guidance, schedulers, masks and noise stay its own code. The loop is
+the innermost whose iterator speaks of steps and whose body calls a scheduler's `step`, or a modular `loop_step`.
+"""
+
+from __future__ import annotations
+
+import __future__ as future
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+CALLBACKS = ("callback_on_step_end", "callback_on_step_begin", "callback")
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+FUTURE = functools.reduce(int.__or__, (getattr(future, name).compiler_flag for name in future.all_feature_names))
+
+
+class Unparallel(Exception):
+    """Why a pipeline runs one step at a time; the message names it."""
+
+
+@functools.lru_cache(maxsize=1024)
+def has_loop(function: Callable[..., Any]) -> bool:
+    """Whether a function holds a denoising loop, as far as its source can be read."""
+    try:
+        return bool(_loops(_tree(inspect.unwrap(function))))
+    except (OSError, TypeError, SyntaxError):
+        return False
+
+
+@functools.lru_cache(maxsize=1024)
+def rewindable(function: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its loops over `make(self, items, scheduler, state)`, an iterator with the hooks above.
+
+    state: the name of what the scheduler steps, None where it is no plain name.
+    Raises Unparallel where a loop can be left by break or return.
+    """
+    plain = inspect.unwrap(function)
+    tree = _tree(plain)
+    ast.increment_lineno(tree, plain.__code__.co_firstlineno - 1)
+    for loop in _loops(tree):
+        _rewind(loop, plain.__qualname__)
+    outer = ast.parse("def outer(__paradigms__, __class__):\n    pass").body[0]
+    assert isinstance(outer, ast.FunctionDef)
+    outer.body = [tree, ast.Return(ast.Name(tree.name, ast.Load()))]
+    code = ast.fix_missing_locations(ast.Module([outer], []))
+    flags, names = plain.__code__.co_flags & FUTURE, {}
+    exec(compile(code, plain.__code__.co_filename, "exec", flags, dont_inherit=True), plain.__globals__, names)
+    free = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=False))
+    return names["outer"](make, free["__class__"].cell_contents if "__class__" in free else None)
+
+
+def _tree(plain: Any) -> ast.FunctionDef:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(plain))).body[0]
+    if not isinstance(tree, ast.FunctionDef):
+        raise TypeError(f"{plain!r} is no plain function")
+    return tree
+
+
+def _own(nodes: list[Any], loops: tuple[ast.For, ...] = ()) -> Iterator[tuple[ast.AST, tuple[ast.For, ...]]]:
+    """The nodes of one scope below `nodes`, each with the for-loops around it."""
+    for node in nodes:
+        yield node, loops
+        if not isinstance(node, SCOPES):
+            yield from _own(list(ast.iter_child_nodes(node)), (*loops, node) if isinstance(node, ast.For) else loops)
+
+
+def _step(node: ast.AST) -> str | None:
+    """Who steps, where a node is a call of scheduler.step(..) or of a modular pipeline's loop_step(..)."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return None
+    owner = ast.unparse(node.func.value)
+    return owner if node.func.attr == "loop_step" or (node.func.attr == "step" and "scheduler" in owner) else None
+
+
+def _loops(tree: ast.FunctionDef) -> list[ast.For]:
+    found: dict[int, ast.For] = {}
+    for node, loops in _own(tree.body):
+        if loops and _step(node):
+            timed = [loop for loop in loops if "step" in ast.unparse(loop.iter)]
+            loop = (timed or loops)[-1]
+            found[id(loop)] = loop
+    return list(found.values())
+
+
+def _rewind(loop: ast.For, where: str) -> None:
+    """Rewrites one loop in place."""
+    inside = list(_own(list(loop.body)))
+    for node, loops in inside:
+        if isinstance(node, ast.Return) or (isinstance(node, ast.Break) and not loops):
+            raise Unparallel(f"the loop of {where} can be left early, by {type(node).__name__.lower()}")
+    target = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}  # set by the for itself
+    stored = {n.id for n, _ in inside if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    scheduler, state = _stepped([node for node, _ in inside])
+    lines = ["__was__ = __loop__.enter(locals())"]
+    lines += [f"if {name!r} in __was__: {name} = __was__[{name!r}]" for name in sorted(stored - target)]
+    text = "try:\n" + "".join(f"    {line}\n" for line in [*lines, "__loop__.go()"])
+    frame = ast.parse(text + "except __loop__.Halt:\n    pass\nfinally:\n    __loop__.leave(locals())").body[0]
+    made = ast.parse(f"(__loop__ := __paradigms__(self, None, {scheduler}, {state!r}))").body[0]
+    assert isinstance(frame, ast.Try) and isinstance(made, ast.Expr) and isinstance(made.value, ast.NamedExpr)
+    for node in (*ast.walk(frame), *ast.walk(made)):
+        ast.copy_location(node, loop)
+    assert isinstance(made.value.value, ast.Call)
+    made.value.value.args[1] = loop.iter
+    frame.body += [_Callbacks().visit(statement) for statement in loop.body]
+    loop.iter, loop.body = made.value, [frame]
+
+
+def _stepped(nodes: list[ast.AST]) -> tuple[str, str | None]:
+    """Who steps, "None" where it is no component, and the name of what is stepped."""
+    scheduler, state = "None", None
+    for node in nodes:
+        if isinstance(node, ast.Call) and (owner := _step(node)) and owner.startswith("self."):
+            scheduler = owner
+        if isinstance(node, ast.Assign) and any(_step(call) for call in ast.walk(node.value)):
+            first = node.targets[0].elts[0] if isinstance(node.targets[0], ast.Tuple) else node.targets[0]
+            state = first.id if isinstance(first, ast.Name) else state
+    return scheduler, state
+
+
+class _Callbacks(ast.NodeTransformer):
+    """Calls of the user's callbacks, by way of the loop, which knows whether a row is accepted."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in CALLBACKS:
+            way = ast.copy_location(ast.parse("__loop__.callback", mode="eval").body, node)
+            return ast.copy_location(ast.Call(way, [node.func, *node.args], node.keywords), node)
+        return node
