@@ -8,12 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import controlnet, edits, flux, guided, pag, sdxl, stable_diffusion, transformers2d, unconditional
-from .tiny import Specimen
+from . import (
+    animate,
+    controlnet,
+    edits,
+    flux,
+    guided,
+    pag,
+    sdxl,
+    stable_diffusion,
+    transformers2d,
+    unconditional,
+    video,
+)
+from .tiny import Specimen, seed
 
 __all__ = ["ZOO", "Specimen", "run"]
 
-GROUPS = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, transformers2d, flux)
+GROUPS = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, transformers2d, flux, animate, video)
 ZOO: tuple[Specimen, ...] = tuple(specimen for group in GROUPS for specimen in group.SPECIMENS)
 
 
@@ -37,8 +49,7 @@ def run(specimen: Specimen, pipe: Any) -> Tensor:
     Raises ValueError where the output holds no numbers.
     """
     pipe.set_progress_bar_config(disable=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seed(0):
         found = tensors(pipe(**specimen.inputs()))
     if not found:
         raise ValueError(f"{specimen.name} returned no tensor: give its inputs output='pt', 'np' or 'latent'")

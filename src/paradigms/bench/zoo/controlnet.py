@@ -23,13 +23,13 @@ PAINT: dict[str, Any] = EDIT | {"mask_image": mask()}
 XL: dict[str, Any] = sdxl.ADDED
 
 
-def net(kind: str = "ControlNetModel", *, seed: int = 0, **changes: Any) -> Any:
+def net(kind: str = "ControlNetModel", *, draw: int = 0, **changes: Any) -> Any:
     """A ControlNet that fits `tiny.unet`; its zero convolutions are alive."""
     config: dict[str, Any] = dict(
         block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), conditioning_embedding_out_channels=(4, 8),
     )  # fmt: skip
-    return tiny.seeded(getattr(df, kind), seed=seed, **config | changes)
+    return tiny.seeded(getattr(df, kind), draw=draw, **config | changes)
 
 
 def union() -> Any:
@@ -74,7 +74,7 @@ SPECIMENS = (
     at("StableDiffusionControlNetPipeline", sd, **TEXT),
     at("StableDiffusionControlNetPipeline+part", sd, **TEXT, control_guidance_start=0.2, control_guidance_end=0.7),
     at("StableDiffusionControlNetPipeline+guess", sd, **TEXT, guess_mode=True),
-    at("StableDiffusionControlNetPipeline+two_nets", lambda name: sd(name, net(), net(seed=1)),
+    at("StableDiffusionControlNetPipeline+two_nets", lambda name: sd(name, net(), net(draw=1)),
        **BASE, image=[image(seed=1), image(seed=2)], controlnet_conditioning_scale=[1.0, 0.5]),
     at("StableDiffusionControlNetImg2ImgPipeline", sd, **EDIT),
     at("StableDiffusionControlNetInpaintPipeline", sd, **PAINT),

@@ -1,13 +1,14 @@
 """Parts of tiny pipelines: every network is made from its config, seeded, alive, and needs no download.
 
-A freshly made denoiser often has zero output layers, so that it predicts the same whatever it sees, and a frozen network
-would look right. `alive` redraws every parameter that is all zero: then each call of the network matters.
+A freshly made denoiser often has zero output layers, so that it predicts the same whatever it sees, and a frozen
+network would look right. `alive` redraws every parameter that is all zero: then each call of the network matters.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ PROMPT = "a red fox"
 
 @dataclass(frozen=True)
 class Specimen:
-    """One tiny pipeline and one call of it: `build()` makes the pipeline, `inputs()` fresh keyword arguments of the call.
+    """One tiny pipeline and a call of it: `build()` makes the pipeline, `inputs()` fresh keyword arguments.
 
     `name` is the pipeline's class, or "class+case" for a further case of it; `family` says which architecture it is of.
     """
@@ -67,10 +68,17 @@ def alive(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def seeded(build: Callable[..., Any], *args: Any, seed: int = 0, **kwargs: Any) -> Any:
-    """`build(...)` with its weights drawn from `seed`, alive; the caller's random state is left as it was."""
+@contextmanager
+def seed(number: int = 0) -> Iterator[None]:
+    """The global generator starts from `number` inside, and is put back after."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(number)
+        yield
+
+
+def seeded(build: Callable[..., Any], *args: Any, draw: int = 0, **kwargs: Any) -> Any:
+    """The module `build(...)`, its weights drawn from seed `draw`, alive."""
+    with seed(draw):
         return alive(build(*args, **kwargs))
 
 
