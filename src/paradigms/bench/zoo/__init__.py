@@ -10,11 +10,14 @@ from torch import Tensor
 
 from . import (
     animate,
+    audio,
+    cascades,
     controlnet,
     edits,
     flux,
     guided,
     pag,
+    priors,
     sdxl,
     stable_diffusion,
     transformers2d,
@@ -25,7 +28,8 @@ from .tiny import Specimen, seed
 
 __all__ = ["ZOO", "Specimen", "run"]
 
-GROUPS = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, transformers2d, flux, animate, video)
+IMAGES = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, priors, cascades, transformers2d, flux)
+GROUPS = (*IMAGES, animate, video, audio)
 ZOO: tuple[Specimen, ...] = tuple(specimen for group in GROUPS for specimen in group.SPECIMENS)
 
 

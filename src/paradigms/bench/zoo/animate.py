@@ -137,5 +137,5 @@ SPECIMENS = (
     at("VideoToVideoSDPipeline", "text_to_video", text2video, prompt=PROMPT, guidance_scale=4.0, video=FILM, strength=0.8, steps=6),
     at("TextToVideoZeroPipeline", "text_to_video_zero", lambda name: df.TextToVideoZeroPipeline(
         **stable_diffusion.parts(), **UNCHECKED), **MOVE, video_length=3, t0=1, t1=3, steps=5),
-    at("I2VGenXLPipeline", "i2vgen_xl", lambda name: i2vgen(), **BASE, image=photo()),
+    at("I2VGenXLPipeline", "i2vgen_xl", lambda name: i2vgen(), **BASE, image=photo(), clip_skip=None),
 )  # fmt: skip
