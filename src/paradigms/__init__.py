@@ -1,5 +1,6 @@
 """Parallel-in-time sampling of diffusion models: many denoising steps at once, iterated until they agree."""
 
+from .adapt import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
 from .anderson import Anderson, ExponentialPicard
 from .execute import Guided, NonFiniteError
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
@@ -19,8 +20,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate",
     "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
-    "Picard", "QuasiNewton", "Schedule", "Solution", "Spectral", "Speculation", "StepNoise", "System",
-    "Verification", "cosine", "ddim", "ddpm", "dpmsolver", "dpmsolver_single", "flow", "flow_heun",
-    "from_betas", "heun", "iterate", "linear", "rectified_flow", "sample", "scaled_linear", "sequential",
-    "zero_terminal_snr",
+    "Picard", "QuasiNewton", "Run", "Schedule", "Solution", "Spectral", "Speculation", "StepNoise", "System",
+    "Verification", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver", "dpmsolver_single",
+    "enable_parallel_sampling", "flow", "flow_heun", "from_betas", "from_scheduler", "heun", "iterate",
+    "linear", "parallelize", "rectified_flow", "sample", "scaled_linear", "sequential", "zero_terminal_snr",
 ]  # fmt: skip

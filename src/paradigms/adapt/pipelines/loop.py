@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .course import course
@@ -52,7 +53,7 @@ class Loop:
         self.before: dict[int, Snapshot] = {}
         self.visits: dict[int, Visit] = {}
         self.judged: dict[int, Visit] = {}
-        self.dependent: set[int] = set()  # calls that are shown what earlier calls of their step said
+        self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
         self.mode, self.row, self.at, self.begin, self.reached = "sweep", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = False
         self.width = 0  # samples in the state
@@ -96,6 +97,10 @@ class Loop:
     def call(self, network: nn.Module, real: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A network is called within a row."""
         visit, n = self.visits[self.row], self.row
+        if torch.is_grad_enabled() and any(
+            isinstance(v, Tensor) and v.requires_grad for v in (*args, *kwargs.values())
+        ):
+            raise Unparallel("a step takes gradients of what its networks say")
         call, c = Call.of(network, real, args, kwargs), len(visit.calls)
         if self.mode == "accept":
             judged = self.judged[n]
@@ -109,8 +114,7 @@ class Loop:
             except LookupError:
                 if n != self.begin:
                     self.halt()
-                self.run.rounds += 1
-                standin.heard({n: known(call, self.network([call], 1)[0])})
+                standin.heard({n: known(call, self.first(call))})
                 answer, own = standin.answer(n, call)
         visit.calls.append(call)
         visit.answers.append(answer)
@@ -118,6 +122,17 @@ class Loop:
         if self.mode == "ask" and c + 1 == self.asked:
             self.halt()
         return copied(answer)
+
+    def first(self, call: Call) -> Any:
+        """What a network says that has nothing to go by yet; raises Unparallel where it keeps what it saw."""
+        self.run.rounds += not self.visits[self.row].calls  # a step's own calls are one round
+        kept = snapshot({"processors": list(getattr(call.network, "attn_processors", {}).values())}, set())
+        self.inside = False
+        (said,) = self.network([call], self.width)
+        self.inside = True
+        if changed := kept.touched():
+            raise Unparallel(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
+        return said
 
     def halt(self) -> None:
         """Leaves the row."""
@@ -136,7 +151,7 @@ class Loop:
             yield from self.play(self.begin, end)
             end = self.reached
             count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
-            self.dependent |= dependent(old[self.begin], self.visits[self.begin])
+            self.settings.dependent |= dependent(old[self.begin], self.visits[self.begin])
             if self.callbacks:
                 self.judged = dict(self.visits)
                 yield from self.play(self.begin, self.begin + count, "accept")
@@ -172,17 +187,12 @@ class Loop:
             calls = [self.visits[n].calls[c] for n, c in todo]
             if not all(call.intact() for call in calls):
                 raise Unparallel("a step changes, in place, what it has shown a network")
-            said = self.network(calls, self.halves(calls)) if calls else []
+            said = self.network(calls, self.width) if calls else []
             for c in {c for _, c in todo}:
                 found = {n: known(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
                 self.standins[c].heard(found)
                 for n in found:
                     self.visits[n].own[c] = True
-
-    def halves(self, calls: list[Call]) -> int:
-        """How many times a network is shown each sample: 2 for guidance in one batch."""
-        x = calls[0].x
-        return len(x) // self.width if x is not None and self.width and len(x) % self.width == 0 else 1
 
     def accept(self, count: int, residual: float) -> None:
         """Moves begin up."""

@@ -4,13 +4,15 @@
 
 | an argument, the same leaf of all R calls           | joined                                                        |
 | a tensor whose first axis is the sample's, or k x it | laid side by side, inside each of the G halves of guidance   |
+| a list of one tensor a sample, if the sample is one  | one list, in the same order                                  |
 | a tensor of one: a time                              | one a sample                                                 |
 | any other tensor, equal in all of them               | as it is: positions, rotary tables                           |
 | anything else                                        | calls that differ in it are not joined                       |
 
 Rows go inside each half because some attention (PAG's) takes its batch apart again. What the first such call says of
-its last row is compared with a call of that row alone; if it differs, or fails, tensors that are equal in all calls
-are passed as they are, and if that differs too, the rows are called one by one, which is told.
+its last row is compared with a call of that row alone. If it differs, or fails, other readings of the second line are
+tried: what is equal in all rows, and k > 1 or any k, is passed as it is. If none is right, rows are called one by one,
+which is told.
 """
 
 from __future__ import annotations
@@ -22,10 +24,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # how far a row of a batch may be from a call of its own; else:
 ROUGH = 5e-2
+LAYOUTS = ("rows", "exact", "shared")
+
+
+class Unjoined(Exception):
+    """Why rows are no batch."""
+
+
+class Listed(list):  # type: ignore[type-arg]
+    """One tensor a sample, as some networks take them; a leaf."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list that a network gave, of one tensor a sample, held as one tensor."""
+
+    tensor: Tensor
+
+
+register_pytree_node(Rows, lambda r: ([r.tensor], None), lambda leaves, _: Rows(*leaves))
 
 
 @dataclass
@@ -45,16 +66,21 @@ class Call:
     @classmethod
     def of(cls, network: nn.Module, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """The call, with its own copy of containers and of the sample."""
+        first = next(iter([*args, *kwargs.values()]), None)
+        if each(first):
+            args, kwargs = tuple(map(listed, args)), {k: listed(v) for k, v in kwargs.items()}
         leaves, spec = tree_flatten((args, kwargs))
         sample = next((i for i, v in enumerate(leaves) if is_sample(v)), -1)
         if sample >= 0:
-            leaves[sample] = leaves[sample].clone()
+            v = leaves[sample]
+            leaves[sample] = Listed(w.clone() for w in v) if isinstance(v, Listed) else v.clone()
         return cls(network, real, leaves, spec, sample, [version(v) for v in leaves])
 
     @property
     def x(self) -> Tensor | None:
         """The sample (G B, ...), the first floating argument with more than one axis."""
-        return self.leaves[self.sample] if self.sample >= 0 else None
+        v = self.leaves[self.sample] if self.sample >= 0 else None
+        return torch.stack(v) if isinstance(v, Listed) else v
 
     def alike(self, other: Call) -> bool:
         """Whether both could be rows of one batch, or one the other moved: the same but for the content of tensors."""
@@ -75,12 +101,33 @@ class Call:
 
     def run(self, leaves: list[Any] | None = None) -> Any:
         """What the network says."""
-        args, kwargs = tree_unflatten(self.leaves if leaves is None else leaves, self.spec)
-        return self.real(self.network, *args, **kwargs)
+        leaves = [list(v) if isinstance(v, Listed) else v for v in (self.leaves if leaves is None else leaves)]
+        args, kwargs = tree_unflatten(leaves, self.spec)
+        said = self.real(self.network, *args, **kwargs)
+        if self.sample < 0 or not isinstance(self.leaves[self.sample], Listed):
+            return said
+        return tree_map(lambda v: Rows(torch.stack(v)) if even(v) else v, said, is_leaf=each)
+
+
+def each(v: Any) -> bool:
+    """Whether v is a list of tensors."""
+    return isinstance(v, list) and len(v) > 0 and all(isinstance(w, Tensor) for w in v)
+
+
+def even(v: Any) -> bool:
+    """Whether v is a list of tensors of one shape."""
+    return each(v) and len({w.shape for w in v}) == 1
+
+
+def listed(v: Any) -> Any:
+    """v as a leaf where it is a list of tensors."""
+    return Listed(v) if each(v) else v
 
 
 def is_sample(v: Any) -> bool:
     """Whether a leaf can be the state that a network is shown."""
+    if isinstance(v, Listed):
+        return even(v) and v[0].is_floating_point()
     return isinstance(v, Tensor) and v.is_floating_point() and v.ndim > 1
 
 
@@ -91,6 +138,8 @@ def version(v: Any) -> int | None:
 
 def same_kind(v: Any, w: Any) -> bool:
     """Whether two leaves are tensors of one shape, times, or equal."""
+    if isinstance(v, Listed) and isinstance(w, Listed):
+        return len(v) == len(w) and all(map(same_kind, v, w))
     if isinstance(v, Tensor) and isinstance(w, Tensor):
         return v.shape == w.shape and v.dtype == w.dtype and v.device == w.device
     return type(v) is type(w) and (v is w or bool(v == w))
@@ -98,6 +147,8 @@ def same_kind(v: Any, w: Any) -> bool:
 
 def same(v: Any, w: Any) -> bool:
     """Whether two leaves are equal bit for bit."""
+    if isinstance(v, Listed):
+        return all(map(same, v, w))
     if isinstance(v, Tensor):
         return v is w or torch.equal(v, w)
     return v is w or bool(v == w)
@@ -105,7 +156,7 @@ def same(v: Any, w: Any) -> bool:
 
 @dataclass
 class Network:
-    """Runs calls as batches. halves: G of the docstring above. batched: False for one call a row.
+    """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
     pad: rows that every batch of a compiled network has. evals: rows run; checks: rows run to compare; seconds.
     """
@@ -119,7 +170,7 @@ class Network:
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
 
-    def __call__(self, calls: list[Call], halves: int) -> list[Any]:
+    def __call__(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
         began = _now()
         out: list[Any] = [None] * len(calls)
@@ -128,17 +179,19 @@ class Network:
             first = calls[waiting[0]]
             group = [k for k in waiting if calls[k].alike(first)]
             waiting = [k for k in waiting if k not in group]
-            for k, answer in zip(group, self.group([calls[k] for k in group], halves), strict=True):
+            for k, answer in zip(group, self.group([calls[k] for k in group], width), strict=True):
                 out[k] = answer
         self.evals += len(calls)
         self.seconds += _now() - began
         return out
 
-    def group(self, calls: list[Call], halves: int) -> list[Any]:
+    def group(self, calls: list[Call], width: int) -> list[Any]:
         """What the network says to calls that can be joined."""
         first = calls[0]
-        key = (id(first.network), str(first.spec), tuple(getattr(v, "shape", None) for v in first.leaves), halves)
-        layout = self.layouts.get(key, "") if self.batched and first.x is not None else "single"
+        x = first.x
+        key = (id(first.network), str(first.spec), tuple(getattr(v, "shape", None) for v in first.leaves))
+        layout = self.layouts.get(key, "") if self.batched and x is not None else "single"
+        halves = len(x) // width if x is not None and width and len(x) % width == 0 else 1
         if len(calls) == 1 and not (self.pad and compiled(first.network)):
             return [first.run()]
         if layout == "":
@@ -152,18 +205,16 @@ class Network:
         """The first layout whose last row equals a call of its own, and what it said."""
         alone, why = calls[-1].run(), ""
         self.checks += 1
-        for layout in ("rows", "shared"):
+        for layout in LAYOUTS:
             try:
                 answers = self.run(calls, halves, layout)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # whatever a network says to a batch that it does not take
-                why = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+            except Unjoined as error:
+                why = why or str(error)
                 continue
             off = difference(answers[-1], alone)
             if off <= 1:
                 return layout, answers
-            why = f"a row of a batch differs from its own call by {off:.1g} times what rounding explains"
+            why = why or f"a row of a batch differs from its own call by {off:.1g} times what rounding explains"
         self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
         return "single", None
 
@@ -175,7 +226,7 @@ class Network:
         while len(out) < len(calls):
             part = calls[len(out) : len(out) + self.most]
             try:
-                out += joined(part, halves, layout == "shared", self.pad if compiled(part[0].network) else 0)
+                out += joined(part, halves, layout, self.pad if compiled(part[0].network) else 0)
             except torch.OutOfMemoryError:
                 if len(part) == 1:
                     raise
@@ -185,27 +236,35 @@ class Network:
         return out
 
 
-def joined(calls: list[Call], halves: int, share: bool, pad: int) -> list[Any]:
-    """What the network says to one batch of the calls; raises ValueError where an argument cannot be joined."""
+def joined(calls: list[Call], halves: int, layout: str, pad: int) -> list[Any]:
+    """What the network says to one batch of the calls; raises Unjoined where they are none."""
     first, R = calls[0], max(len(calls), pad)
-    assert first.x is not None
     rows = calls + [calls[-1]] * (R - len(calls))
-    B = first.x.shape[0]
+    B = len(first.leaves[first.sample])
     leaves = [
-        join([c.leaves[i] for c in rows], B, halves, share and i != first.sample) for i in range(len(first.leaves))
+        join([c.leaves[i] for c in rows], B, halves, "rows" if i == first.sample else layout)
+        for i in range(len(first.leaves))
     ]
-    said, spec = tree_flatten(first.run(leaves))
+    try:
+        said, spec = tree_flatten(first.run(leaves))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a network says to a batch that it does not take
+        raise Unjoined(f"{type(error).__name__}: {str(error)[:120]}") from error
     parts = [part(v, R, B, halves) for v in said]
     return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
 
 
-def join(values: list[Any], B: int, halves: int, share: bool) -> Any:
+def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
     """One argument of a batch, of the same argument of its rows."""
     v, R = values[0], len(values)
+    if isinstance(v, Listed):
+        b = len(v) // halves
+        return Listed(x for g in range(halves) for w in values for x in w[g * b : (g + 1) * b])
     if not isinstance(v, Tensor):
         return v
     one = all(w is v or torch.equal(w, v) for w in values)
-    if share and one:
+    if one and (layout == "shared" or (layout == "exact" and v.ndim and v.shape[0] != B)):
         return v
     if v.ndim == 0:
         if one:
@@ -218,7 +277,7 @@ def join(values: list[Any], B: int, halves: int, share: bool) -> Any:
     elif one:
         return v
     else:
-        raise ValueError(f"an argument of shape {tuple(v.shape)} differs from row to row and has no axis of {B} samples")
+        raise Unjoined(f"an argument of shape {tuple(v.shape)} differs from row to row and has no axis of {B} samples")
     return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
 
 
@@ -227,7 +286,7 @@ def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
     if not isinstance(v, Tensor):
         return [v] * R
     if v.ndim == 0 or v.shape[0] % (R * B):
-        raise ValueError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
+        raise Unjoined(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
     return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]
 
 

@@ -223,12 +223,21 @@ def intercepted(pipe: Any, active: Active) -> Iterator[None]:
     """Within it the networks of a pipeline are answered by the loop that runs."""
     modules = {id(m): m for m in networks(pipe)}.values()
     kinds = [(m, type(m)) for m in modules]
-    token = _active.set(active)
+    token, plain = _active.set(active), nn.Module.__setattr__
+
+    def watched(module: nn.Module, name: str, value: Any) -> None:
+        now = _active.get()
+        if now is not None and now.loop is not None and now.loop.inside and getattr(module, name, plain) is not value:
+            raise Unparallel(f"a step sets {name} of {type(module).__name__}")
+        plain(module, name, value)
+
     try:
         for module, kind in kinds:
             module.__class__ = answered(kind)
+        nn.Module.__setattr__ = watched  # type: ignore[method-assign]
         yield
     finally:
+        nn.Module.__setattr__ = plain  # type: ignore[method-assign]
         _active.reset(token)
         for module, kind in kinds:
             module.__class__ = kind

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Settings:
     """How a pipeline runs: method, criterion, rows at once, whether rows are joined to batches.
 
-    copied: the places of tensors that this pipeline changes in place, as far as that was seen.
+    copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that heed what
+    earlier calls said; both as far as was seen.
     """
 
     method: AbstractMethod
@@ -25,6 +26,7 @@ class Settings:
     window: int
     batched: bool
     copied: set[str] = field(default_factory=set)
+    dependent: set[int] = field(default_factory=set)
     passes_by = True
 
 

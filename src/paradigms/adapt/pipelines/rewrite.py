@@ -83,14 +83,18 @@ def _step(node: ast.AST) -> str | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
     owner = ast.unparse(node.func.value)
-    return owner if node.func.attr == "loop_step" or (node.func.attr == "step" and "scheduler" in owner) else None
+    steps = node.func.attr.startswith("step") and "scheduler" in owner
+    return owner if steps or node.func.attr == "loop_step" else None
 
 
 def _loops(tree: ast.FunctionDef) -> list[ast.For]:
     found: dict[int, ast.For] = {}
     for node, loops in _own(tree.body):
         if loops and _step(node):
-            timed = [loop for loop in loops if "step" in ast.unparse(loop.iter)]
+            over = [(loop, ast.unparse(loop.iter)) for loop in loops]
+            timed = [loop for loop, text in over if "timestep" in text] or [
+                loop for loop, text in over if "step" in text
+            ]
             loop = (timed or loops)[-1]
             found[id(loop)] = loop
     return list(found.values())

@@ -22,7 +22,14 @@ from torch import Tensor, nn
 
 ATOMS = (str, bytes, int, float, bool, complex, type(None), type, torch.dtype, torch.device, torch.Size, nn.Module,
          types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)  # fmt: skip
-STATELESS = ("transformers", "tokenizers", "sentencepiece", "PIL", "numpy", "tqdm")  # packages whose objects a loop reads
+STATELESS = (
+    "transformers",
+    "tokenizers",
+    "sentencepiece",
+    "PIL",
+    "numpy",
+    "tqdm",
+)  # packages whose objects a loop reads
 DEEP = 5  # how far into lists, dicts and objects
 
 
@@ -61,6 +68,16 @@ class Snapshot:
         if len(self.rng) > 1:
             torch.cuda.set_rng_state(self.rng[1])
         return self.values
+
+    def touched(self) -> str:
+        """The name of a class of which an object's fields were set since, or ""."""
+        for thing, content in self.contents:
+            if type(thing) not in (dict, list) and any(vars(thing).get(k) is not v for k, v in content.items()):
+                return type(thing).__name__
+            now = thing if type(thing) in (dict, list) else vars(thing)
+            if len(now) != len(content):
+                return type(thing).__name__
+        return ""
 
     def changed(self, all: bool = False) -> set[str]:
         """The places of tensors that were changed since, of which no copy was kept, or of all."""

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ...method import AbstractMethod
 from .belief import Belief, belief
 from .course import Course
-from .network import Call, is_sample
+from .network import Call, Rows, is_sample
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Known:
     m: Tensor | None = None
 
     def answer(self, m: Tensor | None = None) -> Any:
-        """What was said, as the pipeline's own tensors, which it may change; m in the place of the main leaf."""
+        """What was said, with m in the place of the main leaf."""
         leaves = [v.clone() if isinstance(v, Tensor) else v for v in self.leaves]
         if m is not None:
             where = tuple(slice(0, s) for s in m.shape)
@@ -137,6 +137,13 @@ def shaped(a: Call, b: Call) -> bool:
 
 
 def copied(answer: Any) -> Any:
-    """An answer in tensors of its own, which a pipeline may change."""
+    """An answer as the network gives it, in tensors of its own, which a pipeline may change."""
     leaves, spec = tree_flatten(answer)
-    return tree_unflatten([v.clone() if isinstance(v, Tensor) else v for v in leaves], spec)
+    own = tree_unflatten([v.clone() if isinstance(v, Tensor) else v for v in leaves], spec)
+    listed = tree_map(lambda v: list(v.tensor.unbind(0)) if isinstance(v, Rows) else v, own, is_leaf=packed)
+    return listed
+
+
+def packed(v: Any) -> bool:
+    """Whether a part of an answer is a list held as one tensor."""
+    return isinstance(v, Rows)
