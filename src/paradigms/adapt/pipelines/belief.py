@@ -26,6 +26,8 @@ from ...spectral import Secants, Spectral, level
 from ...spectrum import spectrum
 from ...system import System, rows
 
+AHEAD = 32  # rows whose J is computed at once
+
 
 class Belief(Protocol):
     """J of the rows of a chain; states are (B, ...), float32."""
@@ -73,9 +75,11 @@ class Learned:
         """C^T J[n] C d."""
         s = self.known.spectrum
         if n not in self.J:
-            row = torch.full((1, len(d)), n, device=d.device)
-            live = torch.ones_like(row, dtype=torch.bool)
-            self.J[n] = s.spread(self.method.jacobian(self.system, self.known, Work(d, d, None, row, live, row)))
+            last = min(n + AHEAD, len(self.system))
+            row = torch.arange(n, last, device=d.device)[:, None].expand(-1, len(d))
+            work = Work(d, d, None, row, torch.ones_like(row, dtype=torch.bool), row)
+            J = s.spread(self.method.jacobian(self.system, self.known, work))
+            self.J |= {k: J[k - n : k - n + 1] for k in range(n, last)}
         return s.inverse(self.J[n] * s.forward(d[None]), d[None])[0]
 
 

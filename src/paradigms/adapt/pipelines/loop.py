@@ -25,7 +25,7 @@ from .course import course
 from .judge import Judge, Visit
 from .network import Call, Network
 from .report import Bar, Run, Settings
-from .rewrite import CALLBACKS, Unparallel
+from .rewrite import CALLBACKS, UnparallelError
 from .snapshot import Snapshot, snapshot
 from .standin import StandIn, copied, known
 
@@ -100,7 +100,7 @@ class Loop:
         if torch.is_grad_enabled() and any(
             isinstance(v, Tensor) and v.requires_grad for v in (*args, *kwargs.values())
         ):
-            raise Unparallel("a step takes gradients of what its networks say")
+            raise UnparallelError("a step takes gradients of what its networks say")
         call, c = Call.of(network, real, args, kwargs), len(visit.calls)
         if self.mode == "accept":
             judged = self.judged[n]
@@ -124,14 +124,14 @@ class Loop:
         return copied(answer)
 
     def first(self, call: Call) -> Any:
-        """What a network says that has nothing to go by yet; raises Unparallel where it keeps what it saw."""
+        """What a network says that has nothing to go by yet; raises UnparallelError where it keeps what it saw."""
         self.run.rounds += not self.visits[self.row].calls  # a step's own calls are one round
         kept = snapshot({"processors": list(getattr(call.network, "attn_processors", {}).values())}, set())
         self.inside = False
         (said,) = self.network([call], self.width)
         self.inside = True
         if changed := kept.touched():
-            raise Unparallel(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
+            raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
         return said
 
     def halt(self) -> None:
@@ -160,7 +160,7 @@ class Loop:
             yield from self.play(end, min(self.begin + self.window, N))
             end, left = max(end, self.reached), left - 1
             if left == 0 or (self.begin == N and self.at != N):
-                raise Unparallel("its rows do not settle; this is a fault of paradigms, please report it")
+                raise UnparallelError("its rows do not settle; this is a fault of paradigms, please report it")
 
     def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
@@ -186,7 +186,7 @@ class Loop:
             todo = [(n, c) for n in rows for c, own in enumerate(self.visits[n].own) if not own and c < stop]
             calls = [self.visits[n].calls[c] for n, c in todo]
             if not all(call.intact() for call in calls):
-                raise Unparallel("a step changes, in place, what it has shown a network")
+                raise UnparallelError("a step changes, in place, what it has shown a network")
             said = self.network(calls, self.width) if calls else []
             for c in {c for _, c in todo}:
                 found = {n: known(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}

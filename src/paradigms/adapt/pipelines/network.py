@@ -31,7 +31,7 @@ ROUGH = 5e-2
 LAYOUTS = ("rows", "exact", "shared")
 
 
-class Unjoined(Exception):
+class UnjoinedError(Exception):
     """Why rows are no batch."""
 
 
@@ -208,7 +208,7 @@ class Network:
         for layout in LAYOUTS:
             try:
                 answers = self.run(calls, halves, layout)
-            except Unjoined as error:
+            except UnjoinedError as error:
                 why = why or str(error)
                 continue
             off = difference(answers[-1], alone)
@@ -237,7 +237,7 @@ class Network:
 
 
 def joined(calls: list[Call], halves: int, layout: str, pad: int) -> list[Any]:
-    """What the network says to one batch of the calls; raises Unjoined where they are none."""
+    """What the network says to one batch of the calls; raises UnjoinedError where they are none."""
     first, R = calls[0], max(len(calls), pad)
     rows = calls + [calls[-1]] * (R - len(calls))
     B = len(first.leaves[first.sample])
@@ -250,7 +250,7 @@ def joined(calls: list[Call], halves: int, layout: str, pad: int) -> list[Any]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a network says to a batch that it does not take
-        raise Unjoined(f"{type(error).__name__}: {str(error)[:120]}") from error
+        raise UnjoinedError(f"{type(error).__name__}: {str(error)[:120]}") from error
     parts = [part(v, R, B, halves) for v in said]
     return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
 
@@ -277,7 +277,9 @@ def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
     elif one:
         return v
     else:
-        raise Unjoined(f"an argument of shape {tuple(v.shape)} differs from row to row and has no axis of {B} samples")
+        raise UnjoinedError(
+            f"an argument of shape {tuple(v.shape)} differs from row to row and has no axis of {B} samples"
+        )
     return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
 
 
@@ -286,7 +288,7 @@ def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
     if not isinstance(v, Tensor):
         return [v] * R
     if v.ndim == 0 or v.shape[0] % (R * B):
-        raise Unjoined(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
+        raise UnjoinedError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
     return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]
 
 

@@ -3,9 +3,9 @@
     with paradigms.parallelize(pipe, tolerance=0.003, window=32) as run:
         image = pipe(prompt).images[0]
 
-While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound (`rewrite.py`)
-and whose networks, while a loop runs, are of such subclasses too. Nothing is added to its components or its
-configuration, its signature stays, and so do hooks and compiled networks, for networks are called as modules.
+While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound, see
+`rewrite.py`, and whose networks, while a loop runs, are of such subclasses too. Nothing is added to its components or
+its configuration, its signature stays, and so do hooks and compiled networks, for networks are called as modules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from ...method import AbstractMethod
@@ -27,11 +26,12 @@ from ...solve import TOLERANCE
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from .belief import belief
+from .fast import Table, table
 from .loop import Loop
 from .network import Network
 from .report import Bar, Run, Settings
-from .rewrite import Unparallel, has_loop, rewindable
-from .snapshot import Changed, Snapshot, snapshot
+from .rewrite import UnparallelError, has_loop, rewindable
+from .snapshot import ChangedError, Snapshot, snapshot
 
 COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
 AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
@@ -45,7 +45,7 @@ class Active:
     settings: Settings
     run: Run
     network: Network
-    loop: Loop | None = None
+    loop: Loop | Table | None = None
 
 
 _active: contextvars.ContextVar[Active | None] = contextvars.ContextVar("paradigms", default=None)
@@ -61,10 +61,10 @@ def enable_parallel_sampling(
 ) -> Run:
     """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
 
-    pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error of
-    the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated at
-    once. batched: False evaluates them one by one, which is equal to the last bit and no faster. Raises ValueError for
-    what is no such pipeline, a method that corrects states, step caches, a window below 1.
+    pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
+    of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated
+    at once. batched: False evaluates them one by one, equal to the last bit and no faster. Raises ValueError for what
+    is no such pipeline, a method that corrects states, a window below 1; a call does for step caches.
     """
     if not isinstance(window, int) or window < 1:
         raise ValueError(f"window: given {window!r}; needed: a whole number of steps, 1 or more")
@@ -75,9 +75,8 @@ def enable_parallel_sampling(
     kind = original(type(pipe))
     if not looping(kind):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
-    pipe.__dict__["_paradigms"] = (
-        Settings(method, stop, window, batched, COPIED.setdefault(kind, set())), run := Run()
-    )  # fmt: skip
+    run = Run()
+    pipe.__dict__["_paradigms"] = Settings(method, stop, window, batched, COPIED.setdefault(kind, set())), run
     pipe.__class__ = parallel(kind)
     return run
 
@@ -109,7 +108,7 @@ def looping(kind: type) -> list[str]:
     return [name for name, value in found.items() if inspect.isfunction(value) and has_loop(value)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parallel(kind: type) -> type:
     """The subclass of a pipeline's class that runs in parallel."""
 
@@ -159,16 +158,18 @@ class Ticking(Bar):
         """Moves the bar, where a row does so when that is accepted."""
         loop = self.active.loop
         if loop is not None and loop.inside:
-            loop.tick(self, n)
+            loop.tick(self, n)  # type: ignore[union-attr]
         else:
             self.bar.update(n)
 
 
-def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop:
+def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | Table:
     """The loop that rewound code runs on."""
     active = _active.get()
     assert active is not None
-    active.loop = Loop(active.settings, active.run, active.network, items, scheduler, state)
+    kind = original(type(pipe))
+    loop = table(active.settings, active.run, pipe, kind, items, state)
+    active.loop = loop or Loop(active.settings, active.run, active.network, items, scheduler, state)
     active.run.steps += len(active.loop.items)
     return active.loop
 
@@ -190,11 +191,11 @@ def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
                 with intercepted(pipe, active):
                     made = whole(pipe, *args, **kwargs)
                 if active.loop is None:
-                    raise Unparallel("its call did not come to a loop over steps")
+                    raise UnparallelError("its call did not come to a loop over steps")
                 return made
-            except Changed as changed:
+            except ChangedError as changed:
                 settings.copied |= changed.args[0]
-            except Unparallel as error:
+            except UnparallelError as error:
                 run.fallbacks.append(f"{kind.__name__}: {error}")
                 break
             finally:
@@ -228,7 +229,7 @@ def intercepted(pipe: Any, active: Active) -> Iterator[None]:
     def watched(module: nn.Module, name: str, value: Any) -> None:
         now = _active.get()
         if now is not None and now.loop is not None and now.loop.inside and getattr(module, name, plain) is not value:
-            raise Unparallel(f"a step sets {name} of {type(module).__name__}")
+            raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
         plain(module, name, value)
 
     try:
@@ -249,7 +250,7 @@ def networks(pipe: Any) -> Iterator[nn.Module]:
         yield from (m for m in (v if isinstance(v, list | tuple) else [v]) if isinstance(m, nn.Module))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def answered(kind: type) -> type:
     """The subclass of a network's class whose calls go to the loop that runs."""
 
@@ -265,7 +266,7 @@ def answered(kind: type) -> type:
         active = _active.get()
         if active is None or active.loop is None or not active.loop.inside:
             return real(self, *args, **kwargs)
-        return active.loop.call(self, real, args, kwargs)
+        return active.loop.call(self, real, args, kwargs)  # type: ignore[union-attr]
 
     fields = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
     made = type(kind.__name__, (kind,), fields)
@@ -281,6 +282,3 @@ def refuse_caches(pipe: Any) -> None:
                 f"{type(module).__name__} has a step cache, which depends on the order of calls; type: "
                 f"pipe.{next(k for k, v in pipe.components.items() if v is module)}.disable_cache()"
             )
-
-
-__all__ = ["Run", "disable_parallel_sampling", "enable_parallel_sampling", "parallelize", "torch"]

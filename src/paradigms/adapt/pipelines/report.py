@@ -18,7 +18,7 @@ class Settings:
     """How a pipeline runs: method, criterion, rows at once, whether rows are joined to batches.
 
     copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that heed what
-    earlier calls said; both as far as was seen.
+    earlier calls said; both as far as was seen. tables: False where an unconditional pipeline's scheduler is no table.
     """
 
     method: AbstractMethod
@@ -27,6 +27,7 @@ class Settings:
     batched: bool
     copied: set[str] = field(default_factory=set)
     dependent: set[int] = field(default_factory=set)
+    tables: bool = True
     passes_by = True
 
 

@@ -14,8 +14,8 @@ the innermost whose iterator speaks of steps and whose body calls a scheduler's 
 """
 
 from __future__ import annotations
-
 import __future__ as future
+
 import ast
 import functools
 import inspect
@@ -28,7 +28,7 @@ SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 FUTURE = functools.reduce(int.__or__, (getattr(future, name).compiler_flag for name in future.all_feature_names))
 
 
-class Unparallel(Exception):
+class UnparallelError(Exception):
     """Why a pipeline runs one step at a time; the message names it."""
 
 
@@ -46,7 +46,7 @@ def rewindable(function: Callable[..., Any], make: Callable[..., Any]) -> Callab
     """The function with its loops over `make(self, items, scheduler, state)`, an iterator with the hooks above.
 
     state: the name of what the scheduler steps, None where it is no plain name.
-    Raises Unparallel where a loop can be left by break or return.
+    Raises UnparallelError where a loop can be left by break or return.
     """
     plain = inspect.unwrap(function)
     tree = _tree(plain)
@@ -57,7 +57,8 @@ def rewindable(function: Callable[..., Any], make: Callable[..., Any]) -> Callab
     assert isinstance(outer, ast.FunctionDef)
     outer.body = [tree, ast.Return(ast.Name(tree.name, ast.Load()))]
     code = ast.fix_missing_locations(ast.Module([outer], []))
-    flags, names = plain.__code__.co_flags & FUTURE, {}
+    flags = plain.__code__.co_flags & FUTURE
+    names: dict[str, Any] = {}
     exec(compile(code, plain.__code__.co_filename, "exec", flags, dont_inherit=True), plain.__globals__, names)
     free = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=False))
     return names["outer"](make, free["__class__"].cell_contents if "__class__" in free else None)
@@ -105,7 +106,7 @@ def _rewind(loop: ast.For, where: str) -> None:
     inside = list(_own(list(loop.body)))
     for node, loops in inside:
         if isinstance(node, ast.Return) or (isinstance(node, ast.Break) and not loops):
-            raise Unparallel(f"the loop of {where} can be left early, by {type(node).__name__.lower()}")
+            raise UnparallelError(f"the loop of {where} can be left early, by {type(node).__name__.lower()}")
     target = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}  # set by the for itself
     stored = {n.id for n, _ in inside if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     scheduler, state = _stepped([node for node, _ in inside])

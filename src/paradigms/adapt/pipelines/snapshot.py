@@ -6,8 +6,8 @@
 | generators, and torch's own                                       | their state                                |
 | tensors changed in place, as PNDM's sums are                      | their content, if a copy was kept          |
 
-Tensors count their changes, so one that was changed in place and of which no copy was kept is found: `Changed` names
-it, and the next time a copy is kept.
+Tensors count their changes, so one that was changed in place and of which no copy was kept is found:
+`ChangedError` names it, and the next time a copy is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STATELESS = (
 DEEP = 5  # how far into lists, dicts and objects
 
 
-class Changed(Exception):
+class ChangedError(Exception):
     """Tensors were changed in place of which no copy was kept; args[0] is the set of their places."""
 
 
@@ -48,9 +48,9 @@ class Snapshot:
     rng: list[Tensor] = field(default_factory=list)
 
     def restore(self) -> dict[str, Any]:
-        """Puts everything back but the locals, which it gives; raises Changed."""
+        """Puts everything back but the locals, which it gives; raises ChangedError."""
         if changed := self.changed():
-            raise Changed(changed)
+            raise ChangedError(changed)
         for thing, content in self.contents:
             if isinstance(thing, list):
                 thing[:] = content

@@ -1,7 +1,7 @@
 """The stand-in of one of the calls that a step makes, equation (2) in the network's own tongue:
 
-    S[n](y) = m[n] + (J[n] d - P[n] d) / Q[n],    d = y - x[n]           where the network was asked at x[n] and said m[n]
-    S[n](y) = (D - P[n] y) / Q[n]                                        where it was not: D of the row before, held fixed
+    S[n](y) = m[n] + (J[n] d - P[n] d) / Q[n],    d = y - x[n]      where the network was asked at x[n] and said m[n]
+    S[n](y) = (D - P[n] y) / Q[n]                                   where it was not: D of the row before, held fixed
 
 At y = x[n], everything else that it was told being equal too, the answer is m[n] itself, bit for bit. A network may be
 shown more than the state (masks, an image) and say more (a variance): J is of what both have in common, from the first
