@@ -1,4 +1,4 @@
-"""Video by U-Nets that learned to move: AnimateDiff and its control, Stable Video Diffusion, text-to-video, I2VGen-XL."""
+"""Video by U-Nets: AnimateDiff and its control, Stable Video Diffusion, text-to-video, I2VGen-XL."""
 
 from __future__ import annotations
 
@@ -131,10 +131,11 @@ SPECIMENS = (
     at("AnimateDiffPAGPipeline", "pag", lambda name: animated(name, pag_applied_layers=["mid.*attn1"]),
        **BASE, pag_scale=1.5),
     at("PIAPipeline", "animatediff", lambda name: pia(), **BASE, image=photo()),
-    at("StableVideoDiffusionPipeline", "stable_video_diffusion", lambda name: stable_video(), image=image(8), num_frames=3,
-       min_guidance_scale=1.0, max_guidance_scale=2.5, height=16, width=16),
+    at("StableVideoDiffusionPipeline", "stable_video_diffusion", lambda name: stable_video(), image=image(8),
+       num_frames=3, min_guidance_scale=1.0, max_guidance_scale=2.5, height=16, width=16),
     at("TextToVideoSDPipeline", "text_to_video", text2video, **BASE),
-    at("VideoToVideoSDPipeline", "text_to_video", text2video, prompt=PROMPT, guidance_scale=4.0, video=FILM, strength=0.8, steps=6),
+    at("VideoToVideoSDPipeline", "text_to_video", text2video, prompt=PROMPT, guidance_scale=4.0,
+       video=FILM, strength=0.8, steps=6),
     at("TextToVideoZeroPipeline", "text_to_video_zero", lambda name: df.TextToVideoZeroPipeline(
         **stable_diffusion.parts(), **UNCHECKED), **MOVE, video_length=3, t0=1, t1=3, steps=5),
     at("I2VGenXLPipeline", "i2vgen_xl", lambda name: i2vgen(), **BASE, image=photo(), clip_skip=None),

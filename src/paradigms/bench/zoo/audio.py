@@ -16,8 +16,8 @@ def vocoder() -> Any:
     """A vocoder of 8 mel bands."""
     config = tr.SpeechT5HifiGanConfig(
         model_in_dim=8, sampling_rate=16000, upsample_initial_channel=8, upsample_rates=[2, 2],
-        upsample_kernel_sizes=[4, 4], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]], normalize_before=False,
-        initializer_range=0.3,
+        upsample_kernel_sizes=[4, 4], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]],
+        normalize_before=False, initializer_range=0.3,
     )  # fmt: skip
     return tiny.seeded(tr.SpeechT5HifiGan, config)
 
@@ -50,7 +50,8 @@ def audioldm2() -> Any:
     """AudioLDM2Pipeline: two streams of text, each with its own cross-attention."""
     unet = tiny.seeded(
         df.AudioLDM2UNet2DConditionModel, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        sample_size=8, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), cross_attention_dim=((None, 8, 16),) * 2,
+        sample_size=8, cross_attention_dim=((None, 8, 16),) * 2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=2,
     )  # fmt: skip
     parts = ("projection_model", "tokenizer", "tokenizer_2", "feature_extractor")

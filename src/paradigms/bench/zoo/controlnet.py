@@ -1,4 +1,4 @@
-"""Nets that steer a U-Net by an image: ControlNet (two networks a step), ControlNet-XS (one), T2I-Adapter (outside the loop)."""
+"""Steering a U-Net by an image: ControlNet (two networks a step), ControlNet-XS (one), T2I-Adapter (none)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def xl(name: str, controlnet: Any = None) -> Any:
 def slim(name: str) -> Any:
     """A ControlNet-XS pipeline: control and U-Net are one network, which exchange features at every block."""
     made = (sdxl if "XL" in name else stable_diffusion).parts(layers_per_block=2)
-    small = {"size_ratio": 0.5, "conditioning_embedding_out_channels": (2, 4)}
+    small: dict[str, Any] = {"size_ratio": 0.5, "conditioning_embedding_out_channels": (2, 4)}
     adapter = tiny.seeded(df.ControlNetXSAdapter.from_unet, made["unet"], **small)
     return getattr(df, name)(**made, **({} if "XL" in name else UNCHECKED), controlnet=adapter)
 

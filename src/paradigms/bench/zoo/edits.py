@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import diffusers as df
+import torch
 
 from . import tiny
 from .stable_diffusion import UNCHECKED, named, parts
@@ -16,7 +17,7 @@ PAINT: dict[str, Any] = EDIT | {"mask_image": mask(), "height": 16, "width": 16}
 
 
 def upscale() -> Any:
-    """StableDiffusionUpscalePipeline: the low-resolution image, noised to a level that is a class, joins the latents."""
+    """StableDiffusionUpscalePipeline: the small image, noised to a level that is a class, joins the latents."""
     own = {"unet": tiny.unet(in_channels=7, num_class_embeds=1000), "low_res_scheduler": scheduler("DDPMScheduler")}
     return df.StableDiffusionUpscalePipeline(**parts() | own, max_noise_level=350)
 
@@ -24,8 +25,9 @@ def upscale() -> Any:
 def latent_upscale() -> Any:
     """StableDiffusionLatentUpscalePipeline: the Karras U-Net, which predicts a sample and its variance."""
     unet = tiny.seeded(
-        df.UNet2DConditionModel, act_fn="gelu", attention_head_dim=4, norm_num_groups=None, block_out_channels=(32, 32, 64, 64),
-        time_cond_proj_dim=136, conv_in_kernel=1, conv_out_kernel=1, cross_attention_dim=8, in_channels=8,
+        df.UNet2DConditionModel, act_fn="gelu", attention_head_dim=4, norm_num_groups=None,
+        block_out_channels=(32, 32, 64, 64), time_cond_proj_dim=136,
+        conv_in_kernel=1, conv_out_kernel=1, cross_attention_dim=8, in_channels=8,
         out_channels=5, down_block_types=("KDownBlock2D", *("KCrossAttnDownBlock2D",) * 3), mid_block_type=None,
         up_block_types=(*("KCrossAttnUpBlock2D",) * 3, "KUpBlock2D"), resnet_time_scale_shift="scale_shift",
         time_embedding_type="fourier", timestep_post_act="gelu",
@@ -70,7 +72,7 @@ def ledits() -> Any:
     levels = scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++")
     pipe = df.LEditsPPPipelineStableDiffusion(**made | {"scheduler": levels}, **UNCHECKED)
     pipe.set_progress_bar_config(disable=True)
-    generator = tiny.torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     pipe.invert(image=photo(32), num_inversion_steps=5, skip=0.2, generator=generator, source_prompt="sea")
     return pipe
 
@@ -96,13 +98,14 @@ SPECIMENS = (
     Specimen("StableDiffusionImageVariationPipeline", FAMILY, variation,
              call(image=photo(), guidance_scale=3.0, height=16, width=16)),
     Specimen("PaintByExamplePipeline", "paint_by_example", example,
-             call(example_image=photo(), image=image() * 2 - 1, mask_image=mask(), guidance_scale=3.0, height=16, width=16)),
+             call(example_image=photo(), image=image() * 2 - 1, mask_image=mask(), guidance_scale=3.0,
+                  height=16, width=16)),
     Specimen("CycleDiffusionPipeline", FAMILY, lambda: named("CycleDiffusionPipeline"),
              call(**EDIT, source_prompt="blue sea", source_guidance_scale=2.0, eta=0.1, strength=0.8, steps=6)),
     Specimen("StableDiffusionDiffEditPipeline", FAMILY, diffedit,
              call(prompt=PROMPT, guidance_scale=4.0, mask_image=mask(8)[0], image_latents=randn(1, 4, 4, 8, 8),
                   inpaint_strength=0.8, steps=6)),
     Specimen("LEditsPPPipelineStableDiffusion", "ledits_pp", ledits,
-             call(editing_prompt=["fox", "sea"], reverse_editing_direction=[False, True], edit_guidance_scale=[5.0, 4.0],
-                  steps=None)),
+             call(editing_prompt=["fox", "sea"], reverse_editing_direction=[False, True],
+                  edit_guidance_scale=[5.0, 4.0], steps=None)),
 )  # fmt: skip

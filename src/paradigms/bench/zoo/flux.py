@@ -1,4 +1,4 @@
-"""Rectified-flow transformers on packed latents: Flux and its kin Chroma, Bria, Ovis, Qwen-Image, Z-Image and others."""
+"""Rectified-flow transformers on packed latents: Flux and its kin, Chroma, Bria, Ovis, Qwen-Image, Z-Image."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def bria() -> Any:
 def ovis() -> Any:
     """OvisImagePipeline: Flux's shape with a language model's text; true guidance, two calls a step."""
     transformer = tiny.seeded(
-        df.OvisImageTransformer2DModel, patch_size=1, in_channels=16, out_channels=16, num_layers=1, num_single_layers=1,
-        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(4, 4, 8),
+        df.OvisImageTransformer2DModel, patch_size=1, in_channels=16, out_channels=16, num_layers=1,
+        num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16,
+        axes_dims_rope=(4, 4, 8),
     )  # fmt: skip
     return df.OvisImagePipeline(transformer=transformer, vae=flow_vae(), scheduler=flow(), **no_text())
 

@@ -1,15 +1,15 @@
-"""Stable Diffusion with a changed loop: distilled, self-attention guided, panoramas, layouts, semantic and safe guidance."""
+"""Stable Diffusion with a changed loop: distilled, self-attention guided, panoramas, layouts, semantic, safe."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import diffusers as df
-import torch
 
 from . import tiny
+from .priors import prior_net
 from .stable_diffusion import BASE, UNCHECKED, named, parts
-from .tiny import PROMPT, Specimen, call, image, scheduler
+from .tiny import PROMPT, Specimen, call, image
 
 FAMILY = "stable_diffusion_guided"
 
@@ -33,13 +33,9 @@ def unclip() -> dict[str, Any]:
 
 def stable_unclip() -> Any:
     """StableUnCLIPPipeline: a prior's loop makes the image embedding, then the U-Net's loop the image."""
-    prior = tiny.seeded(
-        df.PriorTransformer, num_attention_heads=2, attention_head_dim=4, embedding_dim=8, num_layers=1,
-        num_embeddings=16, additional_embeddings=4,
-    )  # fmt: skip
     levels = {"variance_type": "fixed_small_log", "prediction_type": "sample", "clip_sample_range": 5.0}
     return df.StableUnCLIPPipeline(
-        prior=prior, prior_tokenizer=tiny.clip_tokenizer(), prior_text_encoder=tiny.clip_text(projected=True),
+        prior=prior_net(16), prior_tokenizer=tiny.clip_tokenizer(), prior_text_encoder=tiny.clip_text(projected=True),
         prior_scheduler=df.UnCLIPScheduler(**levels), **unclip(),
     )  # fmt: skip
 
@@ -63,8 +59,8 @@ def gligen() -> Any:
 
 
 SPECIMENS = (
-    Specimen("LatentConsistencyModelPipeline", "latent_consistency", lambda: distilled("LatentConsistencyModelPipeline"),
-             call(**BASE)),
+    Specimen("LatentConsistencyModelPipeline", "latent_consistency",
+             lambda: distilled("LatentConsistencyModelPipeline"), call(**BASE)),
     Specimen("LatentConsistencyModelImg2ImgPipeline", "latent_consistency",
              lambda: distilled("LatentConsistencyModelImg2ImgPipeline"),
              call(prompt=PROMPT, image=image(), strength=0.9, guidance_scale=4.0)),
@@ -82,7 +78,8 @@ SPECIMENS = (
     Specimen("StableDiffusionPipelineSafe", FAMILY, lambda: named("StableDiffusionPipelineSafe"),
              call(**BASE, sld_guidance_scale=200, sld_warmup_steps=1)),
     Specimen("SemanticStableDiffusionPipeline", FAMILY, lambda: named("SemanticStableDiffusionPipeline"),
-             call(**BASE, editing_prompt=["blue", "sea"], edit_warmup_steps=1, edit_threshold=0.8, edit_weights=[1.0, 0.5])),
+             call(**BASE, editing_prompt=["blue", "sea"], edit_warmup_steps=1, edit_threshold=0.8,
+                  edit_weights=[1.0, 0.5])),
     Specimen("StableDiffusionAttendAndExcitePipeline", FAMILY,
              lambda: named("StableDiffusionAttendAndExcitePipeline"),
              call(**BASE, token_indices=[2, 3], max_iter_to_alter=2, attn_res=(4, 4), thresholds={0: 0.5})),

@@ -27,7 +27,7 @@ def inputs(name: str) -> dict[str, Any]:
     given: dict[str, Any] = dict(getattr(controlnet, kind))
     if "ControlNet" not in name:
         del given["control_image" if "control_image" in given else "image"]
-    if "Img2Img" in name and not ("ControlNet" in name):
+    if "Img2Img" in name and "ControlNet" not in name:
         del given["height"], given["width"]
     return given | {"pag_scale": 2.0}
 

@@ -1,4 +1,4 @@
-"""A prior makes an image embedding, a decoder the image: unCLIP and the Kandinskys; U-Nets that learn their variance."""
+"""A prior makes an image embedding, a decoder the image: unCLIP and the Kandinskys, which learn their variance."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def prior_net(embeddings: int = 77, **changes: Any) -> Any:
     )
     net = tiny.seeded(df.PriorTransformer, **config | changes)
     with torch.no_grad():
+        for block in net.transformer_blocks:  # the state is one token among many: let it be felt
+            block.attn1.to_v.weight.mul_(8.0)
         if net.clip_std is not None:
             net.clip_std.fill_(1.0)
     return net
@@ -100,7 +102,7 @@ def kandinsky3(name: str) -> Any:
 
 
 def unclip() -> Any:
-    """UnCLIPPipeline: prior, decoder and super-resolution, three loops; the last step of the last has its own network."""
+    """UnCLIPPipeline: prior, decoder, super-resolution, three loops; the very last step has its own network."""
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
     text = tiny.seeded(UnCLIPTextProjModel, clip_embeddings_dim=8, time_embed_dim=32, cross_attention_dim=8)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import diffusers as df
+import torch
 
 from . import tiny
 from .stable_diffusion import cool
@@ -41,7 +42,7 @@ def ledits() -> Any:
     levels = scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++")
     pipe = df.LEditsPPPipelineStableDiffusionXL(**parts() | {"scheduler": levels})
     pipe.set_progress_bar_config(disable=True)
-    generator = tiny.torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     pipe.invert(image=photo(32), num_inversion_steps=5, skip=0.2, generator=generator, source_prompt="sea")
     return pipe
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion: a U-Net on latents with text cross-attention; the plain pipeline under many schedulers and options."""
+"""Stable Diffusion: a U-Net on latents that attends to text; the plain pipeline under many schedulers and options."""
 
 from __future__ import annotations
 

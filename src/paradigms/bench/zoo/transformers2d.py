@@ -1,4 +1,4 @@
-"""Image transformers with text by cross or joint attention: PixArt, SD3, Sana, Lumina, AuraFlow, Hunyuan-DiT, CogView."""
+"""Image transformers that attend to text: PixArt, SD3, Sana, Lumina, AuraFlow, Hunyuan-DiT, CogView."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def sd3_net(kind: str = "SD3Transformer2DModel", layers: int = 2, **changes: Any
     """Stable Diffusion 3's joint-attention transformer, or its ControlNet."""
     config: dict[str, Any] = dict(
         sample_size=8, patch_size=1, in_channels=4, num_layers=layers, attention_head_dim=8, num_attention_heads=2,
-        caption_projection_dim=16, joint_attention_dim=16, pooled_projection_dim=8, out_channels=4, pos_embed_max_size=8,
+        caption_projection_dim=16, joint_attention_dim=16, pooled_projection_dim=8, out_channels=4,
+        pos_embed_max_size=8,
     )  # fmt: skip
     return tiny.seeded(getattr(df, kind), **config | changes)
 
@@ -64,7 +65,8 @@ def sana_net(kind: str = "SanaTransformer2DModel", **changes: Any) -> Any:
     """Sana's linear-attention transformer, or its ControlNet."""
     config: dict[str, Any] = dict(
         patch_size=1, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=4,
-        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8, sample_size=8,
+        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8,
+        sample_size=8,
     )  # fmt: skip
     return tiny.seeded(getattr(df, kind), **config | changes)
 
@@ -170,7 +172,8 @@ SANA: dict[str, Any] = text(8) | LARGE | {"negative_prompt": None, "use_resoluti
 SPECIMENS = (
     at("PixArtAlphaPipeline", "pixart", lambda: pixart("PixArtAlphaPipeline", scheduler()), **PIXART),
     at("PixArtAlphaPipeline+dpmpp", "pixart",
-       lambda: pixart("PixArtAlphaPipeline", scheduler("DPMSolverMultistepScheduler")), **PIXART, num_images_per_prompt=2),
+       lambda: pixart("PixArtAlphaPipeline", scheduler("DPMSolverMultistepScheduler")), **PIXART,
+       num_images_per_prompt=2),
     at("PixArtSigmaPipeline", "pixart", lambda: pixart("PixArtSigmaPipeline", scheduler()), **PIXART, eta=1.0),
     at("PixArtSigmaPAGPipeline", "pag",
        lambda: pixart("PixArtSigmaPAGPipeline", scheduler(), pag_applied_layers=["blocks.1"]), **PIXART, pag_scale=2.0),
@@ -200,9 +203,11 @@ SPECIMENS = (
        **SANA, control_image=image(32, seed=1)),
     at("LuminaPipeline", "lumina", lumina, **text(8), **LARGE, scaling_watershed=0.5),
     at("Lumina2Pipeline", "lumina2", lumina2, **text(8), **LARGE),
-    at("Lumina2Pipeline+truncated", "lumina2", lumina2, **text(8), **LARGE, cfg_trunc_ratio=0.6, cfg_normalization=False),
+    at("Lumina2Pipeline+truncated", "lumina2", lumina2, **text(8), **LARGE, cfg_trunc_ratio=0.6,
+       cfg_normalization=False),
     at("AuraFlowPipeline", "aura_flow", aura_flow, **text(16), **SIZE),
-    at("HunyuanDiTPipeline", "hunyuan_dit", lambda: hunyuan("HunyuanDiTPipeline"), **hunyuan_text(), guidance_rescale=0.2),
+    at("HunyuanDiTPipeline", "hunyuan_dit", lambda: hunyuan("HunyuanDiTPipeline"), **hunyuan_text(),
+       guidance_rescale=0.2),
     at("HunyuanDiTPAGPipeline", "pag", lambda: hunyuan("HunyuanDiTPAGPipeline", pag_applied_layers=["blocks.1"]),
        **hunyuan_text(), pag_scale=1.5),
     at("HunyuanDiTControlNetPipeline", "hunyuan_dit",

@@ -25,14 +25,6 @@ def pixels(name: str, levels: Any, **changes: Any) -> Any:
     return getattr(df, name)(unet=unet(**changes), scheduler=levels)
 
 
-def vq() -> Any:
-    """A vector-quantized autoencoder that halves the image, with 3 latent channels."""
-    return tiny.seeded(
-        df.VQModel, block_out_channels=(4, 8), layers_per_block=1, norm_num_groups=2, latent_channels=3,
-        num_vq_embeddings=16, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )  # fmt: skip
-
-
 def consistency() -> Any:
     """ConsistencyModelPipeline: each step jumps to the end and draws noise back; with a class."""
     levels = df.CMStochasticIterativeScheduler(num_train_timesteps=40, sigma_min=0.002, sigma_max=80.0)
@@ -58,7 +50,9 @@ def dance() -> Any:
         down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
         up_block_types=("AttnUpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"),
     )  # fmt: skip
-    return df.DanceDiffusionPipeline(unet=net, scheduler=df.IPNDMScheduler())
+    # its own levels start at 1, where it divides by 0
+    levels = df.IPNDMScheduler(trained_betas=[0.9, 0.7, 0.5, 0.3, 0.1, 0.0])
+    return df.DanceDiffusionPipeline(unet=net, scheduler=levels)
 
 
 def latent_text() -> Any:
@@ -69,7 +63,8 @@ def latent_text() -> Any:
 
 def super_resolution() -> Any:
     """LDMSuperResolutionPipeline: the small image joins the latents."""
-    return df.LDMSuperResolutionPipeline(vqvae=vq(), unet=unet(in_channels=6), scheduler=scheduler())
+    made = {"vqvae": tiny.vae(latent_channels=3), "unet": unet(in_channels=6)}
+    return df.LDMSuperResolutionPipeline(**made, scheduler=scheduler())
 
 
 def at(name: str, family: str, build: Any, **inputs: Any) -> Specimen:
@@ -84,19 +79,20 @@ SPECIMENS = (
     at("DDIMPipeline", "ddim", lambda: pixels("DDIMPipeline", df.DDIMScheduler()), batch_size=2, seeds=[1, 2], eta=1.0),
     at("DDIMPipeline+thresholding", "ddim",
        lambda: pixels("DDIMPipeline", df.DDIMScheduler(thresholding=True, dynamic_thresholding_ratio=0.9))),
-    at("PNDMPipeline", "pndm", lambda: pixels("PNDMPipeline", df.PNDMScheduler())),
-    at("KarrasVePipeline", "karras_ve", lambda: pixels("KarrasVePipeline", df.KarrasVeScheduler(sigma_max=5.0))),
+    at("PNDMPipeline", "pndm", lambda: pixels("PNDMPipeline", df.PNDMScheduler(beta_end=0.002, steps_offset=1))),
+    at("KarrasVePipeline", "karras_ve",
+       lambda: pixels("KarrasVePipeline", df.KarrasVeScheduler(sigma_min=0.1, sigma_max=1.0))),
     at("ScoreSdeVePipeline", "score_sde_ve",
-       lambda: pixels("ScoreSdeVePipeline", df.ScoreSdeVeScheduler(sigma_max=5.0, correct_steps=2)), output="np"),
+       lambda: pixels("ScoreSdeVePipeline", df.ScoreSdeVeScheduler(sigma_max=1.0, correct_steps=2)), output="np"),
     at("RePaintPipeline", "repaint", lambda: pixels("RePaintPipeline", df.RePaintScheduler()), image=image(8),
        mask_image=1 - mask(8), jump_length=2, jump_n_sample=2, eta=0.5),
     at("ConsistencyModelPipeline", "consistency_models", consistency, steps=4, class_labels=3),
     at("DiTPipeline", "dit", dit, class_labels=[1, 7], guidance_scale=3.0),
     at("DanceDiffusionPipeline", "dance_diffusion", dance, output=None, audio_length_in_s=1.0, batch_size=2),
     at("LDMPipeline", "latent_diffusion_uncond",
-       lambda: df.LDMPipeline(vqvae=vq(), unet=unet(), scheduler=scheduler())),
+       lambda: df.LDMPipeline(vqvae=tiny.vae(latent_channels=3), unet=unet(), scheduler=scheduler())),
     at("LDMPipeline+global_noise", "latent_diffusion_uncond",
-       lambda: df.LDMPipeline(vqvae=vq(), unet=unet(), scheduler=scheduler()), eta=0.5),
+       lambda: df.LDMPipeline(vqvae=tiny.vae(latent_channels=3), unet=unet(), scheduler=scheduler()), eta=0.5),
     at("LDMTextToImagePipeline", "latent_diffusion", latent_text, prompt=PROMPT, guidance_scale=3.0,
        height=64, width=64),
     at("LDMSuperResolutionPipeline", "latent_diffusion", super_resolution, image=image(8)),

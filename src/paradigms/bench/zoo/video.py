@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import diffusers as df
-import torch
 
 from . import tiny
-from .tiny import Specimen, call, flow, image, photo, randn, scheduler
+from .tiny import Specimen, call, flow, image, photo, scheduler
 from .transformers2d import no_text, text
 
 SIZE: dict[str, Any] = {"height": 16, "width": 16}
@@ -39,7 +38,8 @@ def ltx(name: str) -> Any:
     )  # fmt: skip
     vae = tiny.seeded(
         df.AutoencoderKLLTXVideo, latent_channels=8, block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
-        layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5, spatio_temporal_scaling=(True, True, False, False),
+        layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5,
+        spatio_temporal_scaling=(True, True, False, False),
         decoder_spatio_temporal_scaling=(True, True, False, False), decoder_inject_noise=(False,) * 5,
         upsample_residual=(False,) * 4, upsample_factor=(1,) * 4, timestep_conditioning=False, patch_size=1,
         patch_size_t=1, encoder_causal=True, decoder_causal=False,
@@ -132,7 +132,7 @@ def allegro() -> Any:
         df.AutoencoderKLAllegro, down_block_types=("AllegroDownBlock3D",) * 4, latent_channels=4,
         up_block_types=("AllegroUpBlock3D",) * 4, block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=2,
     )  # fmt: skip
-    levels = df.EulerAncestralDiscreteScheduler()
+    levels = scheduler("EulerAncestralDiscreteScheduler")
     return df.AllegroPipeline(transformer=transformer, vae=vae, scheduler=levels, **no_text())
 
 
@@ -150,7 +150,8 @@ SPECIMENS = (
     at("CogVideoXPipeline+dpm", "cogvideox",
        lambda: cogvideo("CogVideoXPipeline", levels=df.CogVideoXDPMScheduler()), **COG, use_dynamic_cfg=True),
     at("CogVideoXImageToVideoPipeline", "cogvideox",
-       lambda: cogvideo("CogVideoXImageToVideoPipeline", 8, use_rotary_positional_embeddings=True), **COG, image=photo()),
+       lambda: cogvideo("CogVideoXImageToVideoPipeline", 8, use_rotary_positional_embeddings=True), **COG,
+       image=photo()),
     at("CogVideoXVideoToVideoPipeline", "cogvideox", lambda: cogvideo("CogVideoXVideoToVideoPipeline"),
        **COG, video=FILM, strength=0.8, steps=6),
     at("LTXPipeline", "ltx", lambda: ltx("LTXPipeline"), **text(16), height=32, width=32, guidance_rescale=0.3),
