@@ -1,6 +1,6 @@
 """The unconditional pipelines' loops, whose whole content is known, as a table:
 
-    for t in timesteps:  image = scheduler.step(unet(image, t), t, image)      ->      image = sample(unet, table, image)
+    for t in timesteps: image = scheduler.step(unet(image, t), t, image)    ->    image = sample(unet, table, image)
 
 `DDPMPipeline` and `DDIMPipeline` only. There a step of the pipeline's own code would cost as much as the rest of ours;
 the core's solver steps whole windows at once. A scheduler that is no table goes the way of all others.

@@ -66,8 +66,8 @@ class Loop:
         if self.row not in self.before:
             self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
             self.before[self.row] = snapshot(values, None)  # of the first row all tensors are copied
-            state = values.get(self.state) if self.state else None
-            self.width = len(state) if isinstance(state, Tensor) and state.ndim else 0
+            state = self.stepped(values)
+            self.width = len(state) if state is not None and state.ndim else 0
         elif self.at != self.row:
             return self.before[self.row].restore()
         return {}
@@ -82,9 +82,14 @@ class Loop:
             return
         self.settings.copied |= self.before[self.row].changed(all=True)
         self.before[self.row + 1] = snapshot(values, self.settings.copied)
-        state = values.get(self.state) if self.state else None
-        self.visits[self.row].after = state if isinstance(state, Tensor) else None
+        self.visits[self.row].after = self.stepped(values)
         self.at = self.row + 1
+
+    def stepped(self, values: Mapping[str, Any]) -> Tensor | None:
+        """What the scheduler steps, among the locals."""
+        name, _, field = (self.state or "").partition(".")
+        state = getattr(values.get(name), field, None) if field else values.get(name)
+        return state if isinstance(state, Tensor) else None
 
     def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls a user's callback where the row is accepted."""

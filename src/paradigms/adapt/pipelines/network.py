@@ -277,9 +277,7 @@ def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
     elif one:
         return v
     else:
-        raise UnjoinedError(
-            f"an argument of shape {tuple(v.shape)} differs from row to row and has no axis of {B} samples"
-        )
+        raise UnjoinedError(f"an argument of shape {tuple(v.shape)} has no axis of {B} samples, and differs in rows")
     return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
 
 

@@ -70,10 +70,10 @@ def enable_parallel_sampling(
         raise ValueError(f"window: given {window!r}; needed: a whole number of steps, 1 or more")
     method = method or Spectral()
     if belief.dispatch(type(method)) is belief.dispatch(object):
-        belief(method, None, None)
+        belief(method, None, None)  # type: ignore[arg-type]  # which raises
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     kind = original(type(pipe))
-    if not looping(kind):
+    if not looping(kind) and not blocks(pipe):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
     run = Run()
     pipe.__dict__["_paradigms"] = Settings(method, stop, window, batched, COPIED.setdefault(kind, set())), run
@@ -116,33 +116,47 @@ def parallel(kind: type) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return sampled(self, kind, args, kwargs)
 
+    return kin(rewound(kind), __call__=call, _paradigms_of=kind)
+
+
+@functools.cache
+def rewound(kind: type) -> type:
+    """The subclass of a class with loops, a pipeline's or a modular block's, that rewinds them in a parallel call."""
+    bar: Any = getattr(kind, "progress_bar", None)
+
     def progress_bar(self: Any, iterable: Any = None, total: Any = None, **how: Any) -> Any:
         active = _active.get()
-        if active is None or active.pipe is not self or (active.loop is not None and active.loop.inside):
-            return kind.progress_bar(self, iterable, total, **how)
+        if active is None or (active.loop is not None and active.loop.inside):
+            return bar(self, iterable, total, **how)
         size = total if iterable is None else len(iterable)
-        return Ticking(kind.progress_bar(self, total=size, **how), iterable, active)
+        return Ticking(bar(self, total=size, **how), iterable, active)
 
-    fields = {"__call__": call, "_paradigms_of": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    if hasattr(kind, "progress_bar"):
-        fields["progress_bar"] = progress_bar
-    for name in looping(kind):
-        if name != "__call__":
-            fields[name] = method_of(kind, name)
-    made = type(kind.__name__, (kind,), fields)
-    made.__qualname__ = kind.__qualname__
-    return made
+    return kin(kind, **{name: method_of(kind, name) for name in looping(kind)}, progress_bar=bar and progress_bar)
+
+
+def kin(kind: type, **fields: Any) -> type:
+    """A subclass of the same name, with what of `fields` is not None."""
+    named = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind,), named | {k: v for k, v in fields.items() if v is not None})
+
+
+def blocks(pipe: Any) -> list[Any]:
+    """The blocks of a modular pipeline that hold a loop."""
+    found, waiting = [], [b for b in [getattr(pipe, "_blocks", None)] if b is not None]
+    while waiting:
+        block = waiting.pop()
+        found += [block] if looping(type(block)) else []
+        waiting += list((getattr(block, "sub_blocks", None) or {}).values())
+    return found
 
 
 def method_of(kind: type, name: str) -> Any:
-    """A method with a loop that is not `__call__`: rewound while its pipeline is called."""
+    """A method with a loop: rewound in a parallel call of its pipeline."""
     plain = getattr(kind, name)
 
     @functools.wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        active = _active.get()
-        ours = active is not None and active.pipe is self
-        return (rewindable(plain, loop_of) if ours else plain)(self, *args, **kwargs)
+        return (rewindable(plain, loop_of) if _active.get() else plain)(self, *args, **kwargs)
 
     return method
 
@@ -187,9 +201,8 @@ def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
             network = Network(settings.batched, settings.window)
             active = Active(pipe, settings, run, network)
             try:
-                whole = rewindable(function, loop_of) if has_loop(function) else function
                 with intercepted(pipe, active):
-                    made = whole(pipe, *args, **kwargs)
+                    made = rewound(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
                 if active.loop is None:
                     raise UnparallelError("its call did not come to a loop over steps")
                 return made
@@ -222,8 +235,8 @@ def account(run: Run, network: Network) -> None:
 @contextlib.contextmanager
 def intercepted(pipe: Any, active: Active) -> Iterator[None]:
     """Within it the networks of a pipeline are answered by the loop that runs."""
-    modules = {id(m): m for m in networks(pipe)}.values()
-    kinds = [(m, type(m)) for m in modules]
+    kinds = [(m, type(m), answered) for m in {id(m): m for m in networks(pipe)}.values()]
+    kinds += [(block, type(block), rewound) for block in blocks(pipe)]
     token, plain = _active.set(active), nn.Module.__setattr__
 
     def watched(module: nn.Module, name: str, value: Any) -> None:
@@ -233,15 +246,15 @@ def intercepted(pipe: Any, active: Active) -> Iterator[None]:
         plain(module, name, value)
 
     try:
-        for module, kind in kinds:
-            module.__class__ = answered(kind)
-        nn.Module.__setattr__ = watched  # type: ignore[method-assign]
+        for thing, kind, made in kinds:
+            thing.__class__ = made(kind)  # type: ignore[arg-type]
+        nn.Module.__setattr__ = watched  # type: ignore[method-assign, assignment]
         yield
     finally:
         nn.Module.__setattr__ = plain  # type: ignore[method-assign]
         _active.reset(token)
-        for module, kind in kinds:
-            module.__class__ = kind
+        for thing, kind, _ in kinds:
+            thing.__class__ = kind
 
 
 def networks(pipe: Any) -> Iterator[nn.Module]:
@@ -268,10 +281,7 @@ def answered(kind: type) -> type:
             return real(self, *args, **kwargs)
         return active.loop.call(self, real, args, kwargs)  # type: ignore[union-attr]
 
-    fields = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    made = type(kind.__name__, (kind,), fields)
-    made.__qualname__ = kind.__qualname__
-    return made
+    return kin(kind, __call__=call)
 
 
 def refuse_caches(pipe: Any) -> None:

@@ -45,7 +45,7 @@ def has_loop(function: Callable[..., Any]) -> bool:
 def rewindable(function: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:
     """The function with its loops over `make(self, items, scheduler, state)`, an iterator with the hooks above.
 
-    state: the name of what the scheduler steps, None where it is no plain name.
+    state: the name of what the scheduler steps, or of a field of a local; None where it has no name.
     Raises UnparallelError where a loop can be left by break or return.
     """
     plain = inspect.unwrap(function)
@@ -128,8 +128,10 @@ def _stepped(nodes: list[ast.AST]) -> tuple[str, str | None]:
     """Who steps, "None" where it is no component, and the name of what is stepped."""
     scheduler, state = "None", None
     for node in nodes:
-        if isinstance(node, ast.Call) and (owner := _step(node)) and owner.startswith("self."):
-            scheduler = owner
+        if isinstance(node, ast.Call) and (owner := _step(node)):
+            scheduler = owner if owner.startswith("self.") else scheduler
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "loop_step":
+                return "getattr(components, 'scheduler', None)", "block_state.latents"
         if isinstance(node, ast.Assign) and any(_step(call) for call in ast.walk(node.value)):
             first = node.targets[0].elts[0] if isinstance(node.targets[0], ast.Tuple) else node.targets[0]
             state = first.id if isinstance(first, ast.Name) else state

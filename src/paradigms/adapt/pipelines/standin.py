@@ -61,7 +61,7 @@ class StandIn:
     def __init__(self, method: AbstractMethod, course: Course) -> None:
         self.method, self.course = method, course
         self.rows: dict[int, Known] = {}
-        self.belief: Belief | None = None
+        self.beliefs: dict[torch.Size, Belief] = {}  # by shape, for guidance may end on the way
         self.last: tuple[Known, Tensor | None] | None = None  # the row before, and D of its answer
 
     def answer(self, n: int, call: Call) -> tuple[Any, bool]:
@@ -73,9 +73,9 @@ class StandIn:
         if row is not None and row.call.alike(call):
             y = common(call, row)
             m = row.m
-            if y is not None and row.x is not None and row.m is not None and self.belief is not None:
+            if y is not None and row.x is not None and row.m is not None and y.shape in self.beliefs:
                 d = y - row.x
-                m = row.m + (self.belief.times(n, d) - self.P(n) * d) / self.Q(n)
+                m = row.m + (self.beliefs[y.shape].times(n, d) - self.P(n) * d) / self.Q(n)
             self.last = row, self.denoised(n, y, m)
             return row.answer(m), False
         return self.guess(n, call), False
@@ -94,17 +94,15 @@ class StandIn:
         """New answers of the network, by row."""
         before = {n: self.rows[n] for n in said if n in self.rows and self.rows[n].call.alike(said[n].call)}
         self.rows |= said
-        sample = next((k for k in said.values() if k.x is not None), None)
-        if self.belief is None and sample is not None and sample.x is not None:
-            system = self.course.system.to(sample.x.device, torch.float32)
-            self.belief = belief(self.method, system, sample.x)
-        again = [(n, k, said[n]) for n, k in before.items() if k.x is not None and said[n].x is not None]
-        if self.belief is None or not again:
-            return
-        n = torch.tensor([n for n, _, _ in again], device=again[0][1].x.device)  # type: ignore[union-attr]
-        dX = torch.stack([new.x - old.x for _, old, new in again])  # type: ignore[operator]
-        dD = torch.stack([self.P(n) * (new.x - old.x) + self.Q(n) * (new.m - old.m) for n, old, new in again])  # type: ignore[operator]
-        self.belief.learn(n, dX, dD)
+        for x in {k.x.shape: k.x for k in said.values() if k.x is not None}.values():
+            if x.shape not in self.beliefs:
+                self.beliefs[x.shape] = belief(self.method, self.course.system.to(x.device, torch.float32), x)
+            again = [(n, k, said[n]) for n, k in before.items() if k.x is not None and k.x.shape == x.shape]
+            if again:
+                n = torch.tensor([n for n, _, _ in again], device=x.device)
+                dX = torch.stack([new.x - old.x for _, old, new in again])  # type: ignore[operator]
+                dD = torch.stack([self.P(n) * (new.x - old.x) + self.Q(n) * (new.m - old.m) for n, old, new in again])  # type: ignore[operator]
+                self.beliefs[x.shape].learn(n, dX, dD)
 
     def forget(self, begin: int) -> None:
         """Drops the rows before `begin`."""
