@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from diffusers.callbacks import IPAdapterScaleCutoffCallback, SDCFGCutoffCallback
-from pipes import CLOSE, off, promise, sample, text2image
 
 from paradigms import parallelize
 from paradigms.bench.zoo.stable_diffusion import with_ip_adapter
 from paradigms.bench.zoo.tiny import randn
+from promises import CLOSE, off, promise, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

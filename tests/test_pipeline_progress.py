@@ -7,10 +7,10 @@ from typing import Any
 
 import diffusers.pipelines.pipeline_utils as utils
 import pytest
-from pipes import sample, text2image
 
 from paradigms import parallelize
 from paradigms.bench.zoo.unconditional import pixels
+from promises import sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from pipes import generators, off, promise, sample, text2image
 from torch import Tensor
 
 from paradigms import parallelize
+from promises import generators, off, promise, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipes import off, promise, sample, text2image
 
 from paradigms import parallelize
+from promises import off, promise, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # diffusers' advice on configurations
 
