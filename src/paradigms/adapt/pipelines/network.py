@@ -10,9 +10,9 @@
 | anything else                                        | calls that differ in it are not joined                       |
 
 Rows go inside each half because some attention (PAG's) takes its batch apart again. What the first such call says of
-its last row is compared with a call of that row alone. If it differs, or fails, other readings of the second line are
-tried: what is equal in all rows, and k > 1 or any k, is passed as it is. If none is right, rows are called one by one,
-which is told.
+its last row is compared with a call of that row alone, and in half precision with a batch of nothing but that row too.
+If it differs, or fails, other readings of the second line are tried: what is equal in all rows, and k > 1 or any k, is
+passed as it is. If none is right, rows are called one by one, which is told.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
-CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # how far a row of a batch may be from a call of its own; else:
-ROUGH = 5e-2
+CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
+ROUGH, MIXED = 5e-2, 1e-3  # and from its place in a batch of R times the same row, which rounds alike
 LAYOUTS = ("rows", "exact", "shared")
 
 
@@ -212,6 +212,9 @@ class Network:
                 why = why or str(error)
                 continue
             off = difference(answers[-1], alone)
+            if off <= 1 and rough(alone):
+                off = difference(answers[-1], self.run([calls[-1]] * len(calls), halves, layout)[-1], MIXED)
+                self.checks += len(calls)
             if off <= 1:
                 return layout, answers
             why = why or f"a row of a batch differs from its own call by {off:.1g} times what rounding explains"
@@ -290,7 +293,14 @@ def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
     return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]
 
 
-def difference(answer: Any, alone: Any) -> float:
+def rough(answer: Any) -> bool:
+    """Whether an answer is in half precision."""
+    return any(
+        isinstance(v, Tensor) and v.is_floating_point() and v.dtype not in CLOSE for v in tree_flatten(answer)[0]
+    )
+
+
+def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
     """How far a row is from its own call, 1 being what rounding explains; infinity where they are no match."""
     a, b = (tree_flatten(v)[0] for v in (answer, alone))
     worst = 0.0 if len(a) == len(b) else float("inf")
@@ -301,7 +311,7 @@ def difference(answer: Any, alone: Any) -> float:
             return float("inf")
         size = w.float().norm()
         off = float((v.float() - w.float()).norm() / size) if float(size) > 0 else float(v.float().norm())
-        worst = max(worst, (off if off == off else float("inf")) / CLOSE.get(w.dtype, ROUGH))
+        worst = max(worst, (off if off == off else float("inf")) / (rounding or CLOSE.get(w.dtype, ROUGH)))
     return worst
 
 

@@ -73,7 +73,7 @@ def enable_parallel_sampling(
         belief(method, None, None)  # type: ignore[arg-type]  # which raises
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     kind = original(type(pipe))
-    if not looping(kind) and not blocks(pipe):
+    if not looping(kind) and not parts(pipe):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
     run = Run()
     pipe.__dict__["_paradigms"] = Settings(method, stop, window, batched, COPIED.setdefault(kind, set())), run
@@ -140,9 +140,10 @@ def kin(kind: type, **fields: Any) -> type:
     return type(kind.__name__, (kind,), named | {k: v for k, v in fields.items() if v is not None})
 
 
-def blocks(pipe: Any) -> list[Any]:
-    """The blocks of a modular pipeline that hold a loop."""
-    found, waiting = [], [b for b in [getattr(pipe, "_blocks", None)] if b is not None]
+def parts(pipe: Any) -> list[Any]:
+    """What else than a pipeline holds its loops: blocks of a modular one, pipelines of a combined one."""
+    found = [v for v in vars(pipe).values() if hasattr(v, "components") and looping(type(v))]
+    waiting = [b for b in [getattr(pipe, "_blocks", None)] if b is not None]
     while waiting:
         block = waiting.pop()
         found += [block] if looping(type(block)) else []
@@ -236,7 +237,7 @@ def account(run: Run, network: Network) -> None:
 def intercepted(pipe: Any, active: Active) -> Iterator[None]:
     """Within it the networks of a pipeline are answered by the loop that runs."""
     kinds = [(m, type(m), answered) for m in {id(m): m for m in networks(pipe)}.values()]
-    kinds += [(block, type(block), rewound) for block in blocks(pipe)]
+    kinds += [(part, type(part), rewound) for part in parts(pipe)]
     token, plain = _active.set(active), nn.Module.__setattr__
 
     def watched(module: nn.Module, name: str, value: Any) -> None:
