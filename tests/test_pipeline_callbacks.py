@@ -9,7 +9,8 @@ import torch
 from diffusers.callbacks import IPAdapterScaleCutoffCallback, SDCFGCutoffCallback
 
 from paradigms import parallelize
-from paradigms.bench.zoo.stable_diffusion import with_ip_adapter
+from paradigms.adapt.pipelines.pipeline import COPIED
+from paradigms.bench.zoo.stable_diffusion import with_ip_adapter, with_lora
 from paradigms.bench.zoo.tiny import randn
 from promises import CLOSE, off, promise, sample, text2image
 
@@ -110,7 +111,8 @@ def test_the_ready_made_cutoff_of_guidance_is_right() -> None:
     promise(text2image(), callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=2))
 
 
-def test_a_callback_that_changes_the_network_is_right() -> None:
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_callback_that_changes_an_adapter_is_right(step: int) -> None:
     """What was evaluated before it did says nothing of the network that it left."""
     pipe = with_ip_adapter()
     images = {"ip_adapter_image_embeds": [randn(2, 1, 8)]}
@@ -119,9 +121,49 @@ def test_a_callback_that_changes_the_network_is_right() -> None:
         pipe.set_ip_adapter_scale(1.0)
         return sample(pipe, **changes)
 
-    cut = IPAdapterScaleCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=2)
+    cut = IPAdapterScaleCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=step)
     assert off(call(pipe, callback_on_step_end=cut, **images), call(pipe, **images)) > CLOSE
     promise(pipe, call, callback_on_step_end=cut, **images)
+
+
+@pytest.mark.parametrize("how", ["scale", "switch"])
+def test_a_callback_that_changes_a_lora_is_right(how: str) -> None:
+    def call(pipe: Any, **changes: Any) -> torch.Tensor:
+        pipe.unet.enable_adapters()
+        pipe.unet.set_adapters("default", 1.0)
+        return sample(pipe, **changes)
+
+    def change(pipe: Any, i: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if i == 0 and how == "scale":
+            pipe.unet.set_adapters("default", 0.2)
+        elif i == 0:
+            pipe.unet.disable_adapters()
+        return tensors
+
+    pipe = with_lora()
+    assert off(call(pipe, callback_on_step_end=change), call(pipe)) > CLOSE
+    promise(pipe, call, callback_on_step_end=change)
+
+
+def test_a_callback_may_ask_the_networks_itself() -> None:
+    def look(pipe: Any, i: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        x, words = tensors["latents"], tensors["prompt_embeds"].chunk(2)[-1]
+        pipe.vae.decode(x)
+        return {"latents": x - 0.1 * pipe.unet(x, t, encoder_hidden_states=words).sample}
+
+    promise(text2image(), callback_on_step_end=look, callback_on_step_end_tensor_inputs=BOTH)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_scheduler_that_adds_up_in_place_makes_no_callback_be_called_again(window: int) -> None:
+    """PNDM's sums are found to change on the way, after the first callbacks."""
+    pipe = text2image("PNDMScheduler", skip_prk_steps=False)
+    reference = recorded(pipe)
+    COPIED.clear()
+    with parallelize(pipe, tolerance=0, window=window, batched=False):
+        found = recorded(pipe)
+    assert [s[:3] for s in found] == [s[:3] for s in reference]
+    assert all(torch.equal(a[3]["latents"], b[3]["latents"]) for a, b in zip(found, reference, strict=True))
 
 
 def test_an_error_in_a_callback_comes_through_and_leaves_the_pipeline_as_it_was() -> None:

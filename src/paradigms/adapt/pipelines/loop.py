@@ -26,7 +26,7 @@ from .judge import Judge, Visit
 from .network import Call, Network
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
-from .snapshot import Snapshot, snapshot
+from .snapshot import Fields, Snapshot, snapshot
 from .standin import StandIn, copied, known
 
 
@@ -56,6 +56,8 @@ class Loop:
         self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
         self.mode, self.row, self.at, self.begin, self.reached = "sweep", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = False
+        self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
+        self.renewed = False  # a callback changed a network
         self.width = 0  # samples in the state
 
     # ------------------------------------------------------------------ hooks of the rewritten code
@@ -81,7 +83,8 @@ class Loop:
         if self.halted:
             return
         self.settings.copied |= self.before[self.row].changed(all=True)
-        self.before[self.row + 1] = snapshot(values, self.settings.copied)
+        # where callbacks are called all tensors are copied, for a call that begins anew would call them again
+        self.before[self.row + 1] = snapshot(values, None if self.callbacks else self.settings.copied)
         self.visits[self.row].after = self.stepped(values)
         self.at = self.row + 1
 
@@ -92,8 +95,19 @@ class Loop:
         return state if isinstance(state, Tensor) else None
 
     def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls a user's callback where the row is accepted."""
-        return function(*args, **kwargs) if self.mode == "accept" else {}
+        """Calls a user's callback where the row is accepted; answers of a network that it changes are forgotten."""
+        if self.mode != "accept":
+            return {}
+        asked = {id(c.network): c.network for visit in self.judged.values() for c in visit.calls}
+        self.fields = {k: f if (f := self.fields.get(k)) and f.same() else Fields(m) for k, m in asked.items()}
+        self.inside = False  # what a callback asks or sets is no part of the step
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.inside = True
+            if not all(f.same() for f in self.fields.values()):
+                self.standins.clear()
+                self.renewed = True
 
     def tick(self, bar: Bar, n: float) -> None:
         """The pipeline moves a progress bar."""
@@ -109,7 +123,7 @@ class Loop:
         call, c = Call.of(network, real, args, kwargs), len(visit.calls)
         if self.mode == "accept":
             judged = self.judged[n]
-            if c >= len(judged.calls) or not judged.calls[c].equals(call):
+            if self.renewed or c >= len(judged.calls) or not judged.calls[c].equals(call):
                 self.halt()
             answer, own = judged.answers[c], judged.own[c]
         else:
@@ -169,7 +183,7 @@ class Loop:
 
     def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
-        self.mode = mode
+        self.mode, self.renewed = mode, False
         for self.row in range(first, stop):
             self.reached = self.row
             yield self.items[self.row]

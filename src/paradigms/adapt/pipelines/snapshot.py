@@ -12,6 +12,7 @@ Tensors count their changes, so one that was changed in place and of which no co
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,30 +91,26 @@ def snapshot(values: Mapping[str, Any], copied: set[str] | None) -> Snapshot:
     seen: set[int] = set()
 
     def visit(v: Any, place: str, deep: int) -> None:
-        if isinstance(v, ATOMS) or id(v) in seen:
+        what = kind(type(v))
+        if what is None or id(v) in seen:
             return
         seen.add(id(v))
-        if isinstance(v, Tensor):
+        if what == "tensor":
             version = None if v.is_inference() else v._version
             copy = v.clone() if copied is None or place in copied or version is None else None
             found.tensors.append((place, v, version, copy))
-        elif isinstance(v, torch.Generator):
+        elif what == "generator":
             found.generators.append((v, v.get_state()))
-        elif deep == 0:
-            return
-        elif type(v) is dict:
-            found.contents.append((v, dict(v)))
-            for k, x in v.items():
-                visit(x, f"{place}.{k}", deep - 1)
-        elif isinstance(v, tuple) or type(v) is list:
+        elif deep and what == "list":
             if type(v) is list:
                 found.contents.append((v, list(v)))
             for i, x in enumerate(v):
                 visit(x, f"{place}.{min(i, 3)}", deep - 1)
-        elif stateful(v):
-            found.contents.append((v, dict(vars(v))))
-            for k, x in vars(v).items():
-                visit(x, f"{place}.{k}", deep - 1)
+        elif deep and isinstance(fields := v if what == "dict" else getattr(v, "__dict__", None), dict):
+            found.contents.append((v, dict(fields)))
+            for k, x in fields.items():
+                if kind(type(x)) is not None:
+                    visit(x, f"{place}.{k}", deep - 1)
 
     for name, v in found.values.items():
         visit(v, name, DEEP)
@@ -123,7 +120,33 @@ def snapshot(values: Mapping[str, Any], copied: set[str] | None) -> Snapshot:
     return found
 
 
-def stateful(v: Any) -> bool:
-    """Whether an object has fields that a step may change: a scheduler, a pipeline, a guider."""
-    package = type(v).__module__.partition(".")[0]
-    return isinstance(getattr(v, "__dict__", None), dict) and package not in STATELESS and not hasattr(v, "passes_by")
+@functools.cache
+def kind(of: type) -> str | None:
+    """What a class of values is: "tensor", "generator", "list", "dict", "object" with fields; None for what only is read."""
+    if issubclass(of, ATOMS) or of.__module__.partition(".")[0] in STATELESS or hasattr(of, "passes_by"):
+        return None
+    for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (tuple, "list")):
+        if issubclass(of, base):
+            return name
+    return {list: "list", dict: "dict"}.get(of, "object")
+
+
+class Fields:
+    """What the modules of a network hold: their fields, and how often their tensors were changed in place.
+
+    What is written to a parameter's `.data` is not seen.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        own = [vars(module) for module in network.modules()]
+        inner = [v for fields in own for v in fields.values() if isinstance(v, dict | list)]
+        self.kept = [(v, v.copy()) for v in (*own, *inner)]
+        self.tensors = [t for t in (*network.parameters(), *network.buffers()) if not t.is_inference()]
+        self.versions = [t._version for t in self.tensors]
+
+    def same(self) -> bool:
+        """Whether all is as it was."""
+        try:
+            return self.versions == [t._version for t in self.tensors] and all(v == w for v, w in self.kept)
+        except (RuntimeError, ValueError):  # another tensor or array is in the place of one
+            return False
