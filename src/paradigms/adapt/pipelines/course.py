@@ -40,7 +40,7 @@ def course(scheduler: Any, times: Sequence[Any]) -> Course:
     N = len(times)
     known = torch.full((6, N), math.nan, dtype=torch.float64)  # alpha, sigma, P, Q, a, b
     if scheduler is not None:
-        with torch.no_grad(), Tap((2, 1, 1, 1), lambda: torch.zeros(2, 1, 1, 1, dtype=torch.float64)):
+        with torch.no_grad():
             try:
                 _walk(copy.deepcopy(scheduler), times, known)
             except Exception:  # whatever a scheduler raises on a plain number: nothing is known of its course
@@ -60,12 +60,15 @@ def course(scheduler: Any, times: Sequence[Any]) -> Course:
 def _walk(scheduler: Any, times: Sequence[Any], known: Tensor) -> None:
     """Fills alpha, sigma, P, Q, a, b row by row, in units of what is shown."""
     into = torch.ones(len(times), dtype=torch.float64)
+    tap = Tap((2, 1, 1, 1), lambda: torch.zeros(2, 1, 1, 1, dtype=torch.float64))
     for n, t in enumerate(times):
         x, m = (torch.tensor([v, w], dtype=torch.float64).reshape(2, 1, 1, 1) for v, w in ((1.0, 0.0), (0.0, 1.0)))
         shown = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
         into[n] = float(shown[0])
         known[:4, n] = torch.tensor(levels(scheduler, t, float(into[n])), dtype=torch.float64)
-        known[4:, n] = scheduler.step(m, t, x, return_dict=False)[0].flatten().double()
+        with tap:
+            y = scheduler.step(m, t, x, return_dict=False)[0]
+        known[4:, n] = y.flatten().double()
     later = torch.cat([into[1:], into.new_ones(1)])
     known[:2] *= into
     known[2] /= into

@@ -91,7 +91,7 @@ def snapshot(values: Mapping[str, Any], copied: set[str] | None) -> Snapshot:
     seen: set[int] = set()
 
     def visit(v: Any, place: str, deep: int) -> None:
-        what = kind(type(v))
+        what = kind(type(v))  # type: ignore[arg-type]
         if what is None or id(v) in seen:
             return
         seen.add(id(v))
@@ -109,7 +109,7 @@ def snapshot(values: Mapping[str, Any], copied: set[str] | None) -> Snapshot:
         elif deep and isinstance(fields := v if what == "dict" else getattr(v, "__dict__", None), dict):
             found.contents.append((v, dict(fields)))
             for k, x in fields.items():
-                if kind(type(x)) is not None:
+                if kind(type(x)) is not None:  # type: ignore[arg-type]
                     visit(x, f"{place}.{k}", deep - 1)
 
     for name, v in found.values.items():
@@ -121,8 +121,8 @@ def snapshot(values: Mapping[str, Any], copied: set[str] | None) -> Snapshot:
 
 
 @functools.cache
-def kind(of: type) -> str | None:
-    """What a class of values is: "tensor", "generator", "list", "dict", "object" with fields; None for what only is read."""
+def kind(of: Any) -> str | None:
+    """What a class's values are: "tensor", "generator", "list", "dict", "object" with fields; None if only read."""
     if issubclass(of, ATOMS) or of.__module__.partition(".")[0] in STATELESS or hasattr(of, "passes_by"):
         return None
     for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (tuple, "list")):
