@@ -7,6 +7,7 @@ network would look right. `alive` redraws every parameter that is all zero: then
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,8 +180,10 @@ def vae(**changes: Any) -> Any:
 def scheduler(name: str = "DDIMScheduler", **changes: Any) -> Any:
     """A scheduler of diffusers on Stable Diffusion's noise levels."""
     levels = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    ddim = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1} if name == "DDIMScheduler" else {}
-    return getattr(df, name)(**levels | ddim | changes)
+    usual = {"steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False}
+    kind = getattr(df, name)
+    known = inspect.signature(kind.__init__).parameters
+    return kind(**levels | {k: v for k, v in usual.items() if k in known} | changes)
 
 
 def flow(**changes: Any) -> Any:
