@@ -90,11 +90,15 @@ def disable_parallel_sampling(pipe: Any) -> None:
 @contextlib.contextmanager
 def parallelize(pipe: Any, method: AbstractMethod | None = None, **how: Any) -> Iterator[Run]:
     """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
+    outer = vars(pipe).get("_paradigms")
     run = enable_parallel_sampling(pipe, method, **how)
     try:
         yield run
     finally:
-        disable_parallel_sampling(pipe)
+        if outer is None:
+            disable_parallel_sampling(pipe)
+        else:
+            pipe.__dict__["_paradigms"] = outer
 
 
 def original(kind: type) -> type:
