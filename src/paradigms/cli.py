@@ -59,8 +59,9 @@ def fail(code: int, message: str) -> NoReturn:
 
 @app.command("sample")
 def sample_command(
-    model: options.Model = "scenes",
-    rule: options.Rule = "ddpm",
+    target: options.Target = None,
+    model: options.Named = None,
+    rule: options.Rule = None,
     steps: options.Steps = None,
     method: options.Method = "spectral",
     window: options.Window = None,
@@ -68,27 +69,75 @@ def sample_command(
     criterion: options.Criterion = "error",
     guess: options.Guess = "extrapolate",
     seed: options.Seed = 0,
-    batch: options.Batch = 4,
+    batch: options.Samples = None,
     label: options.Class = None,
     guidance: options.Guidance = None,
     eta: options.Eta = None,
     clip: options.Clip = False,
     max_rounds: options.MaxRounds = None,
     verify: options.Verify = False,
+    prompt: options.Prompt = None,
+    negative: options.Negative = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    variant: options.Variant = None,
     compare: options.Compare = False,
     gif: options.Gif = False,
     out: options.Out = Path("out/sample"),
     json: options.Json = False,
 ) -> None:
-    """Sample a model in parallel, write pictures of it, and say what it took."""
-    from .job import Request, prepare
-    from .run import run
+    """Sample a model in parallel, write pictures of it, and say what it took.
+
+    MODEL is digits, scenes, a model file, or any diffusers pipeline, by its hub id or its folder. The paper's rows:
+
+    paradigms sample stabilityai/stable-diffusion-2 --prompt "a beautiful castle, matte painting" --rule ddpm
+    (1000 steps; --rule ddim --steps 200; --rule dpmsolver --steps 200)
+
+    paradigms sample google/ddpm-church-256 --rule ddpm (1000 steps; --rule ddim --steps 500; ddpm-bedroom-256 likewise)
+    """
     from .show.files import folder
 
-    what = (model, rule, steps, method, window, tolerance, criterion, guess, seed, batch, label, guidance, eta, clip)
-    job = refused(lambda: prepare(Request(*what, max_rounds, verify, compare)))
+    how = (steps, method, window, tolerance, criterion)
+    of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
+    words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
+    of_pipeline = words | {"--device": device, "--dtype": dtype, "--variant": variant}
+    if refused(lambda: is_pipeline(target, model)):
+        from . import hub, hubrun
+
+        refused(lambda: unused(of_shipped | {"--gif": gif}, "a pipeline"))
+        given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
+        where = (device, dtype or "float32", variant)
+        ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, compare, given)
+        ready = refused(lambda: hub.prepare(ask))
+        refused(lambda: folder(out))
+        sys.exit(attempted(lambda: hubrun.run(ready, out, as_json=json)))
+    from .job import Request, prepare
+    from .run import run
+
+    refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"))
+    what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, 4 if batch is None else batch)
+    job = refused(lambda: prepare(Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)))
     refused(lambda: folder(out))
     sys.exit(attempted(lambda: run(job, out, gif=gif, as_json=json)))
+
+
+def is_pipeline(target: str | None, model: str | None) -> bool:
+    """Whether MODEL is one: neither a shipped name nor a file; raises ValueError where --model is given beside it."""
+    from .models.store import NAMES
+
+    if target is not None and model is not None:
+        raise ValueError(f"MODEL is {target!r} and --model {model!r}; type one of them")
+    return target is not None and target not in NAMES and not Path(target).is_file()
+
+
+def unused(given: dict[str, Any], what: str) -> None:
+    """Raises ValueError for options that were given and are not for what is sampled."""
+    if names := [name for name, value in given.items() if value not in (None, False)]:
+        raise ValueError(
+            f"{', '.join(names)}: not for {what}; leave it out, or see what is: type paradigms sample --help"
+        )
 
 
 @app.command("demo")

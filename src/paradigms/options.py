@@ -15,10 +15,30 @@ def option(names: str, help: str, **how: Any) -> Any:
     return typer.Option(names, help=help, **how)
 
 
+Target = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="digits, scenes, a model file; a hub id or a folder of a diffusers pipeline"),
+]
 Model = Annotated[str, option("--model", "digits, scenes or a model file")]
-Rule = Annotated[str, option("--rule", "ddpm, ddim, dpmsolver, heun or flow")]
-Steps = Annotated[int | None, option("--steps", "steps of the rule (default: ddpm 1000, heun 25, others 50)")]
-Method = Annotated[str, option("--method", "spectral, anderson, newton, picard or jacobi")]
+Named = Annotated[str | None, option("--model", "digits, scenes or a model file, as MODEL (default: scenes)")]
+Rule = Annotated[
+    str | None,
+    option(
+        "--rule",
+        "ddpm, ddim, dpmsolver, heun or flow (default: ddpm); a pipeline: ddpm, ddim, dpmsolver, euler, unipc, flow or "
+        "own (default: own, its own scheduler)",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    option("--steps", "steps of the rule (default: ddpm 1000, heun 25, a pipeline's flow 28, others 50)"),
+]
+Method = Annotated[
+    str,
+    option(
+        "--method", "spectral, anderson, newton, picard or jacobi; a pipeline: spectral, exponential, picard or jacobi"
+    ),
+]
 Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
 Tolerance = Annotated[
     float | None, option("--tolerance", "how exact, in the criterion's unit (default: error 0.003, noise 0.1)")
@@ -30,8 +50,9 @@ Criterion = Annotated[
 Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or copy")]
 Seed = Annotated[int, option("--seed", "seed of all noise")]
 Batch = Annotated[int, option("--batch", "number of samples")]
+Samples = Annotated[int | None, option("--batch", "number of samples (default: 4, of a pipeline 1)")]
 Class = Annotated[int | None, option("--class", "class of all samples (default: 0, 1, 2, ... in turn)")]
-Guidance = Annotated[float | None, option("--guidance", "scale of classifier-free guidance (default: 1, none)")]
+Guidance = Annotated[float | None, option("--guidance", "scale of guidance (default: 1, none; a pipeline's own)")]
 Eta = Annotated[float | None, option("--eta", "noise of ddim, from 0 to 1 (default: 0)")]
 Clip = Annotated[bool, option("--clip/--no-clip", "keep denoised estimates within -1 and 1")]
 MaxRounds = Annotated[int | None, option("--max-rounds", "stop after so many rounds")]
@@ -39,6 +60,15 @@ Verify = Annotated[bool, option("--verify", "evaluate the whole result once more
 Compare = Annotated[bool, option("--compare", "run the sequential sampler too, on the same noise")]
 Gif = Annotated[bool, option("--gif", "write the animation")]
 Out = Annotated[Path, option("--out", "folder to write to")]
+Prompt = Annotated[str | None, option("--prompt", "what a pipeline is to make")]
+Negative = Annotated[str | None, option("--negative", "what a pipeline is not to make")]
+Height = Annotated[int | None, option("--height", "pixels, for a pipeline (default: its own)")]
+Width = Annotated[int | None, option("--width", "pixels, for a pipeline (default: its own)")]
+Device = Annotated[str | None, option("--device", "where a pipeline runs: cpu, cuda, cuda:1 (default: a GPU if any)")]
+Dtype = Annotated[
+    str | None, option("--dtype", "of a pipeline's weights: float32, float16, bfloat16 (default: float32)")
+]
+Variant = Annotated[str | None, option("--variant", "of a pipeline's files, such as fp16")]
 Json = Annotated[bool, option("--json", "print the numbers as one JSON object, the last line")]
 
 

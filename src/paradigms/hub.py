@@ -1,0 +1,250 @@
+"""`paradigms sample MODEL`: a diffusers pipeline from the hub or a folder, made ready to sample in parallel.
+
+| rule        | the scheduler, built from the configuration of the pipeline's own     | steps |
+| `own`       | the pipeline's own                                                    | 50    |
+| `ddpm`      | DDPMScheduler                                                         | 1000  |
+| `ddim`      | DDIMScheduler                                                         | 50    |
+| `dpmsolver` | DPMSolverMultistepScheduler                                           | 50    |
+| `euler`     | EulerDiscreteScheduler, for pipelines that scale what a network sees  | 50    |
+| `unipc`     | UniPCMultistepScheduler                                               | 50    |
+| `flow`      | FlowMatchEulerDiscreteScheduler, for flow-matching models, and only   | 28    |
+
+A scheduler that reads a configuration which is not its own takes defaults for what it misses, and samples another
+model's noise levels: those cases are refused. Everything is checked before the first call of a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .adapt import parallelize
+from .anderson import ExponentialPicard
+from .job import CRITERIA, choose
+from .method import AbstractMethod, Jacobi, Picard
+from .schedule import check_steps
+from .spectral import Spectral
+from .stop import AbstractStop
+
+RULES: dict[str, tuple[str, int]] = {
+    "own": ("", 50),
+    "ddpm": ("DDPMScheduler", 1000),
+    "ddim": ("DDIMScheduler", 50),
+    "dpmsolver": ("DPMSolverMultistepScheduler", 50),
+    "euler": ("EulerDiscreteScheduler", 50),
+    "unipc": ("UniPCMultistepScheduler", 50),
+    "flow": ("FlowMatchEulerDiscreteScheduler", 28),
+}
+METHODS: dict[str, type[AbstractMethod]] = {
+    "spectral": Spectral,
+    "exponential": ExponentialPicard,
+    "picard": Picard,
+    "jacobi": Jacobi,
+}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+TAKES = {
+    "--prompt": "prompt",
+    "--negative": "negative_prompt",
+    "--guidance": "guidance_scale",
+    "--eta": "eta",
+    "--class": "class_labels",
+    "--height": "height",
+    "--width": "width",
+}
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What was asked for; None stands for a default. options: those of `TAKES` that were given, with their values."""
+
+    model: str
+    rule: str = "own"
+    steps: int | None = None
+    method: str = "spectral"
+    window: int | None = None
+    tolerance: float | None = None
+    criterion: str = "error"
+    seed: int = 0
+    batch: int = 1
+    device: str | None = None
+    dtype: str = "float32"
+    variant: str | None = None
+    compare: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A pipeline under its rule, and the arguments of its call; all checked."""
+
+    ask: Ask
+    pipe: Any
+    arguments: dict[str, Any]
+    steps: int
+    window: int
+    method: AbstractMethod
+    stop: AbstractStop
+
+
+def prepare(ask: Ask) -> Ready:
+    """Loads what was asked for; raises ValueError, one line that says what to type, for what cannot be sampled."""
+    (_, usual), kind = choose("--rule", ask.rule, RULES), choose("--method", ask.method, METHODS)
+    criterion, tolerance = choose("--criterion", ask.criterion, CRITERIA)
+    choose("--dtype", ask.dtype, DTYPES)
+    if ask.batch < 1 or not 0 <= ask.seed < 2**63:
+        raise ValueError(f"--batch is {ask.batch}, --seed {ask.seed}; type whole numbers, a batch of 1 or more")
+    steps = usual if ask.steps is None else ask.steps
+    window = (80 if steps >= 500 else 32) if ask.window is None else ask.window
+    if window < 1:
+        raise ValueError(f"--window is {window}; type a whole number from 1")
+    stop = criterion(tolerance if ask.tolerance is None else ask.tolerance)
+    where = device(ask.device)
+    with quiet():
+        pipe = under(load(ask), ask.rule)
+        check_steps(steps, int(pipe.scheduler.config.get("num_train_timesteps", steps)))
+        arguments = called(pipe, ask, steps)
+        with parallelize(pipe, method := kind(), tolerance=stop, window=window):
+            pass  # for its errors
+        return Ready(ask, pipe.to(where), arguments, steps, window, method, stop)
+
+
+def device(name: str | None) -> torch.device:
+    """The device to run on, the first GPU where there is one and none is named; raises ValueError."""
+    try:
+        found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=found)
+        return found
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {name!r} cannot be used ({first_line(error)}); type cpu, cuda or cuda:1") from error
+
+
+def load(ask: Ask) -> Any:
+    """The pipeline of a folder or of a hub id; raises ValueError, ImportError without diffusers."""
+    try:
+        from diffusers import DiffusionPipeline
+    except ImportError as error:
+        raise ImportError("pipelines need diffusers; type: pip install 'paradigms[cli,zoo]'") from error
+    name, folder = ask.model, Path(ask.model)
+    if folder.is_dir() and not (folder / "model_index.json").is_file():
+        raise ValueError(f"folder {name!r} holds no pipeline; type the path of one that save_pretrained wrote")
+    if not folder.is_dir() and not HUB_ID.fullmatch(name):
+        raise ValueError(
+            f"there is no folder {name!r}; type digits, scenes, the path of a folder that save_pretrained wrote, or a "
+            "hub id such as google/ddpm-church-256"
+        )
+    try:
+        return DiffusionPipeline.from_pretrained(name, torch_dtype=DTYPES[ask.dtype], variant=ask.variant)
+    except Exception as error:  # whatever a folder that is not whole, or a hub that is not reached, makes it raise
+        why = first_line(error.__cause__ or error)
+        if folder.is_dir():
+            raise ValueError(f"folder {name!r} cannot be loaded ({why}); type the path of a whole pipeline") from error
+        raise ValueError(
+            f"{name!r} is no folder here and did not come from the hub ({why}); where there is a network type: hf "
+            f"download {name} --local-dir FOLDER, then: paradigms sample FOLDER"
+        ) from error
+
+
+def under(pipe: Any, rule: str) -> Any:
+    """The pipeline with the scheduler of a rule; raises ValueError where that would sample another model's levels."""
+    kind, own = type(pipe).__name__, getattr(pipe, "scheduler", None)
+    if own is None or not hasattr(own, "config"):
+        raise ValueError(f"{kind} has no scheduler; type the folder or id of a diffusion pipeline")
+    if rule == "own":
+        return pipe
+    import diffusers
+
+    scheduler, config, name = getattr(diffusers, RULES[rule][0]), own.config, type(own).__name__
+    changes: dict[str, Any] = {}
+    if is_flow(own):
+        if rule not in ("flow", "dpmsolver", "unipc"):
+            raise ValueError(f"--rule is {rule!r}, but {kind} is a flow-matching model; type --rule flow, or own")
+        if rule != "flow" and config.get("use_dynamic_shifting"):
+            raise ValueError(f"--rule is {rule!r}, but {kind} shifts its levels by size; type --rule flow, or own")
+        shift = config.get("shift", config.get("flow_shift", 1.0))
+        changes = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+        changes = {"shift": shift} if rule == "flow" else changes
+    elif rule == "flow":
+        raise ValueError(f"--rule is 'flow', but {kind} was not trained by flow matching; type --rule ddim, or own")
+    elif "beta_start" not in config:
+        raise ValueError(f"--rule is {rule!r}, but the levels of {kind}'s {name} are not a chain's; type --rule own")
+    if rule == "euler" and "scale_model_input" not in inspect.getsource(sys.modules[type(pipe).__module__]):
+        raise ValueError(f"--rule is 'euler', for which {kind} does not scale its network's input; type --rule ddim")
+    made = scheduler.from_config(config, **changes)
+    if kind == "DDIMPipeline" and rule != "ddim":  # it makes a DDIMScheduler of any, and hands it DDIM's arguments
+        return diffusers.DDPMPipeline(unet=pipe.unet, scheduler=made)
+    pipe.scheduler = made
+    return pipe
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler's levels are those of flow matching."""
+    config = scheduler.config
+    return "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
+
+
+def called(pipe: Any, ask: Ask, steps: int) -> dict[str, Any]:
+    """The arguments of a call but its generator; raises ValueError for options that the pipeline has no use for."""
+    kind, takes = type(pipe).__name__, inspect.signature(pipe.__call__).parameters
+    given = {option: value for option, value in ask.options.items() if value is not None}
+    for option in given:
+        if TAKES[option] not in takes:
+            raise ValueError(f"{option} is not for {kind}, which does not take it; leave {option} out")
+    if "prompt" in takes and "--prompt" not in given:
+        raise ValueError(f"{kind} makes what a prompt says and none was given; type --prompt 'what you want to see'")
+    made = {TAKES[option]: value for option, value in given.items()} | {"num_inference_steps": steps}
+    if "--class" in given:
+        made["class_labels"] = [given["--class"]] * ask.batch
+    elif "prompt" in made:
+        made |= {k: [made[k]] * ask.batch for k in ("prompt", "negative_prompt") if k in made and ask.batch > 1}
+    elif "batch_size" in takes:
+        made["batch_size"] = ask.batch
+    elif ask.batch > 1:
+        raise ValueError(f"--batch is {ask.batch}, but {kind} makes one at a time; type --batch 1")
+    missing = [k for k, v in takes.items() if v.default is v.empty and v.kind is v.POSITIONAL_OR_KEYWORD]
+    if missing := [k for k in missing if k not in made]:
+        raise ValueError(
+            f"{kind} needs {', '.join(missing)}, which no option gives; type in Python: with paradigms.parallelize("
+            "pipe) as run: pipe(...)"
+        )
+    return made | ({"output_type": "np"} if "output_type" in takes else {})
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within it diffusers and transformers say nothing but errors, and their bars are for terminals."""
+    try:
+        from diffusers.utils import logging as ours
+        from transformers.utils import logging as theirs
+    except ImportError:  # told where they are needed
+        yield
+        return
+    levels, bare = [(log, log.get_verbosity()) for log in (ours, theirs)], not sys.stderr.isatty()
+    try:
+        for log, _ in levels:
+            log.set_verbosity_error()
+            if bare:
+                log.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype has another name in the newest diffusers
+            yield
+    finally:
+        for log, level in levels:
+            log.set_verbosity(level)
+            if bare:
+                log.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """An error's kind and the beginning of what it says, in one line."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:160]}" if said else type(error).__name__
