@@ -63,7 +63,7 @@ def audioldm2() -> Any:
 
 
 def stable_audio() -> Any:
-    """StableAudioPipeline: a transformer on waves' latents; its scheduler is an SDE driven by a Brownian tree."""
+    """StableAudioPipeline: a transformer on waves' latents, under the EDM form of DPM-Solver."""
     net = tiny.seeded(
         df.StableAudioDiTModel, sample_size=8, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
         num_key_value_attention_heads=1, out_channels=4, cross_attention_dim=8, time_proj_dim=8,

@@ -134,8 +134,20 @@ def marigold(name: str) -> Any:
     return getattr(df, name)(**made, **own)
 
 
-def amused() -> Any:
-    """AmusedPipeline: masked tokens; the state of the loop is a grid of integers."""
+def cascade() -> Any:
+    """StableCascadeCombinedPipeline: both stages in one call."""
+    first = {f"prior_{k}": v for k, v in cascade_prior().components.items()}
+    return df.StableCascadeCombinedPipeline(**cascade_decoder().components, **first)
+
+
+def wuerstchen() -> Any:
+    """WuerstchenCombinedPipeline: both stages in one call."""
+    first = {f"prior_{k}": v for k, v in wuerstchen_prior().components.items()}
+    return df.WuerstchenCombinedPipeline(**wuerstchen_decoder().components, **first)
+
+
+def amused(name: str = "AmusedPipeline") -> Any:
+    """An Amused pipeline: masked tokens; the state of the loop is a grid of integers."""
     net = tiny.seeded(
         df.UVit2DModel, hidden_size=8, use_bias=False, hidden_dropout=0.0, cond_embed_dim=8, micro_cond_encode_dim=2,
         micro_cond_embed_dim=10, encoder_hidden_size=8, vocab_size=32, codebook_size=31, in_channels=8,
@@ -148,7 +160,7 @@ def amused() -> Any:
         num_vq_embeddings=32, sample_size=8, mid_block_add_attention=False, lookup_from_codebook=True,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
-    return df.AmusedPipeline(**text(), vqvae=vq, transformer=net, scheduler=df.AmusedScheduler(mask_token_id=31))
+    return getattr(df, name)(**text(), vqvae=vq, transformer=net, scheduler=df.AmusedScheduler(mask_token_id=31))
 
 
 def at(name: str, family: str, build: Any, **inputs: Any) -> Specimen:
@@ -173,10 +185,21 @@ SPECIMENS = (
        mask_image=mask(8)[0], strength=0.9, steps=6),
     at("IFSuperResolutionPipeline", "deepfloyd_if", lambda: deepfloyd("IFSuperResolutionPipeline"), **IF,
        image=image(8), height=16, width=16, noise_level=100),
+    at("IFImg2ImgSuperResolutionPipeline", "deepfloyd_if", lambda: deepfloyd("IFImg2ImgSuperResolutionPipeline"), **IF,
+       image=image(8), original_image=image(16), strength=0.8, noise_level=100, steps=6),
+    at("IFInpaintingSuperResolutionPipeline", "deepfloyd_if",
+       lambda: deepfloyd("IFInpaintingSuperResolutionPipeline"), **IF, image=image(8), original_image=image(16),
+       mask_image=mask()[0], strength=0.8, noise_level=100, steps=6),
     at("ShapEPipeline", "shap_e", shap_e, prompt=PROMPT, guidance_scale=3.0),
     at("MarigoldDepthPipeline", "marigold", lambda: marigold("MarigoldDepthPipeline"), image=image(),
        processing_resolution=0, output="np", ensemble_size=1),
     at("MarigoldNormalsPipeline", "marigold", lambda: marigold("MarigoldNormalsPipeline"), image=photo(),
        processing_resolution=0, output="np", ensemble_size=3, batch_size=2),
+    at("AmusedImg2ImgPipeline", "amused", lambda: amused("AmusedImg2ImgPipeline"), prompt=PROMPT, guidance_scale=3.0,
+       image=image(8), strength=0.9, steps=6, output="np"),
+    at("StableCascadeCombinedPipeline", "stable_cascade", cascade, prompt=PROMPT, height=128, width=128,
+       prior_guidance_scale=3.0, prior_num_inference_steps=4),
+    at("WuerstchenCombinedPipeline", "wuerstchen", wuerstchen, prompt=PROMPT, height=128, width=128,
+       prior_guidance_scale=3.0, prior_num_inference_steps=4),
     at("AmusedPipeline", "amused", amused, prompt=PROMPT, guidance_scale=3.0, height=8, width=8, output="np"),
 )  # fmt: skip

@@ -83,11 +83,13 @@ def kandinsky22(name: str, added: str = "image", channels: int = 4) -> Any:
     return getattr(df, name)(unet=unet, scheduler=levels, movq=movq())
 
 
-def combined() -> Any:
-    """KandinskyV22CombinedPipeline: two pipelines in one call, each with its loop."""
-    first = {f"prior_{k}": v for k, v in prior("KandinskyV22PriorPipeline").components.items()}
-    second = kandinsky22("KandinskyV22Pipeline").components
-    return df.KandinskyV22CombinedPipeline(**second, **first)
+def combined(name: str) -> Any:
+    """A combined Kandinsky pipeline: prior and decoder in one call, each with its loop."""
+    version = "V22" if "V22" in name else ""
+    first = {f"prior_{k}": v for k, v in prior(f"Kandinsky{version}PriorPipeline").components.items()}
+    decoder = name.replace("Combined", "")
+    made = kandinsky22(decoder, channels=9 if "Inpaint" in name else 4) if version else kandinsky(decoder)
+    return getattr(df, name)(**made.components, **first)
 
 
 def kandinsky3(name: str) -> Any:
@@ -146,10 +148,18 @@ SPECIMENS = (
     at("KandinskyV22InpaintPipeline", "kandinsky2_2", lambda name: kandinsky22(name, channels=9), **NEW, **PAINT),
     at("KandinskyV22ControlnetPipeline", "kandinsky2_2", lambda name: kandinsky22(name, "image_hint", 8),
        **NEW | {"output": "np"}, **HINT),
-    at("KandinskyV22CombinedPipeline", "kandinsky2_2", lambda name: combined(), prompt=PROMPT, height=16, width=16,
+    at("KandinskyV22CombinedPipeline", "kandinsky2_2", combined, prompt=PROMPT, height=16, width=16,
        prior_num_inference_steps=4),
     at("Kandinsky3Pipeline", "kandinsky3", kandinsky3, prompt=PROMPT, height=16, width=16),
     at("Kandinsky3Img2ImgPipeline", "kandinsky3", kandinsky3, prompt=PROMPT, image=photo(16), strength=0.7, steps=6),
+    at("KandinskyV22ControlnetImg2ImgPipeline", "kandinsky2_2", lambda name: kandinsky22(name, "image_hint", 8),
+       **NEW | {"output": "np"}, **HINT, image=photo(), strength=0.7, steps=6),
+    at("KandinskyV22Img2ImgCombinedPipeline", "kandinsky2_2", combined, prompt=PROMPT, height=16, width=16,
+       image=photo(), strength=0.7, prior_num_inference_steps=4, steps=6),
+    at("KandinskyV22InpaintCombinedPipeline", "kandinsky2_2", combined, prompt=PROMPT, height=16, width=16, **PAINT,
+       prior_num_inference_steps=4),
+    at("KandinskyCombinedPipeline", "kandinsky", combined, prompt=PROMPT, height=16, width=16, output="np",
+       prior_num_inference_steps=4),
     Specimen("UnCLIPPipeline", "unclip", unclip, call(
         prompt=PROMPT, steps=None, output="np", prior_num_inference_steps=4, decoder_num_inference_steps=4,
         super_res_num_inference_steps=4, prior_guidance_scale=3.0, decoder_guidance_scale=4.0)),
