@@ -44,9 +44,10 @@ class Evaluator:
         shown = self.system.denoiser.show(x, n)
         began = _now(x)
         with torch.no_grad():
-            m = self.model(
+            said = self.model(
                 shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
             )
+        m: Tensor = getattr(said, "sample", said)  # a diffusers network's output holds the answer there
         self.seconds += _now(x) - began
         self.evals, self.calls = self.evals + len(x), self.calls + 1
         if m.shape != x.shape:

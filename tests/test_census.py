@@ -1,0 +1,36 @@
+"""The census: of every family of pipelines, the parallel call is the sequential one, or says why it is not parallel."""
+
+from __future__ import annotations
+
+import pytest
+
+from paradigms.bench.census import count, examine, static
+from paradigms.bench.zoo import ZOO, Specimen
+
+FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family
+ALONE = [
+    s for s in ZOO if s.pipeline in {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "LuminaPipeline"}
+]
+
+
+@pytest.mark.parametrize("specimen", FIRST.values(), ids=lambda s: s.name)
+def test_of_every_family_a_pipeline_is_equal_in_parallel(specimen: Specimen) -> None:
+    verdict = examine(specimen)
+    assert verdict.verdict == "equal" or (verdict.fine and verdict.why), verdict
+
+
+@pytest.mark.parametrize("specimen", ALONE, ids=lambda s: s.name)
+def test_what_cannot_be_parallel_is_equal_and_says_why(specimen: Specimen) -> None:
+    verdict = examine(specimen)
+    assert verdict.verdict in ("one by one", "row by row") and len(verdict.why) > 20, verdict
+
+
+def test_nearly_all_classes_of_the_installed_diffusers_can_be_rewound() -> None:
+    looped, can, refused = static()
+    assert looped >= 150 and can >= 0.95 * looped and len(refused) == looped - can
+
+
+def test_a_class_counts_as_its_worst_case() -> None:
+    good = examine(FIRST["Stable Diffusion"]) if "Stable Diffusion" in FIRST else examine(ZOO[0])
+    bad = type(good)(f"{good.name.partition('+')[0]}+bad", good.family, "WRONG", 1.0, 1, 1)
+    assert "1 WRONG" in count([good, bad]) and "equal" not in count([good, bad]).split("(")[0]
