@@ -217,6 +217,7 @@ class Network:
                 self.checks += len(calls)
             if off <= 1:
                 return layout, answers
+            self.checks += len(calls)
             why = why or f"a row of a batch differs from its own call by {off:.1g} times what rounding explains"
         self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
         return "single", None
@@ -228,20 +229,21 @@ class Network:
         out: list[Any] = []
         while len(out) < len(calls):
             part = calls[len(out) : len(out) + self.most]
+            R = max(len(part), min(self.pad, self.most) if compiled(part[0].network) else 0)
             try:
-                out += joined(part, halves, layout, self.pad if compiled(part[0].network) else 0)
+                out += joined(part, halves, layout, R)
             except torch.OutOfMemoryError:
-                if len(part) == 1:
+                if R == 1:
                     raise
-                self.most = len(part) // 2
-                self.reasons[f"no room for {len(part)} rows at once: {self.most} at a time"] = None
+                self.most = R // 2
+                self.reasons[f"no room for {R} rows at once: {self.most} at a time"] = None
                 torch.cuda.empty_cache()
         return out
 
 
-def joined(calls: list[Call], halves: int, layout: str, pad: int) -> list[Any]:
-    """What the network says to one batch of the calls; raises UnjoinedError where they are none."""
-    first, R = calls[0], max(len(calls), pad)
+def joined(calls: list[Call], halves: int, layout: str, R: int) -> list[Any]:
+    """What the network says to one batch of the calls, of R rows; raises UnjoinedError where they are none."""
+    first = calls[0]
     rows = calls + [calls[-1]] * (R - len(calls))
     B = len(first.leaves[first.sample])
     leaves = [
