@@ -16,6 +16,7 @@ from . import (
     edits,
     flux,
     guided,
+    modern,
     pag,
     priors,
     sdxl,
@@ -23,13 +24,14 @@ from . import (
     transformers2d,
     unconditional,
     video,
+    worlds,
 )
 from .tiny import Specimen, seed
 
 __all__ = ["ZOO", "Specimen", "run"]
 
-IMAGES = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, priors, cascades, transformers2d, flux)
-GROUPS = (*IMAGES, animate, video, audio)
+IMAGES = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, priors, cascades, transformers2d)
+GROUPS = (*IMAGES, flux, modern, animate, video, worlds, audio)
 ZOO: tuple[Specimen, ...] = tuple(specimen for group in GROUPS for specimen in group.SPECIMENS)
 
 

@@ -63,7 +63,7 @@ def alive(module: nn.Module) -> nn.Module:
     """Redraw, in place, every parameter that is all zero or was left unset, so that no layer is silent; eval mode."""
     with torch.no_grad():
         for name, p in module.named_parameters():
-            if not p.any() or name.endswith("pad_token"):
+            if p.numel() and (not p.any() or name.endswith("pad_token")):
                 scale = 0.1 if p.dim() < 2 else 0.5 / p[0].numel() ** 0.5
                 p.copy_(torch.randn(p.shape) * scale)
     return module.eval()

@@ -82,6 +82,15 @@ def wan_image() -> Any:
     return wan("WanImageToVideoPipeline", transformer=wan_net(in_channels=36, image_dim=8), **own)
 
 
+def hunyuan_vae() -> Any:
+    """Hunyuan-Video's autoencoder: 8 pixels and 4 frames become one."""
+    return tiny.seeded(
+        df.AutoencoderKLHunyuanVideo, latent_channels=4, down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4, block_out_channels=(8,) * 4, layers_per_block=1,
+        norm_num_groups=4, spatial_compression_ratio=8, temporal_compression_ratio=4,
+    )  # fmt: skip
+
+
 def hunyuan_video() -> Any:
     """HunyuanVideoPipeline."""
     transformer = tiny.seeded(
@@ -89,12 +98,9 @@ def hunyuan_video() -> Any:
         num_layers=1, num_single_layers=1, num_refiner_layers=1, patch_size=1, patch_size_t=1, guidance_embeds=True,
         text_embed_dim=16, pooled_projection_dim=8, rope_axes_dim=(2, 4, 4),
     )  # fmt: skip
-    vae = tiny.seeded(
-        df.AutoencoderKLHunyuanVideo, latent_channels=4, down_block_types=("HunyuanVideoDownBlock3D",) * 4,
-        up_block_types=("HunyuanVideoUpBlock3D",) * 4, block_out_channels=(8,) * 4, layers_per_block=1,
-        norm_num_groups=4, spatial_compression_ratio=8, temporal_compression_ratio=4,
-    )  # fmt: skip
-    return df.HunyuanVideoPipeline(transformer=transformer, vae=vae, scheduler=flow(shift=7.0), **no_text("", "_2"))
+    return df.HunyuanVideoPipeline(
+        transformer=transformer, vae=hunyuan_vae(), scheduler=flow(shift=7.0), **no_text("", "_2")
+    )
 
 
 def mochi() -> Any:
