@@ -65,6 +65,7 @@ class Loop:
     def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The beginning of a row; gives the locals to be set, where the loop went back."""
         self.inside, self.halted, self.visits[self.row] = True, False, Visit()
+        self.run.visits += 1
         if self.row not in self.before:
             self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
             self.before[self.row] = snapshot(values, None)  # of the first row all tensors are copied

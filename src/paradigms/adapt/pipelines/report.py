@@ -35,7 +35,7 @@ class Settings:
 class Run:
     """What parallel calls of a pipeline took, added up over its calls.
 
-    steps: of the loops. rounds: model calls one after the other, a step's own calls as one. evaluations: rows that the
+    steps: of the loops; visits: how often a step's code ran. rounds: model calls one after the other, a step's own calls as one. evaluations: rows that the
     networks were asked; checks: those that were asked twice, to compare a batch with a single row. accepted: rows a
     round. fallbacks: why something ran one by one. residual: the largest relative change of a state between its
     evaluation and its acceptance. seconds, model_seconds: of the calls, and in their networks.
@@ -43,6 +43,7 @@ class Run:
 
     calls: int = 0
     steps: int = 0
+    visits: int = 0
     rounds: int = 0
     evaluations: int = 0
     checks: int = 0

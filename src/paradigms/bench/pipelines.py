@@ -1,0 +1,198 @@
+"""`paradigms bench pipelines`: the shipped text-to-image pipeline in parallel, against itself step by step.
+
+error = |image - sequential| / |sequential|        both images in [-1, 1], the largest and the median of the prompts
+
+Beside every rule stands the rival of equal latency: the plain pipeline with as many steps as the parallel one took
+rounds, on the same noise. And what rewinding costs: time outside the networks a visit of a step, less the pipeline's
+own, on a tiny U-Net where that shows.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adapt.pipelines import Run, parallelize
+from ..anderson import ExponentialPicard
+from ..method import AbstractMethod, Picard
+from ..spectral import Spectral
+from ..stop import AbstractStop, FinalError, StepNoise
+from .report import machine, spread, table, write
+
+PROMPTS = (
+    "a red sun over a blue sea",
+    "a starry night, snowy mountains",
+    "a green field by day",
+    "a yellow moon at night",
+)
+WAYS: dict[str, tuple[AbstractMethod, type[AbstractStop], tuple[float, ...]]] = {
+    "ParaDiGMS (Picard, step noise)": (Picard(), StepNoise, (0.3, 0.1, 0.03, 0.01)),
+    "frozen output": (ExponentialPicard(math.inf), FinalError, (0.1, 0.03, 0.01, 0.003)),
+    "spectral secant (default)": (Spectral(), FinalError, (0.1, 0.03, 0.01, 0.003)),
+}
+
+
+class Flow(nn.Module):
+    """A noise predictor as a flow predictor: x = (1 - s) data + s noise is scaled to the level of equal noise.
+
+    x / sqrt((1 - s)^2 + s^2) = sqrt(A) data + sqrt(1 - A) noise,    flow = noise - data = (noise - x) / (1 - s)
+    """
+
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        super().__init__()
+        self.unet, self.config, self.dtype = unet, unet.config, unet.dtype
+        kept = scheduler.alphas_cumprod.double()
+        self.register_buffer("ratio", ((1 - kept) / kept).sqrt().log())  # of noise to data, by training step
+
+    def forward(self, x: Tensor, t: Tensor, **how: Any) -> Any:
+        """The flow at times t = 1000 s of states x (M, ...)."""
+        s = (t.double() / 1000).clamp(1e-4, 1 - 1e-4).expand(len(x))
+        want, known = (s / (1 - s)).log(), self.get_buffer("ratio")
+        above = torch.searchsorted(known, want).clamp(1, len(known) - 1)
+        part = ((want - known[above - 1]) / (known[above] - known[above - 1])).clamp(0, 1)
+        level = [v.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1)) for v in (s, (1 - s) ** 2 + s**2)]
+        noise = self.unet(x / level[1].sqrt(), (above - 1 + part).to(x.dtype), **how)[0]
+        return (((noise - x) / (1 - level[0])),)
+
+
+def rules() -> dict[str, tuple[int, Callable[[Any], None]]]:
+    """Steps, and what makes the pipeline sample so, by name."""
+    import diffusers as df
+
+    def by(kind: Any, **how: Any) -> Callable[[Any], None]:
+        def choose(pipe: Any) -> None:
+            pipe.scheduler = kind.from_config(pipe.scheduler.config, **how)
+
+        return choose
+
+    def flow(pipe: Any) -> None:
+        pipe.unet = Flow(pipe.unet, pipe.scheduler)
+        pipe.scheduler = df.FlowMatchEulerDiscreteScheduler(shift=1.0)
+        pipe.scheduler.init_noise_sigma = 1.0  # which this pipeline asks for
+
+    return {
+        "DDIM-50": (50, by(df.DDIMScheduler)),
+        "DPMSolver-25": (25, by(df.DPMSolverMultistepScheduler)),
+        "flow-28": (28, flow),
+    }
+
+
+def image(pipe: Any, prompt: str, steps: int) -> Tensor:
+    """One picture (3, H, W) in [-1, 1], its noise from the prompt's place."""
+    generator = torch.Generator().manual_seed(PROMPTS.index(prompt))
+    out = pipe(prompt, num_inference_steps=steps, guidance_scale=3.0, generator=generator, output_type="pt")
+    return out.images[0] * 2 - 1  # type: ignore[no-any-return]
+
+
+def errors(found: list[Tensor], reference: list[Tensor]) -> list[float]:
+    """Relative errors of pictures."""
+    return [float((x - y).norm() / y.norm()) for x, y in zip(found, reference, strict=True)]
+
+
+def sweep(load: Callable[[], Any], prompts: tuple[str, ...], window: int) -> list[dict[str, Any]]:
+    """Rounds, evaluations and errors of every rule, way and tolerance."""
+    found: list[dict[str, Any]] = []
+    for rule, (steps, choose) in rules().items():
+        pipe = load()
+        choose(pipe)
+        pipe.set_progress_bar_config(disable=True)
+        reference = [image(pipe, p, steps) for p in prompts]
+        few: dict[int, float] = {}
+        for way, (method, stop, tolerances) in WAYS.items():
+            for tolerance in tolerances:
+                runs: list[Run] = []
+                pictures = []
+                for p in prompts:
+                    with parallelize(pipe, method, tolerance=stop(tolerance), window=min(window, steps)) as run:
+                        pictures.append(image(pipe, p, steps))
+                    runs.append(run)
+                rounds = statistics.mean(r.rounds for r in runs)
+                equal = math.ceil(rounds)
+                if equal not in few:
+                    few[equal] = max(errors([image(pipe, p, equal) for p in prompts], reference))
+                off = errors(pictures, reference)
+                numbers = {"rounds": rounds, "evaluations": statistics.mean(r.evaluations for r in runs)}
+                numbers |= {"max error": max(off), "median error": statistics.median(off), "few-step": few[equal]}
+                found.append({"rule": rule, "steps": steps, "way": way, "tolerance": tolerance, **numbers})
+                assert not any(r.fallbacks for r in runs), runs[0].fallbacks
+    return found
+
+
+def rewinding(repeats: int, steps: int) -> list[float]:
+    """Milliseconds a visit of a step takes outside the networks, less the pipeline's own, on a tiny U-Net."""
+    from .zoo import ZOO
+
+    specimen = next(s for s in ZOO if s.name == "StableDiffusionPipeline")
+    pipe = specimen.build()
+    pipe.set_progress_bar_config(disable=True)
+    given = {**specimen.inputs(), "num_inference_steps": steps, "output_type": "latent"}
+    found = []
+    for _ in range(repeats + 1):
+        with parallelize(pipe, tolerance=0, window=1) as plain:
+            pass
+        own = alone(pipe, given) / steps
+        with parallelize(pipe, tolerance=0.01, window=16) as plain:
+            pipe(**given)
+        found.append(1e3 * ((plain.seconds - plain.model_seconds) / plain.visits - own))
+    return found[1:]  # the first warms up
+
+
+def alone(pipe: Any, given: dict[str, Any]) -> float:
+    """Seconds of a plain call outside its U-Net."""
+    import time
+
+    inside = 0.0
+    forward = pipe.unet.forward
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inside
+        began = time.perf_counter()
+        said = forward(*args, **kwargs)
+        inside += time.perf_counter() - began
+        return said
+
+    pipe.unet.forward = timed
+    try:
+        began = time.perf_counter()
+        pipe(**given)
+        return time.perf_counter() - began - inside
+    finally:
+        del pipe.unet.forward
+
+
+def main(out: Path, quick: bool = False) -> None:
+    """Measures it, prints the tables and writes out/pipelines.md, .json."""
+    from ..models.latent import load
+
+    prompts = PROMPTS[: 1 if quick else None]
+    found = sweep(load, prompts, 32)
+    costs = rewinding(2 if quick else 7, 20 if quick else 50)
+    head = (
+        "rule",
+        "way",
+        "tolerance",
+        "rounds",
+        "evaluations / step",
+        "largest error",
+        "median error",
+        "few-step error at equal rounds",
+    )
+    rows = [
+        [f["rule"], f["way"], f["tolerance"], f["rounds"], f["evaluations"] / f["steps"], f["max error"], f["median error"], f["few-step"]]
+        for f in found
+    ]  # fmt: skip
+    text = [
+        (f"The shipped text-to-image pipeline, guidance 3, {len(prompts)} prompts, window 32", table(head, rows)),
+        (
+            "What rewinding costs",
+            f"{spread(costs)} ms a visit of a step, beyond the pipeline's own code and its network: median (range) of "
+            f"{len(costs)}; StableDiffusionPipeline, DDIM-50, a tiny U-Net, window 16.",
+        ),
+    ]
+    print(write(out, "pipelines", "Pipelines in parallel", text, {"runs": found, "ms a visit": costs, "on": machine()}))
