@@ -35,10 +35,11 @@ class Settings:
 class Run:
     """What parallel calls of a pipeline took, added up over its calls.
 
-    steps: of the loops; visits: how often a step's code ran. rounds: model calls one after the other, a step's own calls as one. evaluations: rows that the
-    networks were asked; checks: those that were asked twice, to compare a batch with a single row. accepted: rows a
-    round. fallbacks: why something ran one by one. residual: the largest relative change of a state between its
-    evaluation and its acceptance. seconds, model_seconds: of the calls, and in their networks.
+    steps: of the loops; visits: how often a step's code ran. rounds: model calls one after the other, a step's own
+    calls as one. evaluations: rows that the networks were asked; checks: those that were asked twice, to compare a
+    batch with a single row. accepted: rows a round. fallbacks: why something ran one by one. residual: the largest
+    relative change of a state between its evaluation and its acceptance. seconds, model_seconds: of the calls, and in
+    their networks.
     """
 
     calls: int = 0
