@@ -17,6 +17,7 @@ from . import (
     flux,
     guided,
     modern,
+    modular,
     pag,
     priors,
     sdxl,
@@ -31,7 +32,7 @@ from .tiny import Specimen, seed
 __all__ = ["ZOO", "Specimen", "run"]
 
 IMAGES = (stable_diffusion, edits, guided, sdxl, controlnet, pag, unconditional, priors, cascades, transformers2d)
-GROUPS = (*IMAGES, flux, modern, animate, video, worlds, audio)
+GROUPS = (*IMAGES, flux, modern, animate, video, worlds, audio, modular)
 ZOO: tuple[Specimen, ...] = tuple(specimen for group in GROUPS for specimen in group.SPECIMENS)
 
 

@@ -105,8 +105,8 @@ def deepfloyd(name: str) -> Any:
     return getattr(df, name)(**made, **own, **stable_diffusion.UNCHECKED)
 
 
-def shap_e() -> Any:
-    """ShapEPipeline: the latents of a three-dimensional shape, by Heun's rule; the renderer is not run."""
+def shap_e(name: str = "ShapEPipeline") -> Any:
+    """A Shap-E pipeline: the latents of a three-dimensional shape, by Heun's rule; the renderer is not run."""
     net = prior_net(
         8, embedding_dim=8, embedding_proj_dim=8, time_embed_dim=16, clip_embed_dim=16, additional_embeddings=0,
         time_embed_act_fn="gelu", norm_in_type="layer", encoder_hid_proj_type=None, added_emb_type=None,
@@ -124,13 +124,18 @@ def shap_e() -> Any:
         n_output=12,
         background=(0.1,) * 3,
     )
-    return df.ShapEPipeline(**text(), prior=net, scheduler=levels, shap_e_renderer=renderer)
+    picture = {"image_encoder": tiny.clip_vision().vision_model, "image_processor": tiny.clip_images()}
+    given = picture if "Img2Img" in name else text()
+    return getattr(df, name)(**given, prior=net, scheduler=levels, shap_e_renderer=renderer)
 
 
 def marigold(name: str) -> Any:
-    """A Marigold pipeline: depth or normals of an image, denoised beside its latents."""
-    made = stable_diffusion.parts(in_channels=8) | {"scheduler": scheduler(prediction_type="v_prediction")}
-    own = {"scale_invariant": True, "shift_invariant": True} if "Depth" in name else {}
+    """A Marigold pipeline: depth, normals or albedo of an image, denoised beside its latents."""
+    shape = {"in_channels": 12, "out_channels": 8} if "Intrinsics" in name else {"in_channels": 8}
+    made = stable_diffusion.parts(**shape) | {"scheduler": scheduler(prediction_type="v_prediction")}
+    own: dict[str, Any] = {"scale_invariant": True, "shift_invariant": True} if "Depth" in name else {}
+    if "Intrinsics" in name:
+        own["target_properties"] = {"target_names": ["albedo", "material"]} | INTRINSIC
     return getattr(df, name)(**made, **own)
 
 
@@ -144,6 +149,12 @@ def wuerstchen() -> Any:
     """WuerstchenCombinedPipeline: both stages in one call."""
     first = {f"prior_{k}": v for k, v in wuerstchen_prior().components.items()}
     return df.WuerstchenCombinedPipeline(**wuerstchen_decoder().components, **first)
+
+
+INTRINSIC: dict[str, Any] = {
+    "albedo": {"prediction_space": "srgb", "up_to_scale": False},
+    "material": {"prediction_space": "stack", "sub_target_names": ["roughness", "metallicity", None]},
+}
 
 
 def amused(name: str = "AmusedPipeline") -> Any:
@@ -193,6 +204,9 @@ SPECIMENS = (
     at("ShapEPipeline", "shap_e", shap_e, prompt=PROMPT, guidance_scale=3.0),
     at("MarigoldDepthPipeline", "marigold", lambda: marigold("MarigoldDepthPipeline"), image=image(),
        processing_resolution=0, output="np", ensemble_size=1),
+    at("ShapEImg2ImgPipeline", "shap_e", lambda: shap_e("ShapEImg2ImgPipeline"), image=photo(8), guidance_scale=3.0),
+    at("MarigoldIntrinsicsPipeline", "marigold", lambda: marigold("MarigoldIntrinsicsPipeline"), image=image(),
+       processing_resolution=0, output="np"),
     at("MarigoldNormalsPipeline", "marigold", lambda: marigold("MarigoldNormalsPipeline"), image=photo(),
        processing_resolution=0, output="np", ensemble_size=3, batch_size=2),
     at("AmusedImg2ImgPipeline", "amused", lambda: amused("AmusedImg2ImgPipeline"), prompt=PROMPT, guidance_scale=3.0,

@@ -25,11 +25,22 @@ def flux_net(kind: str = "FluxTransformer2DModel", **changes: Any) -> Any:
     return tiny.seeded(getattr(df, kind), **config | changes)
 
 
-def flux(name: str, transformer: Any = None, **own: Any) -> Any:
+def flux(name: str, transformer: Any = None, levels: Any = None, **own: Any) -> Any:
     """A Flux pipeline; guidance is an embedding."""
-    shift = flow(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
-    made = no_text("", "_2") | {"transformer": transformer or flux_net(), "vae": flow_vae(), "scheduler": shift}
+    levels = levels or flow(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+    made = no_text("", "_2") | {"transformer": transformer or flux_net(), "vae": flow_vae(), "scheduler": levels}
     return getattr(df, name)(**made, **own)
+
+
+def flux_lora() -> Any:
+    """FluxPipeline with a LoRA of rank 2."""
+    from peft import LoraConfig
+
+    pipe = flux("FluxPipeline")
+    tiny.seeded(
+        lambda: pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"])) or pipe.transformer
+    )
+    return pipe
 
 
 def chroma(name: str) -> Any:
@@ -114,6 +125,11 @@ WORDS: dict[str, Any] = {f"{s}prompt_embeds": [randn(6, 16, seed=i)] for i, s in
 EDIT: dict[str, Any] = {"image": image(), "strength": 0.8, "steps": 6}
 SPECIMENS = (
     given("FluxPipeline", **SIZE),
+    given("FluxPipeline+images_callback", **SIZE, num_images_per_prompt=2, seeds=[1, 2],
+          callback_on_step_end=lambda pipe, step, t, tensors: {"latents": tensors["latents"] * 0.97}),
+    at("FluxPipeline+stochastic", "flux", lambda: flux("FluxPipeline", levels=flow(stochastic_sampling=True)),
+       **FLUX, **SIZE),
+    at("FluxPipeline+lora", "flux", flux_lora, **FLUX, **SIZE, joint_attention_kwargs={"scale": 0.5}),
     at("FluxPipeline+true_cfg", "flux", lambda: flux("FluxPipeline"), **TRUE, **SIZE),
     given("FluxImg2ImgPipeline", **EDIT, **SIZE),
     given("FluxInpaintPipeline", **EDIT, **SIZE, mask_image=mask()),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import diffusers as df
+import transformers as tr
 
 from . import tiny
 from .priors import prior_net
 from .stable_diffusion import BASE, UNCHECKED, named, parts
-from .tiny import PROMPT, Specimen, call, image
+from .tiny import PROMPT, Specimen, call, image, photo, randn
 
 FAMILY = "stable_diffusion_guided"
 
@@ -58,6 +59,23 @@ def gligen() -> Any:
     return df.StableDiffusionGLIGENPipeline(**parts(attention_type="gated"), **UNCHECKED)
 
 
+def gligen_image() -> Any:
+    """StableDiffusionGLIGENTextImagePipeline: boxes with phrases and pictures."""
+    from diffusers.pipelines.stable_diffusion import CLIPImageProjection
+
+    own = {
+        "image_encoder": tiny.clip_vision(), "image_project": tiny.seeded(CLIPImageProjection, hidden_size=8),
+        "processor": tr.CLIPProcessor(tiny.clip_images(), tiny.clip_tokenizer()),
+    }  # fmt: skip
+    return df.StableDiffusionGLIGENTextImagePipeline(**parts(attention_type="gated-text-image"), **UNCHECKED, **own)
+
+
+def pix2pix_zero() -> Any:
+    """StableDiffusionPix2PixZeroPipeline: a first loop stores attention maps, a second follows their gradient."""
+    own: dict[str, Any] = {"inverse_scheduler": None, "caption_generator": None, "caption_processor": None}
+    return df.StableDiffusionPix2PixZeroPipeline(**parts(), **UNCHECKED, **own)
+
+
 SPECIMENS = (
     Specimen("LatentConsistencyModelPipeline", "latent_consistency",
              lambda: distilled("LatentConsistencyModelPipeline"), call(**BASE)),
@@ -75,6 +93,17 @@ SPECIMENS = (
     Specimen("StableDiffusionGLIGENPipeline", FAMILY, gligen,
              call(**BASE, gligen_phrases=["fox"], gligen_boxes=[[0.1, 0.2, 0.6, 0.7]],
                   gligen_scheduled_sampling_beta=0.5)),
+    Specimen("StableDiffusionGLIGENTextImagePipeline", FAMILY, gligen_image,
+             call(**BASE, gligen_phrases=["fox"], gligen_images=[photo(8)], gligen_boxes=[[0.1, 0.2, 0.6, 0.7]],
+                  gligen_scheduled_sampling_beta=0.5)),
+    Specimen("StableDiffusionPix2PixZeroPipeline", FAMILY, pix2pix_zero,
+             call(**BASE, source_embeds=randn(2, 16, 8), target_embeds=randn(2, 16, 8, seed=1),
+                  cross_attention_guidance_amount=0.1)),
+    Specimen("StableDiffusionParadigmsPipeline", FAMILY,
+             lambda: named("StableDiffusionParadigmsPipeline", "DDIMParallelScheduler"),
+             call(**BASE, parallel=3, tolerance=0.0)),
+    Specimen("StableDiffusionModelEditingPipeline", FAMILY,
+             lambda: named("StableDiffusionModelEditingPipeline"), call(**BASE)),
     Specimen("StableDiffusionPipelineSafe", FAMILY, lambda: named("StableDiffusionPipelineSafe"),
              call(**BASE, sld_guidance_scale=200, sld_warmup_steps=1)),
     Specimen("SemanticStableDiffusionPipeline", FAMILY, lambda: named("SemanticStableDiffusionPipeline"),

@@ -103,8 +103,8 @@ def kandinsky3(name: str) -> Any:
     return getattr(df, name)(**made, unet=unet, scheduler=levels, movq=movq())
 
 
-def unclip() -> Any:
-    """UnCLIPPipeline: prior, decoder, super-resolution, three loops; the very last step has its own network."""
+def unclip(name: str = "UnCLIPPipeline") -> Any:
+    """An unCLIP pipeline: prior, decoder, super-resolution, three loops; the very last step has its own network."""
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
     text = tiny.seeded(UnCLIPTextProjModel, clip_embeddings_dim=8, time_embed_dim=32, cross_attention_dim=8)
@@ -115,11 +115,14 @@ def unclip() -> Any:
         up_block_types=("ResnetUpsampleBlock2D",) * 2,
     )  # fmt: skip
     levels = df.UnCLIPScheduler
-    return df.UnCLIPPipeline(
-        prior=prior_net(16), decoder=decoder, text_encoder=tiny.clip_text(projected=True), text_proj=text,
+    first = {"prior": prior_net(16), "prior_scheduler": levels(
+        variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0)}  # fmt: skip
+    if "Variation" in name:
+        first = {"image_encoder": tiny.clip_vision(), "feature_extractor": tiny.clip_images()}
+    return getattr(df, name)(
+        **first, decoder=decoder, text_encoder=tiny.clip_text(projected=True), text_proj=text,
         tokenizer=tiny.clip_tokenizer(), super_res_first=tiny.seeded(df.UNet2DModel, **upper),
         super_res_last=tiny.seeded(df.UNet2DModel, **upper, draw=1),
-        prior_scheduler=levels(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0),
         decoder_scheduler=levels(variance_type="learned_range", prediction_type="epsilon"),
         super_res_scheduler=levels(variance_type="fixed_small_log", prediction_type="epsilon"),
     )  # fmt: skip
@@ -160,6 +163,9 @@ SPECIMENS = (
        prior_num_inference_steps=4),
     at("KandinskyCombinedPipeline", "kandinsky", combined, prompt=PROMPT, height=16, width=16, output="np",
        prior_num_inference_steps=4),
+    Specimen("UnCLIPImageVariationPipeline", "unclip", lambda: unclip("UnCLIPImageVariationPipeline"), call(
+        image=photo(8), steps=None, output="np", decoder_num_inference_steps=4, super_res_num_inference_steps=4,
+        decoder_guidance_scale=4.0)),
     Specimen("UnCLIPPipeline", "unclip", unclip, call(
         prompt=PROMPT, steps=None, output="np", prior_num_inference_steps=4, decoder_num_inference_steps=4,
         super_res_num_inference_steps=4, prior_guidance_scale=3.0, decoder_guidance_scale=4.0)),

@@ -178,6 +178,8 @@ SPECIMENS = (
     at("PixArtSigmaPAGPipeline", "pag",
        lambda: pixart("PixArtSigmaPAGPipeline", scheduler(), pag_applied_layers=["blocks.1"]), **PIXART, pag_scale=2.0),
     at("StableDiffusion3Pipeline", "stable_diffusion_3", lambda: sd3("StableDiffusion3Pipeline"), **SD3, **SIZE),
+    at("StableDiffusion3Pipeline+heun", "stable_diffusion_3",
+       lambda: sd3("StableDiffusion3Pipeline", scheduler=df.FlowMatchHeunDiscreteScheduler(shift=3.0)), **SD3, **SIZE),
     at("StableDiffusion3Pipeline+skip_layers", "stable_diffusion_3", lambda: sd3("StableDiffusion3Pipeline"),
        **SD3, **SIZE, skip_guidance_layers=[1], skip_layer_guidance_start=0.2, skip_layer_guidance_stop=0.7),
     at("StableDiffusion3Img2ImgPipeline", "stable_diffusion_3", lambda: sd3("StableDiffusion3Img2ImgPipeline"),

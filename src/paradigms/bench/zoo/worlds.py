@@ -149,6 +149,49 @@ def stable_audio3() -> Any:
     return df.StableAudio3Pipeline(transformer=transformer, vae=vae, scheduler=levels, **made)
 
 
+def ltx2() -> Any:
+    """LTX2Pipeline: video and sound in one call of the network, each with its own scheduler and several guidances."""
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    transformer = tiny.seeded(
+        df.LTX2VideoTransformer3DModel, in_channels=4, out_channels=4, patch_size=1, patch_size_t=1,
+        num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16, audio_in_channels=4, audio_out_channels=4,
+        audio_num_attention_heads=2, audio_attention_head_dim=4, audio_cross_attention_dim=8, num_layers=2,
+        qk_norm="rms_norm_across_heads", caption_channels=16, rope_double_precision=False, rope_type="split",
+    )  # fmt: skip
+    heads = {
+        f"{k}_connector_{n}": v
+        for k in ("video", "audio")
+        for n, v in (
+            ("num_attention_heads", 2),
+            ("attention_head_dim", 8),
+            ("num_layers", 1),
+            ("num_learnable_registers", None),
+        )
+    }
+    connectors = tiny.seeded(
+        LTX2TextConnectors, caption_channels=16, text_proj_in_factor=2, connector_rope_base_seq_len=32,
+        rope_theta=10000.0, rope_double_precision=False, causal_temporal_positioning=False, rope_type="split", **heads,
+    )  # fmt: skip
+    vae = tiny.seeded(
+        df.AutoencoderKLLTX2Video, latent_channels=4, block_out_channels=(8,), decoder_block_out_channels=(8,),
+        layers_per_block=(1,), decoder_layers_per_block=(1, 1), spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,), decoder_inject_noise=(False, False), downsample_type=("spatial",),
+        upsample_residual=(False,), upsample_factor=(1,), timestep_conditioning=False, patch_size=1, patch_size_t=1,
+    )  # fmt: skip
+    sound = tiny.seeded(
+        df.AutoencoderKLLTX2Audio, base_channels=4, output_channels=2, ch_mult=(1,), num_res_blocks=1, in_channels=2,
+        attn_resolutions=None, resolution=32, latent_channels=2, norm_type="pixel", causality_axis="height",
+        dropout=0.0, mid_block_add_attention=False, sample_rate=16000, mel_hop_length=160, is_causal=True, mel_bins=8,
+    )  # fmt: skip
+    vocoder = tiny.seeded(
+        LTX2Vocoder, in_channels=16, hidden_channels=8, out_channels=2, upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2], resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]], output_sampling_rate=16000,
+    )  # fmt: skip
+    made = {"transformer": transformer, "connectors": connectors, "vae": vae, "audio_vae": sound, "vocoder": vocoder}
+    return df.LTX2Pipeline(**made, scheduler=flow(), **no_text(), processor=None)
+
+
 def at(name: str, family: str, build: Any, **inputs: Any) -> Specimen:
     """A specimen of this file: 9 frames unless told."""
     return Specimen(name, family, build, call(**{"guidance_scale": 3.0, "num_frames": 9} | SIZE | inputs))
@@ -193,6 +236,10 @@ SPECIMENS = (
     at("EasyAnimatePipeline", "easy_animate", easy_animate, **text(16), num_frames=5),
     Specimen("CogVideoXFunControlPipeline", "cogvideox", lambda: cogvideo("CogVideoXFunControlPipeline", 8),
              call(**COG, **SIZE, control_video=FILM, guidance_scale=3.0)),
+    Specimen("LTX2Pipeline", "ltx2", ltx2,
+             call(**text(32), **LARGE, num_frames=5, frame_rate=25.0, guidance_scale=3.0, stg_scale=1.0,
+                  modality_scale=1.0, audio_guidance_scale=3.0, audio_stg_scale=0.0, audio_modality_scale=1.0,
+                  spatio_temporal_guidance_blocks=[1], use_cross_timestep=False)),
     Specimen("StableAudio3Pipeline", "stable_audio_3", stable_audio3,
              call(prompt=PROMPT, duration=2.0, guidance_scale=3.0)),
 )  # fmt: skip
