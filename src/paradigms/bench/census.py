@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..adapt.pipelines import Run, parallelize
-from ..adapt.pipelines.pipeline import looping
+from ..adapt.pipelines.intercept import looping
 from ..adapt.pipelines.rewrite import UnparallelError, rewindable
 from .report import table, write
 from .zoo import ZOO, Specimen, run

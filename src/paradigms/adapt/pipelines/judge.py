@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...method import Memory, Sweep, Work
 from ...stop import AbstractStop, leading
+from .call import Call, same
 from .course import Course
-from .network import Call, same
 
 if TYPE_CHECKING:
     from .report import Bar

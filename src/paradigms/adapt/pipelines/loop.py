@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .call import Call
 from .course import course
 from .judge import Judge, Visit
-from .network import Call, Network
+from .network import Network
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
 from .snapshot import Fields, Snapshot, snapshot

@@ -46,9 +46,12 @@ def rewindable(function: Callable[..., Any], make: Callable[..., Any]) -> Callab
     """The function with its loops over `make(self, items, scheduler, state)`, an iterator with the hooks above.
 
     state: the name of what the scheduler steps, or of a field of a local; None where it has no name.
-    Raises UnparallelError where a loop can be left by break or return.
+    Raises UnparallelError where a loop can be left by break or return, or the code needs names of an outer function.
     """
     plain = inspect.unwrap(function)
+    free = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=False))
+    if inner := [name for name in free if name != "__class__"]:
+        raise UnparallelError(f"{plain.__qualname__} needs {', '.join(inner)} of the function that it was made in")
     tree = _tree(plain)
     ast.increment_lineno(tree, plain.__code__.co_firstlineno - 1)
     for loop in _loops(tree):
@@ -60,8 +63,10 @@ def rewindable(function: Callable[..., Any], make: Callable[..., Any]) -> Callab
     flags = plain.__code__.co_flags & FUTURE
     names: dict[str, Any] = {}
     exec(compile(code, plain.__code__.co_filename, "exec", flags, dont_inherit=True), plain.__globals__, names)
-    free = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=False))
-    return names["outer"](make, free["__class__"].cell_contents if "__class__" in free else None)
+    try:
+        return names["outer"](make, free["__class__"].cell_contents if "__class__" in free else None)
+    except NameError as error:  # a default or a decorator of the class's body
+        raise UnparallelError(f"{plain.__qualname__} cannot be made again: {error}") from error
 
 
 def _tree(plain: Any) -> ast.FunctionDef:
@@ -144,6 +149,7 @@ class _Callbacks(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id in CALLBACKS:
-            way = ast.copy_location(ast.parse("__loop__.callback", mode="eval").body, node)
+            loop = ast.copy_location(ast.Name("__loop__", ast.Load()), node)
+            way = ast.copy_location(ast.Attribute(loop, "callback", ast.Load()), node)
             return ast.copy_location(ast.Call(way, [node.func, *node.args], node.keywords), node)
         return node

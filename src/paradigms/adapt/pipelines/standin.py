@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ...method import AbstractMethod
 from .belief import Belief, belief
+from .call import Call, Rows, is_sample
 from .course import Course
-from .network import Call, Rows, is_sample
 
 
 @dataclass
