@@ -82,7 +82,7 @@ def test_extrapolation_takes_fewer_rounds_than_copying_on_long_chains() -> None:
     copy, extrapolate = (
         solve(system, pd.Picard(guess), window=40, tolerance=0.1) for guess in (pd.Copy(), pd.Extrapolate())
     )
-    assert extrapolate.rounds < 0.75 * copy.rounds and (extrapolate.max_error or 0) < 0.02
+    assert extrapolate.rounds < 0.75 * copy.rounds and (extrapolate.max_error or 0) < 0.1
 
 
 def test_a_method_of_ones_own_is_one_small_class() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
+from paradigms.method import Evaluate, Memory, Sweep, Work
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -201,3 +203,16 @@ def test_frames_tell_the_story_that_the_solution_sums_up() -> None:
     total = torch.stack([f.stride for f in seen]).sum(0)
     assert total.tolist() == [40] * 3 and torch.equal(seen[-1].begin + seen[-1].stride, total)
     assert all(bool((f.end - f.begin <= 9).all()) and bool((f.stride <= f.end - f.begin).all()) for f in seen)
+
+
+def test_a_method_that_accepts_nothing_is_stopped_by_name() -> None:
+    """A stride of its own, 0 for every sample, would go on for ever."""
+
+    @dataclass(frozen=True)
+    class Idle(pd.Jacobi):
+        def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+            sweep, memory = super().sweep(system, work, evaluate, memory)
+            return replace(sweep, stride=torch.zeros(work.n.shape[1], dtype=torch.long)), memory
+
+    with pytest.raises(RuntimeError, match="Idle: given 0 rows to accept of every sample; needed: at least 1 row"):
+        solve(pd.ddim(LINEAR, 10), Idle(), window=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +61,7 @@ class Watched(pd.AbstractMethod):
 
     def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         sweep, memory = self.inner.sweep(system, work, evaluate, memory)
-        J = self.inner.jacobian(system, memory[2], work)
+        J = self.inner.jacobian(system, memory[3], work)
         self.seen.append((work.n[work.live], (system.alpha[work.n][..., None] * J)[work.live]))
         return sweep, memory
 
@@ -68,7 +69,12 @@ class Watched(pd.AbstractMethod):
 def test_on_gaussian_data_the_carry_that_is_learned_beats_every_carry_that_is_fixed() -> None:
     spectral, picard, ahead, prior = (
         errors(m, 6)
-        for m in (pd.Spectral(), pd.Picard(), pd.Picard(pd.Extrapolate()), pd.Spectral(weight=1e12))  # the prior alone
+        for m in (
+            pd.Spectral(),
+            pd.Picard(),
+            pd.Picard(pd.Extrapolate()),
+            pd.Spectral(weight=1e12, most=0),
+        )  # the prior alone
     )
     assert spectral[2] < picard[2] / 10 and spectral[5] < picard[5] / 1000, "three rounds, and six"
     assert spectral[5] < ahead[5] / 30 and spectral[5] < prior[5] / 30
@@ -131,11 +137,11 @@ def test_it_remembers_two_states_a_row_and_two_numbers_a_band(rule: str, shape: 
         system, Work(x, torch.zeros(system.history + W, *x.shape[1:]), None, n, n >= 0, torch.zeros_like(n))
     )
     state = x[0, 0].numel()
-    held = [v for v in memory if isinstance(v, Tensor)]
-    assert all(len(v) == W for v in held), "so that it slides with the window"
-    assert sum(v.numel() for v in held) <= 2 * state * W * B
     (known,) = (v for v in memory if isinstance(v, Secants))
     F = len(known.spectrum.count)
+    moved, R, J = (v for v in memory if isinstance(v, Tensor))
+    assert moved[0, 0].numel() == R[0, 0].numel() == state and J[0, 0].numel() == F
+    assert [len(v) for v in (moved, R, J)] == [W + 1, W, W], "they slide with the window, and a state ends it"
     assert known.X.numel() + known.Y.numel() == 2 * F * len(system) * B and state >= F <= 12
 
 
@@ -154,9 +160,7 @@ def test_tokens_on_their_grid_are_sampled_as_the_picture_they_were_cut_from(rule
 
     how: dict[str, Any] = {"window": 12, "noise": cut(z)}
     grid = (4, 6)
-    tokens = pd.sample(
-        on_tokens, system, cut(x), pd.Spectral(grid=grid), tolerance=pd.FinalError(0.1, grid=grid), **how
-    )
+    tokens = pd.sample(on_tokens, system, cut(x), pd.Spectral(grid=grid), tolerance=0.1, **how)  # its criterion's too
     torch.testing.assert_close(tokens.x, cut(picture.x), atol=1e-10, rtol=0)
     assert tokens.evals == picture.evals and (picture.max_error or 0) > 1e-6, "not by being exact"
     row = pd.sample(on_tokens, system, cut(x), tolerance=0.1, **how)
@@ -166,13 +170,15 @@ def test_tokens_on_their_grid_are_sampled_as_the_picture_they_were_cut_from(rule
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("width", v) for v in (0.0, -1.0, float("nan"))),
-        *(("weight", v) for v in (0.0, -1.0, float("nan"))),
+        *(("width", v) for v in (0.0, -1.0, float("nan"), float("inf"))),
+        *(("weight", v) for v in (0.0, -1.0, float("nan"), float("inf"))),
+        *(("most", v) for v in (-1.0, float("nan"))),
+        *(("grid", v) for v in ((), (0, 4), (-2, -2), (2.0, 2), 16, "44")),
         *(("forget", v) for v in (-0.1, 1.1, float("nan"))),
     ],
 )
 def test_a_bad_field_is_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name}: given {value!r}; needed: "):
+    with pytest.raises(ValueError, match=re.escape(f"{name}: given {value!r}; needed: ")):
         pd.Spectral(**{name: value})
 
 
@@ -225,7 +231,7 @@ def test_nothing_is_learned_of_a_row_that_just_entered_the_window(rule: str) -> 
             for w, b in itertools.product(range(len(work.n)), range(2)):
                 twice[work.n[w, b], b] |= bool(work.live[w, b] and work.seen[w, b] > 0)
             sweep, memory = self.inner.sweep(system, work, evaluate, memory)
-            assert torch.equal(memory[2].X.sum(2) > 0, twice)
+            assert torch.equal(memory[3].X.sum(2) > 0, twice)
             return sweep, memory
 
     solution = pd.sample(Mixture(), system, x, Checked(), window=9, tolerance=0.01, generator=seeded(1))

@@ -27,10 +27,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .carry import finite, onward, recur
+from .carry import Spread, finite, onward, recur
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .stop import rms
 from .system import System, rows
+
+RIDGE, GROWTH = 1e-3, 2.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Anderson(AbstractMethod):
 
     guess: Guess = field(default_factory=Extrapolate)
     depth: int = 2
-    ridge: float = 1e-3
+    ridge: float = RIDGE
     variance: float = 1.0
     most: float = 1.0
-    growth: float = 2.0
+    growth: float = GROWTH
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
@@ -88,29 +90,44 @@ class Anderson(AbstractMethod):
         x = y + finite(onward(recur(y - old, P), P))
         R = x - old
         if self.depth:
-            x = x + self.correction(work, R, P, memory)
+            before = list(zip(memory[::2], memory[1::2], strict=True))
+            x = x + safeguarded(
+                work, R, [(old - was, of) for was, of in before], P, self.most, None, self.ridge, self.growth
+            )
         return Sweep(x, learned(D, J, x, work), y, work.live), (old, R, *memory)[: 2 * self.depth]
 
-    def correction(self, work: Work, R: Tensor, P: Tensor, memory: Memory) -> Tensor:
-        """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), 0 where the safeguard says so."""
-        known = [(work.seen >= j + 1) & work.live for j in range(self.depth)]  # (W, B) each
-        x = work.x[1:]
-        dX = [torch.where(rows(k, x), x - old, 0) for k, old in zip(known, memory[::2], strict=True)]
-        dR = [torch.where(rows(k, R), R - old, 0) for k, old in zip(known, memory[1::2], strict=True)]
-        gamma = weights(R, dR, self.ridge)  # (W, B, m)
-        found = torch.zeros_like(R)
-        for j in range(self.depth):
-            found -= rows(gamma[..., j], R) * (dX[j] + dR[j])
-        size = rms(R)  # (W, B)
-        before = torch.cat([0 * size[:1], size[:-1].cummax(0).values])
-        allowed = known[0] & (before > 0) & (size <= self.growth * rms(memory[1]))
-        found = torch.where(rows(allowed, R), finite(found), 0)
-        size = rms(found)
-        scale = torch.where(size > self.most * before, self.most * before / size, 1)
-        found *= rows(scale, found)
-        if not bool((work.live & ~known[0]).any()):
-            return found
-        return finite(recur(found, torch.where(known[0], 0, P)))
+
+def safeguarded(
+    work: Work,
+    R: Tensor,
+    before: list[tuple[Tensor, Tensor]],
+    P: Tensor,
+    most: float,
+    spread: Spread | None = None,
+    ridge: float = RIDGE,
+    growth: float = GROWTH,
+) -> Tensor:
+    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), 0 where the safeguards say so.
+
+    before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
+    """
+    known = [(work.seen >= j + 1) & work.live for j in range(len(before))]  # (W, B) each
+    dX = [torch.where(rows(k, R), d, 0) for k, (d, _) in zip(known, before, strict=True)]
+    dR = [torch.where(rows(k, R), R - of, 0) for k, (_, of) in zip(known, before, strict=True)]
+    gamma = weights(R, dR, ridge)  # (W, B, m)
+    found = torch.zeros_like(R)
+    for j in range(len(before)):
+        found -= rows(gamma[..., j], R) * (dX[j] + dR[j])
+    size = rms(R)  # (W, B)
+    largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
+    allowed = known[0] & (largest > 0) & (size <= growth * rms(before[0][1]))
+    found = torch.where(rows(allowed, R), finite(found), 0)
+    size = rms(found)
+    scale = torch.where(size > most * largest, most * largest / size, 1)
+    found *= rows(scale, found)
+    if not bool((work.live & ~known[0]).any()):
+        return found
+    return finite(recur(found, torch.where(rows(known[0], P[0]), 0, P), spread))
 
 
 def check_variance(v: float) -> None:

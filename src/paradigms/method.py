@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from .carry import scan
+from .spectrum import Spectrum
 from .system import System, rows
 
 Memory = tuple[Any, ...]  # what a method remembers; tensors of W rows (W, B, ...) in it slide with the window
@@ -68,7 +69,8 @@ class Sweep:
     """What a sweep found: new states x[1:] (W, B, ...), outputs D (W, B, ...), y[n] = step(x)[n] of the old states.
 
     D is the stand-in's best knowledge of the outputs at the new states. live (W, B): the rows that were evaluated.
-    stride (B,): how many rows to accept, where that is the method's to say and not the tolerance's.
+    stride (B,): how many rows to accept, where that is the method's to say and not the tolerance's. change: a
+    transform of states and the change of x[1:] in its coordinates, where the method has them, to spare others the work.
     """
 
     x: Tensor
@@ -76,6 +78,7 @@ class Sweep:
     y: Tensor
     live: Tensor
     stride: Tensor | None = None
+    change: tuple[Spectrum, Tensor] | None = None
 
 
 class Guess(ABC):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,9 +67,18 @@ def iterate(
     condition: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
+    method = method or Spectral()
+    stop = criterion(tolerance, method)
     check_problem(system, x, window, generator, noise, condition)
-    return _rounds(model, system, x, method or Spectral(), window, stop, generator, noise, condition)
+    return _rounds(model, system, x, method, window, stop, generator, noise, condition)
+
+
+def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
+    """The criterion of a tolerance; a `FinalError` without a grid takes that of a `Spectral`. Raises ValueError."""
+    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
+    if isinstance(stop, FinalError) and isinstance(method, Spectral) and stop.grid is None:
+        return replace(stop, grid=method.grid)
+    return stop
 
 
 def _rounds(
@@ -98,6 +107,9 @@ def _rounds(
         sweep, memory = method.sweep(system, work, _batch(evaluate, work), memory)
         size, good, judged = stop.judge(system, work, sweep, judged)
         stride = (good if sweep.stride is None else sweep.stride).cpu().minimum(end - begin)
+        if not bool((stride > 0).any()):
+            what = type(stop if sweep.stride is None else method).__name__
+            raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         accepted = torch.arange(W)[:, None] < stride
         residual = torch.where(accepted, (rms(sweep.x - sweep.y) / system.std[work.n]).cpu(), 0).amax(0)
         work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
@@ -138,7 +150,8 @@ def sample(
     condition: tensors (B, ...) by name, passed to the model row by row.
     verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
     compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
-    frames as tqdm would. Raises ValueError for bad input before any work, NonFiniteError. Source: Shih et al. 2023.
+    frames as tqdm would. Raises ValueError for bad input before any work, NonFiniteError, and
+    RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
     """
     if max_rounds is not None and max_rounds < 1:
         raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")

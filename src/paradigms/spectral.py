@@ -4,7 +4,7 @@
 
 Between two looks at a row its state moved by dX and the model's answer by dD. Per sample, row m and band f
 
-    X[m,f] = sum dX dX,   Y[m,f] = alpha[m] sum dX dD        both over the row's sum of dX dX, halved every round
+    X[m,f] = sum dX dX,   Y[m,f] = alpha[m] sum dX dD        both over the row's sum of dX dX, halved a round that tells
 
 and alpha J, which lies between 0 (the model knows better) and 1 (the model believes the state), is their ratio over
 the rows at a like noise level, l = log(alpha / sigma), leaning on that of Gaussian data where they say little:
@@ -13,19 +13,26 @@ the rows at a like noise level, l = log(alpha / sigma), leaning on that of Gauss
     k[n,m] = (1 + (l[n] - l[m])^2 / width^2)^-2,    g = alpha^2 lambda_f / (alpha^2 lambda_f + sigma^2)
 
 k has a heavy tail, so a row that was never looked at twice takes the carry of the nearest rows that were.
+
+A diagonal J leaves out what frequencies and channels say to each other. Of that, one Anderson step along the last
+change takes what it can, row by row, with the same weights and safeguards as in `anderson.py`, in coordinates:
+
+    delta[n+1] <- delta[n+1] - gamma[n] (dX[n] + dR[n]),    R[n] = delta[n+1] as carried,    dX, dR since the last round
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from .anderson import safeguarded
 from .carry import carry, finite, recur
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
-from .spectrum import Spectrum, spectrum
+from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, rows
 
 
@@ -45,7 +52,8 @@ class Spectral(AbstractMethod):
 
     width: of the noise levels that count as alike, in units of log(alpha / sigma). weight: of the Gaussian prior, where
     one well-observed row is 1. forget: what a round leaves of older observations. grid: the picture that the tokens of
-    a state (L, C) make. It remembers two states a row. Raises ValueError.
+    a state (L, C) make. most: of the Anderson step, times what moved before a row; 0 leaves it out. It remembers two
+    states a row. Raises ValueError.
     """
 
     guess: Guess = field(default_factory=Extrapolate)
@@ -53,32 +61,39 @@ class Spectral(AbstractMethod):
     weight: float = 0.03
     forget: float = 0.5
     grid: Sequence[int] | None = None
+    most: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("width", "weight"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive, finite number")
         if not 0 <= self.forget <= 1:
             raise ValueError(f"forget: given {self.forget!r}; needed: a number from 0 (all) to 1 (nothing)")
+        if not self.most >= 0:
+            raise ValueError(f"most: given {self.most!r}; needed: 0 (no Anderson step) or more, inf for no limit")
+        check_grid(self.grid)
 
     def init(self, system: System, work: Work) -> Memory:
         s = spectrum(work.x[0], self.grid)
         none = work.x.new_zeros(len(system), work.x.shape[1], len(s.count))
-        return 0 * s.forward(work.x[1:]), torch.zeros_like(work.x[1:]), Secants(s, level(system), none, none)
+        J = work.x.new_zeros(*work.n.shape, len(s.count))
+        return 0 * s.forward(work.x), 0 * s.forward(work.x[1:]), J, Secants(s, level(system), none, none)
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
-        moved, D_before, known = memory
+        moved, R_before, J, known = memory  # moved: of x (W + 1, B, C, S)
         s: Spectrum = known.spectrum
         if k := work.again:
             twice = (work.seen[:k] > 0) & work.live[:k]
-            known = self.learn(system, known, moved[:k], s.forward(D[:k] - D_before[:k]), work.n[:k], twice)
+            dD = s.forward(D[:k] - work.D[-len(D) :][:k]) + s.spread(J[:k]) * moved[:k]  # work.D has J moved in it
+            known = self.learn(system, known, moved[:k], dD, work.n[:k], twice)
         J = self.jacobian(system, known, work)  # (W, B, F)
-        r = s.forward(y - work.x[1:])
-        delta = finite(recur(r, carry(system, work.n, work.live, J), s.spread))  # of x[n+1], (W, B, C, S)
-        moved = torch.cat([0 * delta[:1], delta[:-1]])  # of x[n]
-        carried, learned = s.inverse(delta - r, y), s.inverse(s.spread(J) * moved, y)
-        return Sweep(y + carried, D + learned, y, work.live), (moved, D, known)
+        r, P = s.forward(y - work.x[1:]), carry(system, work.n, work.live, J)
+        R = finite(recur(r, P, s.spread))  # of x[n+1], (W, B, C, S)
+        found = safeguarded(work, R, [(moved[1:], R_before)], P, self.most, s.spread) if self.most else 0
+        moved = torch.cat([torch.zeros_like(R[:1]), R + found])
+        carried, learned = s.inverse(moved[1:] - r, y), s.inverse(s.spread(J) * moved[:-1], y)
+        return Sweep(y + carried, D + learned, y, work.live, change=(s, moved[1:])), (moved, R, J, known)
 
     def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor) -> Secants:
         """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD."""
@@ -86,9 +101,11 @@ class Spectral(AbstractMethod):
         size = XX.sum(2, keepdim=True)
         ok = twice[..., None] & (size > 0) & torch.isfinite(XD.sum(2, keepdim=True) / size)
         b = torch.arange(n.shape[1], device=n.device).expand_as(n)
-        X, Y = self.forget * known.X, self.forget * known.Y
-        X = X.index_put((n, b), torch.where(ok, XX / size, 0), accumulate=True)
-        Y = Y.index_put((n, b), torch.where(ok, rows(system.alpha[n], XD) * XD / size, 0), accumulate=True)
+        left = torch.where(twice.any(0), self.forget, 1.0).to(XX)[:, None]  # (B, 1)
+        X = (left * known.X).index_put((n, b), torch.where(ok, XX / size, 0), accumulate=True)
+        Y = (left * known.Y).index_put(
+            (n, b), torch.where(ok, rows(system.alpha[n], XD) * XD / size, 0), accumulate=True
+        )
         return Secants(known.spectrum, known.level, X, Y)
 
     def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:

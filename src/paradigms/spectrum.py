@@ -61,6 +61,10 @@ class Spectrum:
         """Coefficients of coordinates (..., 1, S) from those of bands (..., F)."""
         return (c @ self.bands).unsqueeze(-2)
 
+    def alike(self, other: Spectrum) -> bool:
+        """Whether the coordinates are the same."""
+        return self.shape == other.shape and self.places == other.places
+
     @property
     def _starts(self) -> tuple[int, ...]:
         return tuple(2 + axis for axis in self.places)
@@ -108,6 +112,17 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
     return Spectrum(shape, places, tuple(cosines(L).to(x) for L in lengths), *(v.to(x) for v in (bands, count, prior)))
+
+
+def check_grid(grid: Sequence[int] | None) -> None:
+    """Raises ValueError unless a grid is a few whole numbers from 1."""
+    if grid is None:
+        return
+    ok = isinstance(grid, Sequence) and len(grid) > 0 and all(type(k) is int and k > 0 for k in grid)
+    if not ok or isinstance(grid, str):
+        raise ValueError(
+            f"grid: given {grid!r}; needed: how many tokens lie along each axis, such as (16, 16), or None"
+        )
 
 
 def transformed(shape: tuple[int, ...]) -> tuple[int, ...]:

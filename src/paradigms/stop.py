@@ -1,21 +1,24 @@
 """When a row is settled: the measure that a tolerance bounds.
 
 | criterion    | row n + 1 is settled, as all before it, when | a tolerance of 0.01 means                  |
-| `FinalError` | E[n+1] <= tolerance (n + 1) / N              | the finished sample is about 1 % off       |
+| `FinalError` | E[n+1] <= tolerance share[n]                 | the finished sample is about 1 % off       |
 | `StepNoise`  | RMS(change of x[n+1]) <= tolerance std[n]    | a hundredth of a step's noise in one state |
 
 `FinalError` adds up what the accepted rows are off by, in terms of the finished sample:
 
     E[n+1] = margin eps sum_{m <= n} moved[m],    moved[m] = |x[m] - x_seen[m]|_m
-    eps = sum |change of x[n+1]| / sum_{m <= n} moved[m]  over the rows looked at again in this round
-    |v|_m^2 = sum_f w[m,f]^2 |v_f|^2 / sum_f lambda_f,    w[m,f]^2 = lambda_f / (alpha[m]^2 lambda_f + sigma[m]^2)
+    eps = (sum |change of x[n+1]| + tiny eps) / (sum_{m <= n} moved[m] + tiny)    over the rows looked at again
+    |v|_m^2 = sum_f G[m,f]^2 |v_f|^2 / sum_f lambda_f
+    share[n] = 0.3 (n + 1) / N + 0.7 (l[n+1] - l[0]) / (l[N] - l[0]),    l = log(alpha / sigma)
 
 x_seen is the state that the model last saw, x where the method has moved it since. So eps is how far the states before
 were found to be off, for what the rows before them had moved: 1 for `Jacobi`, 0.0003 for a good carry on a long chain.
-w is how a change of frequency f at row m grows on its way to the sample, exact for the ODE of Gaussian data of spectrum
-lambda_f. It is large for the coarse structure of early rows, which a plain RMS hides among the fine. Some last rows of
-a window are never accepted at the first look, or eps would not be known. True samples have forks, where changes grow
-more than Gaussian ones do; margin is for those, and was fitted once to the largest errors of bench/frontier.md.
+It falls to a tenth of what it was at most in a round, and not on what is too little to tell, for a model may be flat
+for a while. G is what a change of frequency f at row m becomes in the sample: the table itself, run on with the model
+of Gaussian data of spectrum lambda_f. An ODE carries the coarse structure of early rows on, noise forgets it, and a
+plain RMS would hide it among the fine. True samples have forks, where changes grow more than Gaussian ones do; margin
+is for those. share gives most of what may be off to the last part of the chain, where noise levels change fast and
+rounds are spent. At least every other round, some last rows of a window are left to be looked at again.
 
 `StepNoise` is the paper's, and accepts the first state that still moved, for it came of settled ones.
 """
@@ -24,17 +27,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .carry import recur
 from .method import Memory, Sweep, Work
-from .spectrum import Spectrum, spectrum
+from .spectrum import Spectrum, check_grid, spectrum
 from .system import System
 
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect, so at tolerance 0 nothing that moved is settled
+FIRST, FALL = 0.1, 0.1  # eps before a row was looked at twice; what a round leaves of it at least
+TINY = 0.01  # of the tolerance: states that moved less say nothing of the next
+MOST = 100.0  # of what a change may grow by: a table whose levels are not its own says anything
+BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class FinalError(AbstractStop):
     """
 
     margin: float = 5.0
-    overlap: float = 1 / 16
+    overlap: float = 1 / 32
     grid: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -86,47 +94,63 @@ class FinalError(AbstractStop):
             )
         if not 0 < self.overlap <= 1:
             raise ValueError(f"overlap: given {self.overlap!r}; needed: a share of the window, above 0 and at most 1")
+        check_grid(self.grid)
 
     def init(self, system: System, work: Work) -> Memory:
-        s = spectrum(work.x[0], self.grid)
-        grows = (s.prior / (system.alpha[:, None] ** 2 * s.prior + system.sigma[:, None] ** 2)).sqrt()
-        weights = torch.cat([grows, torch.ones_like(grows[:1])])  # (N + 1, F)
-        B = work.x.shape[1]
-        eps, spent = work.x.new_ones(1, B), work.x.new_zeros(1, B)
-        return torch.zeros_like(work.n, dtype=work.x.dtype), eps, spent, (s, weights)
+        s, B = spectrum(work.x[0], self.grid), work.x.shape[1]
+        moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, B)
+        return moved, FIRST * one, 0 * one, (s, becomes(system, s.prior), share(system))
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        moved, eps, spent, how = memory
-        norm = self.norm(work, sweep, *how)
-        change = norm(sweep.x - work.x[1:])  # of x[n+1]
-        if k := work.again:
-            again = ((work.seen > 0) & sweep.live)[:k]
-            off, of = (torch.where(again, v, 0).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
-            eps = torch.where(of > 0, off / of.clamp(min=1e-30), eps).clamp(min=LEAST)
-        moved = torch.cat([0 * change[:1], change[:-1]]) + torch.where(sweep.live, 0, moved)  # of x[n]
+        moved, eps, spent, (s, G, part) = memory
+        change = self.norm(work, sweep, s, G)  # of x[n+1]
+        again = ((work.seen > 0) & sweep.live)[: work.again]
+        off, of = (torch.where(again, v, 0).sum(0) for v in (change[: len(again)], moved[: len(again)].cumsum(0)))
+        tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
+        eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
+        moved = torch.cat([torch.zeros_like(change[:1]), change[:-1]]) + torch.where(sweep.live, 0, moved)  # of x[n]
         E = spent + self.margin * eps * moved.cumsum(0)
-        limit = self.tolerance * (work.n + 1) / len(system)
+        limit = self.tolerance * part[work.n]
         seen = sweep.live | (work.seen > 0)
-        count = leading((limit >= E) & seen & work.live).minimum(self.most(system, work)).clamp(min=1)
-        return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), how)
+        most = self.most(system, work, again.any(0))
+        count = leading((limit >= E) & seen & work.live).minimum(most).clamp(min=1)
+        return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), memory[3])
 
-    def norm(self, work: Work, sweep: Sweep, s: Spectrum, weights: Tensor) -> Callable[[Tensor], Tensor]:
-        """The norm |v|_{n+1} (k, B) of differences v (k, B, ...) of the first k states x[n+1]."""
-        w2 = weights[work.n + 1] ** 2
+    def norm(self, work: Work, sweep: Sweep, s: Spectrum, G: Tensor) -> Tensor:
+        """|change of x[n+1]|_{n+1} (W, B)."""
         data = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1)
         unit = data.maximum((s.count * s.prior).sum().sqrt())  # (B,)
+        given = sweep.change if sweep.change is not None and sweep.change[0].alike(s) else None
+        c = given[1] if given else s.forward(sweep.x - work.x[1:])
+        return (s.sums(c, c) * G[work.n + 1] ** 2).sum(2).sqrt() / unit
 
-        def norm(v: Tensor) -> Tensor:
-            c = s.forward(v)
-            return (s.sums(c, c) * w2[: len(v)]).sum(2).sqrt() / unit
-
-        return norm
-
-    def most(self, system: System, work: Work) -> Tensor:
-        """How many rows (B,) may be accepted so that some are looked at again, unless the chain ends here."""
+    def most(self, system: System, work: Work, told: Tensor) -> Tensor:
+        """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
         inside = work.live.sum(0)
         last = work.n.gather(0, inside[None].clamp(min=1) - 1)[0] == len(system) - 1
-        return torch.where(last, inside, inside - (inside * self.overlap).ceil().long())
+        return torch.where(last | told, inside, inside - (inside * self.overlap).ceil().long())
+
+
+def becomes(system: System, variance: Tensor) -> Tensor:
+    """G (N + 1, F): what a change of x[m] becomes in x[N] for Gaussian data of `variance` (F,), the noise held."""
+    N, alpha, sigma = len(system), system.alpha[:, None], system.sigma[:, None]
+    J = alpha * variance / (alpha**2 * variance + sigma**2).clamp(min=1e-30)  # (N, F)
+    P = J.new_zeros(system.taps, N + 1, 1, len(variance))  # place j is row N - j, for news of it travels backwards
+    for k in range(system.taps):
+        P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
+    P[0, 1:, 0] += system.a.flip(0)[:, None]
+    last = J.new_zeros(N + 1, 1, len(variance))
+    last[0] = 1
+    return recur(last, P)[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
+
+
+def share(system: System) -> Tensor:
+    """The share (N,) of the tolerance that may be spent by the end of each row, 1 at the last."""
+    N = len(system)
+    even = torch.arange(1, N + 1, device=system.a.device, dtype=system.a.dtype) / N
+    level = (system.alpha.clamp(min=0.05) / system.sigma.clamp(min=0.01)).log().cummax(0).values
+    after = torch.cat([level[1:], 2 * level[-1:] - level[-2:-1] if N > 1 else level]) - level[0]
+    return even if after[-1] <= 0 else even + BY_LEVEL * (after / after[-1] - even)
 
 
 def leading(settled: Tensor) -> Tensor:
