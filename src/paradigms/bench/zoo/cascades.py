@@ -131,7 +131,7 @@ def shap_e(name: str = "ShapEPipeline") -> Any:
 
 def marigold(name: str) -> Any:
     """A Marigold pipeline: depth, normals or albedo of an image, denoised beside its latents."""
-    shape = {"in_channels": 12, "out_channels": 8} if "Intrinsics" in name else {"in_channels": 8}
+    shape: dict[str, Any] = {"in_channels": 12, "out_channels": 8} if "Intrinsics" in name else {"in_channels": 8}
     made = stable_diffusion.parts(**shape) | {"scheduler": scheduler(prediction_type="v_prediction")}
     own: dict[str, Any] = {"scale_invariant": True, "shift_invariant": True} if "Depth" in name else {}
     if "Intrinsics" in name:

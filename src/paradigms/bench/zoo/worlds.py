@@ -159,7 +159,7 @@ def ltx2() -> Any:
         audio_num_attention_heads=2, audio_attention_head_dim=4, audio_cross_attention_dim=8, num_layers=2,
         qk_norm="rms_norm_across_heads", caption_channels=16, rope_double_precision=False, rope_type="split",
     )  # fmt: skip
-    heads = {
+    heads: dict[str, Any] = {
         f"{k}_connector_{n}": v
         for k in ("video", "audio")
         for n, v in (
@@ -199,7 +199,7 @@ def at(name: str, family: str, build: Any, **inputs: Any) -> Specimen:
 
 def edm() -> Any:
     """EDM's levels, as Cosmos has them."""
-    return df.EDMEulerScheduler(sigma_min=0.02, sigma_max=20, sigma_data=0.5, final_sigmas_type="sigma_min")
+    return df.EDMEulerScheduler(sigma_min=0.02, sigma_max=20, sigma_data=0.5, final_sigmas_type="zero")
 
 
 TWO: dict[str, Any] = {k.replace("attention_mask", "embeds_mask"): v for k, v in text(16).items()}
