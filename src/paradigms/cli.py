@@ -1,4 +1,4 @@
-"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|overhead|quality|frontier`.
+"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|overhead|quality|frontier|pipelines|census`.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
 1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
@@ -181,6 +181,33 @@ def overhead_command(
 
     refused(lambda: folder(out))
     attempted(lambda: main(out, repeats, quick))
+
+
+@bench.command("pipelines")
+def pipelines_command(
+    out: options.Out = Path("out/bench"),
+    quick: options.Quick = False,
+) -> None:
+    """The shipped text-to-image pipeline in parallel, at equal error and beside fewer steps; what rewinding costs."""
+    from .bench.pipelines import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, quick))
+
+
+@bench.command("census")
+def census_command(
+    out: options.Out = Path("out/bench"),
+    only: options.Only = "",
+) -> None:
+    """Every kind of diffusers pipeline in parallel at tolerance 0, against itself step by step; tiny ones, offline."""
+    from .bench import census
+    from .show.files import folder
+
+    chosen = refused(lambda: census.chosen(only))
+    refused(lambda: folder(out))
+    sys.exit(0 if attempted(lambda: census.main(out, chosen)) else 1)
 
 
 @bench.command("quality")

@@ -26,6 +26,8 @@ from .network import Network
 from .report import Bar, Run, Settings
 from .rewrite import UnparallelError, has_loop, rewindable
 
+REGISTRY = "_diffusers_hook"  # where diffusers keeps hooks of a network, made when it is first asked for
+
 
 @dataclass
 class Active:
@@ -131,7 +133,8 @@ def intercepted(pipe: Any, active: Active) -> Iterator[None]:
 
     def watched(module: nn.Module, name: str, value: Any) -> None:
         now = _active.get()
-        if now is not None and now.loop is not None and now.loop.inside and getattr(module, name, plain) is not value:
+        inside = now is not None and now.loop is not None and now.loop.inside
+        if inside and name != REGISTRY and getattr(module, name, plain) is not value:
             raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
         plain(module, name, value)
 
