@@ -1,4 +1,4 @@
-"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench engine|overhead|quality|frontier|pipelines|census`.
+"""The command line: `paradigms sample`, `paradigms demo`, `paradigms bench ...`, see `paradigms bench --help`.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
 1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
