@@ -105,6 +105,15 @@ def test_every_call_of_the_denoiser_changes_the_output(name: str) -> None:
         assert (changed_at(specimen, pipe, when) - usual).norm() > 1e-6 * usual.norm(), f"call {when}"
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # from a scheduler of diffusers
+def test_every_case_of_stable_diffusion_is_a_case_of_its_own() -> None:
+    plain, *cases = [s for s in ZOO if s.pipeline == "StableDiffusionPipeline"]
+    usual = run(plain, built(plain.name))
+    for case in cases:
+        out = run(case, case.build())
+        assert out.shape != usual.shape or (out - usual).norm() > 1e-3 * usual.norm(), case.name
+
+
 def test_alive_leaves_no_parameter_silent_and_every_other_as_it_was() -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.LayerNorm(3))
     nn.init.zeros_(net[1].weight)

@@ -30,7 +30,9 @@ def named(name: str, scheduling: str = "DDIMScheduler", **unet: Any) -> Any:
 
 def text2image(scheduling: str = "DDIMScheduler", **levels: Any) -> Any:
     """StableDiffusionPipeline with a scheduler of the given class and options."""
-    return df.StableDiffusionPipeline(**parts() | {"scheduler": scheduler(scheduling, **levels)}, **UNCHECKED)
+    pipe = named("StableDiffusionPipeline")
+    pipe.scheduler = scheduler(scheduling, **levels)  # given at once, its clip_sample would be taken from it
+    return pipe
 
 
 def with_ip_adapter() -> Any:
