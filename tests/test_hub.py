@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from paradigms import cli, hub, hubrun
 from paradigms.bench.zoo.flux import flux
+from paradigms.bench.zoo.stable_diffusion import named
 from paradigms.bench.zoo.transformers2d import sana, sd3
-from paradigms.bench.zoo.unconditional import consistency
+from paradigms.bench.zoo.unconditional import consistency, pixels
 from published import CHURCH, SD2_TEXT, SD2_UNET, SD2_VAE, church, sd2
 
 KEYS = {
@@ -43,6 +44,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     church().save_pretrained(at / "church")
     church("DDIMPipeline", "DDIMScheduler").save_pretrained(at / "implicit")
     sd2().save_pretrained(at / "sd2")
+    consistency().save_pretrained(at / "consistency")
+    named("StableDiffusionImg2ImgPipeline").save_pretrained(at / "from image")
     (at / "empty").mkdir()
     (at / "broken").mkdir()
     (at / "broken" / "model_index.json").write_text('{"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DMo')
@@ -104,6 +107,12 @@ def test_the_last_line_is_the_account_and_run_json_the_same(folders: dict[str, s
     assert (said["method"], said["window"], said["tolerance"], said["device"]) == ("spectral", 12, 0.01, "cpu")
 
 
+def test_what_a_pipeline_draws_by_itself_is_the_seeds_too(folders: dict[str, str], tmp_path: Path) -> None:
+    how = ("--steps", "4", "--tolerance", "0", "--device", "cpu", "--compare", "--out", str(tmp_path), "--json")
+    runs = [numbers(call(folders["consistency"], *how, *own)[1]) for own in ((), ("--class", "3"), ("--class", "4"))]
+    assert all(run["max_error"] <= 1e-4 for run in runs)  # without --class it draws one, from torch's own generator
+
+
 @pytest.mark.parametrize("rule", ["ddim", "ddpm", "own"])
 def test_a_pipeline_of_ddim_takes_other_rules(rule: str, folders: dict[str, str], tmp_path: Path) -> None:
     code, out, err = call(folders["implicit"], *EXACT, "--rule", rule, "--compare", "--out", str(tmp_path), "--json")
@@ -139,6 +148,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no such folder": (("./nowhere",), "there is no folder './nowhere'; type"),
     "a folder without a pipeline": (("empty",), "holds no pipeline; type"),
     "a folder that is not whole": (("broken",), "cannot be loaded"),
+    "a pipeline that changes an image": (("from image", "--prompt", "a"), "needs image, which no option gives"),
     "no prompt": (("sd2",), "type --prompt"),
     "a prompt for a pipeline without text": (("church", "--prompt", "a"), "--prompt is not for DDPMPipeline"),
     "guidance for a pipeline without": (("church", "--guidance", "2"), "--guidance is not for DDPMPipeline"),
@@ -195,6 +205,8 @@ def test_rules_of_a_flow_matching_model_are_flows() -> None:
 
 
 def test_levels_that_are_no_chain_are_sampled_by_their_own_scheduler_only() -> None:
+    with pytest.raises(ValueError, match="--rule ddim cannot follow .*; type --rule own"):
+        hub.under(pixels("DDPMPipeline", df.DDPMScheduler(beta_schedule="sigmoid")), "ddim")
     with pytest.raises(ValueError, match="are not a chain's; type --rule own"):
         hub.under(consistency(), "ddim")
     assert isinstance(hub.under(consistency(), "own").scheduler, df.CMStochasticIterativeScheduler)

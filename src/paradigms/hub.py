@@ -115,7 +115,12 @@ def prepare(ask: Ask) -> Ready:
         arguments = called(pipe, ask, steps)
         with parallelize(pipe, method := kind(), tolerance=stop, window=window):
             pass  # for its errors
-        return Ready(ask, pipe.to(where), arguments, steps, window, method, stop)
+        try:
+            return Ready(ask, pipe.to(where), arguments, steps, window, method, stop)
+        except RuntimeError as error:
+            raise ValueError(
+                f"no room on {where} ({first_line(error)}); type --dtype float16, or --device cpu"
+            ) from error
 
 
 def device(name: str | None) -> torch.device:
@@ -179,7 +184,12 @@ def under(pipe: Any, rule: str) -> Any:
         raise ValueError(f"--rule is {rule!r}, but the levels of {kind}'s {name} are not a chain's; type --rule own")
     if rule == "euler" and "scale_model_input" not in inspect.getsource(sys.modules[type(pipe).__module__]):
         raise ValueError(f"--rule is 'euler', for which {kind} does not scale its network's input; type --rule ddim")
-    made = scheduler.from_config(config, **changes)
+    try:
+        made = scheduler.from_config(config, **changes)
+    except Exception as error:  # whatever a scheduler says to levels that it does not have
+        raise ValueError(
+            f"--rule {rule} cannot follow {kind}'s {name} ({first_line(error)}); type --rule own"
+        ) from error
     if kind == "DDIMPipeline" and rule != "ddim":  # it makes a DDIMScheduler of any, and hands it DDIM's arguments
         return diffusers.DDPMPipeline(unet=pipe.unet, scheduler=made)
     pipe.scheduler = made
@@ -211,6 +221,9 @@ def called(pipe: Any, ask: Ask, steps: int) -> dict[str, Any]:
     elif ask.batch > 1:
         raise ValueError(f"--batch is {ask.batch}, but {kind} makes one at a time; type --batch 1")
     missing = [k for k, v in takes.items() if v.default is v.empty and v.kind is v.POSITIONAL_OR_KEYWORD]
+    missing += (
+        ["image"] if "image" in takes and "strength" in takes else []
+    )  # what is to be changed, though it may be None
     if missing := [k for k in missing if k not in made]:
         raise ValueError(
             f"{kind} needs {', '.join(missing)}, which no option gives; type in Python: with paradigms.parallelize("

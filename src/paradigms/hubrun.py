@@ -21,7 +21,7 @@ from rich.console import Console
 from torch import Tensor
 
 from .adapt import Run, parallelize
-from .hub import Ready, quiet
+from .hub import Ready
 from .show.files import whole, write_json
 from .solution import relative_error
 
@@ -43,11 +43,10 @@ def run(ready: Ready, out: Path, *, as_json: bool) -> int:
     """
     console = Console(stderr=True)
     ready.pipe.set_progress_bar_config(disable=not console.is_terminal)
-    with quiet():
-        with parallelize(ready.pipe, ready.method, tolerance=ready.stop, window=ready.window) as report:
-            x = pictures(ready)
-        began = time.perf_counter()
-        reference = Sequential(pictures(ready), time.perf_counter() - began) if ready.ask.compare else None
+    with parallelize(ready.pipe, ready.method, tolerance=ready.stop, window=ready.window) as report:
+        x = pictures(ready)
+    began = time.perf_counter()
+    reference = Sequential(pictures(ready), time.perf_counter() - began) if ready.ask.compare else None
     numbers = account(ready, report, x, reference)
     for path in write(out, x, reference):
         print(path)
@@ -63,6 +62,7 @@ def run(ready: Ready, out: Path, *, as_json: bool) -> int:
 
 def pictures(ready: Ready) -> Tensor:
     """One call of the pipeline: its pictures in [-1, 1], on the CPU; raises ValueError where it makes none."""
+    torch.manual_seed(ready.ask.seed)  # some pipelines draw from torch's own generator, such as a class
     generator = torch.Generator().manual_seed(ready.ask.seed)  # on the CPU, so that a seed is one sample on any device
     made = ready.pipe(**ready.arguments, generator=generator)[0]
     x = torch.as_tensor(made) if isinstance(made, Tensor) else torch.stack([torch.as_tensor(v) for v in made])
