@@ -205,7 +205,7 @@ def test_rules_of_a_flow_matching_model_are_flows() -> None:
 
 
 def test_levels_that_are_no_chain_are_sampled_by_their_own_scheduler_only() -> None:
-    with pytest.raises(ValueError, match="--rule ddim cannot follow .*; type --rule own"):
+    with pytest.raises(ValueError, match="--rule ddim cannot follow"):
         hub.under(pixels("DDPMPipeline", df.DDPMScheduler(beta_schedule="sigmoid")), "ddim")
     with pytest.raises(ValueError, match="are not a chain's; type --rule own"):
         hub.under(consistency(), "ddim")
