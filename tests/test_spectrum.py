@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.carry import onward, recur, scan
+from paradigms.carry import onward, recur
 from paradigms.spectrum import Spectrum, cosines, spectrum
 from problems import LINEAR, seeded, start
 from toy import Mixture
@@ -180,5 +180,3 @@ def test_a_carry_in_bands_is_the_loop_it_replaces(W: int, B: int, K: int, at: in
     close = 1e-9 * max(1.0, float(d.abs().max()))
     torch.testing.assert_close(recur(r, p, s.spread), d, atol=close, rtol=0)
     torch.testing.assert_close(onward(recur(r, p, s.spread), p, s.spread), d - r, atol=close, rtol=0)
-    if K == 1:
-        torch.testing.assert_close(scan(r, p[0], s.spread), d, atol=close, rtol=0)

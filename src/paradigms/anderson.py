@@ -111,23 +111,25 @@ def safeguarded(
 
     before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
     """
-    known = [(work.seen >= j + 1) & work.live for j in range(len(before))]  # (W, B) each
-    dX = [torch.where(rows(k, R), d, 0) for k, (d, _) in zip(known, before, strict=True)]
-    dR = [torch.where(rows(k, R), R - of, 0) for k, (_, of) in zip(known, before, strict=True)]
-    gamma = weights(R, dR, ridge)  # (W, B, m)
+    if not (k := work.again):
+        return torch.zeros_like(R)
+    known = [((work.seen > j) & work.live)[:k] for j in range(len(before))]  # (k, B) each; no row after k is
+    dX = [torch.where(rows(now, R), d[:k], 0) for now, (d, _) in zip(known, before, strict=True)]
+    dR = [torch.where(rows(now, R), R[:k] - of[:k], 0) for now, (_, of) in zip(known, before, strict=True)]
+    gamma = weights(R[:k], dR, ridge)  # (k, B, m)
     found = torch.zeros_like(R)
     for j in range(len(before)):
-        found -= rows(gamma[..., j], R) * (dX[j] + dR[j])
-    size = rms(R)  # (W, B)
+        found[:k] -= rows(gamma[..., j], R) * (dX[j] + dR[j])
+    size = rms(R[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
-    allowed = known[0] & (largest > 0) & (size <= growth * rms(before[0][1]))
-    found = torch.where(rows(allowed, R), finite(found), 0)
-    size = rms(found)
-    scale = torch.where(size > most * largest, most * largest / size, 1)
-    found *= rows(scale, found)
-    if not bool((work.live & ~known[0]).any()):
+    length = rms(finite(found[:k]))
+    fits = torch.where(length > most * largest, most * largest / length, 1)
+    allowed = known[0] & (largest > 0) & (size <= growth * rms(before[0][1][:k]))
+    found[:k] = torch.where(rows(allowed, R), finite(found[:k]) * rows(fits, R), 0)
+    seen = (work.seen > 0) & work.live
+    if not bool((work.live & ~seen).any()):
         return found
-    return finite(recur(found, torch.where(rows(known[0], P[0]), 0, P), spread))
+    return finite(recur(found, torch.where(rows(seen, P[0]), 0, P), spread))
 
 
 def check_variance(v: float) -> None:

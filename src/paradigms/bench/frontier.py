@@ -70,7 +70,9 @@ class Contestant:
     def settings(self, batch: int) -> str:
         """What results depend on, as a string: results with another are measured anew."""
         method, stop = self.make(self.tolerances[0])
-        return f"{method!r}; {type(stop).__name__} {', '.join(f'{t:g}' for t in self.tolerances)}; {batch} samples"
+        how = f"(margin={stop.margin:g}, overlap={stop.overlap:g})" if isinstance(stop, FinalError) else ""
+        told = f"{type(stop).__name__}{how} {', '.join(f'{t:g}' for t in self.tolerances)}"
+        return f"{method!r}; {told}; {batch} samples"
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
