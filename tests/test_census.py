@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import diffusers
 import pytest
 
-from paradigms.bench.census import count, examine, static
-from paradigms.bench.zoo import ZOO, Specimen
+from paradigms.bench.census import Verdict, count, examine, static
+from paradigms.bench.zoo import ZOO, Specimen, run
 
 FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family
 ALONE = [
     s for s in ZOO if s.pipeline in {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "LuminaPipeline"}
 ]
+NEWEST = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)  # the version that the zoo is made for
+
+
+def verdict_of(specimen: Specimen) -> Verdict:
+    """The verdict; with an older diffusers than the zoo's only of what that can build."""
+    if not NEWEST:
+        try:
+            run(specimen, specimen.build())
+        except (AttributeError, ModuleNotFoundError, TypeError, ValueError, RuntimeError) as error:
+            pytest.skip(f"diffusers {diffusers.__version__} does not have it: {error}")
+    return examine(specimen)
 
 
 @pytest.mark.parametrize("specimen", FIRST.values(), ids=lambda s: s.name)
 def test_of_every_family_a_pipeline_is_equal_in_parallel(specimen: Specimen) -> None:
-    verdict = examine(specimen)
+    verdict = verdict_of(specimen)
     assert verdict.verdict == "equal" or (verdict.fine and verdict.why), verdict
 
 
 @pytest.mark.parametrize("specimen", ALONE, ids=lambda s: s.name)
 def test_what_cannot_be_parallel_is_equal_and_says_why(specimen: Specimen) -> None:
-    verdict = examine(specimen)
+    verdict = verdict_of(specimen)
     assert verdict.verdict in ("one by one", "row by row") and len(verdict.why) > 20, verdict
 
 
 def test_nearly_all_classes_of_the_installed_diffusers_can_be_rewound() -> None:
     looped, can, refused = static()
-    assert looped >= 150 and can >= 0.95 * looped and len(refused) == looped - can
+    assert looped >= (250 if NEWEST else 140) and can >= 0.95 * looped and len(refused) == looped - can
 
 
 def test_a_class_counts_as_its_worst_case() -> None:

@@ -139,3 +139,13 @@ def test_a_network_that_was_changed_is_told_from_one_that_was_not(change: Any) -
         assert fields.same()
         change(net)
         assert not fields.same() and Fields(net).same()
+
+
+def test_a_network_that_stopped_half_way_gets_its_fields_back() -> None:
+    net = nn.Linear(2, 2)
+    net.scale, net.seen = {"adapter": 1.0}, []  # type: ignore[assignment]
+    fields = Fields(net)
+    net.scale["adapter"], net.extra = 2.0, 1  # type: ignore[index, assignment]
+    net.seen.append(3)  # type: ignore[operator, union-attr]
+    fields.restore()
+    assert net.scale == {"adapter": 1.0} and net.seen == [] and not hasattr(net, "extra") and fields.same()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .call import Call, Listed
+from .snapshot import Fields
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
 ROUGH, MIXED = 5e-2, 1e-3  # and from its place in a batch of R times the same row, which rounds alike
@@ -85,12 +86,13 @@ class Network:
 
     def choose(self, calls: list[Call], halves: int) -> tuple[str, list[Any] | None]:
         """The first layout whose last row equals a call of its own, and what it said."""
-        alone, why = calls[-1].run(), ""
+        alone, why, kept = calls[-1].run(), "", Fields(calls[0].network)
         self.checks += 1
         for layout in LAYOUTS:
             try:
                 answers = self.run(calls, halves, layout)
             except UnjoinedError as error:
+                kept.restore()  # what a network sets for a call it sets back at its end, as the scale of adapters
                 why = why or str(error)
                 continue
             off = difference(answers[-1], alone)

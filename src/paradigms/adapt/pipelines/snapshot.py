@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +140,7 @@ class Fields:
 
     def __init__(self, network: nn.Module) -> None:
         own = [vars(module) for module in network.modules()]
-        inner = [v for fields in own for v in fields.values() if isinstance(v, dict | list)]
+        inner = [v for fields in own for v in fields.values() if type(v) in (dict, list, OrderedDict)]
         self.kept = [(v, v.copy()) for v in (*own, *inner)]
         self.tensors = [t for t in (*network.parameters(), *network.buffers()) if not t.is_inference()]
         self.versions = [t._version for t in self.tensors]
@@ -150,3 +151,12 @@ class Fields:
             return self.versions == [t._version for t in self.tensors] and all(v == w for v, w in self.kept)
         except (RuntimeError, ValueError):  # another tensor or array is in the place of one
             return False
+
+    def restore(self) -> None:
+        """Puts the fields back, not the content of tensors."""
+        for v, w in self.kept:
+            if isinstance(v, list):
+                v[:] = w
+            else:
+                v.clear()
+                v.update(w)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers as df
@@ -109,7 +112,13 @@ def clip_tokenizer() -> Any:
     """A CLIP tokenizer of single letters, 16 tokens long."""
     letters = [c + end for end in ("", "</w>") for c in "abcdefghijklmnopqrstuvwxyz"]
     vocab = {token: i for i, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    return tr.CLIPTokenizer(vocab, [], model_max_length=16)
+    if int(tr.__version__.partition(".")[0]) >= 5:
+        return tr.CLIPTokenizer(vocab, [], model_max_length=16)
+    with tempfile.TemporaryDirectory() as folder:  # older ones read files
+        names = [str(Path(folder) / name) for name in ("vocab.json", "merges.txt")]
+        Path(names[0]).write_text(json.dumps(vocab))
+        Path(names[1]).write_text("#version: 0.2\n")
+        return tr.CLIPTokenizer(*names, model_max_length=16)
 
 
 def clip_text(width: int = 8, *, projected: bool = False) -> Any:
