@@ -8,7 +8,7 @@ largest error is within the tightest limit; a method that promises an error is s
 
 Results go to out/frontier.json after every method of every cell (problem, rule, window), so that a run can be stopped
 and gone on with, or two run side by side on other cells; what is there with the same settings is not measured again. A
-new method is one line in CONTESTANTS.
+new method is one line in contestants.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,86 +26,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..anderson import Anderson
-from ..method import AbstractMethod, Copy, Extrapolate, Picard
-from ..newton import QuasiNewton
-from ..parareal import Parareal
 from ..show.files import folder, write_json
 from ..solution import relative_error
 from ..solve import sample, sequential
-from ..spectral import Spectral
-from ..speculation import Speculation
-from ..stop import AbstractStop, FinalError, StepNoise
 from . import outside
+from .contestants import ABLATIONS as ABLATIONS
+from .contestants import CONTESTANTS as CONTESTANTS
+from .contestants import Contestant as Contestant
 from .matched import BASE, LIMITS, calibration, rivals, sections
 from .problems import Cell, Problem, cells, coupled, draw, problem
 from .report import machine, table, write
 
-HALF_DECADES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
-ERRORS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # for a criterion that takes the error of the sample
 OUTSIDE, SAMPLES = "diffusers", 2  # of which this many samples are run, one at a time
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A method and its criterion at a tolerance; `rule` is what its rules' names begin with, all if empty.
-
-    promises: the tolerance is the relative error of the sample. law: exact in law, so that its path is another and its
-    error against `sequential` says nothing. ours: drawn in front. light: not on the largest model, to save hours.
-    """
-
-    name: str
-    make: Callable[[float], tuple[AbstractMethod, AbstractStop]]
-    tolerances: tuple[float, ...] = HALF_DECADES
-    rule: str = ""
-    promises: bool = False
-    law: bool = False
-    ours: bool = False
-    light: bool = False
-
-    def runs(self, cell: Cell) -> bool:
-        """Whether it takes part in a cell."""
-        return cell.rule.startswith(self.rule) and not (self.light and cell.problem == "scenes")
-
-    def settings(self, batch: int) -> str:
-        """What results depend on, as a string: results with another are measured anew."""
-        method, stop = self.make(self.tolerances[0])
-        how = f"(margin={stop.margin:g}, overlap={stop.overlap:g})" if isinstance(stop, FinalError) else ""
-        told = f"{type(stop).__name__}{how} {', '.join(f'{t:g}' for t in self.tolerances)}"
-        return f"{method!r}; {told}; {batch} samples"
-
-
-CONTESTANTS: tuple[Contestant, ...] = (
-    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
-    Contestant("Picard, extrapolated", lambda t: (Picard(Extrapolate()), StepNoise(t))),
-    Contestant("ParaTAA", lambda t: (Anderson(variance=math.inf), StepNoise(t)), light=True),
-    Contestant("Anderson", lambda t: (Anderson(), StepNoise(t))),
-    Contestant("quasi-DEER", lambda t: (QuasiNewton(), StepNoise(t)), light=True),
-    Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t)), light=True),  # the tolerance is its own
-    Contestant("autospeculation", lambda t: (Speculation(), StepNoise(t)), (0.0,), rule="DDPM", law=True),
-    Contestant(
-        "Picard, final error", lambda t: (Picard(Extrapolate()), FinalError(t)), ERRORS, promises=True, light=True
-    ),
-    Contestant("Anderson, final error", lambda t: (Anderson(), FinalError(t)), ERRORS, promises=True, light=True),
-    Contestant("spectral secant", lambda t: (Spectral(), FinalError(t)), (*ERRORS, 3e-4), promises=True, ours=True),
-)
-
-
-def ablation(name: str, method: AbstractMethod, **how: Any) -> Contestant:
-    """A variant of the default method, under the default criterion."""
-    return Contestant(name, lambda t: (method, FinalError(t)), ERRORS, promises=True, **how)
-
-
-ABLATIONS: tuple[Contestant, ...] = (
-    Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
-    ablation("spectral secant", Spectral(), ours=True),
-    ablation("nothing learned", Spectral(weight=1e9)),
-    ablation("one carry for all levels", Spectral(width=1e9)),
-    ablation("nothing forgotten", Spectral(forget=1.0)),
-    ablation("no prior", Spectral(weight=1e-9)),
-    ablation("copied guess", Spectral(Copy())),
-    Contestant("the paper's criterion", lambda t: (Spectral(), StepNoise(t))),
-)
 
 
 class Stage:
