@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint install bench clean
+OLD = $(VENV)-oldest
+
+.PHONY: demo test oldest lint install bench clean
 
 install: $(READY)
 
@@ -19,6 +21,16 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
+# with the oldest diffusers of the declared range: schedulers as tables, and pipelines
+oldest: $(OLD)/.ready
+	$(OLD)/bin/python -m pytest -n 2 tests/test_adapt_scheduler.py tests/test_census.py \
+		tests/test_pipeline_schedulers.py tests/test_pipeline_samples.py tests/test_pipeline_callbacks.py
+
+$(OLD)/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLD)
+	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	touch $(OLD)/.ready
+
 lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
@@ -28,4 +40,4 @@ bench: $(READY)
 	$(BIN)/paradigms bench engine
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
