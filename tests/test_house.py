@@ -54,7 +54,7 @@ KNOWS = {
         "spectral",
         "stop",
     },
-    "adapt/pipelines/report": {"loop", "method", "stop"},
+    "adapt/pipelines/report": {"method", "stop"},
     "adapt/pipelines/rewrite": set(),
     "adapt/pipelines/snapshot": set(),
     "adapt/pipelines/standin": {"belief", "call", "course", "method"},

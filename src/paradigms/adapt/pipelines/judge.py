@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...method import Memory, Sweep, Work
-from ...stop import AbstractStop, leading
+from ...stop import AbstractStop
 from .call import Call, same
 from .course import Course
 
@@ -139,8 +139,3 @@ def relative(old: Tensor, new: Tensor, *_: Tensor) -> float:
     """|new - old| / |new|."""
     old, new = old.float(), new.float()
     return float((new - old).norm() / new.norm().clamp(min=1e-30))
-
-
-def settled(rows: Tensor) -> Tensor:
-    """The leading settled rows."""
-    return leading(rows)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...method import AbstractMethod
 from ...stop import AbstractStop
-
-if TYPE_CHECKING:
-    from .loop import Loop
 
 
 @dataclass
@@ -68,9 +65,8 @@ class Bar:
 
     passes_by = True
 
-    def __init__(self, bar: Any, items: Any, loop: Loop | None = None) -> None:
+    def __init__(self, bar: Any, items: Any) -> None:
         self.bar, self.items = bar, items
-        self.loops: list[Loop] = []
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.items)

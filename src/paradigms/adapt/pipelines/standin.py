@@ -138,8 +138,7 @@ def copied(answer: Any) -> Any:
     """An answer as the network gives it, in tensors of its own, which a pipeline may change."""
     leaves, spec = tree_flatten(answer)
     own = tree_unflatten([v.clone() if isinstance(v, Tensor) else v for v in leaves], spec)
-    listed = tree_map(lambda v: list(v.tensor.unbind(0)) if isinstance(v, Rows) else v, own, is_leaf=packed)
-    return listed
+    return tree_map(lambda v: list(v.tensor.unbind(0)) if packed(v) else v, own, is_leaf=packed)
 
 
 def packed(v: Any) -> bool:
