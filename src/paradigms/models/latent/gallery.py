@@ -62,11 +62,11 @@ def draw(out: Path, rows: list[Any]) -> None:
     import matplotlib.pyplot as plt
 
     half = (len(rows) + 1) // 2
-    figure, axes = plt.subplots(half, 2, figsize=(2 * len(rows[0]) + 0.4, 2.25 * half))
+    figure, axes = plt.subplots(half, 2, figsize=(2 * len(rows[0]) + 0.4, 1.4 * half))
     for axis, prompt, pictures in zip(axes.T.flat, PROMPTS, rows, strict=False):
         strip = torch.nn.functional.pad(torch.from_numpy(pictures), (0, 0, 1, 1, 1, 1), value=1.0)
         axis.imshow(torch.cat(list(strip), dim=1).numpy(), interpolation="nearest")
-        axis.set_title(prompt or "(no prompt)", fontsize=12, loc="left", pad=3)
+        axis.set_title(prompt or "(no prompt)", fontsize=11, loc="left", pad=3)
         axis.axis("off")
     figure.tight_layout(pad=0.5)
     figure.savefig(out, dpi=75)

@@ -115,7 +115,7 @@ class Stage:
 
 
 class Autoencoder(Stage):
-    name, batch, rate, minutes = "vae", 4, 1.5e-3, 17.0
+    name, batch, rate, minutes = "vae", 4, 1.5e-3, 31.0
 
     def __init__(self, out: Path) -> None:
         torch.manual_seed(SEED)
@@ -156,7 +156,7 @@ class Decoder(Autoencoder):
 
 
 class Denoiser(Stage):
-    name, batch, rate, minutes = "unet", 24, 1.2e-3, 52.0
+    name, batch, rate, minutes = "unet", 24, 1.2e-3, 31.0
 
     def __init__(self, out: Path) -> None:
         from diffusers import DDPMScheduler
