@@ -41,7 +41,7 @@ class Flow(nn.Module):
 
     def __init__(self, unet: Any, scheduler: Any) -> None:
         super().__init__()
-        self.unet, self.config, self.dtype = unet, unet.config, unet.dtype
+        self.unet, self.config, self.dtype, self.device = unet, unet.config, unet.dtype, unet.device
         kept = scheduler.alphas_cumprod.double()
         self.register_buffer("ratio", ((1 - kept) / kept).log() / 2)  # of noise to data, by training step
 
