@@ -30,7 +30,7 @@ PROMPTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m paradigms.models.latent.gallery", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/latent-prompts.png"))
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--seeds", type=int, default=7)
     parser.add_argument("--pipeline", type=Path, default=None, metavar="DIR")
