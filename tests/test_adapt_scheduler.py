@@ -145,10 +145,10 @@ def test_the_same_seed_gives_the_schedulers_own_sample(name: str) -> None:
 
 
 def test_noise_that_is_thrown_away_weighs_nothing() -> None:
-    """It is drawn for where used noise follows, and a last row that uses none says so."""
+    """But it is drawn for, in the last row too, so that a generator ends where the scheduler leaves it."""
     system = from_scheduler(built(TABLES["kdpm2 ancestral"]), 10)
     assert bool((system.c[0:-1:2].abs() <= 1e-30).all() and (system.c[1:-1:2] > 1e-3).all())
-    assert from_scheduler(built(TABLES["euler ancestral"]), 10).c[-1] == 0 == system.c[-1]
+    assert 0 < from_scheduler(built(TABLES["euler ancestral"]), 10).c[-1] <= 1e-30
     assert from_scheduler(built(TABLES["euler"]), 10).c.count_nonzero() == 0
 
 

@@ -128,8 +128,7 @@ def _table(reading: Reading, start: float) -> System:
     alpha, sigma = levels if levels and P is reading.P else (0 * one, 1 / reading.into)
     b, gain = _gain(b, G) if limited else (b, one)
     reader = Denoiser(reading.into, P / reading.into, Q, gain, reading.clip, reading.threshold)
-    later = c.ne(0).flip(0).cumsum(0).flip(0) > 0  # the stream ends with the last noise that is used
-    c = torch.where((c == 0) & (reading.draws > 0) & later, DRAWN, c)
+    c = torch.where((c == 0) & (reading.draws > 0), DRAWN, c)
     return as_shown(System(reading.t, a, b, c, std, alpha, sigma, reader, start))
 
 
