@@ -27,9 +27,9 @@ from .report import machine, spread, table, write
 
 PROMPTS = ("a red sun over the sea", "a starry night, snowy mountains", "a green meadow by day", "a moon at night")
 WAYS: dict[str, tuple[AbstractMethod, type[AbstractStop], tuple[float, ...]]] = {
-    "ParaDiGMS (Picard, step noise)": (Picard(), StepNoise, (0.3, 0.1, 0.03, 0.01)),
-    "frozen output": (ExponentialPicard(variance=math.inf), FinalError, (0.1, 0.03, 0.01, 0.003)),
-    "spectral secant (default)": (Spectral(), FinalError, (0.1, 0.03, 0.01, 0.003)),
+    "ParaDiGMS (Picard, step noise)": (Picard(), StepNoise, (0.3, 0.1, 0.03, 0.01, 0.003)),
+    "frozen output": (ExponentialPicard(variance=math.inf), FinalError, (0.1, 0.03, 0.01, 0.003, 0.001)),
+    "spectral secant (default)": (Spectral(), FinalError, (0.03, 0.01, 0.003, 0.001)),
 }
 
 
@@ -124,6 +124,12 @@ def sweep(load: Callable[[], Any], prompts: tuple[str, ...], window: int) -> lis
     return found
 
 
+def least(found: list[dict[str, Any]], rule: str, way: str, limit: float = 0.01) -> dict[str, Any] | None:
+    """Of the runs whose largest error is within the limit, the one with the fewest rounds."""
+    fine = [f for f in found if (f["rule"], f["way"]) == (rule, way) and f["max error"] <= limit]
+    return min(fine, key=lambda f: f["rounds"], default=None)
+
+
 def rewinding(repeats: int, steps: int) -> list[float]:
     """Milliseconds a visit of a step takes outside the networks, less the pipeline's own, on a tiny U-Net."""
     from .zoo import ZOO
@@ -176,7 +182,12 @@ def main(out: Path, quick: bool = False) -> None:
     head = ("rule", "way", "tolerance", "rounds", "evaluations", "largest error", "median error", "few-step error")
     names = ("rule", "way", "tolerance", "rounds", "evaluations", "max error", "median error", "few-step")
     rows = [[f[name] for name in names] for f in found]
+    best = [least(found, rule, way) for rule in rules() for way in WAYS]
     text = [
+        (
+            "Fewest rounds at a largest error of 1 % of the image",
+            table(head, [[b[name] for name in names] for b in best if b]),
+        ),
         (f"The shipped text-to-image pipeline, guidance 3, {len(prompts)} prompts, window 32", table(head, rows)),
         (
             "What rewinding costs",
