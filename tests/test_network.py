@@ -100,7 +100,17 @@ def test_rows_that_differ_in_what_has_no_batch_axis_are_called_one_by_one() -> N
     net = Net(lambda x, scale: x * scale)
     network = checked(net, [ask(net, x, drawn(3, 1, seed=k)) for k, x in enumerate(states())])
     (reason,) = network.reasons
-    assert reason.startswith("Net is called row by row: an argument of shape (3, 1)") and net.rows == [4] * 4
+    assert reason.startswith("Net is called row by row: it is told something of no axis of 4 samples")
+    assert set(net.rows) == {4}
+
+
+def test_rows_that_agree_in_what_has_no_batch_axis_are_joined_with_each_other() -> None:
+    net = Net(lambda x, scale: x * scale.sum())
+    calls = [ask(net, x, drawn(3, 1, seed=k // 2)) for k, x in enumerate(states())]
+    network = Network()
+    for said, call in zip(network(calls, B), calls, strict=True):
+        torch.testing.assert_close(said, call.run())
+    assert not network.reasons and max(net.rows) == 8
 
 
 def test_lists_of_one_tensor_a_sample_are_joined_to_one_list() -> None:

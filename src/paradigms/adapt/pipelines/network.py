@@ -6,8 +6,7 @@
 | a tensor whose first axis is the sample's, or k x it | laid side by side, inside each of the G halves of guidance   |
 | a list of one tensor a sample, if the sample is one  | one list, in the same order                                  |
 | a tensor of one: a time                              | one a sample                                                 |
-| any other tensor, equal in all of them               | as it is: positions, rotary tables                           |
-| anything else                                        | calls that differ in it are not joined                       |
+| anything else: positions, rotary tables, numbers     | as it is, and calls that differ in it are not joined         |
 
 Rows go inside each half because some attention (PAG's) takes its batch apart again. What the first such call says of
 its last row is compared with a call of that row alone, and in half precision with a batch of nothing but that row too.
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .call import Call, Listed
+from .call import Call, Listed, same
 from .snapshot import Fields
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
@@ -107,15 +106,23 @@ class Network:
         return "single", None
 
     def run(self, calls: list[Call], halves: int, layout: str) -> list[Any]:
-        """One batch, or smaller ones where the device has no room for it."""
+        """One batch, or smaller ones where arguments differ that it has once, or the device has no room for it."""
         if layout == "single":
             return [call.run() for call in calls]
-        out: list[Any] = []
-        while len(out) < len(calls):
-            part = calls[len(out) : len(out) + self.most]
-            R = max(len(part), min(self.pad, self.most) if compiled(part[0].network) else 0)
+        out: list[Any] = [None] * len(calls)
+        waiting = list(range(len(calls)))
+        if len(calls) > 2 and not any(companions(calls[0], call, layout) for call in calls[1:]):
+            samples = len(calls[0].leaves[calls[0].sample])
+            why = f"it is told something of no axis of {samples} samples that differs from row to row"
+            self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
+        while waiting:
+            first = calls[waiting[0]]
+            part = [k for k in waiting if companions(first, calls[k], layout)][: self.most]
+            R = max(len(part), min(self.pad, self.most) if compiled(first.network) else 0)
             try:
-                out += joined(part, halves, layout, R)
+                for k, answer in zip(part, joined([calls[k] for k in part], halves, layout, R), strict=True):
+                    out[k] = answer
+                waiting = [k for k in waiting if k not in part]
             except torch.OutOfMemoryError:
                 if R == 1:
                     raise
@@ -123,6 +130,17 @@ class Network:
                 self.reasons[f"no room for {R} rows at once: {self.most} at a time"] = None
                 torch.cuda.empty_cache()
         return out
+
+
+def companions(a: Call, b: Call, layout: str) -> bool:
+    """Whether two alike calls are told the same where a batch has room for one: what has no axis of the samples."""
+    B = len(a.leaves[a.sample])
+
+    def once(v: Any) -> bool:
+        rows = isinstance(v, Tensor) and v.numel() > 1 and (v.shape[0] % B or (layout != "rows" and v.shape[0] != B))
+        return bool(rows)
+
+    return all(same(v, w) for v, w in zip(a.leaves, b.leaves, strict=True) if once(v))
 
 
 def joined(calls: list[Call], halves: int, layout: str, R: int) -> list[Any]:
@@ -163,10 +181,8 @@ def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
         wide = torch.stack(values)  # (R, G b, ...)
     elif v.numel() == 1:
         wide = torch.stack([w.reshape(1).expand(B) for w in values])
-    elif one:
-        return v
     else:
-        raise UnjoinedError(f"an argument of shape {tuple(v.shape)} has no axis of {B} samples, and differs in rows")
+        return v  # equal in all, see `companions`
     return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
 
 
