@@ -83,6 +83,34 @@ def rules() -> dict[str, tuple[int, Callable[[Any], None]]]:
     }
 
 
+OTHERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("DDPMScheduler", 100, {"clip_sample": False}),
+    ("PNDMScheduler", 50, {"skip_prk_steps": True}),
+    ("EulerDiscreteScheduler", 50, {"use_karras_sigmas": True}),
+    ("EulerAncestralDiscreteScheduler", 50, {}),
+    ("DPMSolverMultistepScheduler", 30, {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}),
+    ("UniPCMultistepScheduler", 25, {}),
+    ("HeunDiscreteScheduler", 25, {}),
+)
+
+
+def others(load: Callable[[], Any], prompts: tuple[str, ...], tolerance: float) -> list[dict[str, Any]]:
+    """Rounds and errors of the default under further schedulers."""
+    import diffusers as df
+
+    pipe, found = load(), []
+    pipe.set_progress_bar_config(disable=True)
+    config = dict(pipe.scheduler.config)
+    for name, steps, how in OTHERS:
+        pipe.scheduler = getattr(df, name).from_config(config, **how)
+        reference = [image(pipe, p, steps) for p in prompts]
+        with parallelize(pipe, tolerance=tolerance) as run:
+            off = errors([image(pipe, p, steps) for p in prompts], reference)
+        each = {k: getattr(run, k) / len(prompts) for k in ("steps", "rounds", "evaluations")}
+        found.append({"scheduler": name, **each, "max error": max(off), "median error": statistics.median(off)})
+    return found
+
+
 def image(pipe: Any, prompt: str, steps: int) -> Tensor:
     """One picture (3, H, W) in [-1, 1], its noise from the prompt's place."""
     generator = torch.Generator().manual_seed(PROMPTS.index(prompt))
@@ -178,6 +206,7 @@ def main(out: Path, quick: bool = False) -> None:
 
     prompts = PROMPTS[: 1 if quick else None]
     found = sweep(load, prompts, 32)
+    more = others(load, prompts, 0.01)
     costs = rewinding(2 if quick else 7, 20 if quick else 50)
     head = ("rule", "way", "tolerance", "rounds", "evaluations", "largest error", "median error", "few-step error")
     names = ("rule", "way", "tolerance", "rounds", "evaluations", "max error", "median error", "few-step")
@@ -190,9 +219,24 @@ def main(out: Path, quick: bool = False) -> None:
         ),
         (f"The shipped text-to-image pipeline, guidance 3, {len(prompts)} prompts, window 32", table(head, rows)),
         (
+            "The default under other schedulers, tolerance 0.01",
+            table(
+                ("scheduler", "steps", "rounds", "evaluations", "largest error", "median error"),
+                [list(entry.values()) for entry in more],
+            ),
+        ),
+        (
             "What rewinding costs",
             f"{spread(costs)} ms a visit of a step, beyond the pipeline's own code and its network: median (range) of "
             f"{len(costs)}; StableDiffusionPipeline, DDIM-50, a tiny U-Net, window 16.",
         ),
     ]
-    print(write(out, "pipelines", "Pipelines in parallel", text, {"runs": found, "ms a visit": costs, "on": machine()}))
+    print(
+        write(
+            out,
+            "pipelines",
+            "Pipelines in parallel",
+            text,
+            {"runs": found, "others": more, "ms a visit": costs, "on": machine()},
+        )
+    )
