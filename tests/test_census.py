@@ -10,7 +10,7 @@ from paradigms.bench.zoo import ZOO, Specimen, run
 
 FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family
 ALONE = [
-    s for s in ZOO if s.pipeline in {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "LuminaPipeline"}
+    s for s in ZOO if s.pipeline in {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "TextToVideoZeroPipeline"}
 ]
 NEWEST = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)  # the version that the zoo is made for
 

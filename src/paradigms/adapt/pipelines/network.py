@@ -110,19 +110,18 @@ class Network:
         if layout == "single":
             return [call.run() for call in calls]
         out: list[Any] = [None] * len(calls)
-        waiting = list(range(len(calls)))
-        if len(calls) > 2 and not any(companions(calls[0], call, layout) for call in calls[1:]):
+        waiting = parts(calls, layout)
+        if len(waiting) == len(calls) > 2:
             samples = len(calls[0].leaves[calls[0].sample])
             why = f"it is told something of no axis of {samples} samples that differs from row to row"
             self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
         while waiting:
-            first = calls[waiting[0]]
-            part = [k for k in waiting if companions(first, calls[k], layout)][: self.most]
-            R = max(len(part), min(self.pad, self.most) if compiled(first.network) else 0)
+            part = waiting[0][: self.most]
+            R = max(len(part), min(self.pad, self.most) if compiled(calls[0].network) else 0)
             try:
                 for k, answer in zip(part, joined([calls[k] for k in part], halves, layout, R), strict=True):
                     out[k] = answer
-                waiting = [k for k in waiting if k not in part]
+                waiting = [p for p in (waiting[0][len(part) :], *waiting[1:]) if p]
             except torch.OutOfMemoryError:
                 if R == 1:
                     raise
@@ -130,6 +129,18 @@ class Network:
                 self.reasons[f"no room for {R} rows at once: {self.most} at a time"] = None
                 torch.cuda.empty_cache()
         return out
+
+
+def parts(calls: list[Call], layout: str) -> list[list[int]]:
+    """The places of calls that one batch may hold, see `companions`."""
+    found: list[list[int]] = []
+    for k, call in enumerate(calls):
+        home = next((part for part in found if companions(calls[part[0]], call, layout)), None)
+        if home is None:
+            found.append([k])
+        else:
+            home.append(k)
+    return found
 
 
 def companions(a: Call, b: Call, layout: str) -> bool:
