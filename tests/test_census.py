@@ -9,9 +9,8 @@ from paradigms.bench.census import Verdict, count, examine, static
 from paradigms.bench.zoo import ZOO, Specimen, run
 
 FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family
-ALONE = [
-    s for s in ZOO if s.pipeline in {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "TextToVideoZeroPipeline"}
-]
+UNUSUAL = {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "TextToVideoZeroPipeline"}
+ALONE = [s for s in ZOO if s.pipeline in UNUSUAL]
 NEWEST = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)  # the version that the zoo is made for
 
 
