@@ -36,6 +36,8 @@ def test_every_command_and_option_named_is_one() -> None:
         ["bench", "quality"],
         ["bench", "frontier"],
         ["bench", "overhead"],
+        ["bench", "pipelines"],
+        ["bench", "census"],
     ]
     known = ""
     for command in helps:
