@@ -24,7 +24,7 @@ from ...anderson import ExponentialPicard, gaussian
 from ...method import AbstractMethod, Jacobi, Picard, Work
 from ...spectral import Secants, Spectral, level
 from ...spectrum import spectrum
-from ...system import System, rows
+from ...system import System
 
 AHEAD = 32  # rows whose J is computed at once
 
@@ -107,9 +107,9 @@ def _(method: ExponentialPicard, system: System, x: Tensor) -> Belief:
 
 @belief.register
 def _(method: Picard, system: System, x: Tensor) -> Belief:
-    return Fixed((1 - system.a) / rows(system.b.sum(1), system.a))
+    return Fixed((1 - system.a) / system.b.sum(1))
 
 
 @belief.register
 def _(method: Jacobi, system: System, x: Tensor) -> Belief:
-    return Fixed(-system.a / rows(system.b.sum(1), system.a))
+    return Fixed(-system.a / system.b.sum(1))
