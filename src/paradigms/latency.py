@@ -44,7 +44,7 @@ class Latency:
 
     def __call__(self, M: float) -> float:
         """Seconds of a call of M rows."""
-        if len(self.rows) == 1 or M <= self.rows[0]:
+        if len(self.rows) == 1 or self.rows[0] >= M:
             return self.seconds[0] * max(M / self.rows[0], 1.0)
         i = max((i for i, r in enumerate(self.rows[:-1]) if r <= M), default=0)
         slope = (self.seconds[i + 1] - self.seconds[i]) / (self.rows[i + 1] - self.rows[i])
