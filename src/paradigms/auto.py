@@ -14,6 +14,8 @@ lose after all and nothing is left, the rest is stepped.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from .execute import Evaluator
@@ -24,12 +26,11 @@ from .stop import AbstractStop
 
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
-ALLOWED, CREDIT = 0.012, 0.1  # of the seconds that stepping the chain takes
+ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
 WORTH = 1.5  # what windows must be expected to gain over the rest, in costs of entering them
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
 STRETCH, MOST = 0.025, 256  # seconds and steps between two questions while stepping
-QUICK = 0.8  # what a round leaves of how the rounds before it did against what was expected
 
 
 class Auto(AbstractPace):
@@ -41,7 +42,6 @@ class Auto(AbstractPace):
         self.grid = [W for W in GRID if W <= reach.N and 12 * W * B * size <= ROOM]
         self.window, self.rounds, self.points = 1, 0, 1.0
         self.table: dict[int, float] | None = None  # seconds of a round
-        self.did = self.due = 1.0  # extra rounds lately, and as they were expected
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
         self.granted = False
@@ -66,13 +66,14 @@ class Auto(AbstractPace):
                     self.table[W] = self.known.model(M) + self.sweep(M)
         return self.table
 
-    def best(self, q: float, left: int) -> tuple[float, int]:
-        """The least seconds a row of any window, and the window; infinite where there is none."""
-        return min(((R * (1 / (W - 0.5) + q), W) for W, R in self.seconds().items() if left >= W), default=(1e9, 1))
-
-    def q(self, i: int) -> float:
-        """Extra rounds a row at a place of the chain, as it has been going lately."""
-        return self.reach.at(i) * self.did / self.due
+    def best(self, place: int, left: int, table: dict[int, float]) -> tuple[float, int]:
+        """The least seconds a row of any window at a place of the chain, and the window."""
+        q, found = self.reach.at(place), (math.inf, 1)
+        for W, R in table.items():
+            found = min(found, (R * (1 / (min(W, left) - 0.5) + q), W))
+            if left <= W:
+                break
+        return found
 
     # ------------------------------------------------------------------ what is decided
 
@@ -92,35 +93,35 @@ class Auto(AbstractPace):
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
-        here = self.reach.place(row)
-        tau, W = self.best(self.q(here), left)
+        table, sure = self.seconds(), bool(self.sweep.seen and sum(self.reach.rows))
+        hoped = table
+        if max(self.known.model.seen) == self.B:  # batches that were never tried may cost nothing
+            hoped = {W: self.known.model(self.B) + self.sweep(W * self.B) for W in self.grid}
+        here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
+        tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
             return 1
-        part, gain = self.N / PLACES, 0.0
         for i in range(here, PLACES):
             rows = min(part, (i + 1) * part - row)
-            gain += rows * max(step - self.best(self.q(i), left)[0], 0.0)
-        table = self.seconds()
-        usual = min(table.values())
-        first = max((w for w, R in table.items() if w <= W and max(ENTRY * usual, table[2]) >= R), default=2)
-        cost = (
-            table[first] + self.sweep(first * self.B) - step
-        )  # what begins a window takes about a sweep; a row at least
-        return first if gain > WORTH * cost and cost <= self.known.credit else 1
+            gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
+        most = max(ENTRY * min(table.values()), table[min(table)])
+        first = max(w for w, R in table.items() if w <= W and most >= R)
+        cost = table[first] + self.sweep(first * self.B) - step  # to begin takes about a sweep; one row is sure
+        spare = self.known.credit + (CREDIT * step * self.N / 2 if sure else 0.0)
+        return first if gain > WORTH * cost and cost <= spare else 1
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
         if self.rounds > 1 and self.known.credit < 0:
             return 1
-        q = self.q(self.reach.place(row + self.window / 2))
-        tau, W = self.best(q, left)
+        place, table = self.reach.place(row + min(self.window, left) / 2), self.seconds()
+        tau, W = self.best(place, left, table)
         if tau > WORSE * step:
             return 1
-        table = self.seconds()
-        if self.window in table and left >= self.window:
-            now = table[self.window] * (1 / (self.window - 0.5) + q)
-            return W if tau < BETTER * now else self.window
-        return W
+        if self.window not in table:
+            return W
+        now = table[self.window] * (1 / (min(self.window, left) - 0.5) + self.reach.at(place))
+        return W if tau < BETTER * now else self.window
 
     # ------------------------------------------------------------------ what is seen
 
@@ -150,10 +151,7 @@ class Auto(AbstractPace):
         lost = min(max(usual, inside + self.sweep(M)), 3 * usual) - count * step
         self.known.credit = min(self.known.credit - lost, CREDIT * step * self.N)
         if self.rounds:  # the first round of a window has nothing to go by
-            i, extra = self.reach.place(row), max(1 - count / (min(window, self.N - row) - 0.5), 0.0)
-            self.did, self.due = 1 + QUICK * (self.did - 1), 1 + QUICK * (self.due - 1)
-            self.did, self.due = self.did + extra, self.due + count * self.reach.at(i)
-            self.reach.saw(row, extra, count)
+            self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
         else:
             self.known.credit -= self.sweep(M)  # what begins a window, about as much as a sweep
         self.rounds += 1

@@ -21,7 +21,7 @@ from torch import Tensor
 from .latency import Latency
 
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
-SURPRISE = 1.3  # the first call of a size also prepares it, so until there is a second, by so much at most it is slow
+PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
 PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it counted
 
 
@@ -37,7 +37,7 @@ class Curve:
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
         if M not in self.seen:
-            most = SURPRISE * self(M) if self.seen else seconds
+            most = max(self(M), seconds - PREPARED) if self.seen else seconds
             self.seen[M] = deque([min(seconds, most)], RECENT)
             self.fresh.add(M)
         elif M in self.fresh:
@@ -72,9 +72,11 @@ class Reach:
 
     def saw(self, row: int, extra: float, rows: int) -> None:
         """`rows` rows from `row` on took `extra` more rounds than full windows."""
-        i = self.place(row)
-        self.extra[i] += extra
-        self.rows[i] += rows
+        part, end = self.N / PLACES, row + rows
+        for i in range(self.place(row), self.place(end - 1) + 1):
+            share = min(end, (i + 1) * part) - max(row, i * part)
+            self.extra[i] += extra * share / rows
+            self.rows[i] += share
         due = sum(r * u for r, u in zip(self.rows, self.usual, strict=True))
         self.off = (1 + sum(self.extra)) / (1 + due)
 
