@@ -165,7 +165,7 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
         return Fixed(method.steady)
     if stop.tolerance == 0:
         return Fixed(1)
-    known = experience(evaluate.model, x, evaluate.dtype, evaluate.condition)
+    known = experience(evaluate, x)
     middle = N // 2
     chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
     reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)

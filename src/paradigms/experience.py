@@ -11,13 +11,14 @@ off that was elsewhere.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .execute import Evaluator
 from .latency import Latency
 
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
@@ -122,9 +123,10 @@ def lower(seconds: deque[float]) -> float:
 _known: WeakKeyDictionary[Any, dict[Hashable, Experience]] = WeakKeyDictionary()
 
 
-def experience(model: Any, x: Tensor, dtype: torch.dtype | None, condition: Mapping[str, Tensor] | None) -> Experience:
+def experience(evaluate: Evaluator, x: Tensor) -> Experience:
     """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model."""
-    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), *sorted(condition or ()))
+    model, ranks = evaluate.source, evaluate.team.size if evaluate.team else 0
+    key = (x.shape[1:], x.dtype, x.device, evaluate.dtype, torch.get_num_threads(), ranks, *sorted(evaluate.condition))
     try:
         return _known.setdefault(getattr(model, "__self__", model), {}).setdefault(key, Experience(x))
     except TypeError:  # it cannot be remembered

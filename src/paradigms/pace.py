@@ -7,8 +7,10 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from .execute import Evaluator
+if TYPE_CHECKING:
+    from .execute import Evaluator
 
 
 class AbstractPace(ABC):
