@@ -15,8 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-import paradigms  # noqa: F401  here, so that it is loaded once and not by every process
-
 LIMIT = 60.0  # seconds that a job may take
 GRACE = 15.0  # and that other ranks have to end once one has failed
 
@@ -49,7 +47,7 @@ def started(
 def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0) -> list[Outcome]:
     """What `work(rank, *args)` came to on each of so many ranks; those that do not end are killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranks"])
+    context.set_forkserver_preload(["ranks", work.__module__])  # loaded once, not by every process
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     pipes = [context.Pipe() for _ in range(ranks)]
     jobs = [

@@ -218,7 +218,7 @@ class Team:
             yield
         except RankError:
             raise  # they raise it too
-        except BaseException as error:
+        except Exception as error:
             if self.size > 1:
                 self.roll.sign(f"the end of its work, after call {_calls.get(self.name, 0)}", told(error))
             raise
