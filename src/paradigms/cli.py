@@ -223,6 +223,20 @@ def overhead_command(
     attempted(lambda: main(out, repeats, quick))
 
 
+@bench.command("devices")
+def devices_command(
+    out: options.Out = Path("out/bench"),
+    repeats: options.Repeats = 7,
+    quick: options.Quick = False,
+) -> None:
+    """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
+    from .bench.devices import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, repeats, quick))
+
+
 @bench.command("pipelines")
 def pipelines_command(
     out: options.Out = Path("out/bench"),
