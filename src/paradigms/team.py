@@ -81,15 +81,6 @@ class Team:
         self.turn = 0  # the rank whose turn it is to have a row more
         self.waited, self.slowest, self.ended = 0.0, 0.0, time.perf_counter()
 
-    def parts(self, M: int) -> list[tuple[int, int]]:
-        """Of every rank the first of its rows, of M, and the first beyond.
-
-        Rows that are left over go round, so what ranks have had differs by one row at most, in a round and in all.
-        """
-        some, over = divmod(M, self.size)
-        sizes = [some + ((r - self.turn) % self.size < over) for r in range(self.size)]
-        return [(sum(sizes[:r]), sum(sizes[: r + 1])) for r in range(self.size)]
-
     def share(
         self,
         M: int,
@@ -104,7 +95,7 @@ class Team:
         all ranks. Raises RankError, on all ranks alike, where one failed or they do not do the same.
         """
         outside = (began := time.perf_counter()) - self.ended
-        parts = self.parts(M)
+        parts = shares(M, self.size, self.turn)
         first, last = parts[self.rank]
         said: Sequence[Tensor] = []
         note, fault = 0.0, None
@@ -232,6 +223,16 @@ class Team:
             if self.size > 1:
                 self.roll.sign(self.next(), "the end of its work", told(error))
             raise
+
+
+def shares(M: int, R: int, turn: int) -> list[tuple[int, int]]:
+    """Of every rank the first of its rows, of M, and the first beyond; R ranks, from `turn` on some have a row more.
+
+    Where the turn goes on by M each time, what ranks have had differs by one row at most, in a round and in all.
+    """
+    some, over = divmod(M, R)
+    sizes = [some + ((r - turn) % R < over) for r in range(R)]
+    return [(sum(sizes[:r]), sum(sizes[: r + 1])) for r in range(R)]
 
 
 def now(device: torch.device) -> float:
