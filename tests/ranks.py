@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -12,13 +14,12 @@ from datetime import timedelta
 from multiprocessing import connection
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
-import paradigms  # noqa: F401  here, so that it is loaded once and not by every process
-
 LIMIT = 60.0  # seconds that a job may take
-GRACE = 15.0  # and that other ranks have to end once one has failed
+GRACE = 5.0  # and that other ranks have to end once one has failed
 
 
 @dataclass
@@ -49,16 +50,18 @@ def started(
 def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0) -> list[Outcome]:
     """What `work(rank, *args)` came to on each of so many ranks; those that do not end are killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranks"])
+    context.set_forkserver_preload(["ranks", work.__module__])  # loaded once, not by every process
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     pipes = [context.Pipe() for _ in range(ranks)]
     jobs = [
         context.Process(target=started, args=(r, ranks, store.port, timeout, there, work, *args), daemon=True)
         for r, (_, there) in enumerate(pipes)
     ]
-    for job, (_, there) in zip(jobs, pipes, strict=True):
-        job.start()
-        there.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the server that loads the modules
+        for job, (_, there) in zip(jobs, pipes, strict=True):
+            job.start()
+            there.close()
     outcomes, waiting = [Outcome() for _ in jobs], {here: r for r, (here, _) in enumerate(pipes)}
     until = time.monotonic() + LIMIT
     while waiting and (ready := connection.wait(waiting, max(until - time.monotonic(), 0))):

@@ -20,7 +20,7 @@ from ...method import AbstractMethod
 from ...solve import TOLERANCE
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
-from ...team import Team, group_of
+from ...team import Team
 from .belief import belief
 from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound
 from .network import Network
@@ -60,7 +60,7 @@ def enable_parallel_sampling(
     if not looping(kind) and not parts(pipe):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
     if mesh is not None:
-        group_of(mesh)  # for its errors
+        Team(mesh)  # for its errors
     settings, run = Settings(method, stop, window, batched, COPIED.setdefault(kind, set()), mesh=mesh), Run()
     pipe.__dict__["_paradigms"] = settings, run
     pipe.__class__ = parallel(kind)
