@@ -17,13 +17,13 @@ from rich.table import Table
 from torch import Tensor
 
 from .job import Job, Request, prepare
+from .rounds import Frame
 from .run import account
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
 from .solution import Comparison, Solution, relative_error
-from .solve import Frame
 
 CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))
 

@@ -28,9 +28,10 @@ from .execute import Guided, Model
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
 from .newton import QuasiNewton
+from .rounds import Frame
 from .schedule import Schedule, check_steps, linear
 from .solution import Solution
-from .solve import TOLERANCE, Frame, iterate, sample, sequential
+from .solve import TOLERANCE, iterate, sample, sequential
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError, StepNoise
 from .system import System

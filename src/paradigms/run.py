@@ -11,12 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from .job import Job
+from .rounds import Frame
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
 from .solution import Solution
-from .solve import Frame
 
 
 def run(job: Job, out: Path, *, gif: bool, as_json: bool) -> int:

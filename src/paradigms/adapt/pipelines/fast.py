@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ...solve import Frame, sample
+from ...rounds import Frame
+from ...solve import sample
 from ...system import System
 from ..scheduler import SchedulerError, from_scheduler
 from .loop import Halt
