@@ -97,9 +97,10 @@ def sample_command(
 
     paradigms sample google/ddpm-church-256 --rule ddpm (1000 steps; --rule ddim --steps 500; ddpm-bedroom-256 likewise)
     """
+    from .job import window_of
     from .show.files import folder
 
-    how = (steps, method, window, tolerance, criterion)
+    how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
     of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
     words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
     of_pipeline = words | {"--device": device, "--dtype": dtype, "--variant": variant}
@@ -181,6 +182,20 @@ def overhead_command(
 
     refused(lambda: folder(out))
     attempted(lambda: main(out, repeats, quick))
+
+
+@bench.command("auto")
+def auto_command(
+    out: options.Out = Path("out/bench"),
+    only: options.Only = "",
+    minutes: options.Minutes = 1e9,
+) -> None:
+    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    from .bench.auto import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, only, minutes))
 
 
 @bench.command("pipelines")

@@ -52,7 +52,7 @@ class Result:
 def jobs(model: str, batch: int, quick: bool) -> list[Job]:
     """The demo's jobs, with a fifth of the steps where `quick`; raises ValueError as `prepare` does."""
     fewer = 5 if quick else 1
-    asked = [Request(model, rule, n // fewer) for rule, n in CASES]
+    asked = [Request(model, rule, n // fewer, window="wide") for rule, n in CASES]
     return [prepare(replace(case, batch=batch, seed=1, compare=True)) for case in asked]
 
 

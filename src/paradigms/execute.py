@@ -32,14 +32,14 @@ class Clock:
         self.inside = self.outside = 0.0
         self.last: float | None = None
 
-    def enter(self, x: Tensor) -> None:
+    def enter(self, x: Tensor | None = None) -> None:
         """A call begins."""
         now = _now(x)
         if self.last is not None:
             self.outside += now - self.last
         self.last = now
 
-    def leave(self, x: Tensor) -> None:
+    def leave(self, x: Tensor | None = None) -> None:
         """The call ends."""
         now = _now(x)
         self.inside += now - (self.last or now)
@@ -127,7 +127,7 @@ class Guided(nn.Module):
         return m_null + self.scale * (m - m_null)
 
 
-def _now(x: Tensor) -> float:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
+def _now(x: Tensor | None) -> float:
+    if torch.cuda.is_initialized() if x is None else x.device.type == "cuda":
+        torch.cuda.synchronize(None if x is None else x.device)
     return time.perf_counter()

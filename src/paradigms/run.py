@@ -49,7 +49,8 @@ def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[M
     yield out / "grid.png"
     pictures.trace(out / "trace.png", name, solution, len(job.system))
     yield out / "trace.png"
-    details = {"columns": ["begin", "end", "evals"], "trace": [list(row) for row in solution.trace]}
+    rows = [[*row, window] for row, window in zip(solution.trace, solution.windows, strict=True)]
+    details = {"columns": ["begin", "end", "evals", "window"], "trace": rows}
     write_json(out / "trace.json", numbers | details)
     yield out / "trace.json"
     if moments:

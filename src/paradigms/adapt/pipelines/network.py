@@ -16,7 +16,7 @@ passed as it is. If none is right, rows are called one by one, which is told.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ...execute import Clock
 from .call import Call, Listed, same
 from .snapshot import Fields
 
@@ -40,21 +41,21 @@ class UnjoinedError(Exception):
 class Network:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
-    pad: rows that every batch of a compiled network has. evals: rows run; checks: rows run to compare; seconds.
+    pad: rows that every batch of a compiled network has. evals: rows run; checks: rows run to compare.
     """
 
     batched: bool = True
     pad: int = 0
     evals: int = 0
     checks: int = 0
-    seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
     most: int = 1 << 30
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
 
     def __call__(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
-        began = _now()
+        self.clock.enter()
         out: list[Any] = [None] * len(calls)
         waiting = list(range(len(calls)))
         while waiting:
@@ -64,8 +65,16 @@ class Network:
             for k, answer in zip(group, self.group([calls[k] for k in group], width), strict=True):
                 out[k] = answer
         self.evals += len(calls)
-        self.seconds += _now() - began
+        self.clock.leave()
         return out
+
+    def alone(self, run: Callable[[], Any]) -> Any:
+        """What a network says to a call as it comes."""
+        self.clock.enter()
+        said = run()
+        self.clock.leave()
+        self.evals += 1
+        return said
 
     def group(self, calls: list[Call], width: int) -> list[Any]:
         """What the network says to calls that can be joined."""
@@ -231,9 +240,3 @@ def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
 def compiled(network: nn.Module) -> bool:
     """Whether a network was compiled, and wants batches of one size."""
     return hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None
-
-
-def _now() -> float:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -1,6 +1,6 @@
 """Any diffusers pipeline in one line:
 
-    with paradigms.parallelize(pipe, tolerance=0.003, window=32) as run:
+    with paradigms.parallelize(pipe, tolerance=0.003) as run:
         image = pipe(prompt).images[0]
 
 While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound, see
@@ -16,12 +16,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ...check import check_window
 from ...method import AbstractMethod
 from ...solve import TOLERANCE
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from .belief import belief
 from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound
+from .loop import PAD
 from .network import Network
 from .report import Run, Settings
 from .rewrite import UnparallelError
@@ -36,18 +38,18 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int = 32,
+    window: int | str = "auto",
     batched: bool = True,
 ) -> Run:
     """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
 
     pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
     of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated
-    at once. batched: False evaluates them one by one, equal to the last bit and no faster. Raises ValueError for what
-    is no such pipeline, a method that corrects states, a window below 1; a call does for step caches.
+    at once; "auto" picks, as it goes, what finishes soonest, the pipeline's own steps included.
+    batched: False evaluates them one by one, equal to the last bit and no faster. Raises ValueError for what is no such
+    pipeline, a method that corrects states, a window below 1; a call does for step caches.
     """
-    if not isinstance(window, int) or window < 1:
-        raise ValueError(f"window: given {window!r}; needed: a whole number of steps, 1 or more")
+    check_window(window)
     method = method or Spectral()
     if belief.dispatch(type(method)) is belief.dispatch(object):
         belief(method, None, None)  # type: ignore[arg-type]  # which raises
@@ -91,7 +93,7 @@ def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
     function = kind.__call__  # type: ignore[operator]
     try:
         for _ in range(AGAIN):
-            network = Network(settings.batched, settings.window)
+            network = Network(settings.batched, settings.window if isinstance(settings.window, int) else PAD)
             active = Active(pipe, settings, run, network)
             try:
                 with intercepted(pipe, active):
@@ -107,7 +109,7 @@ def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
             finally:
                 account(run, network)
             run.steps, run.rounds = before[:2]
-            del run.accepted[before[2] :]
+            del run.accepted[before[2] :], run.windows[before[2] :]
             start.restore()
         else:
             run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
@@ -121,7 +123,7 @@ def account(run: Run, network: Network) -> None:
     """Adds what the networks took to a report."""
     run.evaluations += network.evals
     run.checks += network.checks
-    run.model_seconds += network.seconds
+    run.model_seconds += network.clock.inside
     run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
 
 
