@@ -111,9 +111,10 @@ def sample_command(
 
     On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
     """
+    from .job import window_of
     from .launch import launched
 
-    how = (steps, method, window, tolerance, criterion)
+    how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
     of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
     words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
     of_pipeline = words | {"--device": device, "--dtype": dtype, "--variant": variant}
@@ -235,6 +236,20 @@ def devices_command(
 
     refused(lambda: folder(out))
     attempted(lambda: main(out, repeats, quick))
+
+
+@bench.command("auto")
+def auto_command(
+    out: options.Out = Path("out/bench"),
+    only: options.Only = "",
+    minutes: options.Minutes = 1e9,
+) -> None:
+    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    from .bench.auto import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, only, minutes))
 
 
 @bench.command("pipelines")

@@ -7,7 +7,6 @@ D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from .chunks import Chunked
 from .chunks import Model as Model
+from .clock import Clock, TeamClock
 from .shard import Sharded
 from .system import System
 from .team import Team
@@ -23,67 +23,6 @@ from .team import Team
 
 class NonFiniteError(ArithmeticError):
     """The model said NaN or infinity; the message names the row, the timestep and the sample."""
-
-
-class Clock:
-    """Seconds inside of model calls and outside, from one call to the next; a pause counts as neither.
-
-    Everything that is decided by time reads it here.
-    """
-
-    def __init__(self) -> None:
-        self.inside = self.outside = 0.0
-        self.last: float | None = None
-
-    def enter(self, x: Tensor) -> None:
-        """A call begins."""
-        now = _now(x)
-        if self.last is not None:
-            self.outside += now - self.last
-        self.last = now
-
-    def leave(self, x: Tensor) -> None:
-        """The call ends."""
-        now = _now(x)
-        self.inside += now - (self.last or now)
-        self.last = now
-
-    def pause(self) -> None:
-        """Somebody else's work begins."""
-        if self.last is not None:
-            self.outside += time.perf_counter() - self.last
-        self.last = None
-
-    def resume(self) -> None:
-        """It ended."""
-        self.last = time.perf_counter()
-
-
-class TeamClock(Clock):
-    """The clock of a sharded model: the slowest rank's seconds, the same numbers on all, so that all decide alike.
-
-    inside has the wire's seconds too, up to the call before; pauses are outside, for they keep the others waiting.
-    """
-
-    def __init__(self, model: Sharded) -> None:
-        super().__init__()
-        self.model = model
-
-    def enter(self, x: Tensor) -> None:
-        """A call begins."""
-
-    def leave(self, x: Tensor) -> None:
-        """The call ends."""
-        agreed = self.model.agreed
-        self.inside += agreed.model + agreed.wire
-        self.outside += 0.0 if self.last is None else agreed.outside
-        self.last = self.inside
-
-    def pause(self) -> None:
-        """Somebody else's work begins."""
-
-    def resume(self) -> None:
-        """It ended."""
 
 
 class Evaluator:
@@ -104,7 +43,8 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.evals = self.calls = 0
-        self.clock = TeamClock(self.model) if isinstance(self.model, Sharded) else Clock()
+        mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
+        self.clock: Clock = TeamClock(self.model.team) if isinstance(self.model, Sharded) else mine()
 
     @property
     def seconds(self) -> float:
@@ -170,9 +110,3 @@ class Guided(nn.Module):
         both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
         m, m_null = self.model(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         return m_null + self.scale * (m - m_null)
-
-
-def _now(x: Tensor) -> float:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()

@@ -57,7 +57,7 @@ def run(ready: Ready, out: Path, count: int | None, team: Team | None, *, as_jso
     numbers = account(ready, report, x, reference)
     for path in write(out, x, reference):
         print(path)
-    write_json(out / "run.json", numbers | {"accepted": report.accepted})
+    write_json(out / "run.json", numbers | {"accepted": report.accepted, "windows": report.windows})
     print(out / "run.json")
     console.print(summary(numbers), highlight=False, soft_wrap=True, markup=False)
     for why in report.fallbacks:

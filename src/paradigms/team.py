@@ -72,12 +72,13 @@ class Team:
     """
 
     def __init__(self, mesh: Any) -> None:
-        self.group = mesh.group if isinstance(mesh, Team) else group_of(mesh)
+        self.group: Any = mesh.group if isinstance(mesh, Team) else group_of(mesh)
         self.size, self.rank = dist.get_world_size(self.group), dist.get_rank(self.group)
         self.ranks = tuple(dist.get_global_rank(self.group, r) for r in range(self.size))
         self.name = str(self.group.group_name)
         self.roll, self.timeout = Roll(self.name, self.ranks[self.rank], self.ranks), patience_of(self.group)
         self.spent = Sharing((0,) * self.size, 0, 0, 0.0)
+        self.agreed = Agreed()  # of the last call
         self.turn = 0  # the rank whose turn it is to have a row more
         self.waited, self.slowest, self.ended = 0.0, 0.0, time.perf_counter()
 
@@ -113,7 +114,8 @@ class Team:
         heads = [Head.read(bytes(h)) for h in found[:, :HEADER].tolist()]
         self.verify(heads, fault)
         note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
-        agreed = Agreed(max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads), note)
+        slowest = max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads)
+        self.agreed = agreed = Agreed(*slowest, note)
         was, received = self.spent, (self.size - 1) * slot
         rows = tuple(n + b - a for n, (a, b) in zip(was.rows, parts, strict=True))
         self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + agreed.wire)
@@ -200,6 +202,13 @@ class Team:
             call = self.next()
             self.finish(start, call, f"call {call}, a broadcast", sent.device)
         return unpacked(sent, tensors)
+
+    def slowest_of(self, seconds: Sequence[float]) -> list[float]:
+        """The largest of what ranks give in each place."""
+        mine = torch.tensor(seconds, dtype=torch.float64)
+        size = length(mine)
+        found, _ = self.share(self.size, lambda a, b: size * (b - a), lambda *_: ([mine], 0.0), torch.device("cpu"))
+        return torch.stack([v.view(torch.float64) for v in found]).amax(0).tolist()  # type: ignore[no-any-return]
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives here, once it has ended well on every rank; else raises RankError on every rank."""

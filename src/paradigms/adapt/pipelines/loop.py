@@ -11,24 +11,34 @@ decides what the next is shown (a ControlNet's and then a U-Net's), a round eval
 
 The user's callbacks are called once a row, in a run of the accepted rows of its own; what they change counts from there
 on. The pipeline's progress bar moves as rows are accepted.
+
+Where the window is one row, the pipeline's own step runs as it is: its networks answer it, nothing is kept.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...auto import GRID, Auto
+from ...experience import experience
+from ...pace import AbstractPace, Fixed
 from .call import Call
-from .course import course
+from .course import Course, course
 from .judge import Judge, Visit
-from .network import Network
+from .network import Network, compiled
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
 from .snapshot import Fields, Snapshot, snapshot
 from .standin import StandIn, copied, known
+
+PAD = 32  # rows of a batch of compiled networks, which want one size
+VISITS = (2e-3, 1.5e-3)  # seconds of a round outside of the networks, and more for each row, until measured
 
 
 class Halt(BaseException):
@@ -42,20 +52,21 @@ class Loop:
     passes_by = True  # no part of what a snapshot keeps
 
     def __init__(
-        self, settings: Settings, run: Run, network: Network, items: Any, scheduler: Any, state: str | None
+        self, settings: Settings, run: Run, network: Network, pipe: Any, items: Any, scheduler: Any, state: str | None
     ) -> None:
         self.bar = items if isinstance(items, Bar) else None
         self.items = list(items)
         self.settings, self.run, self.network, self.state = settings, run, network, state
-        self.window = min(settings.window, len(self.items))
-        self.course = course(scheduler, [_time(item, scheduler) for item in self.items])
-        self.judge = Judge(settings.stop, self.course, self.window)
+        self.pipe, self.times = pipe, [_time(item, scheduler) for item in self.items]
+        self.scheduler = copied_or_none(scheduler)
+        self.pace: AbstractPace | None = None
+        self.window, self.steps, self.stepping = 1, 1, False
         self.standins: dict[int, StandIn] = {}  # by the place of a call in its step
         self.before: dict[int, Snapshot] = {}
         self.visits: dict[int, Visit] = {}
         self.judged: dict[int, Visit] = {}
         self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
-        self.mode, self.row, self.at, self.begin, self.reached = "sweep", 0, 0, 0, 0
+        self.mode, self.row, self.at, self.begin, self.reached = "step", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = False
         self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
         self.renewed = False  # a callback changed a network
@@ -65,6 +76,13 @@ class Loop:
 
     def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The beginning of a row; gives the locals to be set, where the loop went back."""
+        if self.pace is None:
+            ranks = self.network.team.size if self.network.team else 1
+            self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
+            self.decide()
+        if self.mode == "step":
+            self.stepping = True
+            return self.before[self.row].restore() if self.row in self.before and self.at != self.row else {}
         self.inside, self.halted, self.visits[self.row] = True, False, Visit()
         self.run.visits += 1
         if self.row not in self.before:
@@ -81,6 +99,9 @@ class Loop:
 
     def leave(self, values: Mapping[str, Any]) -> None:
         """The end of a row, or of what ran of it."""
+        if self.mode == "step":
+            self.stepping, self.at = False, self.row + 1
+            return
         self.inside, self.at = False, -1
         if self.halted:
             return
@@ -98,6 +119,12 @@ class Loop:
 
     def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls a user's callback where the row is accepted; answers of a network that it changes are forgotten."""
+        if self.mode == "step":
+            self.stepping = False
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.stepping = True
         if self.mode != "accept":
             return {}
         asked = {id(c.network): c.network for visit in self.judged.values() for c in visit.calls}
@@ -162,26 +189,74 @@ class Loop:
 
     # ------------------------------------------------------------------ the rounds
 
+    @cached_property
+    def course(self) -> Course:
+        """What the scheduler's steps are like, told when there is a window."""
+        return course(self.scheduler, self.times)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Counts settled rows."""
+        return Judge(self.settings.stop, self.course)
+
+    def decide(self) -> None:
+        """Asks for the next window; the row that has begun, or begins next, is of it."""
+        assert self.pace is not None
+        left = len(self.items) - self.begin
+        window, self.steps = self.pace.next(self.begin) if left else (1, 1)
+        self.window = min(window, len(self.items))
+        self.mode = "step" if self.window == 1 else "sweep"
+
     def __iter__(self) -> Iterator[Any]:
-        N, left = len(self.items), 4 * len(self.items) + 4
-        yield from self.play(0, self.window)
+        yield self.items[0]  # what it begins with decides about the window
+        begun = True
+        while self.begin < len(self.items):
+            yield from self.step(begun) if self.window == 1 else self.slide(begun)
+            begun = False
+
+    def step(self, begun: bool) -> Iterator[Any]:
+        """Rows run as they are, as many as the pace says; `begun`: the first has."""
+        first, last = self.begin, min(self.begin + self.steps, len(self.items))
+        for self.row in range(first, last):
+            if self.row > first or not begun:
+                yield self.items[self.row]
+            self.before.clear()
+            self.accepted(1, 1, 0.0)
+        self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
+        self.decide()
+
+    def slide(self, begun: bool) -> Iterator[Any]:
+        """Rounds of windows, until the pace says steps; `begun`: the first row of the first has run."""
+        N, left, first = len(self.items), 4 * len(self.items) + 4, self.begin
+        self.judge.enter(self.window)
+        yield from self.play(first + begun, min(first + self.window, N))
         end = self.reached
-        while self.begin < N:
+        while self.window > 1 and self.begin < N:
             yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
-            end = self.reached
+            end, asked = self.reached, len(old)
             count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
             self.settings.dependent |= dependent(old[self.begin], self.visits[self.begin])
             if self.callbacks:
                 self.judged = dict(self.visits)
                 yield from self.play(self.begin, self.begin + count, "accept")
                 count, end = self.reached - self.begin, self.reached
-            self.accept(count, residual)
-            yield from self.play(end, min(self.begin + self.window, N))
-            end, left = max(end, self.reached), left - 1
+            row, window = self.begin, self.window
+            self.accepted(count, window, residual)
+            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
+            self.decide()
+            self.accept(count)
+            if self.window > 1:
+                end = min(end, self.begin + self.window)
+                yield from self.play(end, min(self.begin + self.window, N))
+                end = max(end, self.reached)
+            left -= 1
             if left == 0 or (self.begin == N and self.at != N):
                 raise UnparallelError("its rows do not settle; this is a fault of paradigms, please report it")
+        self.visits.clear()
+        for standin in self.standins.values():
+            standin.pause()
 
     def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
@@ -215,22 +290,28 @@ class Loop:
                 for n in found:
                     self.visits[n].own[c] = True
 
-    def accept(self, count: int, residual: float) -> None:
-        """Moves begin up."""
-        for n in range(self.begin, self.begin + count):
+    def accept(self, count: int) -> None:
+        """Forgets `count` rows that were accepted."""
+        self.judge.slide(count, max(self.window, 2))
+        for n in range(self.begin - count, self.begin):
             for bar, ticks in self.visits[n].ticks:
                 bar.move(ticks)
-            if self.bar is not None:
-                self.bar.move(1)
-        self.begin += count
-        self.judge.slide(count)
-        self.run.accepted.append(count)
-        self.run.residual = max(self.run.residual, residual)
         for kept in (self.before, self.visits, self.judged):
             for n in [n for n in kept if n < self.begin]:
                 del kept[n]
         for standin in self.standins.values():
             standin.forget(self.begin)
+
+    def accepted(self, count: int, window: int, residual: float) -> None:
+        """Moves begin up by `count` rows, in a round of so many, and tells of it."""
+        if self.bar is not None:
+            for _ in range(count):
+                self.bar.move(1)
+        self.begin += count
+        self.run.rounds += window == 1
+        self.run.accepted.append(count)
+        self.run.windows.append(window)
+        self.run.residual = max(self.run.residual, residual)
 
 
 def dependent(old: Visit, new: Visit) -> set[int]:
@@ -243,3 +324,25 @@ def _time(item: Any, scheduler: Any) -> Any:
     """The time of a loop's item: (i, t), t, or a place among the scheduler's timesteps."""
     t = item[-1] if isinstance(item, tuple) else item
     return scheduler.timesteps[t] if isinstance(t, int) and hasattr(scheduler, "timesteps") else t
+
+
+def copied_or_none(scheduler: Any) -> Any:
+    """A scheduler as it is now, None where it cannot be copied."""
+    try:
+        return copy.deepcopy(scheduler)
+    except Exception:  # whatever it holds
+        return None
+
+
+def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any], ranks: int) -> AbstractPace:
+    """The pace of a loop over a pipeline's `times`; rows that are no batch are stepped through."""
+    if isinstance(settings.window, int):
+        return Fixed(settings.window)
+    if settings.stop.tolerance == 0 or not settings.batched:
+        return Fixed(1)
+    x = torch.zeros(1, 1) if state is None or not state.ndim else state
+    known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
+    chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
+    reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
+    sizes = (PAD,) if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()) else GRID
+    return Auto(known, reach, settings.method, 1, x.numel() * x.element_size(), sizes)

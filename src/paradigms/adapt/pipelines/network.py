@@ -18,7 +18,7 @@ On a mesh every rank makes the same calls; each runs its share of them so, and h
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...chunks import Room
+from ...clock import Clock, TeamClock
 from ...team import Team
 from ...wire import length, unpacked
 from .call import Call, Listed, same
@@ -46,7 +47,7 @@ class Network:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
     pad: rows that every batch of a compiled network has. team: ranks that share the calls. evals: rows run, by all of
-    them; checks: rows run here to compare; seconds. forms: an answer of each kind of call that a team has made.
+    them; checks: rows run here to compare. forms: an answer of each kind of call that a team has made.
     """
 
     batched: bool = True
@@ -54,19 +55,30 @@ class Network:
     team: Team | None = None
     evals: int = 0
     checks: int = 0
-    seconds: float = 0.0
     room: Room = field(default_factory=Room)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
     forms: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock() if self.team is None else TeamClock(self.team)
 
     def __call__(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
-        began = _now()
+        self.clock.enter()
         out = self.here(calls, width) if self.team is None else self.shared(calls, width, self.team)
+        self.clock.leave()
         self.evals += len(calls)
-        self.seconds += _now() - began
         return out
+
+    def alone(self, run: Callable[[], Any]) -> Any:
+        """What a network says to a call as it comes, on this rank and every other."""
+        self.clock.own.enter()
+        said = run()
+        self.clock.own.leave()
+        self.evals += 1
+        return said
 
     def here(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, on this rank."""
@@ -289,9 +301,3 @@ def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
 def compiled(network: nn.Module) -> bool:
     """Whether a network was compiled, and wants batches of one size."""
     return hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None
-
-
-def _now() -> float:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
