@@ -1,0 +1,1 @@
+"""Diffusion policies on real simulators: tasks, scripted experts, demonstrations, the published network, rollouts."""
