@@ -68,7 +68,12 @@ def episode(task: Task, seed: int, noise: float) -> tuple[list[Vector], list[Vec
 
 
 def follow(
-    task: Task, observation: Vector, environment, expert: Expert, noise: float, random: np.random.Generator  # type: ignore[no-untyped-def]
+    task: Task,
+    observation: Vector,
+    environment,
+    expert: Expert,
+    noise: float,
+    random: np.random.Generator,  # type: ignore[no-untyped-def]
 ) -> tuple[list[Vector], list[Vector], float, bool]:
     """The expert from here to the end of the episode."""
     low, high = np.array(task.low), np.array(task.high)

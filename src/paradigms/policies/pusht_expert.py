@@ -151,7 +151,9 @@ class PushTExpert:
         for c in np.flatnonzero(open_):
             poses = self.copy.push(pose, starts[c], -normals[c])
             depths = GRAIN * np.arange(1, DEPTHS + 1)
-            inside = ((starts[c] - depths[:, None] * normals[c] > LOW) & (starts[c] - depths[:, None] * normals[c] < HIGH)).all(-1)
+            inside = (
+                (starts[c] - depths[:, None] * normals[c] > LOW) & (starts[c] - depths[:, None] * normals[c] < HIGH)
+            ).all(-1)
             travel = np.linalg.norm(gates[c] - agent) + depths
             costs = np.where(inside, error(poses) + TRAVEL * travel, math.inf)
             for d in _best_two(costs):
