@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .task import TASKS, Expert, Task, Vector, load_task
+from .task import TASKS, Environment, Expert, Task, Vector, load_task
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def episode(task: Task, seed: int, noise: float) -> tuple[list[Vector], list[Vec
 def follow(
     task: Task,
     observation: Vector,
-    environment,
+    environment: Environment,
     expert: Expert,
     noise: float,
-    random: np.random.Generator,  # type: ignore[no-untyped-def]
+    random: np.random.Generator,
 ) -> tuple[list[Vector], list[Vector], float, bool]:
     """The expert from here to the end of the episode."""
     low, high = np.array(task.low), np.array(task.high)

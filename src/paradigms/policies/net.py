@@ -95,15 +95,21 @@ class UNet1d(nn.Module):
         c = self.embed(t)
         c = c if global_cond is None else torch.cat([c, global_cond], -1)  # (B, c)
         x, kept = sample.mT, []  # (B, a, T)
-        for level, (a, b) in enumerate(self.down):
-            x = b(a(x, c), c)
+        for level, pair in enumerate(self.down):
+            x = both(pair, x, c)
             kept.append(x)
             x = self.shrink[level](x) if level < len(self.shrink) else x
-        for block in self.middle:
-            x = block(x, c)
-        for (a, b), grow in zip(self.up, self.grow, strict=True):
-            x = grow(b(a(torch.cat([x, kept.pop()], 1), c), c))
+        x = both(self.middle, x, c)
+        for pair, grow in zip(self.up, self.grow, strict=True):
+            x = grow(both(pair, torch.cat([x, kept.pop()], 1), c))
         return self.out(x).mT
+
+
+def both(pair: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+    """One residual, then the other."""
+    for residual in pair.children():
+        x = residual(x, c)
+    return x
 
 
 class MLP(nn.Module):

@@ -1,6 +1,6 @@
 """A diffusion policy: observations in, a chunk of actions out, by a scheduler's own loop.
 
-    x[0] ~ N(0, 1);   x[n+1] = scheduler.step(model(x[n], t[n], observations), t[n], x[n]);   actions = unnormalised x[N]
+    x[0] ~ N(0, 1),   x[n+1] = scheduler.step(model(x[n], t[n], observations), t[n], x[n]),   actions ~ x[N]
 
 It has the methods and attributes of diffusion_policy's DiffusionUnetLowdimPolicy, so whatever drives one drives the
 other; the scheduler is diffusers' and may be exchanged. Every random draw comes from the generator that is given,
@@ -50,18 +50,21 @@ class MinMax(nn.Module):
 class DiffusionPolicy(nn.Module):
     """A network, a diffusers scheduler and the normalisers of `obs` and `action`."""
 
+    normalizer: dict[str, MinMax]
+
     def __init__(
         self,
         model: nn.Module,
         noise_scheduler: Any,
-        normalizer: nn.ModuleDict,
+        normalizer: dict[str, MinMax],
         horizon: int = 16,
         n_obs_steps: int = 2,
         n_action_steps: int = 8,
         num_inference_steps: int | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.noise_scheduler, self.normalizer = model, noise_scheduler, normalizer
+        self.model, self.noise_scheduler = model, noise_scheduler
+        self.normalizer = nn.ModuleDict(normalizer)  # type: ignore[assignment]
         self.horizon, self.n_obs_steps, self.n_action_steps = horizon, n_obs_steps, n_action_steps
         self.action_dim, self.obs_dim = len(normalizer["action"].low), len(normalizer["obs"].low)
         self.num_inference_steps = num_inference_steps or noise_scheduler.config.num_train_timesteps
@@ -84,7 +87,7 @@ class DiffusionPolicy(nn.Module):
         generator: Generators = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The sequential loop: normalised actions (B, T, a), equal to condition_data wherever condition_mask is true."""
+        """The sequential loop: normalised actions (B, T, a), condition_data wherever condition_mask is true."""
         scheduler = self.noise_scheduler
         x = noise(condition_data.shape, generator, condition_data.device, condition_data.dtype)
         scheduler.set_timesteps(self.num_inference_steps)
@@ -108,7 +111,7 @@ class DiffusionPolicy(nn.Module):
         known = self.normalizer["obs"].normalize(obs[:, -self.n_obs_steps :].to(self.device, self.dtype)).flatten(1)
         shape = (len(obs), self.horizon, self.action_dim)
         free = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        more = {} if generator is None else {"generator": generator}
+        more: dict[str, Any] = {} if generator is None else {"generator": generator}
         x = self.conditional_sample(free, torch.zeros_like(free, dtype=torch.bool), global_cond=known, **more)
         pred = self.normalizer["action"].unnormalize(x)
         start = self.n_obs_steps - 1
@@ -142,7 +145,7 @@ def ddpm_100() -> Any:
     )
 
 
-def build(task: Task, kind: str = "unet", normalizer: nn.ModuleDict | None = None, **sizes: Any) -> DiffusionPolicy:
+def build(task: Task, kind: str = "unet", normalizer: dict[str, MinMax] | None = None, **sizes: Any) -> DiffusionPolicy:
     """A policy for the task with random weights (from torch's global generator), in eval mode.
 
     kind: 'unet' (sizes: widths, embed, kernel; the default is the published 65.8M) or 'mlp' (width, depth, embed).
@@ -158,6 +161,6 @@ def build(task: Task, kind: str = "unet", normalizer: nn.ModuleDict | None = Non
     return DiffusionPolicy(net, ddpm_100(), normalizer, task.horizon, task.n_obs_steps, task.n_action_steps).eval()
 
 
-def normalizers(low: Tensor, high: Tensor, task: Task) -> nn.ModuleDict:
+def normalizers(low: Tensor, high: Tensor, task: Task) -> dict[str, MinMax]:
     """Observations by these bounds, actions by the task's."""
-    return nn.ModuleDict({"obs": MinMax(low, high), "action": MinMax(torch.tensor(task.low), torch.tensor(task.high))})
+    return {"obs": MinMax(low, high), "action": MinMax(torch.tensor(task.low), torch.tensor(task.high))}

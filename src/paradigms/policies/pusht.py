@@ -1,6 +1,7 @@
 """PushT: push a T-shaped block into its outline (gym-pusht, real physics by pymunk).
 
-    observation (18,) = 8 corners of the block (x, y), agent (x, y); action (2,) = where the agent shall go; pixels, 0..512
+    observation (18,) = 8 corners of the block (x, y), agent (x, y)                                pixels, 0..512
+    action (2,) = where the agent shall go                                                         pixels, 0..512
     reward = min(1, coverage / 0.95); the score is the episode's largest reward, success is coverage > 0.95
 
 Extra: `pip install "paradigms[pusht]"`. OpenCV, which gym-pusht imports, needs the system's libGL (Debian: libgl1).

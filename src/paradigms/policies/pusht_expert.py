@@ -11,6 +11,7 @@ way to a contact is a shortest path on the corners of the block's outline, moved
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -80,7 +81,7 @@ class Copy:
         self.block, _ = PushTEnv.add_tee(self.space, (256, 300), 0)
 
     def set(self, agent: Vector, pose: Poses) -> None:
-        """Put agent (2,) and block (3,) where they are said to be: the angle first, as it turns about the centre of mass."""
+        """Put agent (2,) and block (3,) there: the angle first, as it turns the block about its centre of mass."""
         self.agent.position = float(agent[0]), float(agent[1])
         self.block.angle = float(pose[2])
         self.block.position = float(pose[0]), float(pose[1])
@@ -117,9 +118,8 @@ class PushTExpert:
         """The targets of one push, from where the agent is now: go round the block, wait, push, wait."""
         agent, pose = read(simulator)
         start, direction, depth = self._choose(agent, pose)
-        for point in walk(way(agent, pose, start - CLEAR * direction), GOING):
-            yield point
         gate = start - CLEAR * direction
+        yield from walk(way(agent, pose, gate), GOING)
         yield from _settle(simulator, gate, 4.0)
         end = start + depth * direction
         yield from walk(np.stack([gate, end]), PUSHING)
@@ -182,7 +182,7 @@ def _settle(simulator: Any, target: Vector, near: float, patience: int = 4) -> I
 
 def walk(path: Vector, speed: float) -> Iterator[Vector]:
     """Points every `speed` px along a path (P, 2), its end included, its beginning not."""
-    for a, b in zip(path[:-1], path[1:], strict=True):
+    for a, b in itertools.pairwise(path):
         steps = max(1, math.ceil(np.linalg.norm(b - a) / speed))
         for k in range(1, steps + 1):
             yield a + (b - a) * k / steps

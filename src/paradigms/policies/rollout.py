@@ -1,6 +1,6 @@
 """Judge a policy by its simulator: many episodes in lockstep, one batched policy call for all that are still going.
 
-    until every episode is over:  a[i, 0..7] = policy(last observations[i], generator[i])   for the live episodes i at once
+    until every episode is over:  a[i, 0..7] = policy(last observations[i], generator[i])   for all live episodes i
                                   each steps its own simulator through its actions, until they or the episode end
 
 Episode `seed` draws all its noise from its own generator, seeded by `seed`, so it meets the same noise whoever shares
