@@ -46,4 +46,5 @@ class Kept(Guess):
 
 def inpainted(system: System, mask: Tensor, value: Tensor) -> Inpainted:
     """The table `system` with the entries `mask` of its states set to `value`, both (B, ...)."""
+    value = value.to(torch.promote_types(value.dtype, torch.float32))
     return Inpainted(**{f.name: getattr(system, f.name) for f in fields(system)}, mask=mask, value=value)

@@ -29,15 +29,14 @@ NAME = "conditional_sample"
 class Ask:
     """One call of a policy's loop: x (B, T, A) its first noise; condition: tensors (B, ...) by name.
 
-    mask, value (B, T, A): entries of the state that are set before every call of the network, and to what. step:
-    further arguments of the scheduler's step.
+    known: mask and value (B, T, A), entries of the state that are set before every call of the network, and to what.
+    step: further arguments of the scheduler's step.
     """
 
     x: Tensor
     generator: Generators | None
     condition: dict[str, Tensor]
-    mask: Tensor | None = None
-    value: Tensor | None = None
+    known: tuple[Tensor, Tensor] | None = None
     step: dict[str, Any] = field(default_factory=dict)
 
 
@@ -117,10 +116,8 @@ class Inpainting(Seam):
             )
         x = randn(tuple(value.shape), given.get("generator"), value.dtype, value.device)
         condition = conditions(given, self.names, len(value))
-        step = dict(given["kwargs"])
-        if not bool(mask.any()):
-            return Ask(x, given.get("generator"), condition, step=step)
-        return Ask(x, given.get("generator"), condition, mask, value, step)
+        known = (mask, value) if bool(mask.any()) else None
+        return Ask(x, given.get("generator"), condition, known, dict(given["kwargs"]))
 
     def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         return self.holder.model(x, t, **{name: condition.get(name) for name in self.names})
