@@ -23,6 +23,7 @@ KNOWS = {
     "anderson": {"carry", "method", "stop", "system"},
     "newton": {"anderson", "carry", "method", "system"},
     "spectral": {"anderson", "carry", "method", "spectrum", "system"},
+    "latency": set(),
     "noise": {"system"},
     "execute": {"system"},
     "check": {"noise", "system"},

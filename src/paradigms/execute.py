@@ -21,8 +21,43 @@ class NonFiniteError(ArithmeticError):
     """The model said NaN or infinity; the message names the row, the timestep and the sample."""
 
 
+class Clock:
+    """Seconds inside of model calls and outside, from one call to the next; a pause counts as neither.
+
+    Everything that is decided by time reads it here. A model with an `agreed_clock`, a callable that makes one, is
+    timed by that: ranks that must decide alike need times that they agree on.
+    """
+
+    def __init__(self) -> None:
+        self.inside = self.outside = 0.0
+        self.last: float | None = None
+
+    def enter(self, x: Tensor) -> None:
+        """A call begins."""
+        now = _now(x)
+        if self.last is not None:
+            self.outside += now - self.last
+        self.last = now
+
+    def leave(self, x: Tensor) -> None:
+        """The call ends."""
+        now = _now(x)
+        self.inside += now - (self.last or now)
+        self.last = now
+
+    def pause(self) -> None:
+        """Somebody else's work begins."""
+        if self.last is not None:
+            self.outside += time.perf_counter() - self.last
+        self.last = None
+
+    def resume(self) -> None:
+        """It ended."""
+        self.last = time.perf_counter()
+
+
 class Evaluator:
-    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and `seconds`.
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
 
     condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
     what it is given; outputs come back in the state's. Raises ValueError for a wrong shape, `NonFiniteError`.
@@ -37,18 +72,23 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.evals = self.calls = 0
-        self.seconds = 0.0
+        self.clock: Clock = getattr(model, "agreed_clock", Clock)()
+
+    @property
+    def seconds(self) -> float:
+        """In the model."""
+        return self.clock.inside
 
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
         shown = self.system.denoiser.show(x, n)
-        began = _now(x)
+        self.clock.enter(x)
         with torch.no_grad():
             said = self.model(
                 shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
             )
         m: Tensor = getattr(said, "sample", said)  # a diffusers network's output holds the answer there
-        self.seconds += _now(x) - began
+        self.clock.leave(x)
         self.evals, self.calls = self.evals + len(x), self.calls + 1
         if m.shape != x.shape:
             raise ValueError(f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape")

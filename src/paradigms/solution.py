@@ -48,7 +48,8 @@ class Solution:
     x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. done (B,): rows accepted, of
     `rows` in the chain. sample_rounds (B,): the rounds each sample took. rounds: model batches one after the other;
     evals: rows evaluated. residual (B,): the largest distance, in std, of an accepted state from the step the model
-    gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round.
+    gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round,
+    windows: the rows of its window, 1 for a step.
     verification and comparison, where asked for, cost extra rows (N a sample each) that rounds and evals leave out;
     seconds has the verification's.
     """
@@ -63,6 +64,7 @@ class Solution:
     seconds: float
     model_seconds: float
     trace: tuple[tuple[int, int, int], ...]
+    windows: tuple[int, ...]
     verification: Verification | None = None
     comparison: Comparison | None = None
 
