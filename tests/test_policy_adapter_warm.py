@@ -59,13 +59,13 @@ def test_at_tolerance_0_a_warm_answer_is_the_policys_own_for_the_same_generator(
         assert torch.allclose(episode(policy), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("window", [16, 100])
-def test_within_a_tolerance_it_is_near_and_takes_fewer_rounds(window: int) -> None:
-    policy = exact()
+@pytest.mark.parametrize(("kind", "steps"), [("DDPMScheduler", 100), ("DDIMScheduler", 15)])
+def test_within_a_tolerance_it_is_near_and_takes_fewer_rounds(kind: str, steps: int) -> None:
+    policy = exact(steps, kind)
     expected = episode(policy)
-    with pd.parallelize(policy, tolerance=0.01, window=window) as cold:
+    with pd.parallelize(policy, tolerance=0.01, window=32) as cold:
         episode(policy)
-    with pd.parallelize(policy, tolerance=0.01, window=window, warm_start=True) as warm:
+    with pd.parallelize(policy, tolerance=0.01, window=32, warm_start=True) as warm:
         found = episode(policy)
     error = (found - expected).flatten(2).norm(dim=2) / expected.flatten(2).norm(dim=2)
     assert float(error.max()) < 0.01 and warm.rounds < cold.rounds

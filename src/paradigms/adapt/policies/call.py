@@ -31,7 +31,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int
+    window: int | str
     stride: int | None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...check import check_window
 from ...method import AbstractMethod
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
@@ -66,23 +67,23 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int = 16,
+    window: int | str = "auto",
     warm_start: bool = False,
 ) -> Run:
     """Makes a diffusion policy act in parallel from now on, and gives the report that its calls add to.
 
     policy: LeRobot's `DiffusionPolicy`, a policy of diffusion_policy, or what has their `conditional_sample`. method:
     default `Spectral()`. tolerance: relative error of a chunk of actions, as `FinalError` estimates it, or a criterion;
-    0 gives the policy's own actions. window: steps evaluated at once. warm_start: the last chunk, shifted by the
-    policy's n_action_steps, is the first guess of the next, until `policy.reset()`; the answer stays within tolerance.
+    0 gives the policy's own actions. window: steps evaluated at once, or "auto". warm_start: the last chunk, shifted by
+    the policy's n_action_steps, is the first guess of the next, until `policy.reset()`, and the answer stays the same
+    within the tolerance.
     Raises ValueError for what is no such policy, a scheduler that is no table, a window below 1; a call does for a
     policy in training mode and for wrong shapes.
     """
     found = seam(policy)
     if found is None:
         raise ValueError(refusal(policy))
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise ValueError(f"window: given {window!r}; needed: a whole number of steps, 1 or more")
+    check_window(window)
     if warm_start and not isinstance(found.stride, int):
         raise ValueError(f"warm_start: {type(found.holder).__name__} has no n_action_steps; set it, or leave it out")
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
