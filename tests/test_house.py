@@ -61,7 +61,7 @@ KNOWS = {
     },
     "adapt/policies/seam": {"noise"},
     "adapt/policies/table": {"scheduler", "system"},
-    "adapt/policies/warm": {"carry", "method", "noise", "solve", "system"},
+    "adapt/policies/warm": {"carry", "method", "noise", "solve", "stop", "system"},
     "adapt/pipelines/belief": {"anderson", "method", "spectral", "spectrum", "system"},
     "adapt/pipelines/call": set(),
     "adapt/pipelines/course": {"denoiser", "levels", "probe", "system"},

@@ -22,7 +22,7 @@ from ...system import System
 from ..pipelines.report import Run
 from .inpaint import Inpainted, Kept, inpainted
 from .seam import Ask, Seam, randn
-from .warm import Memory, Recalled, noted, several
+from .warm import Memory, Recalled, noted, several, wary
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,14 @@ def solved(
     model: Network, settings: Settings, run: Run, given: Ask, table: System, memory: Memory | None
 ) -> tuple[Tensor, Memory | None]:
     """The chunk (B, T, A) of one call, its account in `run`, and what to remember of it."""
-    system, method, x, condition = table, settings.method, given.x, dict(given.condition)
+    system, method, stop = table, settings.method, settings.stop
+    x, condition = given.x, dict(given.condition)
     noise = drawn(system, given)
     watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter
     if settings.stride is not None:
         D = memory.recall(table, x, given.generator, settings.stride) if memory else None
         if D is not None:
-            method = replace(method, guess=Recalled(method.guess, D))
+            method, stop = replace(method, guess=Recalled(method.guess, D)), wary(stop, settings.window, table)
         memory = Memory(table, several(given.generator), x.new_zeros(len(table), *x.shape, dtype=torch.float32))
         watch = functools.partial(noted, D=memory.D)
     if given.known is not None:
@@ -85,7 +86,7 @@ def solved(
         method, x = replace(method, guess=Kept(method.guess)), system.keep(x)
         condition |= {"mask": system.mask, "value": system.value}
     found = sample(
-        model, system, x, method, window=settings.window, tolerance=settings.stop, noise=noise, condition=condition,
+        model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition,
         watch=watch,
     )  # fmt: skip
     account(run, found)

@@ -14,7 +14,7 @@ policy's own loop's for the same generator; a bad guess costs rounds and nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +23,10 @@ from ...carry import scan
 from ...method import Guess, Work
 from ...noise import Generators
 from ...solve import Frame
+from ...stop import AbstractStop, FinalError
 from ...system import System, rows
+
+WARY = 3.0  # times the margin of a window that holds the whole chain: errors then stay within the tolerance, measured
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ class Memory:
         place = [next((i for i, g in enumerate(self.who) if g is mine), -1) for mine in who]
         D, here = shifted(self.D, stride), torch.tensor(place, device=self.D.device)
         return torch.where(rows(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
+
+
+def wary(stop: AbstractStop, window: int | str, system: System) -> AbstractStop:
+    """The criterion of a warm call: where all rows begin near their ends, what is off shows less, and counts more."""
+    whole = isinstance(window, int) and window >= len(system)
+    return replace(stop, margin=WARY * stop.margin) if whole and isinstance(stop, FinalError) else stop
 
 
 def several(generator: Generators | None) -> Sequence[torch.Generator] | None:
