@@ -29,12 +29,12 @@ from ..policies.rollout import FIRST_SEED
 from ..policies.store import load_policy
 from ..policies.task import Task, load_task
 from ..show.files import write_json
-from . import acting, clock
+from . import acting, clock, realtime
 from .acting import FEW, ORDER, OURS, SEQUENTIAL, WARM
 from .report import machine, table, write
 
 SETS, CHUNKS, BLOCK = 12, 8, 50  # episodes and chunks of each for the clock; episodes in lockstep at a time
-DEADLINE = 0.1  # seconds: a control loop at 10 Hz
+SEEDS, TICKS = 12, 200  # of the video
 
 Data = dict[str, Any]
 
@@ -42,9 +42,8 @@ Data = dict[str, Any]
 class Stage:
     """The policy, its task, and what all samplers share."""
 
-    def __init__(self, task: str, weights: str | None, quick: bool) -> None:
-        self.task: Task = load_task(task)
-        self.policy = load_policy(weights or f"{task}-unet")
+    def __init__(self, out: Path, task: Task, policy: Any, quick: bool = False) -> None:
+        self.out, self.task, self.policy = out, task, policy
         self.sets, self.chunks = (2, 2) if quick else (SETS, CHUNKS)
         self._expected: dict[str, list[Tensor]] = {}
 
@@ -96,6 +95,23 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
             name = f"episodes {sampler} {way} {first}-{min(first + BLOCK, count)}"
             yield name, lambda data, s=sampler, w=way, f=first: block(data, s, w, f)  # type: ignore[misc]
     yield from clock.jobs(stage.policy, stage.task)
+    if stage.task.name == "pusht":
+        yield "video", lambda data: video(stage)
+
+
+def video(stage: Stage) -> Data:
+    """Sequential beside parallel control in real time, as out/policies-TASK.gif: the first seed that both solve."""
+    from ..show.control import write_drives
+
+    for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
+        drives = {way: realtime.drive(stage.policy, stage.task, way, seed, TICKS) for way in (SEQUENTIAL, OURS)}
+        if all(d.solved for d in drives.values()):
+            break
+    medians = {way: statistics.median(d.seconds) for way, d in drives.items()}
+    names = {f"{way}: {1e3 * medians[way]:.0f} ms a chunk": d for way, d in drives.items()}
+    write_drives(stage.out / f"policies-{stage.task.name}.gif", names, stage.task.hertz)
+    about = {way: {"ticks": d.solved, "seconds": d.seconds, "score": d.scores[-1]} for way, d in drives.items()}
+    return {"seed": seed, "looked at": seed - FIRST_SEED + 1, **about}
 
 
 def run(out: Path, stage: Stage, count: int, only: str) -> Data:
@@ -190,7 +206,7 @@ def report(out: Path, data: Data, stage: Stage) -> str:
     size = sum(p.numel() for p in stage.policy.model.parameters())
     about = (
         f"{type(stage.policy.model).__name__} of {size / 1e6:.1f}M parameters, window {acting.WINDOW}, batch 1 for "
-        f"times, rounds and differences ({told} chunks of {stage.sets} episodes); rewards from {FIRST} on, in lockstep. "
+        f"times, rounds and differences ({told} chunks of {stage.sets} episodes); rewards from {FIRST} on, lockstep. "
         f"{acting.PAPER}: Picard, copied guess, tolerance 0.1 of a step's noise. {OURS}: the default. {WARM}: with "
         f"`warm_start=True`. {FEW}: the plain sampler with as many steps as ours took rounds. An action's time is its "
         f"chunk's over the {task.n_action_steps} actions carried out; paired differences are ± 1.96 standard errors "
@@ -211,7 +227,7 @@ def main(
     """Measures what is missing, prints the tables, writes out/policies-TASK.md, .json and the pictures."""
     out = out / "quick" if quick else out
     out.mkdir(parents=True, exist_ok=True)
-    stage = Stage(task, weights, quick)
+    stage = Stage(out, load_task(task), load_policy(weights or f"{task}-unet"), quick)
     data = run(out, stage, 4 if quick else count, only)
     print(report(out, data, stage))
     from ..show.control import picture
