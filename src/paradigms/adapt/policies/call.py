@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ...method import AbstractMethod
 from ...solution import Solution
-from ...solve import Frame, sample
+from ...solve import sample
 from ...stop import AbstractStop
 from ...system import System
 from ..pipelines.report import Run
@@ -27,12 +26,13 @@ from .warm import Memory, Recalled, noted, several, wary
 
 @dataclass(frozen=True)
 class Settings:
-    """How a policy runs: method, criterion, rows at once, and by how many actions a chunk follows the last, if warm."""
+    """How a policy runs: method, criterion, rows at once, by how many actions a chunk follows the last if warm, mesh."""
 
     method: AbstractMethod
     stop: AbstractStop
     window: int | str
     stride: int | None
+    mesh: Any = None
 
 
 class Network:
@@ -74,20 +74,19 @@ def solved(
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
     noise = drawn(system, given)
-    watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter
+    how: dict[str, Any] = {} if settings.mesh is None else {"mesh": settings.mesh}
     if settings.stride is not None:
         D = memory.recall(table, x, given.generator, settings.stride) if memory else None
         if D is not None:
             method, stop = replace(method, guess=Recalled(method.guess, D)), wary(stop, settings.window, table)
         memory = Memory(table, several(given.generator), x.new_zeros(len(table), *x.shape, dtype=torch.float32))
-        watch = functools.partial(noted, D=memory.D)
+        how["watch"] = functools.partial(noted, D=memory.D)
     if given.known is not None:
         system = inpainted(table, *given.known)
         method, x = replace(method, guess=Kept(method.guess)), system.keep(x)
         condition |= {"mask": system.mask, "value": system.value}
     found = sample(
-        model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition,
-        watch=watch,
+        model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
     )  # fmt: skip
     account(run, found)
     chunk = system.keep(found.x) if isinstance(system, Inpainted) else found.x

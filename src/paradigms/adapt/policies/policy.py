@@ -69,6 +69,7 @@ def enable_parallel_sampling(
     tolerance: float | AbstractStop = TOLERANCE,
     window: int | str = "auto",
     warm_start: bool = False,
+    mesh: Any = None,
 ) -> Run:
     """Makes a diffusion policy act in parallel from now on, and gives the report that its calls add to.
 
@@ -76,8 +77,7 @@ def enable_parallel_sampling(
     default `Spectral()`. tolerance: relative error of a chunk of actions, as `FinalError` estimates it, or a criterion;
     0 gives the policy's own actions. window: steps evaluated at once, or "auto". warm_start: the last chunk, shifted by
     the policy's n_action_steps, is the first guess of the next, until `policy.reset()`, and the answer stays the same
-    within the tolerance.
-    Raises ValueError for what is no such policy, a scheduler that is no table, a window below 1; a call does for a
+    within the tolerance. mesh: as `sample`'s, its ranks all make the same calls. Raises ValueError for what is no such policy, a scheduler that is no table, a window below 1; a call does for a
     policy in training mode and for wrong shapes.
     """
     found = seam(policy)
@@ -90,7 +90,9 @@ def enable_parallel_sampling(
     tabled(found.holder.noise_scheduler, found.holder.num_inference_steps, {})  # refuse early, and read it once
     disable_parallel_sampling(policy)
     run = Run()
-    loop = Parallel(found, Settings(method or Spectral(), stop, window, found.stride if warm_start else None), run)
+    loop = Parallel(
+        found, Settings(method or Spectral(), stop, window, found.stride if warm_start else None, mesh), run
+    )
     found.holder.__dict__[NAME] = loop
     if warm_start and callable(getattr(policy, "reset", None)):
         policy.__dict__["reset"] = Forgetting(loop, policy.reset)
