@@ -26,7 +26,7 @@ from .warm import Memory, Recalled, noted, several, wary
 
 @dataclass(frozen=True)
 class Settings:
-    """How a policy runs: method, criterion, rows at once, by how many actions a chunk follows the last if warm, mesh."""
+    """How a policy runs: method, criterion, rows at once, mesh; stride: of chunks in actions, where they begin warm."""
 
     method: AbstractMethod
     stop: AbstractStop

@@ -77,8 +77,8 @@ def enable_parallel_sampling(
     default `Spectral()`. tolerance: relative error of a chunk of actions, as `FinalError` estimates it, or a criterion;
     0 gives the policy's own actions. window: steps evaluated at once, or "auto". warm_start: the last chunk, shifted by
     the policy's n_action_steps, is the first guess of the next, until `policy.reset()`, and the answer stays the same
-    within the tolerance. mesh: as `sample`'s, its ranks all make the same calls. Raises ValueError for what is no such policy, a scheduler that is no table, a window below 1; a call does for a
-    policy in training mode and for wrong shapes.
+    within the tolerance. mesh: as `sample`'s, its ranks all make the same calls. Raises ValueError for what is no such
+    policy, a scheduler that is no table, a window below 1; a call does for a policy in training mode and wrong shapes.
     """
     found = seam(policy)
     if found is None:
