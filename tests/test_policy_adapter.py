@@ -312,3 +312,33 @@ def test_what_is_neither_policy_nor_pipeline_is_refused(thing: Any) -> None:
 def test_a_wrong_window_is_refused(window: Any) -> None:
     with pytest.raises(ValueError, match="window: given"):
         pd.enable_parallel_sampling(made("LeRobot"), window=window)
+
+
+def test_the_real_lerobot_policy_where_it_is_installed() -> None:
+    why = "lerobot is not installed (it pins torch below ours); seen to pass with lerobot 0.4.4"
+    kept = pytest.importorskip("lerobot.policies.diffusion.configuration_diffusion", reason=why, exc_type=ImportError)
+    model = pytest.importorskip("lerobot.policies.diffusion.modeling_diffusion", reason=why, exc_type=ImportError)
+    from lerobot.configs.types import FeatureType, PolicyFeature
+
+    torch.manual_seed(0)
+    config = kept.DiffusionConfig(
+        input_features={
+            "observation.state": PolicyFeature(FeatureType.STATE, (5,)),
+            "observation.environment_state": PolicyFeature(FeatureType.ENV, (7,)),
+        },
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))},
+        down_dims=(16, 32), diffusion_step_embed_dim=16, n_groups=4, device="cpu",
+    )  # fmt: skip
+    policy = model.DiffusionPolicy(config).eval()
+    seen = {"observation.state": torch.randn(2, 5), "observation.environment_state": torch.randn(2, 7)}
+
+    def episode() -> Tensor:
+        torch.manual_seed(1)
+        policy.reset()
+        return torch.stack([policy.select_action(dict(seen)) for _ in range(10)])
+
+    expected = episode()
+    with pd.parallelize(policy, tolerance=0, window=16) as run:
+        assert torch.allclose(episode(), expected, atol=1e-5) and run.calls == 2
+    with pd.parallelize(policy, window=16, warm_start=True) as run:
+        assert float((episode() - expected).abs().max()) < 0.03 and run.rounds < 60

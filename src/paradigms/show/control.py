@@ -16,7 +16,14 @@ from .files import whole
 from .palette import ACCENT, DIM, GREY, INK, LIGHT, NIGHT, TRACK
 from .pictures import save
 
-SHADES = {"sequential": INK, "paper": GREY, "ours": ACCENT, "ours, warm": "#d9534f", "few-step": "#3d7ea6"}
+SHADES = {
+    "sequential": INK,
+    "paper": GREY,
+    "ours": ACCENT,
+    "ours, warm": "#d9534f",
+    "ours, warm, as the paper tolerates": "#8f6bb3",
+    "few-step": "#3d7ea6",
+}
 MARKS = {"DDPM-100": "o", "DDIM-15": "s", "DPMSolver-15": "^"}
 
 

@@ -26,7 +26,7 @@ from ...solve import Frame
 from ...stop import AbstractStop, FinalError
 from ...system import System, rows
 
-WARY = 3.0  # times the margin of a window that holds the whole chain: errors then stay within the tolerance, measured
+WARY = 2.0  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
 
 
 @dataclass(frozen=True)
