@@ -265,6 +265,26 @@ def pipelines_command(
     attempted(lambda: main(out, quick))
 
 
+@bench.command("policies")
+def policies_command(
+    out: options.Out = Path("out/bench"),
+    task: options.Task = "pusht",
+    episodes: options.Episodes = 100,
+    quick: options.Quick = False,
+    only: options.Only = "",
+    weights: options.Weights = None,
+) -> None:
+    """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
+    from .bench.policies import main
+    from .policies.task import TASKS
+    from .show.files import folder
+
+    if task not in TASKS:
+        fail(2, f"--task is {task!r}; type one of {', '.join(TASKS)}")
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, task, episodes, quick, only, weights))
+
+
 @bench.command("census")
 def census_command(
     out: options.Out = Path("out/bench"),
