@@ -140,6 +140,55 @@ def unused(given: dict[str, Any], what: str) -> None:
         )
 
 
+@app.command("plan")
+def plan_command(
+    traces: options.Traces = None,
+    latency: options.Curve = None,
+    group: options.Group = None,
+    devices: options.Devices = "1,2,4,8,16,64",
+    over: options.Links = "NVLink,PCIe,100G,25G,10G,1G",
+    model: options.Model = "scenes",
+    rule: options.Rule = None,
+    steps: options.Steps = None,
+    method: options.Method = "spectral",
+    tolerance: options.Tolerance = None,
+    batch: options.PlanBatch = 1,
+    windows: options.Windows = "4,8,16,32,64,128",
+    out: options.Out = Path("out/plan"),
+) -> None:
+    """Predict what 1 to 64 devices would give: time, speedup, evaluations, device-hours, the best window.
+
+    TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan. Without
+    any, rounds and latency are measured here, on --model with each of --windows.
+
+    paradigms plan --model scenes --rule ddpm
+
+    paradigms plan bench/rounds.json --group "ours, 0.03" --latency sd2-a100
+    """
+    from . import planrun
+    from .show.files import folder
+
+    many, joined = refused(lambda: planrun.numbers(devices, "--devices")), refused(lambda: planrun.links(over))
+    curve = None if latency is None else refused(lambda: planrun.read_curve(latency))
+    if traces and curve is None:
+        fail(2, f"--latency is missing beside a recorded trace; type --latency FILE, or {', '.join(planrun.NAMED)}")
+    if traces:
+        found = refused(lambda: [t for path in traces for t in planrun.read_traces(path, group)])
+        found = refused(lambda: planrun.fitted(curve, found))
+        refused(lambda: folder(out))
+    else:
+        wide = refused(lambda: planrun.numbers(windows, "--windows"))
+        asked = planrun.Request(
+            model, rule or "ddpm", steps=steps, method=method, tolerance=tolerance, batch=batch
+        )
+        job = refused(lambda: planrun.prepared(asked, wide))
+        refused(lambda: folder(out))
+        here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
+        curve = curve or here
+        found = planrun.fitted(curve, found)
+    attempted(lambda: planrun.run(curve, found, many, joined, out))
+
+
 @app.command("demo")
 def demo_command(
     out: options.Out = Path("out/demo"),
@@ -208,6 +257,19 @@ def census_command(
     chosen = refused(lambda: census.chosen(only))
     refused(lambda: folder(out))
     sys.exit(0 if attempted(lambda: census.main(out, chosen)) else 1)
+
+
+@bench.command("plan")
+def bench_plan_command(
+    out: options.Out = Path("out/bench"),
+    quick: options.Quick = False,
+) -> None:
+    """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
+    from .bench.plan import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, quick))
 
 
 @bench.command("quality")
