@@ -158,30 +158,29 @@ def plan_command(
 ) -> None:
     """Predict what 1 to 64 devices would give: time, speedup, evaluations, device-hours, the best window.
 
-    TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan. Without
-    any, rounds and latency are measured here, on --model with each of --windows.
+    TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan.
+    Without any, rounds and latency are measured here, on --model with each of --windows.
 
     paradigms plan --model scenes --rule ddpm
 
     paradigms plan bench/rounds.json --group "ours, 0.03" --latency sd2-a100
     """
     from . import planrun
+    from .job import Request, prepare
     from .show.files import folder
 
     many, joined = refused(lambda: planrun.numbers(devices, "--devices")), refused(lambda: planrun.links(over))
-    curve = None if latency is None else refused(lambda: planrun.read_curve(latency))
-    if traces and curve is None:
-        fail(2, f"--latency is missing beside a recorded trace; type --latency FILE, or {', '.join(planrun.NAMED)}")
+    curve: Any = None if latency is None else refused(lambda: planrun.read_curve(latency))
     if traces:
-        found = refused(lambda: [t for path in traces for t in planrun.read_traces(path, group)])
-        found = refused(lambda: planrun.fitted(curve, found))
+        curve = curve or fail(
+            2, f"--latency is missing beside recorded rounds; type {' or '.join(planrun.NAMED)}, or a file"
+        )
+        found = refused(lambda: planrun.fitted(curve, [t for p in traces for t in planrun.read_traces(p, group)]))
         refused(lambda: folder(out))
     else:
         wide = refused(lambda: planrun.numbers(windows, "--windows"))
-        asked = planrun.Request(
-            model, rule or "ddpm", steps=steps, method=method, tolerance=tolerance, batch=batch
-        )
-        job = refused(lambda: planrun.prepared(asked, wide))
+        how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
+        job = refused(lambda: prepare(Request(model, rule or "ddpm", **how)))
         refused(lambda: folder(out))
         here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
         curve = curve or here

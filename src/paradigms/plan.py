@@ -166,7 +166,7 @@ def step_by_step(trace: Trace) -> Trace:
 
 
 def best(latency: Seconds, traces: Sequence[Trace], P: int = 1, link: Link = FREE) -> Prediction:
-    """The window that finishes soonest, sequential stepping on one device included. Raises ValueError without traces."""
+    """The window that finishes soonest, sequential stepping on one device included; ValueError without traces."""
     if not traces:
         raise ValueError("plan: given no trace; needed: the rounds of at least one window")
     alone = replace(predict(latency, step_by_step(traces[0])), devices=P, link=link.name)

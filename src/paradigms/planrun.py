@@ -1,10 +1,10 @@
-"""`paradigms plan`: latency and traces, recorded or measured here, put together by `plan.py`; a table, JSON, a picture.
+"""`paradigms plan`: latency and traces, recorded or measured here, put together; a table, JSON, a picture.
 
-| file                                    | holds                                                                         |
-| a latency                               | {"rows": [1, 8], "seconds": [0.05, 0.28], "shape": [4, 96, 96]}, shape if known |
-| trace.json of `paradigms sample MODEL`  | rows of every round of one run                                                |
-| run.json of a pipeline                  | rows accepted in every round, from which those evaluated follow               |
-| rounds.json of `paradigms bench plan`   | traces of several windows and methods, in groups                              |
+| file                                   | holds                                                                       |
+| a latency                              | {"rows": [1, 8], "seconds": [0.05, 0.28], "shape": [4, 96, 96]}, or less   |
+| trace.json of `paradigms sample MODEL` | rows of every round of one run                                              |
+| run.json of a pipeline                 | rows accepted in every round, from which those evaluated follow             |
+| rounds.json of `paradigms bench plan`  | traces of several windows and methods, in groups                            |
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from .job import Job, Request, prepare
+from .job import Job
 from .latency import Latency
 from .latency import measure as measure_latency
 from .plan import LINKS, Link, Prediction, Trace, check_together, plan
 from .show.files import write_json
-from .solve import iterate
 
 NAMED = {"sd2-a100": Path(__file__).parent / "bench" / "sd2-a100.json"}
 WINDOWS = (4, 8, 16, 32, 64, 128)
@@ -154,15 +153,8 @@ def rounds(job: Job, window: int) -> tuple[tuple[tuple[int, ...], ...], float]:
     return (rows,), max(solution.seconds - solution.model_seconds, 0.0) / len(rows)
 
 
-def prepared(asked: Request, windows: Sequence[int]) -> Job:
-    """The job of a request; raises ValueError for it, or for windows."""
-    if not windows or min(windows) < 1:
-        raise ValueError(f"--windows is {','.join(map(str, windows))!r}; type whole numbers from 1, as 8,16,32")
-    return prepare(asked)
-
-
 def fitted(curve: Curve, traces: Sequence[Trace]) -> list[Trace]:
-    """The traces with the size of the curve's rows, where it tells one; raises ValueError for traces that do not fit."""
+    """The traces with the size of the curve's rows, where it tells one; raises ValueError for two chains."""
     check_together(traces)
     return [t if curve.size is None else replace(t, size=curve.size) for t in traces]
 

@@ -1,6 +1,6 @@
 """The paper's three curves against the rows of a window: cost of iterating, efficiency of the devices, net speedup.
 
-    net speedup  =  efficiency / cost          Source: Shih et al. 2023, figure of Stable Diffusion on A100s.
+net speedup  =  efficiency / cost          Source: Shih et al. 2023, figure of Stable Diffusion on A100s.
 """
 
 from __future__ import annotations
