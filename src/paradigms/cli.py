@@ -271,6 +271,30 @@ def bench_plan_command(
     attempted(lambda: main(out, quick))
 
 
+@bench.command("images")
+def images_command(
+    model: options.Image,
+    small: options.Small = False,
+    weights: options.Weights = "local",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    rows: options.Rows = None,
+    window: options.Window = None,
+    count: options.Pictures = 8,
+    prompts: options.Prompts = None,
+    reference: options.Reference = None,
+    out: options.Out = Path("out/bench"),
+) -> None:
+    """The paper's image networks: latency and memory against rows, a round, the plan; its table with real weights."""
+    from .bench import images
+    from .show.files import folder
+
+    how = (model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
+    ready = refused(lambda: images.prepared(images.Asked(*how)))
+    refused(lambda: folder(out))
+    attempted(lambda: images.main(out, ready))
+
+
 @bench.command("quality")
 def quality_command(
     out: options.Out = Path("out/bench"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -101,15 +101,19 @@ def recorded(found: dict[str, Any], name: str) -> Trace:
         window = max(max(b - a for a, b in zip(begin, end, strict=True)), -(-max(rows) // batch))
         about = f"{found['model']}, {found['rule']}, {name}"
     else:
-        window, at, rows = found["window"], 0, []
+        window = found["window"]
         if not isinstance(window, int):
             raise ValueError(f"its window is {window!r}; needed: a run with a fixed one, type --window")
-        for accepted in found["accepted"]:
-            rows.append(min(window, N - at) * batch)
-            at += accepted
+        rows = [batch * m for m in rows_of(found["accepted"], N, window)]
         about = f"{found['pipeline']}, {found['scheduler']}, {name}"
     outside = max(found["seconds"] - found["model_seconds"], 0.0) / max(len(rows), 1)
     return Trace(N, window, batch, (tuple(rows),), outside=outside, about=about)
+
+
+def rows_of(accepted: Sequence[int], N: int, window: int) -> tuple[int, ...]:
+    """The rows evaluated in each round of a chain of N, from those accepted in it."""
+    begins = accumulate(accepted, initial=0)
+    return tuple(min(window, N - begin) for begin, _ in zip(begins, accepted, strict=False))
 
 
 def measure(job: Job, windows: Sequence[int], tell: Callable[[str], None]) -> tuple[Curve, list[Trace]]:

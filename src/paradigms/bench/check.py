@@ -81,7 +81,8 @@ def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
     link = wire() if P > 1 else FREE
     made = {**facts, "window": W, "predicted": seconds(latency, trace, P, link), "measured": shared}
     lone = {**facts, "window": 1, "processes": 1, "predicted": sequential(latency, trace), "measured": alone}
-    return [{**e, "off": e["predicted"] / median(e["measured"]) - 1} for e in ([made, lone] if P == 1 else [made])]
+    both: list[dict[str, Any]] = [made, lone] if P == 1 else [made]
+    return [{**e, "off": e["predicted"] / median(e["measured"]) - 1} for e in both]
 
 
 def again(call: Callable[[int], object], M: int) -> float:
@@ -116,11 +117,17 @@ def wire() -> Link:
     """The link between the ranks, from all-gathers of two sizes: medians of 20."""
     found = []
     for size in SIZES:
-        mine, all_of_it = torch.zeros(size // 4), torch.zeros(dist.get_world_size() * size // 4)
-        found.append(median(timed(lambda a=all_of_it, m=mine: dist.all_gather_into_tensor(a, m)) for _ in range(20)))
+        found.append(median(timed(gathering(size // 4)) for _ in range(20)))
     hops = dist.get_world_size() - 1
     each = max(found[1] - found[0], 1e-9) / hops / (SIZES[1] - SIZES[0])
     return Link("gloo here", 1 / each, max(found[0] / hops - SIZES[0] * each, 0.0))
+
+
+def gathering(floats: int) -> Callable[[], object]:
+    """An all-gather of so many floats of each rank."""
+    mine = torch.zeros(floats)
+    whole = torch.zeros(dist.get_world_size() * floats)
+    return lambda: dist.all_gather_into_tensor(whole, mine)
 
 
 def main(repeats: str, *cases: str) -> None:

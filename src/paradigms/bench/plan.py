@@ -82,8 +82,8 @@ def recovered(published: Published, traces: Traces, made: Fit) -> tuple[str, lis
         f"device in a round: three numbers fitted to {len(found)}. The time is off by at most {100 * max(off):.1f} %, "
         f"by {100 * sum(off) / len(off):.1f} % in the mean. h0 and h1 are no part of a model call, which sequential "
         "steps have too: they are what that implementation spent on moving rows between processes and on the update. "
-        "Window 80 is the figure's points, the last line the table's 16.2 s. The rounds are those of our own chain, at a "
-        "tolerance whose counts are about the published ones.\n\n"
+        "Window 80 is the figure's points, the last line the table's 16.2 s. The rounds are those of our own chain, at "
+        "a tolerance whose counts are about the published ones.\n\n"
     )
     points = [dict(zip(("devices", "window", "published", "recovered", "off"), row, strict=True)) for row in found]
     return text + table(head, rows), points
@@ -151,9 +151,9 @@ def hours(made: Fit, way: Way, name: str, P: int) -> str:
 RESTS = """**A prediction, not a measurement: no A100 was at hand.** It rests on (a) the latency recovered above; (b)
 the rounds of `scenes`, a small model of 32x32 pictures without guidance, on Stable Diffusion's noise levels: whether
 Stable Diffusion takes as many was not measured, though ParaDiGMS on that chain takes about as many as published on
-Stable Diffusion; (c) what a round costs beside the model. Three answers to (c): all that the paper's implementation spent, on
-our rounds too; our sampler's own seconds at 4x96x96 latents, measured on this machine's CPU, and NVLink at its nominal
-speed; nothing. On GPUs the second was not measured. Each at its best window of those measured."""
+Stable Diffusion; (c) what a round costs beside the model. Three answers to (c): all that the paper's implementation
+spent, on our rounds too; our sampler's own seconds at 4x96x96 latents, measured on this machine's CPU, and NVLink at
+its nominal speed; nothing. On GPUs the second was not measured. Each at its best window of those measured."""
 
 
 def main(out: Path, quick: bool = False) -> None:

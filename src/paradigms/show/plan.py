@@ -34,17 +34,17 @@ def curves(
     """Writes the three panels; `points` (devices, window, speedup) are drawn into the last, as what was published."""
     traces = sorted(traces, key=lambda t: t.window)
     windows = [t.window for t in traces]
-    figure = Figure(figsize=(12.4, 4.5), dpi=110, facecolor=PAPER)
+    figure = Figure(figsize=(12.4, 4.8), dpi=110, facecolor=PAPER)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     first, second, third = figure.subplots(1, 3)
     iterating(first, traces)
     batch = traces[0].batch
     for P in devices:
-        how = {"color": shade(P, devices), "lw": 1.8, "marker": "o", "ms": 3.5}
+        mark = {"color": shade(P, devices), "lw": 1.8, "marker": "o", "ms": 3.5}
         rate = [efficiency(latency, w * batch, P, link, traces[0].size, batch) for w in windows]
-        second.plot(windows, rate, **how)
+        second.plot(windows, rate, **mark)
         net = [predict(latency, t, P, link).speedup for t in traces]
-        third.plot(windows, net, **how, label=f"{P} device{'s' * (P != 1)}")
+        third.plot(windows, net, **mark, label=f"{P} device{'s' * (P != 1)}")
         found = [(w, s) for p, w, s in points if p == P]
         third.plot(*zip(*found, strict=True), "D", ms=6, mfc="none", color=shade(P, devices)) if found else None
     if points:
@@ -52,12 +52,13 @@ def curves(
     third.axhline(1, color=INK, lw=1, ls="--", zorder=0)
     dress(second, windows, "efficiency of the devices", "rows a second, sequential = 1")
     dress(third, windows, "net speedup", "sequential time / time")
-    third.legend(frameon=False, labelcolor=INK, fontsize=8.5, ncols=2)
+    lines, names = third.get_legend_handles_labels()
+    how = {"ncols": len(names), "frameon": False, "labelcolor": INK, "fontsize": 9}
+    figure.legend(lines, names, loc="outside lower center", **how)
     third.set_ylim(0, None)
     second.set_ylim(0, None)
-    figure.suptitle(title, color=INK, size=12, weight="bold", x=0.012, ha="left")
-    if note:
-        figure.supxlabel(note, color=GREY, size=8.5, x=0.012, ha="left")
+    figure.suptitle(f"{title}\n", color=INK, size=12, weight="bold", x=0.012, ha="left")
+    figure.text(0.012, 0.915, note, color=GREY, size=9)
     save(figure, path)
 
 
