@@ -51,7 +51,7 @@ Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or c
 Seed = Annotated[int, option("--seed", "seed of all noise")]
 Batch = Annotated[int, option("--batch", "number of samples")]
 Samples = Annotated[int | None, option("--batch", "number of samples (default: 4, of a pipeline 1)")]
-Class = Annotated[int | None, option("--class", "class of all samples (default: 0, 1, 2, ... in turn)")]
+Class = Annotated[int | None, option("--class", "class of all samples (default: SEED, SEED + 1, ... in turn)")]
 Guidance = Annotated[float | None, option("--guidance", "scale of guidance (default: 1, none; a pipeline's own)")]
 Eta = Annotated[float | None, option("--eta", "noise of ddim, from 0 to 1 (default: 0)")]
 Clip = Annotated[bool, option("--clip/--no-clip", "keep denoised estimates within -1 and 1")]
@@ -85,6 +85,15 @@ Dtype = Annotated[
     str | None, option("--dtype", "of a pipeline's weights: float32, float16, bfloat16 (default: float32)")
 ]
 Variant = Annotated[str | None, option("--variant", "of a pipeline's files, such as fp16")]
+Many = Annotated[
+    int | None,
+    option(
+        "--count", "so many samples, of seeds SEED, SEED + 1, ..., a file each; those in OUT already are left", min=1
+    ),
+]
+Timeout = Annotated[
+    float, option("--timeout", "under torchrun: seconds that a rank may keep the others waiting before all end")
+]
 Json = Annotated[bool, option("--json", "print the numbers as one JSON object, the last line")]
 
 

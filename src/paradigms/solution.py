@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .noise import Noise
+from .team import Sharing
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Solution:
     evals: rows evaluated. residual (B,): the largest distance, in std, of an accepted state from the step the model
     gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round.
     verification and comparison, where asked for, cost extra rows (N a sample each) that rounds and evals leave out;
-    seconds has the verification's.
+    seconds has the verification's. chunk: rows that the device had room for at once, None where it had room for all.
+    sharing: what a team of ranks spent, on a mesh; seconds and model_seconds are then the same on all of them.
     """
 
     x: Tensor
@@ -65,6 +67,8 @@ class Solution:
     trace: tuple[tuple[int, int, int], ...]
     verification: Verification | None = None
     comparison: Comparison | None = None
+    chunk: int | None = None
+    sharing: Sharing | None = None
 
     @property
     def converged(self) -> bool:

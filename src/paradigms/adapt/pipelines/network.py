@@ -12,6 +12,8 @@ Rows go inside each half because some attention (PAG's) takes its batch apart ag
 its last row is compared with a call of that row alone, and in half precision with a batch of nothing but that row too.
 If it differs, or fails, other readings of the second line are tried: what is equal in all rows, and k > 1 or any k, is
 passed as it is. If none is right, rows are called one by one, which is told.
+
+On a mesh every rank makes the same calls; each runs its share of them so, and hears what the others' networks said.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ...chunks import Room
+from ...team import Team
+from ...wire import length, unpacked
 from .call import Call, Listed, same
 from .snapshot import Fields
 
@@ -40,21 +45,31 @@ class UnjoinedError(Exception):
 class Network:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
-    pad: rows that every batch of a compiled network has. evals: rows run; checks: rows run to compare; seconds.
+    pad: rows that every batch of a compiled network has. team: ranks that share the calls. evals: rows run, by all of
+    them; checks: rows run here to compare; seconds. forms: an answer of each kind of call that a team has made.
     """
 
     batched: bool = True
     pad: int = 0
+    team: Team | None = None
     evals: int = 0
     checks: int = 0
     seconds: float = 0.0
-    most: int = 1 << 30
+    room: Room = field(default_factory=Room)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
+    forms: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
 
     def __call__(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
         began = _now()
+        out = self.here(calls, width) if self.team is None else self.shared(calls, width, self.team)
+        self.evals += len(calls)
+        self.seconds += _now() - began
+        return out
+
+    def here(self, calls: list[Call], width: int) -> list[Any]:
+        """What each call's network says, on this rank."""
         out: list[Any] = [None] * len(calls)
         waiting = list(range(len(calls)))
         while waiting:
@@ -63,9 +78,37 @@ class Network:
             waiting = [k for k in waiting if k not in group]
             for k, answer in zip(group, self.group([calls[k] for k in group], width), strict=True):
                 out[k] = answer
-        self.evals += len(calls)
-        self.seconds += _now() - began
         return out
+
+    def shared(self, calls: list[Call], width: int, team: Team) -> list[Any]:
+        """What each call's network says on the rank whose share it is. A call of a new kind is run by every rank."""
+        said: dict[int, Any] = {}
+        for k, call in enumerate(calls):
+            if kind(call) not in self.forms:
+                said[k] = call.run()
+                self.forms[kind(call)] = tree_flatten(said[k])
+        forms = [self.forms[kind(call)][0] for call in calls]
+        specs = [self.forms[kind(call)][1] for call in calls]
+
+        def size(first: int, last: int) -> int:
+            return sum(length(v) for form in forms[first:last] for v in form if isinstance(v, Tensor))
+
+        def ask(first: int, last: int) -> tuple[list[Tensor], float]:
+            todo = [k for k in range(first, last) if k not in said]
+            said.update(zip(todo, self.here([calls[k] for k in todo], width), strict=True))
+            leaves = [tree_flatten(said[k])[0] for k in range(first, last)]
+            for found, form in zip(leaves, forms[first:last], strict=True):
+                if not shaped(found, form):
+                    raise ValueError("a network's answer has not the shape of its others")
+            return [v for found in leaves for v in found if isinstance(v, Tensor)], 0.0
+
+        device = next((v.device for v in forms[0] if isinstance(v, Tensor)), torch.device("cpu"))
+        found, _ = team.share(len(calls), size, ask, device)
+        tensors = iter(unpacked(torch.cat(found), [v for form in forms for v in form if isinstance(v, Tensor)]))
+        return [
+            tree_unflatten([next(tensors) if isinstance(v, Tensor) else v for v in form], spec)
+            for form, spec in zip(forms, specs, strict=True)
+        ]
 
     def group(self, calls: list[Call], width: int) -> list[Any]:
         """What the network says to calls that can be joined."""
@@ -115,20 +158,35 @@ class Network:
             samples = len(calls[0].leaves[calls[0].sample])
             why = f"it is told something of no axis of {samples} samples that differs from row to row"
             self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
-        while waiting:
-            part = waiting[0][: self.most]
-            R = max(len(part), min(self.pad, self.most) if compiled(calls[0].network) else 0)
-            try:
-                for k, answer in zip(part, joined([calls[k] for k in part], halves, layout, R), strict=True):
-                    out[k] = answer
-                waiting = [p for p in (waiting[0][len(part) :], *waiting[1:]) if p]
-            except torch.OutOfMemoryError:
-                if R == 1:
-                    raise
-                self.most = R // 2
-                self.reasons[f"no room for {R} rows at once: {self.most} at a time"] = None
-                torch.cuda.empty_cache()
+        most, pad = self.room.most, self.pad if compiled(calls[0].network) else 0
+        for part in waiting:
+            pieces = self.room(
+                len(part),
+                lambda first, last, R, part=part: joined([calls[k] for k in part[first:last]], halves, layout, R),  # type: ignore[misc]
+                pad,
+            )
+            for k, answer in zip(part, (answer for piece in pieces for answer in piece), strict=True):
+                out[k] = answer
+        if self.room.most != most:
+            self.reasons[f"no room for all rows at once: {self.room.most} at a time"] = None
         return out
+
+
+def kind(call: Call) -> Any:
+    """What decides the form of an answer to a call: its network, and what it is told but for numbers."""
+    leaves = call.leaves
+    switches = tuple(v for v in leaves if v is None or isinstance(v, bool | str))
+    return id(call.network), str(call.spec), tuple(getattr(v, "shape", None) for v in leaves), switches
+
+
+def shaped(found: list[Any], form: list[Any]) -> bool:
+    """Whether an answer's leaves are tensors of the shapes and dtypes of another's."""
+    if len(found) != len(form):
+        return False
+    both = [(v, w) for v, w in zip(found, form, strict=True) if isinstance(v, Tensor) or isinstance(w, Tensor)]
+    return all(
+        isinstance(v, Tensor) and isinstance(w, Tensor) and v.shape == w.shape and v.dtype == w.dtype for v, w in both
+    )
 
 
 def parts(calls: list[Call], layout: str) -> list[list[int]]:

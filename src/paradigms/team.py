@@ -1,0 +1,263 @@
+"""The ranks that share the rows of a round: rank r of R evaluates M / R of them, one all-gather brings all to all.
+
+    on the wire, once a round:   [header | answers to the rank's rows], each as long as the longest of the R
+
+States are on every rank already, because every rank runs the same solver on the same numbers; so nothing is scattered.
+The header says which call it is, of how many rows, how long the model took and what went wrong: an error of one rank is
+an error of all in the same round. torch.distributed carries it: NCCL between GPUs, gloo between CPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .roll import SECOND, RankError, Roll
+from .wire import HEADER, Head, aligned, length, packed, told, unpacked
+
+TEXT = 4096  # bytes of what ranks say of a problem before they begin
+PATIENCE = 5.0  # seconds in which ranks have to sign the roll, beside three model calls
+_calls: dict[str, int] = {}  # how many calls a group has shared, by its name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What all ranks know alike of a call: seconds of the slowest in the model, and outside of it since the last call.
+
+    wire: what the rank that came last waited for the gather of the call before this one. note: the first given.
+    """
+
+    model: float = 0.0
+    outside: float = 0.0
+    wire: float = 0.0
+    note: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What a team spent. rows: evaluated by each rank; calls: shared out; wire_bytes: received by each rank in them.
+
+    wire_seconds: what the rank that came last in each call waited for the others' answers, but for the last call.
+    """
+
+    rows: tuple[int, ...]
+    calls: int
+    wire_bytes: int
+    wire_seconds: float
+
+    def __add__(self, other: Sharing) -> Sharing:
+        """Both."""
+        rows = tuple(a + b for a, b in zip(self.rows, other.rows, strict=True))
+        calls, wire_bytes = self.calls + other.calls, self.wire_bytes + other.wire_bytes
+        return Sharing(rows, calls, wire_bytes, self.wire_seconds + other.wire_seconds)
+
+
+class Team:
+    """The ranks of a DeviceMesh (its one dimension, or the one called "time"), of a process group, or of a team.
+
+    spent: so far. timeout: seconds that a rank may keep the others waiting, of the group.
+    """
+
+    def __init__(self, mesh: Any) -> None:
+        self.group = group_of(mesh)
+        self.size, self.rank = dist.get_world_size(self.group), dist.get_rank(self.group)
+        self.ranks = tuple(dist.get_global_rank(self.group, r) for r in range(self.size))
+        self.name = str(self.group.group_name)
+        self.roll, self.timeout = Roll(self.name, self.ranks[self.rank], self.ranks), patience_of(self.group)
+        self.spent = Sharing((0,) * self.size, 0, 0, 0.0)
+        self.turn = 0  # the rank whose turn it is to have a row more
+        self.waited, self.slowest, self.ended = 0.0, 0.0, time.perf_counter()
+
+    def parts(self, M: int) -> list[tuple[int, int]]:
+        """Of every rank the first of its rows, of M, and the first beyond.
+
+        Rows that are left over go round, so what ranks have had differs by one row at most, in a round and in all.
+        """
+        some, over = divmod(M, self.size)
+        sizes = [some + ((r - self.turn) % self.size < over) for r in range(self.size)]
+        return [(sum(sizes[:r]), sum(sizes[: r + 1])) for r in range(self.size)]
+
+    def share(
+        self,
+        M: int,
+        size: Callable[[int, int], int],
+        ask: Callable[[int, int], tuple[Sequence[Tensor], float]],
+        device: torch.device,
+        check: float = 0.0,
+    ) -> tuple[list[Tensor], Agreed]:
+        """Of every rank the answers to its rows, as bytes, and what is agreed.
+
+        ask(first, last): tensors of size(first, last) bytes in all, and a note. check: a number that is about equal on
+        all ranks. Raises RankError, on all ranks alike, where one failed or they do not do the same.
+        """
+        outside = (began := time.perf_counter()) - self.ended
+        parts = self.parts(M)
+        first, last = parts[self.rank]
+        said: Sequence[Tensor] = []
+        note, fault = 0.0, None
+        try:
+            if last > first:
+                said, note = ask(first, last)
+                if (given := sum(length(v) for v in said)) != size(first, last):
+                    raise ValueError(f"it answered with {given} bytes; needed: {size(first, last)}, as other rows'")
+        except Exception as error:  # whatever a model raises
+            said, fault = [], error
+        _calls[self.name] = _calls.get(self.name, 0) + 1
+        numbers = (now(device) - began, outside, self.waited, check, note)
+        head = Head(_calls[self.name], M, *numbers, "" if fault is None else told(fault))
+        slot = aligned(HEADER + max(size(*part) for part in parts))
+        found = self.gather(packed(said, slot, self.carrier(device), head.pack()), head.place)
+        heads = [Head.read(bytes(h)) for h in found[:, :HEADER].tolist()]
+        self.verify(heads, fault)
+        note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
+        agreed = Agreed(max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads), note)
+        was, received = self.spent, (self.size - 1) * slot
+        rows = tuple(n + b - a for n, (a, b) in zip(was.rows, parts, strict=True))
+        self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + agreed.wire)
+        self.turn = (self.turn + M) % self.size
+        self.slowest, self.ended = max(self.slowest, agreed.model), time.perf_counter()
+        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], agreed
+
+    def verify(self, heads: Sequence[Head], fault: Exception | None) -> None:
+        """Raises RankError where a rank failed, or is elsewhere than the first."""
+        one, named = heads[0], tuple(zip(self.ranks, heads, strict=True))
+        if failed := {r: h.error for r, h in named if h.error}:
+            raise RankError("; ".join(f"rank {r}: {error}" for r, error in failed.items()), tuple(failed)) from fault
+        if other := {r: h.place for r, h in named if h.place != one.place}:
+            places = "; ".join(f"rank {r} at {place}" for r, place in other.items())
+            raise RankError(
+                f"ranks went different ways: rank {self.ranks[0]} is at {one.place}; {places}", tuple(other)
+            )
+        if far := tuple(r for r, h in named if not abs(h.check - one.check) <= 1e-3 * (1 + abs(one.check))):
+            raise RankError(
+                f"rank {', '.join(map(str, far))} holds other states than rank {self.ranks[0]}; give every rank the "
+                "same x and noise, as sample(..., mesh=mesh) does",
+                far,
+            )
+
+    def gather(self, mine: Tensor, place: str) -> Tensor:
+        """Bytes (L,) of every rank, (R, L)."""
+        began, all = time.perf_counter(), mine.new_empty(self.size, len(mine))
+        self.finish(lambda: dist.all_gather(list(all.unbind()), mine, group=self.group, async_op=True), place)
+        self.waited = time.perf_counter() - began
+        return all
+
+    def finish(self, start: Callable[[], Any], place: str) -> None:
+        """Starts what all ranks take part in, and waits for its end; raises RankError, which names who did not."""
+        until = time.monotonic() + self.timeout
+        patience = min(self.timeout, PATIENCE + 3 * self.slowest)
+        looked = time.monotonic()
+        try:
+            work = start()
+            while not work.is_completed():
+                with contextlib.suppress(RuntimeError):  # the second is over; other errors come below
+                    work.wait(timedelta(seconds=SECOND))  # gloo waits here, NCCL does not
+                if not work.is_completed() and (clock := time.monotonic()) > looked + SECOND:
+                    looked = clock
+                    if clock > until or self.roll.called():
+                        raise self.roll.call(place, f"nothing came within {self.timeout:.0f} s", patience)
+                time.sleep(2e-5)
+            work.wait()
+        except RankError:
+            raise
+        except RuntimeError as error:
+            raise self.roll.call(place, told(error), patience) from error
+
+    def agree(self, what: Mapping[str, str]) -> None:
+        """Raises ValueError, on all ranks, where they were given different things, by their names."""
+        mine = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what.items()}
+        text = json.dumps(mine).encode()[:TEXT].ljust(TEXT)
+        cpu = torch.device("cpu")
+        sent = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        found, _ = self.share(self.size, lambda first, last: TEXT * (last - first), lambda *_: ([sent], 0.0), cpu)
+        texts = [bytes(v.tolist()) for v in found]
+        for r, other in zip(self.ranks, texts, strict=True):
+            if other != texts[0]:
+                one, two = (json.loads(v) for v in (texts[0], other))
+                name = next(k for k in [*one, *two] if one.get(k) != two.get(k))
+                raise ValueError(
+                    f"{name}: rank {self.ranks[0]} was given {one.get(name)}, rank {r} {two.get(name)}; needed: the "
+                    "same on all ranks"
+                )
+
+    def broadcast(self, tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+        """The first rank's tensors, given tensors of the same shapes and dtypes on every rank."""
+        sent = packed(tensors, sum(length(v) for v in tensors), self.carrier(device))
+        if len(sent):
+            src = self.ranks[0]
+            self.finish(lambda: dist.broadcast(sent, src, group=self.group, async_op=True), "the broadcast of a call")
+        return unpacked(sent, tensors)
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives here, once it has ended well on every rank; else raises RankError on every rank."""
+        made: list[T] = []
+
+        def ask(*_: int) -> tuple[list[Tensor], float]:
+            made.append(work())
+            return [], 0.0
+
+        self.share(self.size, lambda *_: 0, ask, torch.device("cpu"))
+        return made[0]
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """What this rank raises within, and the others do not, they hear of at their next call."""
+        try:
+            yield
+        except RankError:
+            raise  # they raise it too
+        except Exception as error:
+            if self.size > 1:
+                self.roll.sign(f"the end of its work, after call {_calls.get(self.name, 0)}", told(error))
+            raise
+
+    def carrier(self, device: torch.device) -> torch.device:
+        """Where bytes must be for the group to send them: `device`, unless only another can."""
+        kinds = dict(kind.split(":") for kind in str(dist.get_backend_config(self.group)).split(","))
+        if kinds.get(device.type, "gloo") != "gloo":
+            return device
+        return torch.device("cpu" if kinds.get("cpu") else next(iter(kinds)))
+
+
+def group_of(mesh: Any) -> Any:
+    """The process group of a mesh; raises ValueError where it is none or has no dimension of its own for this."""
+    if isinstance(mesh, Team):
+        return mesh.group
+    if not dist.is_available() or not dist.is_initialized():
+        raise ValueError("mesh: torch.distributed is not initialized; needed: torch.distributed.init_process_group()")
+    if isinstance(mesh, dist.ProcessGroup):
+        return mesh
+    names = getattr(mesh, "mesh_dim_names", None) or ()
+    if "time" in names:
+        return mesh.get_group("time")
+    if getattr(mesh, "ndim", 0) == 1:
+        return mesh.get_group()
+    given = f"a mesh of {mesh.ndim} dimensions {tuple(names)}" if hasattr(mesh, "ndim") else type(mesh).__name__
+    raise ValueError(f'mesh: given {given}; needed: a DeviceMesh of 1 dimension, or one called "time", or a group')
+
+
+def patience_of(group: Any) -> float:
+    """Seconds that a group waits for a rank: nine tenths of its own timeout, after which NCCL would end the process."""
+    for kind in (part.split(":")[0] for part in str(dist.get_backend_config(group)).split(",")):
+        with contextlib.suppress(AttributeError, RuntimeError):
+            return 0.9 * float(group._get_backend(torch.device(kind)).options._timeout.total_seconds())
+    return 300.0
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
