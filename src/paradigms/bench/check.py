@@ -134,6 +134,9 @@ def main(repeats: str, *cases: str) -> None:
     """A rank of the group: all cases; rank 0 prints the entries as one line of JSON."""
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):  # each on a core of its own
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[dist.get_rank() % len(cores)]})
     found = []
     for case in cases:
         model, rule, steps, window = case.split()
