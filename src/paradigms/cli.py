@@ -181,6 +181,54 @@ def unused(given: dict[str, Any], what: str) -> None:
         )
 
 
+@app.command("plan")
+def plan_command(
+    traces: options.Traces = None,
+    latency: options.Curve = None,
+    group: options.Group = None,
+    devices: options.Devices = "1,2,4,8,16,64",
+    over: options.Links = "NVLink,PCIe,100G,25G,10G,1G",
+    model: options.Model = "scenes",
+    rule: options.Rule = None,
+    steps: options.Steps = None,
+    method: options.Method = "spectral",
+    tolerance: options.Tolerance = None,
+    batch: options.PlanBatch = 1,
+    windows: options.Windows = "4,8,16,32,64,128",
+    out: options.Out = Path("out/plan"),
+) -> None:
+    """Predict what 1 to 64 devices would give: time, speedup, evaluations, device-hours, the best window.
+
+    TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan.
+    Without any, rounds and latency are measured here, on --model with each of --windows.
+
+    paradigms plan --model scenes --rule ddpm
+
+    paradigms plan bench/rounds.json --group "ours, 0.03" --latency sd2-a100
+    """
+    from . import planrun
+    from .job import Request, prepare
+    from .show.files import folder
+
+    many, joined = refused(lambda: planrun.numbers(devices, "--devices")), refused(lambda: planrun.links(over))
+    curve: Any = None if latency is None else refused(lambda: planrun.read_curve(latency))
+    if traces:
+        curve = curve or fail(
+            2, f"--latency is missing beside recorded rounds; type {' or '.join(planrun.NAMED)}, or a file"
+        )
+        found = refused(lambda: planrun.fitted(curve, [t for p in traces for t in planrun.read_traces(p, group)]))
+        refused(lambda: folder(out))
+    else:
+        wide = refused(lambda: planrun.numbers(windows, "--windows"))
+        how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
+        job = refused(lambda: prepare(Request(model, rule or "ddpm", **how)))
+        refused(lambda: folder(out))
+        here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
+        curve = curve or here
+        found = planrun.fitted(curve, found)
+    attempted(lambda: planrun.run(curve, found, many, joined, out))
+
+
 @app.command("demo")
 def demo_command(
     out: options.Out = Path("out/demo"),
@@ -297,6 +345,43 @@ def census_command(
     chosen = refused(lambda: census.chosen(only))
     refused(lambda: folder(out))
     sys.exit(0 if attempted(lambda: census.main(out, chosen)) else 1)
+
+
+@bench.command("plan")
+def bench_plan_command(
+    out: options.Out = Path("out/bench"),
+    quick: options.Quick = False,
+) -> None:
+    """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
+    from .bench.plan import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, quick))
+
+
+@bench.command("images")
+def images_command(
+    model: options.Image,
+    small: options.Small = False,
+    weights: options.Weights = "local",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    rows: options.Rows = None,
+    window: options.Window = None,
+    count: options.Pictures = 8,
+    prompts: options.Prompts = None,
+    reference: options.Reference = None,
+    out: options.Out = Path("out/bench"),
+) -> None:
+    """The paper's image networks: latency and memory against rows, a round, the plan; its table with real weights."""
+    from .bench import images
+    from .show.files import folder
+
+    how = (model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
+    ready = refused(lambda: images.prepared(images.Asked(*how)))
+    refused(lambda: folder(out))
+    attempted(lambda: images.main(out, ready))
 
 
 @bench.command("quality")
