@@ -145,6 +145,15 @@ def ddpm_100() -> Any:
     )
 
 
+def few_steps(policy: DiffusionPolicy, steps: int) -> DiffusionPolicy:
+    """The policy with DDIM of that many steps for its scheduler, changed in place."""
+    from diffusers import DDIMScheduler
+
+    policy.noise_scheduler = DDIMScheduler.from_config(policy.noise_scheduler.config)
+    policy.num_inference_steps = steps
+    return policy
+
+
 def build(task: Task, kind: str = "unet", normalizer: dict[str, MinMax] | None = None, **sizes: Any) -> DiffusionPolicy:
     """A policy for the task with random weights (from torch's global generator), in eval mode.
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from .task import Environment, Vector
 
 Poses = NDArray[np.float64]  # (..., 3): x, y of the block's origin, and its angle
+Push = tuple[float, Vector, Vector, float, Poses, float]  # cost, start, direction, depth, pose after it, travel
 
 OUTLINE = np.array([(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)], dtype=float)
 BOXES = np.array([(0, 15, 60, 15), (0, 75, 15, 45)], dtype=float)  # centre x, y, half width, half height
@@ -117,7 +118,11 @@ class PushTExpert:
     def _stroke(self, simulator: Any) -> Iterator[Vector]:
         """The targets of one push, from where the agent is now: go round the block, wait, push, wait."""
         agent, pose = read(simulator)
-        start, direction, depth = self._choose(agent, pose)
+        firsts = sorted(self._pushes(agent, pose), key=lambda p: p[0])
+        if not firsts:  # the block was shoved into a wall: nothing can be done
+            yield agent
+            return
+        start, direction, depth = self._choose(firsts)
         gate = start - CLEAR * direction
         yield from walk(way(agent, pose, gate), GOING)
         yield from _settle(simulator, gate, 4.0)
@@ -125,22 +130,21 @@ class PushTExpert:
         yield from walk(np.stack([gate, end]), PUSHING)
         yield from _settle(simulator, end, 1.5)
 
-    def _choose(self, agent: Vector, pose: Poses) -> tuple[Vector, Vector, float]:
-        """Start (2,), direction (2,) and depth of the best push of two."""
-        firsts = sorted(self._pushes(agent, pose), key=lambda p: p[0])
+    def _choose(self, firsts: list[Push]) -> tuple[Vector, Vector, float]:
+        """Start (2,), direction (2,) and depth of the first push of the best two, of pushes sorted by cost."""
         best, chosen = math.inf, firsts[0]
         for first in firsts[:BEAM]:
             cost, start, direction, depth, after, travel = first
             if cost < best:
                 best, chosen = cost, first
             if error(after) > SOLVED:
-                second = min(p[0] for p in self._pushes(start + depth * direction, after))
+                second = min((p[0] for p in self._pushes(start + depth * direction, after)), default=math.inf)
                 if second + TRAVEL * travel < best:
                     best, chosen = second + TRAVEL * travel, first
         return chosen[1], chosen[2], chosen[3]
 
-    def _pushes(self, agent: Vector, pose: Poses) -> list[tuple[float, Vector, Vector, float, Poses, float]]:
-        """Every feasible push at its two best depths: cost, start, direction, depth, pose after it, travel."""
+    def _pushes(self, agent: Vector, pose: Poses) -> list[Push]:
+        """Every feasible push, at its best depth and at half of that."""
         turn = np.array([[math.cos(pose[2]), -math.sin(pose[2])], [math.sin(pose[2]), math.cos(pose[2])]])
         normals = self.normals @ turn.T
         starts = place(pose, self.points) + (RADIUS + 0.5) * normals
@@ -158,8 +162,6 @@ class PushTExpert:
             costs = np.where(inside, error(poses) + TRAVEL * travel, math.inf)
             for d in _best_two(costs):
                 found.append((float(costs[d]), starts[c], -normals[c], float(depths[d]), poses[d], float(travel[d])))
-        if not found:
-            raise RuntimeError(f"no push is possible with the block at {pose.round(1)}")
         return found
 
 

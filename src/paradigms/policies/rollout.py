@@ -118,6 +118,7 @@ class Summary:
 
 
 def main() -> None:
+    from .policy import few_steps
     from .store import load_policy
     from .task import load_task
 
@@ -130,10 +131,7 @@ def main() -> None:
     given = parser.parse_args()
     policy = load_policy(given.policy)
     if given.ddim:
-        from diffusers import DDIMScheduler
-
-        policy.noise_scheduler = DDIMScheduler.from_config(policy.noise_scheduler.config)
-        policy.num_inference_steps = given.ddim
+        few_steps(policy, given.ddim)
     task = load_task(given.task or given.policy.rsplit("/", 1)[-1].split("-")[0])
     seeds = range(given.first_seed, given.first_seed + given.episodes)
     began = time.monotonic()
