@@ -7,13 +7,13 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from test_policies_square import without
 
 from paradigms.policies import build, load_policy, load_task, rollout
 from paradigms.policies.demos import collect
 from paradigms.policies.kitchen import START, SUBTASKS
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
+from test_policies_square import without
 
 TASK = load_task("kitchen")
 simulated = pytest.mark.skipif(

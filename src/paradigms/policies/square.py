@@ -42,6 +42,9 @@ class Square:
         # one generator, shared by the arm's start and the nut's place, and not replaced by a soft reset
         self.simulator.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self.simulator.reset()
+        # its sensors are read 25 times a step, four fifths of the time, for no one: `_vector` reads the state itself
+        for name in self.simulator.observation_names:
+            self.simulator.modify_observable(name, "enabled", False)
         return self._vector()
 
     def step(self, action: Vector) -> tuple[Vector, float, bool]:
@@ -92,7 +95,7 @@ def _make() -> Any:
             f"Square needs robosuite ({error}). Type: pip install 'paradigms[square]' (it needs numpy < 2: take an"
             " environment of its own, with -c constraints-robots.txt)"
         ) from error
-    simulator = robosuite.make(
+    return robosuite.make(
         "NutAssemblySquare",
         robots="Panda",
         controller_configs=load_composite_controller_config(robot="Panda"),
@@ -103,10 +106,6 @@ def _make() -> Any:
         hard_reset=False,  # a hard one builds the model anew, 2 s
         ignore_done=True,
     )
-    # its sensors are read 25 times a step, which takes four fifths of the time; `_vector` reads the state itself
-    for name in simulator.observation_names:
-        simulator.modify_observable(name, "enabled", False)
-    return simulator
 
 
 def _quaternion(R: Vector) -> Vector:
