@@ -12,7 +12,8 @@ Extra: `pip install "paradigms[kitchen]"`.
 
 from __future__ import annotations
 
-import warnings
+import contextlib
+import io
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,9 @@ class Kitchen:
 
 
 def _make() -> Any:
+    """gymnasium-robotics' environment; what it says on stderr when imported is about other environments."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with contextlib.redirect_stderr(io.StringIO()):
             from gymnasium_robotics.envs.franka_kitchen import KitchenEnv
     except ImportError as error:
         raise ImportError(

@@ -16,8 +16,8 @@ Extra: `pip install "paradigms[square]"` (numpy < 2, so in an environment of its
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ class Square:
 
     def image(self) -> NDArray[np.uint8]:
         """The scene from the side that robosuite calls agentview; needs a way to draw without a screen (MUJOCO_GL)."""
-        return picture(self.simulator.sim.model._model, self.simulator.sim.data._data, "agentview")
+        sim = self.simulator.sim
+        return picture(sim.model._model, sim.data._data, "agentview", hidden=(0,))
 
     def gripper(self) -> tuple[Vector, Vector]:
         """Where the grip point is (3,), and the hand's axes as columns (3, 3): fingers close along the second."""
@@ -84,28 +85,38 @@ class Square:
 
 
 def _make() -> Any:
-    """robosuite's environment as its benchmarks make it, without cameras and without sensors no one reads."""
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
+    """robosuite's environment as its benchmarks make it, without cameras."""
+    with _quietly():
+        try:
             import robosuite
             from robosuite.controllers import load_composite_controller_config
-    except ImportError as error:
-        raise ImportError(
-            f"Square needs robosuite ({error}). Type: pip install 'paradigms[square]' (it needs numpy < 2: take an"
-            " environment of its own, with -c constraints-robots.txt)"
-        ) from error
-    return robosuite.make(
-        "NutAssemblySquare",
-        robots="Panda",
-        controller_configs=load_composite_controller_config(robot="Panda"),
-        has_renderer=False,
-        has_offscreen_renderer=False,
-        use_camera_obs=False,
-        control_freq=HERTZ,
-        hard_reset=False,  # a hard one builds the model anew, 2 s
-        ignore_done=True,
-    )
+        except ImportError as error:
+            raise ImportError(
+                f"Square needs robosuite ({error}). Type: pip install 'paradigms[square]' (it needs numpy < 2: take an"
+                " environment of its own, with -c constraints-robots.txt)"
+            ) from error
+        return robosuite.make(
+            "NutAssemblySquare",
+            robots="Panda",
+            controller_configs=load_composite_controller_config(robot="Panda"),
+            has_renderer=False,
+            has_offscreen_renderer=False,
+            use_camera_obs=False,
+            control_freq=HERTZ,
+            hard_reset=False,  # a hard one builds the model anew, 2 s
+            ignore_done=True,
+        )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without robosuite's advice on what else could be installed and set up."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _quaternion(R: Vector) -> Vector:
@@ -131,12 +142,15 @@ def _times(p: Vector, q: Vector) -> Vector:
     return np.append(v, p[3] * q[3] - p[:3] @ q[:3])
 
 
-def picture(model: Any, data: Any, camera: Any, height: int = 256, width: int = 256) -> NDArray[np.uint8]:
-    """What a camera of a MuJoCo scene sees, (height, width, 3)."""
+def picture(model: Any, data: Any, camera: Any, hidden: Iterable[int] = ()) -> NDArray[np.uint8]:
+    """What a camera of a MuJoCo scene sees but for the hidden groups of shapes, (256, 256, 3)."""
     import mujoco
 
-    with mujoco.Renderer(model, height, width) as renderer:
-        renderer.update_scene(data, camera)
+    option = mujoco.MjvOption()
+    for group in hidden:
+        option.geomgroup[group] = 0
+    with mujoco.Renderer(model, 256, 256) as renderer:
+        renderer.update_scene(data, camera, option)
         return renderer.render()
 
 
