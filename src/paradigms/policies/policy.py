@@ -9,6 +9,7 @@ or from a list of them, one a row: then a row's noise does not depend on who sha
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,12 +92,11 @@ class DiffusionPolicy(nn.Module):
         scheduler = self.noise_scheduler
         x = noise(condition_data.shape, generator, condition_data.device, condition_data.dtype)
         scheduler.set_timesteps(self.num_inference_steps)
+        more = {**kwargs, "generator": generator} if takes_generator(scheduler) else kwargs
         for t in scheduler.timesteps:
             x = torch.where(condition_mask, condition_data, x)
             output = self.model(x, t, local_cond=local_cond, global_cond=global_cond)
-            if takes_generator(scheduler):
-                kwargs = {**kwargs, "generator": generator}
-            x = scheduler.step(output, t, x, **kwargs).prev_sample
+            x = scheduler.step(output, t, x, **more).prev_sample
         return torch.where(condition_mask, condition_data, x)
 
     @torch.no_grad()
@@ -127,8 +127,6 @@ def noise(shape: Sequence[int], generator: Generators, device: torch.device, dty
 
 def takes_generator(scheduler: Any) -> bool:
     """Whether the scheduler's step draws noise from a generator it is handed."""
-    import inspect
-
     return "generator" in inspect.signature(scheduler.step).parameters
 
 
