@@ -88,4 +88,5 @@ TASK = Task(
     hertz=1 / STEP,
     environment=Kitchen,
     expert=_expert,
+    at_once=16,
 )

@@ -169,4 +169,5 @@ TASK = Task(
     hertz=float(HERTZ),
     environment=Square,
     expert=_expert,
+    at_once=16,
 )
