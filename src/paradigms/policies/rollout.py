@@ -71,8 +71,8 @@ class Live:
         return Episode(self.seed, e.score, e.success, self.actions, self.chunks)
 
 
-def rollout(policy: Any, task: Task, seeds: Iterable[int], *, at_once: int = 100) -> list[Episode]:
-    """The episodes of these seeds in their order, at most `at_once` of them alive at a time.
+def rollout(policy: Any, task: Task, seeds: Iterable[int], *, at_once: int | None = None) -> list[Episode]:
+    """The episodes of these seeds in their order, at most `at_once` (default: the task's) alive at a time.
 
     policy needs `predict_action({"obs": (B, n_obs_steps, o)}, generator=[one a row])` and `device`.
     Raises ValueError when the policy is in training mode.
@@ -82,7 +82,7 @@ def rollout(policy: Any, task: Task, seeds: Iterable[int], *, at_once: int = 100
     waiting = list(seeds)
     order = {seed: n for n, seed in enumerate(waiting)}
     device = torch.device(policy.device)
-    rooms = [task.environment() for _ in range(min(at_once, len(waiting)))]
+    rooms = [task.environment() for _ in range(min(at_once or task.at_once, len(waiting)))]
     waiting.reverse()
     live = [Live.begin(waiting.pop(), room, task, device) for room in rooms]
     ended: list[Episode] = []
