@@ -320,7 +320,7 @@ def policies_command(
     episodes: options.Episodes = 100,
     quick: options.Quick = False,
     only: options.Only = "",
-    weights: options.Weights = None,
+    weights: options.PolicyFile = None,
 ) -> None:
     """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
     from .bench.policies import main
@@ -368,7 +368,7 @@ def images_command(
     device: options.Device = None,
     dtype: options.Dtype = None,
     rows: options.Rows = None,
-    window: options.Window = None,
+    window: options.FixedWindow = None,
     count: options.Pictures = 8,
     prompts: options.Prompts = None,
     reference: options.Reference = None,

@@ -39,6 +39,7 @@ Method = Annotated[
         "--method", "spectral, anderson, newton, picard or jacobi; a pipeline: spectral, exponential, picard or jacobi"
     ),
 ]
+FixedWindow = Annotated[int | None, option("--window", "rows evaluated at once", min=1)]
 Window = Annotated[
     str | None,
     option("--window", "rows evaluated at once, or auto: what finishes soonest (default: auto; with --gif 80 or 32)"),
@@ -116,7 +117,7 @@ Only = Annotated[str, option("--only", "only what has this in its name: cells as
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
 Task = Annotated[str, option("--task", "pusht, square or kitchen")]
 Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
-Weights = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]
+PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]
 Again = Annotated[list[str] | None, option("--again", "measure this method anew (may be given several times)")]
 Plan = Annotated[bool, option("--plan", "print what would be run and what it takes, and run nothing")]
 Ablate = Annotated[bool, option("--ablate", "the default method against itself less one piece, in OUT/ablation")]
