@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import paradigms as pd
 import ranks
-from paradigms.team import shares
+from paradigms.shares import shares
 from paradigms.wire import ALIGN, HEADER
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture

@@ -74,13 +74,13 @@ class Evaluator:
         return D
 
     def _account(self, began: float, ended: float) -> None:
-        outside = 0.0 if self.ended is None else began - self.ended
         if isinstance(self.model, Sharded):
-            agreed = self.model.agreed
+            agreed = self.model.team.agreed
             self.seconds += agreed.model + agreed.wire
-            self.outside += 0.0 if self.ended is None else agreed.outside
+            self.outside += agreed.outside
         else:
-            self.seconds, self.outside = self.seconds + ended - began, self.outside + outside
+            self.seconds += ended - began
+            self.outside += 0.0 if self.ended is None else began - self.ended
         self.ended = ended
 
     def _refuse(self, D: Tensor, n: Tensor, b: Tensor) -> None:

@@ -26,7 +26,7 @@ from .check import check_problem
 from .execute import Evaluator, Model
 from .method import AbstractMethod, Evaluate, Memory, Sweep, Work
 from .noise import Generators, Noise, replica
-from .shard import over_mesh
+from .over import over_mesh
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError, rms
