@@ -66,7 +66,7 @@ KNOWS = {
         "together",
     },
     "adapt/pipelines/report": {"method", "shares", "stop"},
-    "adapt/pipelines/together": {"shard", "team"},
+    "adapt/pipelines/together": {"over", "team"},
     "adapt/pipelines/rewrite": set(),
     "adapt/pipelines/snapshot": set(),
     "adapt/pipelines/standin": {"belief", "call", "course", "method"},
