@@ -40,7 +40,7 @@ class Team:
     """
 
     def __init__(self, mesh: Any) -> None:
-        self.group = mesh.group if isinstance(mesh, Team) else group_of(mesh)
+        self.group: Any = mesh.group if isinstance(mesh, Team) else group_of(mesh)
         self.size, self.rank = dist.get_world_size(self.group), dist.get_rank(self.group)
         self.ranks = tuple(dist.get_global_rank(self.group, r) for r in range(self.size))
         self.name = str(self.group.group_name)
