@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import paradigms as pd
 import ranks
-from paradigms.team import shares
+from paradigms.shares import shares
 from paradigms.wire import ALIGN, HEADER
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
@@ -106,7 +106,8 @@ def of_eight(rank: int) -> dict[str, Any]:
     few = pd.sample(model, system, start(system, 1, torch.float32), window=3, generator=seeded(1), **how)
     by_rows = pd.sharded(model, dist.group.WORLD)
     reference = pd.sequential(by_rows, system, start(system, 1, torch.float32), generator=seeded(1))
-    return {"half": half, "rows": rows, "few": few, "reference": reference}
+    usual = solve(rank, dist.group.WORLD)
+    return {"half": half, "rows": rows, "few": few, "reference": reference, "usual": usual}
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,13 @@ def test_shares_follow_each_other_and_differ_by_one_row_in_each_round_and_in_all
         assert [0, *(last for _, last in parts)] == [*(first for first, _ in parts), M]
         had, turn = [n + size for n, size in zip(had, sizes, strict=True)], (turn + M) % R
         assert max(sizes) - min(sizes) <= 1 and max(had) - min(had) <= 1
+
+
+def test_eight_ranks_sample_what_one_process_samples(eight: list[dict[str, Any]]) -> None:
+    alone = solve(0, None)
+    for found in eight:
+        torch.testing.assert_close(found["usual"].x, alone.x, rtol=1e-5, atol=1e-5)
+        assert (found["usual"].rounds, found["usual"].evals) == (alone.rounds, alone.evals)
 
 
 def test_more_ranks_than_rows_is_no_trouble(eight: list[dict[str, Any]]) -> None:

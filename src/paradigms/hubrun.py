@@ -23,9 +23,10 @@ from torch import Tensor
 from .adapt import Run, parallelize
 from .hub import Ready
 from .series import ranks, series
+from .shares import Sharing
 from .show.files import whole, write_json
 from .solution import relative_error
-from .team import Sharing, Team
+from .team import Team
 
 FILM = 125  # milliseconds a frame
 

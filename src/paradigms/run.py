@@ -13,12 +13,13 @@ from rich.console import Console
 from .job import Job
 from .rounds import Frame
 from .series import ranks, series
+from .shares import Sharing
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
 from .solution import Solution
-from .team import Sharing, Team
+from .team import Team
 
 
 def run(job: Job, out: Path, count: int | None, team: Team | None, *, gif: bool, as_json: bool) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .noise import Noise
-from .team import Sharing
+from .shares import Sharing
 
 
 @dataclass(frozen=True)

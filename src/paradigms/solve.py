@@ -19,9 +19,9 @@ from .check import check_problem
 from .execute import Evaluator, Model
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
+from .over import over_mesh
 from .pace import AbstractPace, Fixed
 from .rounds import Chain, Frame, frames, singly, start
-from .shard import over_mesh
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError

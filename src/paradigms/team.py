@@ -14,7 +14,6 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from .mesh import carrier_of, group_of, patience_of
 from .roll import SECOND, RankError, Roll
+from .shares import Agreed, Sharing, shares
 from .wire import HEADER, Head, aligned, length, packed, told, unpacked
 
 TEXT = 4096  # bytes of what ranks say of a problem before they begin
@@ -33,42 +33,10 @@ _calls: dict[str, int] = {}  # how many calls a group has shared, by its name
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Agreed:
-    """What all ranks know alike of a call: seconds of the slowest in the model, and outside of it since the last call.
-
-    wire: what the rank that came last waited for the gather of the call before this one. note: the first given.
-    """
-
-    model: float = 0.0
-    outside: float = 0.0
-    wire: float = 0.0
-    note: float = 0.0
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What a team spent. rows: evaluated by each rank; calls: shared out; wire_bytes: received by each rank in them.
-
-    wire_seconds: what the rank that came last in each call waited for the others' answers, but for the last call.
-    """
-
-    rows: tuple[int, ...]
-    calls: int
-    wire_bytes: int
-    wire_seconds: float
-
-    def __add__(self, other: Sharing) -> Sharing:
-        """Both."""
-        rows = tuple(a + b for a, b in zip(self.rows, other.rows, strict=True))
-        calls, wire_bytes = self.calls + other.calls, self.wire_bytes + other.wire_bytes
-        return Sharing(rows, calls, wire_bytes, self.wire_seconds + other.wire_seconds)
-
-
 class Team:
     """The ranks of a DeviceMesh (its one dimension, or the one called "time"), of a process group, or of a team.
 
-    spent: so far. timeout: seconds that a rank may keep the others waiting, of the group.
+    spent: so far; agreed: of the last call. timeout: seconds that a rank may keep the others waiting, of the group.
     """
 
     def __init__(self, mesh: Any) -> None:
@@ -77,10 +45,10 @@ class Team:
         self.ranks = tuple(dist.get_global_rank(self.group, r) for r in range(self.size))
         self.name = str(self.group.group_name)
         self.roll, self.timeout = Roll(self.name, self.ranks[self.rank], self.ranks), patience_of(self.group)
-        self.spent = Sharing((0,) * self.size, 0, 0, 0.0)
-        self.agreed = Agreed()  # of the last call
+        self.spent, self.agreed = Sharing((0,) * self.size, 0, 0, 0.0), Agreed()
         self.turn = 0  # the rank whose turn it is to have a row more
-        self.waited, self.slowest, self.ended = 0.0, 0.0, time.perf_counter()
+        self.waited = self.slowest = 0.0
+        self.ended: float | None = None  # when the last call did
 
     def share(
         self,
@@ -89,13 +57,16 @@ class Team:
         ask: Callable[[int, int], tuple[Sequence[Tensor], float]],
         device: torch.device,
         check: float = 0.0,
+        began: float | None = None,
     ) -> tuple[list[Tensor], Agreed]:
         """Of every rank the answers to its rows, as bytes, and what is agreed.
 
         ask(first, last): tensors of size(first, last) bytes in all, and a note. check: a number that is about equal on
-        all ranks. Raises RankError, on all ranks alike, where one failed or they do not do the same.
+        all ranks. began: when the call did, if not now. Raises RankError, on all ranks alike, where one failed or is
+        elsewhere.
         """
-        outside = (began := time.perf_counter()) - self.ended
+        began = time.perf_counter() if began is None else began
+        outside = 0.0 if self.ended is None else began - self.ended
         parts = shares(M, self.size, self.turn)
         first, last = parts[self.rank]
         said: Sequence[Tensor] = []
@@ -115,13 +86,13 @@ class Team:
         self.verify(heads, fault)
         note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
         slowest = max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads)
-        self.agreed = agreed = Agreed(*slowest, note)
+        self.agreed = Agreed(*slowest, note)
         was, received = self.spent, (self.size - 1) * slot
         rows = tuple(n + b - a for n, (a, b) in zip(was.rows, parts, strict=True))
-        self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + agreed.wire)
+        self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + self.agreed.wire)
         self.turn = (self.turn + M) % self.size
-        self.slowest, self.ended = max(self.slowest, agreed.model), time.perf_counter()
-        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], agreed
+        self.slowest, self.ended = max(self.slowest, self.agreed.model), time.perf_counter()
+        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], self.agreed
 
     def verify(self, heads: Sequence[Head], fault: Exception | None) -> None:
         """Raises RankError where a rank failed, or is elsewhere than the first."""
@@ -232,16 +203,6 @@ class Team:
             if self.size > 1:
                 self.roll.sign(self.next(), "the end of its work", told(error))
             raise
-
-
-def shares(M: int, R: int, turn: int) -> list[tuple[int, int]]:
-    """Of every rank the first of its rows, of M, and the first beyond; R ranks, from `turn` on some have a row more.
-
-    Where the turn goes on by M each time, what ranks have had differs by one row at most, in a round and in all.
-    """
-    some, over = divmod(M, R)
-    sizes = [some + ((r - turn) % R < over) for r in range(R)]
-    return [(sum(sizes[:r]), sum(sizes[: r + 1])) for r in range(R)]
 
 
 def now(device: torch.device) -> float:

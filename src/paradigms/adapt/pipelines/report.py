@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...method import AbstractMethod
+from ...shares import Sharing
 from ...stop import AbstractStop
-from ...team import Sharing
 
 
 @dataclass
