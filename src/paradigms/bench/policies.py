@@ -89,8 +89,10 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
     for sampler in acting.samplers():
         for way in ORDER:
             yield f"chunks {sampler} {way}", lambda data, s=sampler, w=way: chunk(data, s, w)  # type: ignore[misc]
-    ways = [(s, w) for w in (SEQUENTIAL, OURS, FEW, WARM, LOOSE, PAPER) for s in acting.samplers()]
-    for sampler, way in ways:
+    names = list(acting.samplers())
+    needed = [(s, w) for w in (SEQUENTIAL, OURS, FEW) for s in names]
+    others = [(s, w) for s in reversed(names) for w in (WARM, PAPER, LOOSE)]  # DDPM's take longest
+    for sampler, way in needed + others:
         for first in range(0, count, BLOCK):
             name = f"episodes {sampler} {way} {first}-{min(first + BLOCK, count)}"
             yield name, lambda data, s=sampler, w=way, f=first: block(data, s, w, f)  # type: ignore[misc]
