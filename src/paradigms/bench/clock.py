@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from ..adapt.policies import parallelize
 from ..policies.policy import DiffusionPolicy, build
+from ..policies.store import load_policy, shipped
 from ..policies.task import Task
 from .report import table
 
-LARGE, SMALL, MLP = "U-Net 65.8M", "U-Net, shipped", "MLP"
+LARGE, SHIPPED, SMALL = "U-Net 65.8M", "shipped", "MLP"
 WINDOWS: tuple[int | str, ...] = (8, 16, "auto")
 THREADS = (1, 2)
 LEAST, FEW, MOST = 3, 12.0, 24  # chunks at least; seconds a way; chunks at most
@@ -53,10 +54,11 @@ def networks(policy: DiffusionPolicy, task: Task) -> dict[str, Callable[[], Any]
         )  # fmt: skip
         return made.eval().requires_grad_(False)
 
+    trained = f"{task.name}-mlp" in shipped()
     return {
         LARGE: lambda: like(Heavy(policy.model, build(task, "unet").model)),
-        SMALL: lambda: policy,
-        MLP: lambda: like(build(task, "mlp").model),
+        SHIPPED: lambda: policy,
+        SMALL: lambda: load_policy(f"{task.name}-mlp") if trained else like(build(task, "mlp").model),
     }
 
 
@@ -120,14 +122,15 @@ def sections(measured: dict[str, Any], actions: int = 8) -> list[tuple[str, str]
     rows, loop = [], []
     for name, entry in found:
         base = statistics.median(entry["seconds"]["sequential"])
+        told = f"{name} ({entry['parameters'] / 1e6:.1f}M parameters)"
         for way, seconds in entry["seconds"].items():
             middle = statistics.median(seconds)
-            rows.append([name, way, f"{1e3 * middle:.1f} ms", f"{entry['rounds'][way]:.0f}", f"{base / middle:.2f}"])
-            loop.append([name, way, f"{met(seconds, actions):.0%}", f"{1e3 * max(seconds):.0f} ms"])
+            rows.append([told, way, f"{1e3 * middle:.1f} ms", f"{entry['rounds'][way]:.0f}", f"{base / middle:.2f}"])
+            loop.append([told, way, f"{met(seconds, actions):.0%}", f"{1e3 * max(seconds):.0f} ms"])
     head = ("network", "way", "a chunk, median", "rounds", "speedup")
     about = (
         f"DDPM-100, batch 1, ways in turn. {LARGE}: random weights, the shipped network's answers (and its time, in "
-        f"all ways); {MLP}: random weights. GPU: not measured."
+        f"all ways); {SMALL}: the task's shipped one, of random weights where there is none. GPU: not measured."
     )
     return [
         ("Wall clock by network and threads", f"{table(head, rows)}\n\n{about}"),

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..policies.rollout import FIRST_SEED
-from ..policies.store import load_policy
+from ..policies.store import load_policy, shipped
 from ..policies.task import Task, load_task
 from ..show.files import write_json
 from . import acting, clock, realtime
@@ -89,8 +89,10 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
     for sampler in acting.samplers():
         for way in ORDER:
             yield f"chunks {sampler} {way}", lambda data, s=sampler, w=way: chunk(data, s, w)  # type: ignore[misc]
-    ways = [(s, w) for w in (SEQUENTIAL, OURS, FEW, WARM, LOOSE, PAPER) for s in acting.samplers()]
-    for sampler, way in ways:
+    names = list(acting.samplers())
+    needed = [(s, w) for w in (SEQUENTIAL, OURS, FEW) for s in names]
+    others = [(s, w) for s in reversed(names) for w in (WARM, PAPER, LOOSE)]  # DDPM's take longest
+    for sampler, way in needed + others:
         for first in range(0, count, BLOCK):
             name = f"episodes {sampler} {way} {first}-{min(first + BLOCK, count)}"
             yield name, lambda data, s=sampler, w=way, f=first: block(data, s, w, f)  # type: ignore[misc]
@@ -112,6 +114,11 @@ def video(stage: Stage) -> Data:
     write_drives(stage.out / f"policies-{stage.task.name}.gif", names, stage.task.hertz)
     about = {way: {"ticks": d.solved, "seconds": d.seconds, "score": d.scores[-1]} for way, d in drives.items()}
     return {"seed": seed, "looked at": seed - FIRST_SEED + 1, **about}
+
+
+def usual(task: str) -> str:
+    """The name of the task's shipped policy, the U-Net's where there is one."""
+    return next((name for name in (f"{task}-unet", f"{task}-mlp") if name in shipped()), f"{task}-unet")
 
 
 def run(out: Path, stage: Stage, count: int, only: str) -> Data:
@@ -227,7 +234,7 @@ def main(
     """Measures what is missing, prints the tables, writes out/policies-TASK.md, .json and the pictures."""
     out = out / "quick" if quick else out
     out.mkdir(parents=True, exist_ok=True)
-    stage = Stage(out, load_task(task), load_policy(weights or f"{task}-unet"), quick)
+    stage = Stage(out, load_task(task), load_policy(weights or usual(task)), quick)
     data = run(out, stage, 4 if quick else count, only)
     print(report(out, data, stage))
     from ..show.control import picture
