@@ -8,6 +8,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.clock import Clock
+from paradigms.pace import AbstractPace
 from problems import seeded, start
 from toy import Mixture
 
@@ -75,3 +76,15 @@ def linear(M: int) -> float:
 def knee(M: int) -> float:
     """Room for 16 rows."""
     return 0.01 * max(1.0, M / 16)
+
+
+class Scheduled(AbstractPace):
+    """Windows in a given order, again and again; a negative number stands for so many steps."""
+
+    def __init__(self, windows: list[int]) -> None:
+        self.windows, self.asked = windows, 0
+
+    def next(self, row: int) -> tuple[int, int]:
+        self.asked += 1
+        window = self.windows[self.asked % len(self.windows)]
+        return (1, -window) if window < 0 else (window, 1)

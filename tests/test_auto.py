@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import paradigms as pd
-from devices import Device, flat, knee, linear
+from devices import Device, Scheduled, flat, knee, linear
 from paradigms import experience
 from paradigms.experience import PREPARED, Curve, Experience, Reach
-from paradigms.pace import AbstractPace
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -26,18 +25,6 @@ def _nothing_is_known() -> Iterator[None]:
     experience.forget()
     yield
     experience.forget()
-
-
-class Scheduled(AbstractPace):
-    """Windows in a given order, again and again."""
-
-    def __init__(self, windows: list[int]) -> None:
-        self.windows, self.asked = windows, 0
-
-    def next(self, row: int) -> tuple[int, int]:
-        self.asked += 1
-        window = self.windows[self.asked % len(self.windows)]
-        return (1, -window) if window < 0 else (window, 1)
 
 
 # a negative number stands for so many steps

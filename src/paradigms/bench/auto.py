@@ -252,9 +252,9 @@ def main(out: Path, only: str = "", minutes: float = 4.0) -> None:
     low = [line for line in lines if line[7] < LEAST], [line for line in lines if line[9] < SHARE]
     under = [f"{v[0]}, {v[1]}, {v[2]} ({v[7]:.3g}, {v[9]:.3g})" for v in lines if v in low[0] + low[1]]
     kept = (
-        f"{len(lines)} of {len(names)} cells measured. Auto is at least {LEAST} times as fast as stepping in the median "
-        f"of its calls from the first on, in {len(lines) - len(low[0])}, and reaches {SHARE:.0%} of the best fixed "
-        f"window, stepping included, in {len(lines) - len(low[1])}.\n\nBelow: {'; '.join(under) or 'none'}"
+        f"{len(lines)} of {len(names)} cells measured. Auto is at least {LEAST} times as fast as stepping in the "
+        f"median of its calls, from the first on, in {len(lines) - len(low[0])}, and reaches {SHARE:.0%} of the best "
+        f"fixed window, stepping included, in {len(lines) - len(low[1])}.\n\nBelow: {'; '.join(under) or 'none'}"
     )
     sections = [("The count", kept), ("Speeds, in times of stepping", table(HEAD, lines))]
     print(write(out, "auto", "The window that picks itself", sections, {"cells": found}))

@@ -18,7 +18,7 @@ from ...rounds import Frame
 from ...solve import sample
 from ...system import System
 from ..scheduler import SchedulerError, from_scheduler
-from .loop import Halt
+from .hooks import Halt
 from .report import Bar, Run, Settings
 from .snapshot import ChangedError
 

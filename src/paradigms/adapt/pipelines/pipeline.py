@@ -18,14 +18,15 @@ from typing import Any
 
 from ...check import check_window
 from ...method import AbstractMethod
+from ...pace import AbstractPace
 from ...solve import TOLERANCE
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from ...team import Team
 from .belief import belief
 from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound
-from .loop import PAD
 from .network import Network
+from .paced import PAD
 from .report import Run, Settings
 from .rewrite import UnparallelError
 from .snapshot import ChangedError, Snapshot, snapshot
@@ -40,7 +41,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str = "auto",
+    window: int | str | AbstractPace = "auto",
     batched: bool = True,
     mesh: Any = None,
 ) -> Run:

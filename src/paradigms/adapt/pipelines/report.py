@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...method import AbstractMethod
+from ...pace import AbstractPace
 from ...shares import Sharing
 from ...stop import AbstractStop
 
@@ -22,7 +23,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int | str
+    window: int | str | AbstractPace
     batched: bool
     copied: set[str] = field(default_factory=set)
     dependent: set[int] = field(default_factory=set)
