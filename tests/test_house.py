@@ -32,7 +32,7 @@ KNOWS = {
     "team": {"mesh", "roll", "shares", "wire"},
     "clock": {"team"},
     "chunks": set(),
-    "shard": {"chunks", "shares", "team"},
+    "shard": {"chunks", "team"},
     "over": {"check", "noise", "roll", "shard", "system", "team"},
     "execute": {"chunks", "clock", "shard", "system", "team"},
     "check": {"noise", "pace", "system"},
