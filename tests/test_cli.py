@@ -236,7 +236,7 @@ def test_the_demo_prints_its_table_and_writes_its_pictures(files: dict, tmp_path
 
 def test_embedded_digits_agree_with_the_sequential_sampler(tmp_path: Path) -> None:
     args = ("--model", "digits", "--rule", "ddim", "--batch", "2", "--class", "3", "--guidance", "2", "--compare")
-    code, out, err = call("sample", *args, "--json", "--out", str(tmp_path))
+    code, out, err = call("sample", *args, "--window", "32", "--json", "--out", str(tmp_path))
     said = numbers(out)
     assert code == 0, err
     assert said["rounds"] < said["rows"] and said["max_error"] < 0.05

@@ -60,9 +60,11 @@ class Frame:
         begin, end, evals = int(self.begin.min()), int(self.end.max()), self.evaluate.evals
         if not self.single:
             return [(begin, end, evals)]
-        on = self.stride.tolist()  # rows of each sample
-        done = [evals - sum(max(s - k - 1, 0) for s in set(on) for _ in range(on.count(s))) for k in range(self.single)]
-        return [(begin + k, min(int(self.begin.max()) + k + 1, end), done[k]) for k in range(self.single)]
+        m, B, last, left = self.single, len(self.stride), int(self.begin.max()), self.stride.tolist()
+        if begin == last:
+            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
+        after = [sum(max(rows - k - 1, 0) for rows in left) for k in range(m)]  # rows that were still to be evaluated
+        return [(begin + k, min(last + k + 1, end), evals - after[k]) for k in range(m)]
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def sample(
     method, limit = method or Spectral(), 1 << 62 if max_rounds is None else max_rounds
     stop = criterion(tolerance, method)
     chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit)
-    again = [replica(generator, x.device) for _ in range(2)]  # nothing is drawn before the first frame
+    again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
     path: list[list[Tensor]] = [[] for _ in x]
     residual, rounds = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long)
     trace: list[tuple[int, int, int]] = []
