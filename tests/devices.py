@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.execute import Clock
+from paradigms.clock import Clock
 from paradigms.pace import AbstractPace
 from problems import seeded, start
 from toy import Mixture

@@ -144,8 +144,7 @@ class Auto(AbstractPace):
 
     def elapsed(self, evaluate: Timed) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
-        before, clock = self.clock, evaluate.clock
-        self.clock = clock.inside, clock.outside
+        before, self.clock = self.clock, evaluate.clock.read()
         return self.clock[0] - before[0], self.clock[1] - before[1]
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
@@ -185,7 +184,8 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
         return Fixed(method.steady)
     if stop.tolerance == 0:
         return Fixed(1, 32)
-    known = experience(evaluate.model, x, evaluate.dtype, evaluate.condition)
+    ranks = evaluate.team.size if evaluate.team else 1
+    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     middle = N // 2
     chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
     reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -104,9 +104,9 @@ class Reach:
 class Experience:
     """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
 
-    def __init__(self, x: Tensor, sweep: tuple[float, float] | None = None) -> None:
+    def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
         cpu, size = x.device.type == "cpu", x[0].numel()
-        free = 4 if cpu else 64  # rows that a call has room for beside its first, a guess until measured
+        free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
         least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
         self.model = Curve(lambda M: M + free)
         self.step = Curve(lambda M: 50e-6)
@@ -138,20 +138,21 @@ def experience(
     model: Any,
     x: Tensor,
     dtype: torch.dtype | None,
-    condition: Mapping[str, Tensor] | None,
+    condition: Iterable[str] | None = None,
+    ranks: int = 1,
     sweep: tuple[float, float] | None = None,
 ) -> Experience:
     """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model.
 
-    sweep: seconds of a round outside of it, and more for each row, until they are measured.
+    ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
     """
-    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), *sorted(condition or ()))
+    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
     try:
         found = _known.setdefault(getattr(model, "__self__", model), {})
     except TypeError:  # it cannot be remembered
         found = {}
     if key not in found:
-        found[key] = Experience(x, sweep)
+        found[key] = Experience(x, ranks, sweep)
     return found[key]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol
 
-from .execute import Clock
+from .clock import Clock
 
 
 class Timed(Protocol):

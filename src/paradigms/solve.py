@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from .check import check_problem
 from .execute import Evaluator, Model
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
+from .over import over_mesh
 from .pace import AbstractPace, Fixed
 from .rounds import Chain, Frame, frames, singly, start
 from .solution import Comparison, Solution, verify
@@ -28,6 +30,7 @@ from .system import System
 TOLERANCE = 0.003  # relative error of the finished sample
 
 
+@over_mesh
 def iterate(
     model: Model,
     system: System,
@@ -39,6 +42,7 @@ def iterate(
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
+    mesh: Any = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
     check_problem(system, x, window, generator, noise, condition)
@@ -54,6 +58,7 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
     return stop
 
 
+@over_mesh
 def sample(
     model: Model,
     system: System,
@@ -69,6 +74,7 @@ def sample(
     compare: bool = False,
     max_rounds: int | None = None,
     watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter,
+    mesh: Any = None,
 ) -> Solution:
     """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
 
@@ -81,8 +87,9 @@ def sample(
     (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
     verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
     compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
-    frames as tqdm would. Raises ValueError for bad input before any work, NonFiniteError, and
-    RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
+    frames as tqdm would. mesh: as `sharded`'s; its ranks all make this call, begin with the first one's numbers, and
+    share the rows of each round. Raises ValueError for bad input before any work, NonFiniteError, RankError where a
+    rank of a mesh fails, and RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
     """
     if max_rounds is not None and max_rounds < 1:
         raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
@@ -112,12 +119,13 @@ def sample(
         states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
         final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), max(windows))
     seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
+    sharing = evaluate.team.spent if evaluate.team else None
     if compare:
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
     spent = (done, N, rounds, len(trace), trace[-1][2], residual, seconds, model_seconds, tuple(trace), tuple(windows))
-    return Solution(final, *spent, verification, comparison)
+    return Solution(final, *spent, verification, comparison, evaluate.chunk, sharing)
 
 
 def sequential(

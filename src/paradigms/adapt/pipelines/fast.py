@@ -54,12 +54,13 @@ class Table:
         model = MethodType(predicted, unet)  # of the network itself, which `auto` knows again
         solution = sample(
             model, system, x, self.settings.method, window=self.settings.window, tolerance=self.settings.stop,
-            generator=values.get("generator"), watch=self.watched,
+            generator=values.get("generator"), watch=self.watched, mesh=self.settings.mesh,
         )  # fmt: skip
         self.run.rounds += solution.rounds
         self.run.windows += solution.windows
         self.run.evaluations += solution.evals
         self.run.model_seconds += solution.model_seconds
+        self.run.shared(solution.sharing)
         self.run.residual = max(self.run.residual, float(solution.residual.max()))
         return {self.state: solution.x.to(x.dtype)}
 

@@ -62,7 +62,8 @@ class Hooks:
     def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The beginning of a row; gives the locals to be set, where the loop went back."""
         if self.pace is None:
-            self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times)
+            ranks = self.network.team.size if self.network.team else 1
+            self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
             self.decide()
         if self.mode == "step":
             self.stepping = True

@@ -18,14 +18,14 @@ PAD = 32  # rows of a batch of compiled networks, which want one size
 VISITS = (2e-3, 1.5e-3)  # seconds of a round outside of the networks, and more for each row, until measured
 
 
-def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any]) -> AbstractPace:
+def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any], ranks: int) -> AbstractPace:
     """The pace of a loop over a pipeline's `times`; rows that are no batch are stepped through."""
     if not isinstance(settings.window, str):
         return Fixed(settings.window) if isinstance(settings.window, int) else settings.window
     if settings.stop.tolerance == 0 or not settings.batched:
         return Fixed(1)
     x = torch.zeros(1, 1) if state is None or not state.ndim else state
-    known = experience(pipe, x, x.dtype, {}, VISITS)
+    known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
     chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
     reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
     sizes = (PAD,) if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()) else GRID
