@@ -189,4 +189,5 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     middle = N // 2
     chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
     reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)
-    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size())
+    grid = [W for W in GRID if W * len(x) % ranks == 0] or GRID  # all ranks have the same work
+    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size(), grid)

@@ -117,7 +117,7 @@ def sample(
     verification = comparison = None
     if verified and bool((done == N).all()):
         states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
-        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), max(windows))
+        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), max(32, *windows))
     seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:
