@@ -99,21 +99,23 @@ def sample(
     stop = criterion(tolerance, method)
     chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit)
     again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
-    path: list[list[Tensor]] = [[] for _ in x]
+    path: list[list[Tensor]] = [[] for _ in range(len(x))]
     residual, rounds = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long)
     trace: list[tuple[int, int, int]] = []
     windows: list[int] = []
     for frame in watch(frames(chain)):
-        residual = residual.maximum(frame.residual)
-        rounds = rounds + (frame.stride if frame.single else frame.stride > 0)
         trace += frame.trace
-        windows += [1] * frame.single or [len(frame.D)]
+        if frame.single:
+            rounds, windows = rounds + frame.stride, windows + [1] * frame.single
+        else:
+            residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
+            windows.append(len(frame.said))
         for b, s in enumerate(frame.stride.tolist() if verified else []):
             path[b].append(frame.x[1 : s + 1, b])
         if frame.round == max_rounds:
             break
     done, N, evaluate = frame.begin + frame.stride, len(system), frame.evaluate
-    final = frame.x[frame.stride.to(x.device), torch.arange(len(x), device=x.device)]
+    final = frame.last
     verification = comparison = None
     if verified and bool((done == N).all()):
         states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
