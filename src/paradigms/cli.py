@@ -140,7 +140,7 @@ def sample_command(
             from .run import run, settings_of
 
             refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team)
-            samples = batch or (4 if count is None and batch is None else 1)
+            samples = batch if batch is not None else 4 if count is None else 1
             what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
             job = refused(
                 lambda: prepare(Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)), team

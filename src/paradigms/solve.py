@@ -114,8 +114,7 @@ def sample(
             path[b].append(frame.x[1 : s + 1, b])
         if frame.round == max_rounds:
             break
-    done, N, evaluate = frame.begin + frame.stride, len(system), frame.evaluate
-    final = frame.last
+    done, N, final, evaluate = frame.begin + frame.stride, len(system), frame.last, frame.evaluate
     verification = comparison = None
     if verified and bool((done == N).all()):
         states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
