@@ -58,7 +58,7 @@ def picture(out: Path, task: str, measured: Mapping[str, Any]) -> Path | None:
     return path
 
 
-PANE, HEAD, FOOT, GAP = 260, 46, 34, 16  # pixels
+PANE, HEAD, FOOT, GAP = 260, 46, 40, 16  # pixels
 HOLD = 2500  # milliseconds that the last picture stays
 
 
