@@ -25,6 +25,7 @@ KEYS = {
     "model", "pipeline", "scheduler", "rule", "steps", "rows", "method", "window", "tolerance", "criterion", "seed",
     "batch", "options", "device", "dtype", "rounds", "evals", "checks", "max_error", "median_error", "psnr", "residual",
     "seconds", "sequential_seconds", "model_seconds", "fallbacks", "status",
+    "ranks", "rank_rows", "wire_bytes", "wire_seconds",
 }  # fmt: skip
 EXACT = ("--steps", "7", "--window", "4", "--tolerance", "0", "--device", "cpu")
 TEXT = ("--prompt", "a red fox", "--guidance", "4")

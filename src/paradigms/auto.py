@@ -15,13 +15,14 @@ lose after all and nothing is left, the rest is stepped.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from .execute import Evaluator
 from .experience import PLACES, Experience, Reach, experience
 from .method import AbstractMethod
-from .pace import AbstractPace, Fixed
+from .pace import AbstractPace, Fixed, Timed
 from .stop import AbstractStop
 
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -36,10 +37,12 @@ STRETCH, MOST = 0.025, 256  # seconds and steps between two questions while step
 class Auto(AbstractPace):
     """The pace of one call of N rows and B samples of so many bytes; see above."""
 
-    def __init__(self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int) -> None:
+    def __init__(
+        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: Sequence[int] = GRID
+    ) -> None:
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
-        self.grid = [W for W in GRID if W <= reach.N and 12 * W * B * size <= ROOM]
+        self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
         self.window, self.rounds, self.points = 1, 0, 1.0
         self.table: dict[int, float] | None = None  # seconds of a round
         self.clock = (0.0, 0.0)
@@ -125,13 +128,12 @@ class Auto(AbstractPace):
 
     # ------------------------------------------------------------------ what is seen
 
-    def elapsed(self, evaluate: Evaluator) -> tuple[float, float]:
+    def elapsed(self, evaluate: Timed) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
-        before, clock = self.clock, evaluate.clock
-        self.clock = clock.inside, clock.outside
+        before, self.clock = self.clock, evaluate.clock.read()
         return self.clock[0] - before[0], self.clock[1] - before[1]
 
-    def stepped(self, row: int, steps: int, evaluate: Evaluator) -> None:
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
         first, self.last, self.table = self.last != self.B, self.B, None
         self.known.model.saw(self.B, inside / steps)
@@ -139,7 +141,7 @@ class Auto(AbstractPace):
         if gaps and not (first and self.rounds):
             self.known.step.saw(self.B, outside / gaps)
 
-    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Evaluator) -> None:
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
         M, step = asked, self.step or 0.0
         self.known.model.saw(M, inside)
@@ -165,7 +167,8 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
         return Fixed(method.steady)
     if stop.tolerance == 0:
         return Fixed(1)
-    known = experience(evaluate.model, x, evaluate.dtype, evaluate.condition)
+    ranks = evaluate.team.size if evaluate.team else 1
+    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     middle = N // 2
     chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
     reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)

@@ -11,7 +11,7 @@ off that was elsewhere.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -93,13 +93,14 @@ class Reach:
 class Experience:
     """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
         cpu, size = x.device.type == "cpu", x[0].numel()
-        free = 4 if cpu else 64  # rows that a call has room for beside its first, a guess until measured
+        free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
         least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
         self.model = Curve(lambda M: M + free)
         self.step = Curve(lambda M: 50e-6)
         self.sweeps: dict[Hashable, Curve] = {}
+        least, each = sweep or (least, each)
         self.shape = lambda M: least + each * M
         self.reaches: dict[Hashable, Reach] = {}
         self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
@@ -122,13 +123,23 @@ def lower(seconds: deque[float]) -> float:
 _known: WeakKeyDictionary[Any, dict[Hashable, Experience]] = WeakKeyDictionary()
 
 
-def experience(model: Any, x: Tensor, dtype: torch.dtype | None, condition: Mapping[str, Tensor] | None) -> Experience:
-    """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model."""
-    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), *sorted(condition or ()))
+def experience(
+    model: Any,
+    x: Tensor,
+    dtype: torch.dtype | None,
+    condition: Iterable[str] | None = None,
+    ranks: int = 1,
+    sweep: tuple[float, float] | None = None,
+) -> Experience:
+    """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model.
+
+    ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
+    """
+    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
     try:
-        return _known.setdefault(getattr(model, "__self__", model), {}).setdefault(key, Experience(x))
+        return _known.setdefault(getattr(model, "__self__", model), {}).setdefault(key, Experience(x, ranks, sweep))
     except TypeError:  # it cannot be remembered
-        return Experience(x)
+        return Experience(x, ranks, sweep)
 
 
 def forget() -> None:

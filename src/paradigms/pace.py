@@ -7,8 +7,17 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
-from .execute import Evaluator
+from .clock import Clock
+
+
+class Timed(Protocol):
+    """What has a clock."""
+
+    @property
+    def clock(self) -> Clock:
+        """The seconds so far."""
 
 
 class AbstractPace(ABC):
@@ -18,11 +27,11 @@ class AbstractPace(ABC):
     def next(self, row: int) -> tuple[int, int]:
         """The window of the next round, and for a window of 1 the steps before the next question."""
 
-    def stepped(self, row: int, steps: int, evaluate: Evaluator) -> None:  # noqa: B027
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
         """`steps` single rows from `row` on were stepped through."""
 
-    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Evaluator) -> None:  # noqa: B027
-        """A round from `row` evaluated `asked` rows of all samples, and the slowest sample moved by `count`."""
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
+        """A round from `row` evaluated `asked` rows of all samples; the slowest sample moved by `count`."""
 
 
 class Fixed(AbstractPace):

@@ -25,8 +25,6 @@ from .rollout import Live
 from .store import load_policy
 from .task import Task, Vector, load_task
 
-AT_ONCE = 100
-
 
 def corrections(policy: DiffusionPolicy, task: Task, seeds: range) -> Demos:
     """One correction a seed, handed over at a random chunk of the episode; solved ones are kept."""
@@ -71,12 +69,15 @@ def main() -> None:
     task = load_task(name.split("-")[0])
     seeds = range(*given.seeds)
     demos = None
-    for k in range(0, len(seeds), AT_ONCE):
-        part = corrections(policy, task, seeds[k : k + AT_ONCE])
+    for k in range(0, len(seeds), task.at_once):
+        part = corrections(policy, task, seeds[k : k + task.at_once])
         demos = part if demos is None else demos + part
         demos.save(given.out or Path(f".cache/policies/{name}-corrections.npz"))
         took = time.monotonic() - began
-        print(f"{len(demos)} corrections of {k + AT_ONCE} seeds, {len(demos.actions)} steps, {took:.0f} s", flush=True)
+        print(
+            f"{len(demos)} corrections of {k + task.at_once} seeds, {len(demos.actions)} steps, {took:.0f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

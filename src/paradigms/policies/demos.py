@@ -61,10 +61,12 @@ class Demos:
             return Demos(f["observations"], f["actions"], f["ends"], f["seeds"])
 
 
-def episode(task: Task, seed: int, noise: float) -> tuple[list[Vector], list[Vector], float, bool]:
+def episode(
+    task: Task, seed: int, noise: float, environment: Environment | None = None
+) -> tuple[list[Vector], list[Vector], float, bool]:
     """One episode by the expert with this share of noise: observations, clean actions, score, success."""
-    environment, expert = task.environment(), task.expert()
-    return follow(task, environment.reset(seed), environment, expert, noise, np.random.default_rng(seed))
+    environment = environment or task.environment()
+    return follow(task, environment.reset(seed), environment, task.expert(), noise, np.random.default_rng(seed))
 
 
 def follow(
@@ -92,9 +94,10 @@ def follow(
 def collect(task: Task, seeds: range, noise: float) -> tuple[Demos, list[float]]:
     """The solved episodes among these seeds, and every episode's score."""
     os_, as_, ends, kept, scores = [], [], [], [], []
+    environment = task.environment()  # made once: robosuite takes seconds
     for seed in seeds:
         share = noise * np.random.default_rng((seed, 1)).random()
-        observations, actions, score, success = episode(task, seed, share)
+        observations, actions, score, success = episode(task, seed, share, environment)
         scores.append(score)
         if success:
             os_ += observations

@@ -23,11 +23,14 @@ class Recipe:
 
 
 SMALL = {"widths": (64, 128, 256), "embed": 64}  # 4.2 million parameters
+TINY = {"widths": (32, 64, 128), "embed": 32}  # 1.1 million
 
 RECIPES = {
     r.name: r
     for r in (
         Recipe("pusht-unet", "pusht", "unet", 70.0, SMALL),
         Recipe("pusht-mlp", "pusht", "mlp", 15.0, {"width": 320, "depth": 3}),
+        Recipe("square-unet", "square", "unet", 12.0, TINY, batch=128),
+        Recipe("kitchen-unet", "kitchen", "unet", 12.0, TINY, batch=128),
     )
 }

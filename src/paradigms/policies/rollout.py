@@ -5,15 +5,11 @@
 
 Episode `seed` draws all its noise from its own generator, seeded by `seed`, so it meets the same noise whoever shares
 its batch and whichever sampler, sequential or parallel, runs the policy.
-
-    python -m paradigms.policies.rollout pusht-unet|FILE [--episodes 100] [--first-seed 100000] [--ddim STEPS]
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +67,8 @@ class Live:
         return Episode(self.seed, e.score, e.success, self.actions, self.chunks)
 
 
-def rollout(policy: Any, task: Task, seeds: Iterable[int], *, at_once: int = 100) -> list[Episode]:
-    """The episodes of these seeds in their order, at most `at_once` of them alive at a time.
+def rollout(policy: Any, task: Task, seeds: Iterable[int], *, at_once: int | None = None) -> list[Episode]:
+    """The episodes of these seeds in their order, at most `at_once` (default: the task's) alive at a time.
 
     policy needs `predict_action({"obs": (B, n_obs_steps, o)}, generator=[one a row])` and `device`.
     Raises ValueError when the policy is in training mode.
@@ -82,7 +78,7 @@ def rollout(policy: Any, task: Task, seeds: Iterable[int], *, at_once: int = 100
     waiting = list(seeds)
     order = {seed: n for n, seed in enumerate(waiting)}
     device = torch.device(policy.device)
-    rooms = [task.environment() for _ in range(min(at_once, len(waiting)))]
+    rooms = [task.environment() for _ in range(min(at_once or task.at_once, len(waiting)))]
     waiting.reverse()
     live = [Live.begin(waiting.pop(), room, task, device) for room in rooms]
     ended: list[Episode] = []
@@ -115,32 +111,3 @@ class Summary:
         return Summary(
             float(np.mean(scores)), error, float(np.mean([e.success for e in episodes])), len(scores), scores
         )
-
-
-def main() -> None:
-    from .policy import few_steps
-    from .store import load_policy
-    from .task import load_task
-
-    parser = argparse.ArgumentParser(prog="python -m paradigms.policies.rollout", description="Judge a policy.")
-    parser.add_argument("policy", help="a shipped policy's name, or a .safetensors file of one")
-    parser.add_argument("--task", default=None, help="task (default: what the name begins with)")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--ddim", type=int, default=None, metavar="STEPS", help="DDIM instead of DDPM-100")
-    given = parser.parse_args()
-    policy = load_policy(given.policy)
-    if given.ddim:
-        few_steps(policy, given.ddim)
-    task = load_task(given.task or given.policy.rsplit("/", 1)[-1].split("-")[0])
-    seeds = range(given.first_seed, given.first_seed + given.episodes)
-    began = time.monotonic()
-    s = Summary.of(rollout(policy, task, seeds))
-    print(
-        f"{task.name}: mean score {s.score:.3f} +- {s.error:.3f} (standard error), success {s.success:.1%}, "
-        f"{s.episodes} episodes of seeds {seeds[0]}..{seeds[-1]}, {time.monotonic() - began:.0f} s"
-    )
-
-
-if __name__ == "__main__":
-    main()

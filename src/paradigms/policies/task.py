@@ -66,6 +66,8 @@ class Task:
     horizon: int = 16
     n_obs_steps: int = 2
     n_action_steps: int = 8
+    at_once: int = 100
+    """Simulators side by side that a laptop's memory bears."""
 
     @property
     def action(self) -> int:

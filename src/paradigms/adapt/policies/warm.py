@@ -22,7 +22,7 @@ from torch import Tensor
 from ...carry import scan
 from ...method import Guess, Work
 from ...noise import Generators
-from ...solve import Frame
+from ...rounds import Frame
 from ...stop import AbstractStop, FinalError
 from ...system import System, rows
 
