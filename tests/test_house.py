@@ -67,6 +67,7 @@ KNOWS = {
     "adapt/policies/call": {
         "inpaint",
         "method",
+        "pace",
         "pipelines.report",
         "seam",
         "solution",
@@ -79,6 +80,7 @@ KNOWS = {
         "call",
         "check",
         "method",
+        "pace",
         "pipelines.report",
         "seam",
         "spectral",
