@@ -90,7 +90,7 @@ KNOWS = {
     },
     "adapt/policies/seam": {"noise"},
     "adapt/policies/table": {"scheduler", "system"},
-    "adapt/policies/warm": {"carry", "method", "noise", "rounds", "stop", "system"},
+    "adapt/policies/warm": {"carry", "method", "noise", "pace", "rounds", "stop", "system"},
     "adapt/pipelines/belief": {"anderson", "method", "spectral", "spectrum", "system"},
     "adapt/pipelines/call": set(),
     "adapt/pipelines/course": {"denoiser", "levels", "probe", "system"},
