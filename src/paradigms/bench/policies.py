@@ -102,7 +102,7 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
 
 
 def video(stage: Stage, data: Data) -> Data:
-    """Sequential beside parallel control in real time, as out/policies-TASK.gif: of the quickest, one that both solve."""
+    """Sequential beside parallel control in real time, out/policies-TASK.gif: of the quickest, one that both solve."""
     from ..show.control import write_drives
 
     blocks = [v for k, v in data["measured"].items() if k.startswith("episodes ") and f" {SEQUENTIAL} " in k]

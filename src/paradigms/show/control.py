@@ -19,7 +19,7 @@ from .pictures import save
 
 SHADES = {
     "sequential": INK,
-    "paper": GREY,
+    "paper": "#8a7f4e",
     "ours": ACCENT,
     "ours, warm": "#d9534f",
     "ours, warm, as the paper tolerates": "#8f6bb3",
@@ -55,7 +55,7 @@ def picture(out: Path, task: str, measured: Mapping[str, Any]) -> Path | None:
     axes.set_title(f"{task}: up and to the left is better", loc="left", color=INK, size=11)
     axes.spines[["top", "right"]].set_visible(False)
     ways = [axes.plot([], [], "o", color=c, label=w)[0] for w, c in SHADES.items()]
-    kinds = [axes.plot([], [], m, color=GREY, label=s)[0] for s, m in MARKS.items()]
+    kinds = [axes.plot([], [], m, color=INK, mfc="none", label=s)[0] for s, m in MARKS.items()]
     figure.legend(handles=[*ways, *kinds], frameon=False, fontsize=8, loc="outside right upper")
     path = out / f"policies-{task}.png"
     save(figure, path)
