@@ -74,6 +74,19 @@ def test_within_a_tolerance_actions_are_near_and_rounds_are_fewer(kind: str) -> 
     assert float((found - expected).norm() / expected.norm()) < 0.01 and run.rounds < 50
 
 
+def test_the_window_that_picks_itself_gives_the_same_actions_and_draws_the_same_noise() -> None:
+    policy = made("U-Net, global", steps=100)
+    with pd.parallelize(policy, warm_start=True) as run:
+        for seed in range(4):  # by timing, so what it picks may differ, and what it gives may not
+            found, left = act(policy, seed), torch.get_rng_state()
+            loop = vars(policy).pop("conditional_sample")
+            expected = act(policy, seed)
+            vars(policy)["conditional_sample"] = loop
+            assert float((found - expected).norm() / expected.norm()) < 0.01
+            assert torch.equal(torch.get_rng_state(), left)
+    assert run.calls == 4 and run.rounds <= run.steps == 400
+
+
 @pytest.mark.parametrize("method", [pd.Picard(), pd.Jacobi(), pd.Anderson(), pd.ExponentialPicard()], ids=repr)
 def test_every_method_keeps_what_was_seen(method: pd.AbstractMethod) -> None:
     policy = made("U-Net, inpainting", noise_scheduler=scheduler("DDIMScheduler"), steps=12)
