@@ -187,6 +187,25 @@ def test_half_precision_stays_half_and_float64_is_as_exact_as_float32() -> None:
     assert found.dtype == torch.bfloat16 and bool(torch.isfinite(found).all())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_noise_is_the_gpus_and_actions_are_the_policys_own() -> None:
+    policy = made("U-Net, global", steps=50).cuda()
+    data, seen = torch.zeros(2, 16, ACT, device="cuda"), torch.ones(2, OBS_STEPS * OBS, device="cuda")
+    chunks = []
+    for parallel in (False, True):
+        generator = torch.Generator("cuda").manual_seed(0)
+        with torch.no_grad():
+            if parallel:
+                with pd.parallelize(policy, tolerance=0, window=8):
+                    chunks.append(policy.conditional_sample(data, data.bool(), global_cond=seen, generator=generator))
+            else:
+                chunks.append(
+                    policy.conditional_sample(data.clone(), data.bool(), global_cond=seen, generator=generator)
+                )
+    assert chunks[1].is_cuda and torch.allclose(*chunks, atol=1e-4)
+
+
 # ------------------------------------------------------------------------------------------ left as it was
 
 
