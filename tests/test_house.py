@@ -33,6 +33,7 @@ KNOWS = {
     "execute": {"chunks", "shard", "system", "team"},
     "check": {"noise", "system"},
     "solution": {"execute", "noise", "system", "team"},
+    "plan": set(),
     "parareal": {"carry", "method", "stop", "system"},
     "speculation": {"method", "system"},
     "stop": {"carry", "method", "spectrum", "system"},
