@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -12,11 +14,12 @@ from datetime import timedelta
 from multiprocessing import connection
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
 LIMIT = 60.0  # seconds that a job may take
-GRACE = 15.0  # and that other ranks have to end once one has failed
+GRACE = 5.0  # and that other ranks have to end once one has failed
 
 
 @dataclass
@@ -54,9 +57,11 @@ def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0) -> list[O
         context.Process(target=started, args=(r, ranks, store.port, timeout, there, work, *args), daemon=True)
         for r, (_, there) in enumerate(pipes)
     ]
-    for job, (_, there) in zip(jobs, pipes, strict=True):
-        job.start()
-        there.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the server that loads the modules
+        for job, (_, there) in zip(jobs, pipes, strict=True):
+            job.start()
+            there.close()
     outcomes, waiting = [Outcome() for _ in jobs], {here: r for r, (here, _) in enumerate(pipes)}
     until = time.monotonic() + LIMIT
     while waiting and (ready := connection.wait(waiting, max(until - time.monotonic(), 0))):

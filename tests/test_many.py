@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 import paradigms as pd
 import ranks
+from paradigms.shares import shares
 from paradigms.wire import ALIGN, HEADER
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
@@ -97,13 +100,14 @@ class Half(nn.Module):
 def of_eight(rank: int) -> dict[str, Any]:
     """A long chain, a window of fewer rows than ranks, a model in half precision; the rows that it was asked here."""
     model, system = Half(), pd.ddpm(LINEAR, 40)
-    how: dict[str, Any] = {"generator": seeded(1), "mesh": dist.group.WORLD, "tolerance": 0.0}
-    half = pd.sample(model, system, start(system, 2, torch.float32), window=9, **how)
+    how: dict[str, Any] = {"mesh": dist.group.WORLD, "tolerance": 0.0}
+    half = pd.sample(model, system, start(system, 2, torch.float32), window=9, generator=seeded(1), **how)
     rows = list(model.rows)
-    few = pd.sample(model, system, start(system, 1, torch.float32), window=3, **how)
+    few = pd.sample(model, system, start(system, 1, torch.float32), window=3, generator=seeded(1), **how)
     by_rows = pd.sharded(model, dist.group.WORLD)
     reference = pd.sequential(by_rows, system, start(system, 1, torch.float32), generator=seeded(1))
-    return {"half": half, "rows": rows, "few": few, "reference": reference}
+    usual = solve(rank, dist.group.WORLD)
+    return {"half": half, "rows": rows, "few": few, "reference": reference, "usual": usual}
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +124,24 @@ def test_eight_ranks_are_right_and_have_equally_many_rows(eight: list[dict[str, 
         torch.testing.assert_close(found["half"].x, alone, rtol=1e-5, atol=1e-5)
         assert found["half"].sharing.rows[rank] == sum(found["rows"])
     assert max(eight[0]["half"].sharing.rows) - min(eight[0]["half"].sharing.rows) <= 1
-    for rows in zip(*(found["rows"] for found in eight), strict=True):  # each round
-        assert max(rows) - min(rows) <= 1
+
+
+@given(st.integers(1, 9), st.lists(st.integers(1, 40), min_size=1, max_size=9))
+def test_shares_follow_each_other_and_differ_by_one_row_in_each_round_and_in_all(R: int, rounds: list[int]) -> None:
+    turn, had = 0, [0] * R
+    for M in rounds:
+        parts = shares(M, R, turn)
+        sizes = [last - first for first, last in parts]
+        assert [0, *(last for _, last in parts)] == [*(first for first, _ in parts), M]
+        had, turn = [n + size for n, size in zip(had, sizes, strict=True)], (turn + M) % R
+        assert max(sizes) - min(sizes) <= 1 and max(had) - min(had) <= 1
+
+
+def test_eight_ranks_sample_what_one_process_samples(eight: list[dict[str, Any]]) -> None:
+    alone = solve(0, None)
+    for found in eight:
+        torch.testing.assert_close(found["usual"].x, alone.x, rtol=1e-5, atol=1e-5)
+        assert (found["usual"].rounds, found["usual"].evals) == (alone.rounds, alone.evals)
 
 
 def test_more_ranks_than_rows_is_no_trouble(eight: list[dict[str, Any]]) -> None:

@@ -7,16 +7,17 @@ from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .newton import QuasiNewton
 from .parareal import Held, Linear, Parareal
 from .roll import RankError
+from .rounds import Frame
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .shard import sharded
+from .shares import Sharing
 from .solution import Comparison, Solution, Verification
-from .solve import Frame, iterate, sample, sequential
+from .solve import iterate, sample, sequential
 from .spectral import Spectral
 from .speculation import Speculation
 from .stop import AbstractStop, FinalError, StepNoise
 from .system import System
-from .team import Sharing
 
 __version__ = "0.1.0"
 

@@ -111,9 +111,10 @@ def sample_command(
 
     On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
     """
+    from .job import window_of
     from .launch import launched
 
-    how = (steps, method, window, tolerance, criterion)
+    how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
     of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
     words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
     of_pipeline = words | {"--device": device, "--dtype": dtype, "--variant": variant}
@@ -285,6 +286,20 @@ def devices_command(
     attempted(lambda: main(out, repeats, quick))
 
 
+@bench.command("auto")
+def auto_command(
+    out: options.Out = Path("out/bench"),
+    only: options.Only = "",
+    minutes: options.Minutes = 1e9,
+) -> None:
+    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    from .bench.auto import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, only, minutes))
+
+
 @bench.command("pipelines")
 def pipelines_command(
     out: options.Out = Path("out/bench"),
@@ -296,6 +311,26 @@ def pipelines_command(
 
     refused(lambda: folder(out))
     attempted(lambda: main(out, quick))
+
+
+@bench.command("policies")
+def policies_command(
+    out: options.Out = Path("out/bench"),
+    task: options.Task = "pusht",
+    episodes: options.Episodes = 100,
+    quick: options.Quick = False,
+    only: options.Only = "",
+    weights: options.PolicyFile = None,
+) -> None:
+    """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
+    from .bench.policies import main
+    from .policies.task import TASKS
+    from .show.files import folder
+
+    if task not in TASKS:
+        fail(2, f"--task is {task!r}; type one of {', '.join(TASKS)}")
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, task, episodes, quick, only, weights))
 
 
 @bench.command("census")
@@ -333,7 +368,7 @@ def images_command(
     device: options.Device = None,
     dtype: options.Dtype = None,
     rows: options.Rows = None,
-    window: options.Window = None,
+    window: options.FixedWindow = None,
     count: options.Pictures = 8,
     prompts: options.Prompts = None,
     reference: options.Reference = None,

@@ -7,7 +7,6 @@ D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from .chunks import Chunked
 from .chunks import Model as Model
+from .clock import Clock, TeamClock
 from .shard import Sharded
 from .system import System
 from .team import Team
@@ -26,12 +26,11 @@ class NonFiniteError(ArithmeticError):
 
 
 class Evaluator:
-    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls`, `seconds` and `outside`.
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
 
     condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
-    what it is given; outputs come back in the state's. seconds: in the model, outside: between its calls; of a sharded
-    model both are the same numbers on all ranks, of the slowest, and seconds has the wire's (up to the call before).
-    Raises ValueError for a wrong shape, `NonFiniteError`, and RankError where a rank of a sharded model fails.
+    what it is given; outputs come back in the state's. Raises ValueError for a wrong shape, `NonFiniteError`, and
+    RankError where a rank of a sharded model fails.
     """
 
     def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
@@ -44,8 +43,18 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.evals = self.calls = 0
-        self.seconds = self.outside = 0.0
-        self.ended: float | None = None
+        mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
+        self.clock: Clock = TeamClock(self.model.team) if isinstance(self.model, Sharded) else mine()
+
+    @property
+    def seconds(self) -> float:
+        """In the model."""
+        return self.clock.inside
+
+    @property
+    def source(self) -> Model:
+        """The model that this one was made from."""
+        return (self.model.model if isinstance(self.model, Sharded) else self.model).model
 
     @property
     def team(self) -> Team | None:
@@ -61,27 +70,17 @@ class Evaluator:
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
         shown = self.system.denoiser.show(x, n)
-        began = _now(x)
+        self.clock.enter(x)
         with torch.no_grad():
             m: Tensor = self.model(
                 shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
             )
-        self._account(began, _now(x))
+        self.clock.leave(x)
         self.evals, self.calls = self.evals + len(x), self.calls + 1
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         if not bool(torch.isfinite(D.sum())):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
         return D
-
-    def _account(self, began: float, ended: float) -> None:
-        outside = 0.0 if self.ended is None else began - self.ended
-        if isinstance(self.model, Sharded):
-            agreed = self.model.agreed
-            self.seconds += agreed.model + agreed.wire
-            self.outside += 0.0 if self.ended is None else agreed.outside
-        else:
-            self.seconds, self.outside = self.seconds + ended - began, self.outside + outside
-        self.ended = ended
 
     def _refuse(self, D: Tensor, n: Tensor, b: Tensor) -> None:
         bad = (~torch.isfinite(D)).flatten(1).any(1).nonzero().flatten()
@@ -111,9 +110,3 @@ class Guided(nn.Module):
         both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
         m, m_null = self.model(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         return m_null + self.scale * (m - m_null)
-
-
-def _now(x: Tensor) -> float:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()

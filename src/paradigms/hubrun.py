@@ -23,9 +23,10 @@ from torch import Tensor
 from .adapt import Run, parallelize
 from .hub import Ready
 from .series import ranks, series
+from .shares import Sharing
 from .show.files import whole, write_json
 from .solution import relative_error
-from .team import Sharing, Team
+from .team import Team
 
 FILM = 125  # milliseconds a frame
 
@@ -57,7 +58,7 @@ def run(ready: Ready, out: Path, count: int | None, team: Team | None, *, as_jso
     numbers = account(ready, report, x, reference)
     for path in write(out, x, reference):
         print(path)
-    write_json(out / "run.json", numbers | {"accepted": report.accepted})
+    write_json(out / "run.json", numbers | {"accepted": report.accepted, "windows": report.windows})
     print(out / "run.json")
     console.print(summary(numbers), highlight=False, soft_wrap=True, markup=False)
     for why in report.fallbacks:

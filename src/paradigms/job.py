@@ -8,7 +8,8 @@
 | flow      | 50    | steps       |
 
 The criteria are those of `stop.py`: the error of the finished sample, and the paper's, the noise of a step. The window
-is 80 rows from 500 rows on, else 32. Without a class, samples go through the classes, the first of seed s is of s.
+picks itself; where it is to be looked at it is 80 rows from 500 rows on, else 32. Without a class, samples go through
+the classes, the first of seed s is of s.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from .execute import Guided, Model
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
 from .newton import QuasiNewton
+from .rounds import Frame
 from .schedule import Schedule, check_steps, linear
 from .solution import Solution
-from .solve import TOLERANCE, Frame, iterate, sample, sequential
+from .solve import TOLERANCE, iterate, sample, sequential
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError, StepNoise
 from .system import System
@@ -74,7 +76,7 @@ class Request:
     rule: str = "ddpm"
     steps: int | None = None
     method: str = "spectral"
-    window: int | None = None
+    window: int | str = "auto"  # "wide": for pictures of it
     tolerance: float | None = None
     criterion: str = "error"
     guess: str = "extrapolate"
@@ -97,7 +99,7 @@ class Job:
     shape: tuple[int, ...]
     system: System
     steps: int
-    window: int
+    window: int | str
     stop: AbstractStop
     method: AbstractMethod
     model: Model
@@ -175,7 +177,7 @@ def prepare(asked: Request) -> Job:
     pretrained = load(asked.model)
     steps = rule.steps if asked.steps is None else asked.steps
     system = make_system(asked, rule, steps, pretrained)
-    window = (80 if len(system) >= 500 else 32) if asked.window is None else asked.window
+    window = wide(len(system)) if asked.window == "wide" else asked.window
     stop = criterion(usual if asked.tolerance is None else asked.tolerance)
     condition = labels(asked, pretrained.classes)
     probe = torch.zeros(asked.batch, *pretrained.shape)
@@ -183,6 +185,20 @@ def prepare(asked: Request) -> Job:
     model = guided(asked, pretrained)
     how = (system, steps, window, stop, method(guess()), model, condition, pretrained.classes)
     return Job(asked, pretrained.shape, *how)
+
+
+def wide(rows: int) -> int:
+    """A window that shows what a window does, for a chain of so many rows."""
+    return 80 if rows >= 500 else 32
+
+
+def window_of(text: str | None, gif: bool = False) -> int | str:
+    """The window that was typed; raises ValueError."""
+    if text is None or text == "auto":
+        return "wide" if gif and text is None else "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--window is {text!r}; type a whole number from 1, or auto")
+    return int(text)
 
 
 def choose(option: str, given: str, known: dict[str, Any]) -> Any:

@@ -22,14 +22,13 @@ import torch.distributed as dist
 from .roll import RankError
 from .team import Team
 
-TIMEOUT = 300.0  # seconds that a rank may keep the others waiting
-
 
 @contextlib.contextmanager
-def launched(timeout: float = TIMEOUT, device: str | None = "cpu") -> Iterator[Team | None]:
+def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
     """The ranks that torchrun started, None where it started one or was not asked; gloo, or NCCL between GPUs.
 
-    device: as `--device`; None is a GPU where there is one. Raises ValueError where ranks have no device.
+    timeout: seconds that a rank may keep the others waiting. device: as `--device`; None is a GPU where there is one.
+    Raises ValueError where ranks have no device, or do not all come.
     """
     ranks = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
     if ranks == 1:
@@ -41,7 +40,12 @@ def launched(timeout: float = TIMEOUT, device: str | None = "cpu") -> Iterator[T
     if gpu:
         torch.cuda.set_device(local_device(device))
     signal.signal(signal.SIGTERM, stop)
-    dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(seconds=timeout / 0.9))
+    try:
+        dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(seconds=timeout / 0.9))
+    except RuntimeError as error:
+        raise ValueError(
+            f"not all of {ranks} ranks came within {timeout:g} s ({str(error).splitlines()[0]})"
+        ) from error
     yield Team(dist.group.WORLD)
     dist.destroy_process_group()
 

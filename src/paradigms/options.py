@@ -39,7 +39,11 @@ Method = Annotated[
         "--method", "spectral, anderson, newton, picard or jacobi; a pipeline: spectral, exponential, picard or jacobi"
     ),
 ]
-Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
+FixedWindow = Annotated[int | None, option("--window", "rows evaluated at once", min=1)]
+Window = Annotated[
+    str | None,
+    option("--window", "rows evaluated at once, or auto: what finishes soonest (default: auto; with --gif 80 or 32)"),
+]
 Tolerance = Annotated[
     float | None, option("--tolerance", "how exact, in the criterion's unit (default: error 0.003, noise 0.1)")
 ]
@@ -110,6 +114,10 @@ Count = Annotated[int, option("--count", "samples in a set", min=100)]
 OneTolerance = Annotated[float | None, option("--tolerance", "relative error asked for (default: 0.003)", min=0)]
 Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]
 Only = Annotated[str, option("--only", "only what has this in its name: cells as scenes/DDIM, pipelines as Flux")]
+Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
+Task = Annotated[str, option("--task", "pusht, square or kitchen")]
+Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
+PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]
 Again = Annotated[list[str] | None, option("--again", "measure this method anew (may be given several times)")]
 Plan = Annotated[bool, option("--plan", "print what would be run and what it takes, and run nothing")]
 Ablate = Annotated[bool, option("--ablate", "the default method against itself less one piece, in OUT/ablation")]

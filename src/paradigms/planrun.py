@@ -96,18 +96,24 @@ def recorded(found: dict[str, Any], name: str) -> Trace:
     """The trace of a trace.json, or of a run.json."""
     N, batch = found["rows"], found["batch"]
     if "trace" in found:
-        begin, end, evals = zip(*found["trace"], strict=True)
+        begin, end, evals, *more = zip(*found["trace"], strict=True)
+        fixed(more[0] if more else [])
         rows = [b - a for a, b in pairwise((0, *evals))]
         window = max(max(b - a for a, b in zip(begin, end, strict=True)), -(-max(rows) // batch))
         about = f"{found['model']}, {found['rule']}, {name}"
     else:
         window = found["window"]
-        if not isinstance(window, int):
-            raise ValueError(f"its window is {window!r}; needed: a run with a fixed one, type --window")
+        fixed([window])
         rows = [batch * m for m in rows_of(found["accepted"], N, window)]
         about = f"{found['pipeline']}, {found['scheduler']}, {name}"
     outside = max(found["seconds"] - found["model_seconds"], 0.0) / max(len(rows), 1)
     return Trace(N, window, batch, (tuple(rows),), outside=outside, about=about)
+
+
+def fixed(windows: Sequence[Any]) -> None:
+    """Raises ValueError where a run's window was not the same number in all of its rounds."""
+    if len(set(windows)) > 1 or not all(isinstance(w, int) for w in windows):
+        raise ValueError("its window picked itself; needed: a run with a fixed one, type --window 32")
 
 
 def rows_of(accepted: Sequence[int], N: int, window: int) -> tuple[int, ...]:

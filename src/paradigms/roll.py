@@ -1,7 +1,7 @@
 """The roll call: when a round does not end, the ranks that are still there sign at the job's store, and so find out
 which are not.
 
-    signed  = {rank: where it is, and what went wrong there}      a key a rank, none of them in a round that ends well
+    signed  = {rank: where it is, and what went wrong there}      a key a rank and call, none where all goes well
     missing = ranks without a key after `patience` seconds        killed, or hanging
 
 Nothing is on the wire before something has gone wrong; a rank that waits in a round looks every second.
@@ -34,26 +34,26 @@ class Roll:
         self.rank, self.ranks = rank, ranks
         self.store: Any = c10d.PrefixStore(f"paradigms/{name}", c10d._get_default_store())
 
-    def called(self) -> bool:
-        """Whether a rank has called the roll."""
+    def called(self, call: int) -> bool:
+        """Whether a rank has called the roll in a call."""
         try:
-            return bool(self.store.check(["call"]))
+            return bool(self.store.check([f"{call}"]))
         except RuntimeError:  # the store is gone, which only happens in a job that ends
             return True
 
-    def sign(self, where: str, error: str = "") -> None:
-        """This rank is there, at a place of which all should be; with an error, it leaves the job."""
-        self.store.set(str(self.rank), json.dumps([where, error]))
-        self.store.set("call", "1")
+    def sign(self, call: int, where: str, error: str = "") -> None:
+        """This rank was there, of a call of which all should be; with an error, it will not be."""
+        self.store.set(f"{call}/{self.rank}", json.dumps([where, error]))
+        self.store.set(f"{call}", "called")
 
-    def call(self, where: str, why: str, patience: float) -> RankError:
+    def call(self, call: int, where: str, why: str, patience: float) -> RankError:
         """The error that names who is missing, failed, or is elsewhere, once all had `patience` seconds to sign."""
         try:
-            self.sign(where)
-            signed = self.wait(self.ranks, "", patience)
-            self.store.set(f"read {self.rank}", "1")
+            self.sign(call, where)
+            signed = self.wait(self.ranks, f"{call}/", patience)
+            self.store.set(f"{call}/read/{self.rank}", "")
             if self.rank == min(signed):  # the store may be this rank's own
-                self.wait(tuple(signed), "read ", min(patience, 2 * SECOND))
+                self.wait(tuple(signed), f"{call}/read/", min(patience, 2 * SECOND))
         except RuntimeError:
             host = self.ranks[0]
             return RankError(f"the job's store is gone, so rank {host} was killed or has left, in {where}", (host,))

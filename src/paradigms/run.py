@@ -11,14 +11,15 @@ from typing import Any
 from rich.console import Console
 
 from .job import Job
+from .rounds import Frame
 from .series import ranks, series
+from .shares import Sharing
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
 from .solution import Solution
-from .solve import Frame
-from .team import Sharing, Team
+from .team import Team
 
 
 def run(job: Job, out: Path, count: int | None, team: Team | None, *, gif: bool, as_json: bool) -> int:
@@ -78,7 +79,8 @@ def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[M
     yield out / "grid.png"
     pictures.trace(out / "trace.png", name, solution, len(job.system))
     yield out / "trace.png"
-    details = {"columns": ["begin", "end", "evals"], "trace": [list(row) for row in solution.trace]}
+    rows = [[*row, window] for row, window in zip(solution.trace, solution.windows, strict=True)]
+    details = {"columns": ["begin", "end", "evals", "window"], "trace": rows}
     write_json(out / "trace.json", numbers | details)
     yield out / "trace.json"
     if moments:

@@ -19,8 +19,9 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .shares import Sharing
 from .show.files import write_json
-from .team import Sharing, Team
+from .team import Team
 
 SETTINGS = "settings.json"
 Make = Callable[[int], tuple[Callable[[Path], None], int, int, Sharing | None]]  # writer, rounds, evaluations, ranks

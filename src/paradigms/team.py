@@ -14,7 +14,6 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -22,7 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .mesh import carrier_of, group_of, patience_of
 from .roll import SECOND, RankError, Roll
+from .shares import Agreed, Sharing, shares
 from .wire import HEADER, Head, aligned, length, packed, told, unpacked
 
 TEXT = 4096  # bytes of what ranks say of a problem before they begin
@@ -32,62 +33,22 @@ _calls: dict[str, int] = {}  # how many calls a group has shared, by its name
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Agreed:
-    """What all ranks know alike of a call: seconds of the slowest in the model, and outside of it since the last call.
-
-    wire: what the rank that came last waited for the gather of the call before this one. note: the first given.
-    """
-
-    model: float = 0.0
-    outside: float = 0.0
-    wire: float = 0.0
-    note: float = 0.0
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What a team spent. rows: evaluated by each rank; calls: shared out; wire_bytes: received by each rank in them.
-
-    wire_seconds: what the rank that came last in each call waited for the others' answers, but for the last call.
-    """
-
-    rows: tuple[int, ...]
-    calls: int
-    wire_bytes: int
-    wire_seconds: float
-
-    def __add__(self, other: Sharing) -> Sharing:
-        """Both."""
-        rows = tuple(a + b for a, b in zip(self.rows, other.rows, strict=True))
-        calls, wire_bytes = self.calls + other.calls, self.wire_bytes + other.wire_bytes
-        return Sharing(rows, calls, wire_bytes, self.wire_seconds + other.wire_seconds)
-
-
 class Team:
     """The ranks of a DeviceMesh (its one dimension, or the one called "time"), of a process group, or of a team.
 
-    spent: so far. timeout: seconds that a rank may keep the others waiting, of the group.
+    spent: so far; agreed: of the last call. timeout: seconds that a rank may keep the others waiting, of the group.
     """
 
     def __init__(self, mesh: Any) -> None:
-        self.group = group_of(mesh)
+        self.group: Any = mesh.group if isinstance(mesh, Team) else group_of(mesh)
         self.size, self.rank = dist.get_world_size(self.group), dist.get_rank(self.group)
         self.ranks = tuple(dist.get_global_rank(self.group, r) for r in range(self.size))
         self.name = str(self.group.group_name)
         self.roll, self.timeout = Roll(self.name, self.ranks[self.rank], self.ranks), patience_of(self.group)
-        self.spent = Sharing((0,) * self.size, 0, 0, 0.0)
+        self.spent, self.agreed = Sharing((0,) * self.size, 0, 0, 0.0), Agreed()
         self.turn = 0  # the rank whose turn it is to have a row more
-        self.waited, self.slowest, self.ended = 0.0, 0.0, time.perf_counter()
-
-    def parts(self, M: int) -> list[tuple[int, int]]:
-        """Of every rank the first of its rows, of M, and the first beyond.
-
-        Rows that are left over go round, so what ranks have had differs by one row at most, in a round and in all.
-        """
-        some, over = divmod(M, self.size)
-        sizes = [some + ((r - self.turn) % self.size < over) for r in range(self.size)]
-        return [(sum(sizes[:r]), sum(sizes[: r + 1])) for r in range(self.size)]
+        self.waited = self.slowest = 0.0
+        self.ended: float | None = None  # when the last call did
 
     def share(
         self,
@@ -96,14 +57,17 @@ class Team:
         ask: Callable[[int, int], tuple[Sequence[Tensor], float]],
         device: torch.device,
         check: float = 0.0,
+        began: float | None = None,
     ) -> tuple[list[Tensor], Agreed]:
         """Of every rank the answers to its rows, as bytes, and what is agreed.
 
         ask(first, last): tensors of size(first, last) bytes in all, and a note. check: a number that is about equal on
-        all ranks. Raises RankError, on all ranks alike, where one failed or they do not do the same.
+        all ranks. began: when the call did, if not now. Raises RankError, on all ranks alike, where one failed or is
+        elsewhere.
         """
-        outside = (began := time.perf_counter()) - self.ended
-        parts = self.parts(M)
+        began = time.perf_counter() if began is None else began
+        outside = 0.0 if self.ended is None else began - self.ended
+        parts = shares(M, self.size, self.turn)
         first, last = parts[self.rank]
         said: Sequence[Tensor] = []
         note, fault = 0.0, None
@@ -114,21 +78,21 @@ class Team:
                     raise ValueError(f"it answered with {given} bytes; needed: {size(first, last)}, as other rows'")
         except Exception as error:  # whatever a model raises
             said, fault = [], error
-        _calls[self.name] = _calls.get(self.name, 0) + 1
         numbers = (now(device) - began, outside, self.waited, check, note)
-        head = Head(_calls[self.name], M, *numbers, "" if fault is None else told(fault))
+        head = Head(self.next(), M, *numbers, "" if fault is None else told(fault))
         slot = aligned(HEADER + max(size(*part) for part in parts))
-        found = self.gather(packed(said, slot, self.carrier(device), head.pack()), head.place)
+        found = self.gather(packed(said, slot, carrier_of(self.group, device), head.pack()), head)
         heads = [Head.read(bytes(h)) for h in found[:, :HEADER].tolist()]
         self.verify(heads, fault)
         note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
-        agreed = Agreed(max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads), note)
+        slowest = max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads)
+        self.agreed = Agreed(*slowest, note)
         was, received = self.spent, (self.size - 1) * slot
         rows = tuple(n + b - a for n, (a, b) in zip(was.rows, parts, strict=True))
-        self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + agreed.wire)
+        self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + self.agreed.wire)
         self.turn = (self.turn + M) % self.size
-        self.slowest, self.ended = max(self.slowest, agreed.model), time.perf_counter()
-        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], agreed
+        self.slowest, self.ended = max(self.slowest, self.agreed.model), time.perf_counter()
+        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], self.agreed
 
     def verify(self, heads: Sequence[Head], fault: Exception | None) -> None:
         """Raises RankError where a rank failed, or is elsewhere than the first."""
@@ -147,33 +111,41 @@ class Team:
                 far,
             )
 
-    def gather(self, mine: Tensor, place: str) -> Tensor:
+    def next(self) -> int:
+        """The number of the next call."""
+        _calls[self.name] = _calls.get(self.name, 0) + 1
+        return _calls[self.name]
+
+    def gather(self, mine: Tensor, head: Head) -> Tensor:
         """Bytes (L,) of every rank, (R, L)."""
         began, all = time.perf_counter(), mine.new_empty(self.size, len(mine))
-        self.finish(lambda: dist.all_gather(list(all.unbind()), mine, group=self.group, async_op=True), place)
+        start = lambda: dist.all_gather(list(all.unbind()), mine, group=self.group, async_op=True)  # noqa: E731
+        self.finish(start, head.call, head.place, mine.device)
         self.waited = time.perf_counter() - began
         return all
 
-    def finish(self, start: Callable[[], Any], place: str) -> None:
-        """Starts what all ranks take part in, and waits for its end; raises RankError, which names who did not."""
+    def finish(self, start: Callable[[], Any], call: int, place: str, on: torch.device) -> None:
+        """Starts what all ranks take part in, with bytes on a device, and waits; the RankError names who did not."""
         until = time.monotonic() + self.timeout
         patience = min(self.timeout, PATIENCE + 3 * self.slowest)
         looked = time.monotonic()
         try:
             work = start()
             while not work.is_completed():
-                with contextlib.suppress(RuntimeError):  # the second is over; other errors come below
-                    work.wait(timedelta(seconds=SECOND))  # gloo waits here, NCCL does not
+                if on.type == "cpu":
+                    with contextlib.suppress(RuntimeError):  # the second is over; other errors come below
+                        work.wait(timedelta(seconds=SECOND))
+                else:
+                    time.sleep(2e-5)  # a wait that NCCL is given a time for ends the job, so it is only asked
                 if not work.is_completed() and (clock := time.monotonic()) > looked + SECOND:
                     looked = clock
-                    if clock > until or self.roll.called():
-                        raise self.roll.call(place, f"nothing came within {self.timeout:.0f} s", patience)
-                time.sleep(2e-5)
+                    if clock > until or self.roll.called(call):
+                        raise self.roll.call(call, place, f"nothing came within {self.timeout:.0f} s", patience)
             work.wait()
         except RankError:
             raise
         except RuntimeError as error:
-            raise self.roll.call(place, told(error), patience) from error
+            raise self.roll.call(call, place, told(error), patience) from error
 
     def agree(self, what: Mapping[str, str]) -> None:
         """Raises ValueError, on all ranks, where they were given different things, by their names."""
@@ -194,11 +166,20 @@ class Team:
 
     def broadcast(self, tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
         """The first rank's tensors, given tensors of the same shapes and dtypes on every rank."""
-        sent = packed(tensors, sum(length(v) for v in tensors), self.carrier(device))
+        sent = packed(tensors, sum(length(v) for v in tensors), carrier_of(self.group, device))
         if len(sent):
             src = self.ranks[0]
-            self.finish(lambda: dist.broadcast(sent, src, group=self.group, async_op=True), "the broadcast of a call")
+            start = lambda: dist.broadcast(sent, src, group=self.group, async_op=True)  # noqa: E731
+            call = self.next()
+            self.finish(start, call, f"call {call}, a broadcast", sent.device)
         return unpacked(sent, tensors)
+
+    def slowest_of(self, seconds: Sequence[float]) -> list[float]:
+        """The largest of what ranks give in each place."""
+        mine = torch.tensor(seconds, dtype=torch.float64)
+        size = length(mine)
+        found, _ = self.share(self.size, lambda a, b: size * (b - a), lambda *_: ([mine], 0.0), torch.device("cpu"))
+        return torch.stack([v.view(torch.float64) for v in found]).amax(0).tolist()  # type: ignore[no-any-return]
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives here, once it has ended well on every rank; else raises RankError on every rank."""
@@ -213,47 +194,15 @@ class Team:
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
-        """What this rank raises within, and the others do not, they hear of at their next call."""
+        """What this rank raises within they hear of who wait for it at their next call; its own is the one after."""
         try:
             yield
         except RankError:
             raise  # they raise it too
         except Exception as error:
             if self.size > 1:
-                self.roll.sign(f"the end of its work, after call {_calls.get(self.name, 0)}", told(error))
+                self.roll.sign(self.next(), "the end of its work", told(error))
             raise
-
-    def carrier(self, device: torch.device) -> torch.device:
-        """Where bytes must be for the group to send them: `device`, unless only another can."""
-        kinds = dict(kind.split(":") for kind in str(dist.get_backend_config(self.group)).split(","))
-        if kinds.get(device.type, "gloo") != "gloo":
-            return device
-        return torch.device("cpu" if kinds.get("cpu") else next(iter(kinds)))
-
-
-def group_of(mesh: Any) -> Any:
-    """The process group of a mesh; raises ValueError where it is none or has no dimension of its own for this."""
-    if isinstance(mesh, Team):
-        return mesh.group
-    if not dist.is_available() or not dist.is_initialized():
-        raise ValueError("mesh: torch.distributed is not initialized; needed: torch.distributed.init_process_group()")
-    if isinstance(mesh, dist.ProcessGroup):
-        return mesh
-    names = getattr(mesh, "mesh_dim_names", None) or ()
-    if "time" in names:
-        return mesh.get_group("time")
-    if getattr(mesh, "ndim", 0) == 1:
-        return mesh.get_group()
-    given = f"a mesh of {mesh.ndim} dimensions {tuple(names)}" if hasattr(mesh, "ndim") else type(mesh).__name__
-    raise ValueError(f'mesh: given {given}; needed: a DeviceMesh of 1 dimension, or one called "time", or a group')
-
-
-def patience_of(group: Any) -> float:
-    """Seconds that a group waits for a rank: nine tenths of its own timeout, after which NCCL would end the process."""
-    for kind in (part.split(":")[0] for part in str(dist.get_backend_config(group)).split(",")):
-        with contextlib.suppress(AttributeError, RuntimeError):
-            return 0.9 * float(group._get_backend(torch.device(kind)).options._timeout.total_seconds())
-    return 300.0
 
 
 def now(device: torch.device) -> float:

@@ -60,7 +60,7 @@ def launch(P: int, repeats: int, cases: Sequence[str]) -> list[dict[str, Any]]:
 
 def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
     """In parallel, and on one process step by step (a window of 1), too; only rank 0's numbers count."""
-    P, W, B, N = dist.get_world_size(), job.window, job.request.batch, len(job.system)
+    P, W, B, N = dist.get_world_size(), int(job.window), job.request.batch, len(job.system)
     most = -(-W * B // P)
     call = caller(job, most)
     points = sorted({B, *(2**k for k in range(12) if B < 2**k < most), most})

@@ -137,10 +137,8 @@ def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
 
 def ranks(count: int, work: Work, repeats: int, quick: bool) -> Any:
     """What `work` gives on rank 0 of so many processes, each on a core of its own as far as there are."""
-    context, store = (
-        multiprocessing.get_context("spawn"),
-        dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False),
-    )
+    context = multiprocessing.get_context("spawn")
+    store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.json"
         jobs = [
@@ -162,7 +160,7 @@ def run(rank: int, count: int, port: int, told: Path, work: Work, repeats: int, 
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
-    store = dist.TCPStore("127.0.0.1", port, count, False)
+    store = dist.TCPStore("127.0.0.1", port, count, False)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=timedelta(minutes=5))
     found = work(rank, repeats, quick)
     if rank == 0:

@@ -98,7 +98,7 @@ def rows(
             one, two, report = pair(ready, spent)
             both[0].append(one)
             both[1].append(two)
-            runs.append(rows_of(report.accepted, report.steps, ready.window))
+            runs.append(rows_of(report.accepted, report.steps, int(ready.window)))
         x, y = torch.cat(both[0]), torch.cat(both[1])
         error = relative_error(y, x)
         yield {

@@ -167,7 +167,7 @@ def table_of_the_paper(ready: Ready) -> tuple[list[dict[str, Any]], str]:
     except ValueError as error:
         notes.append(f"{name}: {NOT}, {error}.")
     score = gallery.quality(metric, reference)
-    ask = hub.Ask("", device=str(ready.device), dtype=asked.dtype, window=asked.window)
+    ask = hub.Ask("", device=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto")
     found = []
     for entry in gallery.rows(ready.folder, ask, asked.model, asked.count, ready.prompts, score):
         tell(f"{entry['sampler']}: {entry['rounds']:.1f} rounds, speedup {entry['speedup']:.2f}")

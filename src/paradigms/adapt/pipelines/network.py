@@ -13,12 +13,12 @@ its last row is compared with a call of that row alone, and in half precision wi
 If it differs, or fails, other readings of the second line are tried: what is equal in all rows, and k > 1 or any k, is
 passed as it is. If none is right, rows are called one by one, which is told.
 
-On a mesh every rank makes the same calls; each runs its share of them so, and hears what the others' networks said.
+On a mesh every rank makes the same calls; each runs its share of them so, see `spread.py`.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...chunks import Room
+from ...clock import Clock, TeamClock
 from ...team import Team
-from ...wire import length, unpacked
 from .call import Call, Listed, same
 from .snapshot import Fields
+from .spread import spread
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
 ROUGH, MIXED = 5e-2, 1e-3  # and from its place in a batch of R times the same row, which rounds alike
@@ -46,7 +47,7 @@ class Network:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
     pad: rows that every batch of a compiled network has. team: ranks that share the calls. evals: rows run, by all of
-    them; checks: rows run here to compare; seconds. forms: an answer of each kind of call that a team has made.
+    them; checks: rows run here to compare. forms: an answer of each kind of call that a team has made.
     """
 
     batched: bool = True
@@ -54,19 +55,33 @@ class Network:
     team: Team | None = None
     evals: int = 0
     checks: int = 0
-    seconds: float = 0.0
     room: Room = field(default_factory=Room)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
     forms: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock() if self.team is None else TeamClock(self.team)
 
     def __call__(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
-        began = _now()
-        out = self.here(calls, width) if self.team is None else self.shared(calls, width, self.team)
+        self.clock.enter()
+        if self.team is None:
+            out = self.here(calls, width)
+        else:
+            out = spread(calls, self.team, self.forms, lambda mine: self.here(mine, width))
+        self.clock.leave()
         self.evals += len(calls)
-        self.seconds += _now() - began
         return out
+
+    def alone(self, run: Callable[[], Any]) -> Any:
+        """What a network says to a call as it comes, on this rank and every other."""
+        self.clock.own.enter()
+        said = run()
+        self.clock.own.leave()
+        self.evals += 1
+        return said
 
     def here(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, on this rank."""
@@ -79,36 +94,6 @@ class Network:
             for k, answer in zip(group, self.group([calls[k] for k in group], width), strict=True):
                 out[k] = answer
         return out
-
-    def shared(self, calls: list[Call], width: int, team: Team) -> list[Any]:
-        """What each call's network says on the rank whose share it is. A call of a new kind is run by every rank."""
-        said: dict[int, Any] = {}
-        for k, call in enumerate(calls):
-            if kind(call) not in self.forms:
-                said[k] = call.run()
-                self.forms[kind(call)] = tree_flatten(said[k])
-        forms = [self.forms[kind(call)][0] for call in calls]
-        specs = [self.forms[kind(call)][1] for call in calls]
-
-        def size(first: int, last: int) -> int:
-            return sum(length(v) for form in forms[first:last] for v in form if isinstance(v, Tensor))
-
-        def ask(first: int, last: int) -> tuple[list[Tensor], float]:
-            todo = [k for k in range(first, last) if k not in said]
-            said.update(zip(todo, self.here([calls[k] for k in todo], width), strict=True))
-            leaves = [tree_flatten(said[k])[0] for k in range(first, last)]
-            for found, form in zip(leaves, forms[first:last], strict=True):
-                if not shaped(found, form):
-                    raise ValueError("a network's answer has not the shape of its others")
-            return [v for found in leaves for v in found if isinstance(v, Tensor)], 0.0
-
-        device = next((v.device for v in forms[0] if isinstance(v, Tensor)), torch.device("cpu"))
-        found, _ = team.share(len(calls), size, ask, device)
-        tensors = iter(unpacked(torch.cat(found), [v for form in forms for v in form if isinstance(v, Tensor)]))
-        return [
-            tree_unflatten([next(tensors) if isinstance(v, Tensor) else v for v in form], spec)
-            for form, spec in zip(forms, specs, strict=True)
-        ]
 
     def group(self, calls: list[Call], width: int) -> list[Any]:
         """What the network says to calls that can be joined."""
@@ -170,23 +155,6 @@ class Network:
         if self.room.most != most:
             self.reasons[f"no room for all rows at once: {self.room.most} at a time"] = None
         return out
-
-
-def kind(call: Call) -> Any:
-    """What decides the form of an answer to a call: its network, and what it is told but for numbers."""
-    leaves = call.leaves
-    switches = tuple(v for v in leaves if v is None or isinstance(v, bool | str))
-    return id(call.network), str(call.spec), tuple(getattr(v, "shape", None) for v in leaves), switches
-
-
-def shaped(found: list[Any], form: list[Any]) -> bool:
-    """Whether an answer's leaves are tensors of the shapes and dtypes of another's."""
-    if len(found) != len(form):
-        return False
-    both = [(v, w) for v, w in zip(found, form, strict=True) if isinstance(v, Tensor) or isinstance(w, Tensor)]
-    return all(
-        isinstance(v, Tensor) and isinstance(w, Tensor) and v.shape == w.shape and v.dtype == w.dtype for v, w in both
-    )
 
 
 def parts(calls: list[Call], layout: str) -> list[list[int]]:
@@ -289,9 +257,3 @@ def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
 def compiled(network: nn.Module) -> bool:
     """Whether a network was compiled, and wants batches of one size."""
     return hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None
-
-
-def _now() -> float:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -1,6 +1,6 @@
 """Any diffusers pipeline in one line:
 
-    with paradigms.parallelize(pipe, tolerance=0.003, window=32) as run:
+    with paradigms.parallelize(pipe, tolerance=0.003) as run:
         image = pipe(prompt).images[0]
 
 While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound, see
@@ -16,14 +16,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ...check import check_window
 from ...method import AbstractMethod
+from ...pace import AbstractPace
 from ...solve import TOLERANCE
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
-from ...team import Team, group_of
+from ...team import Team
 from .belief import belief
 from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound
 from .network import Network
+from .paced import PAD
 from .report import Run, Settings
 from .rewrite import UnparallelError
 from .snapshot import ChangedError, Snapshot, snapshot
@@ -38,7 +41,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int = 32,
+    window: int | str | AbstractPace = "auto",
     batched: bool = True,
     mesh: Any = None,
 ) -> Run:
@@ -46,12 +49,12 @@ def enable_parallel_sampling(
 
     pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
     of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated
-    at once. batched: False evaluates them one by one, equal to the last bit and no faster. mesh: as `sharded`'s; its
+    at once; "auto" picks, as it goes, what finishes soonest, the pipeline's own steps included.
+    batched: False evaluates them one by one, equal to the last bit and no faster. mesh: as `sharded`'s; its
     ranks all make the same calls, share the rows, and get the same result. Raises ValueError for what is no such
     pipeline, a method that corrects states, a window below 1; a call does for step caches.
     """
-    if not isinstance(window, int) or window < 1:
-        raise ValueError(f"window: given {window!r}; needed: a whole number of steps, 1 or more")
+    check_window(window)
     method = method or Spectral()
     if belief.dispatch(type(method)) is belief.dispatch(object):
         belief(method, None, None)  # type: ignore[arg-type]  # which raises
@@ -60,7 +63,7 @@ def enable_parallel_sampling(
     if not looping(kind) and not parts(pipe):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
     if mesh is not None:
-        group_of(mesh)  # for its errors
+        Team(mesh)  # for its errors
     settings, run = Settings(method, stop, window, batched, COPIED.setdefault(kind, set()), mesh=mesh), Run()
     pipe.__dict__["_paradigms"] = settings, run
     pipe.__class__ = parallel(kind)
@@ -108,7 +111,8 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
     function = kind.__call__  # type: ignore[operator]
     try:
         for _ in range(AGAIN):
-            network = Network(settings.batched, -(-settings.window // (team.size if team else 1)), team)
+            window = settings.window if isinstance(settings.window, int) else PAD
+            network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
             active = Active(pipe, settings, run, network)
             try:
                 with intercepted(pipe, active):
@@ -124,7 +128,7 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
             finally:
                 account(run, network)
             run.steps, run.rounds = before[:2]
-            del run.accepted[before[2] :]
+            del run.accepted[before[2] :], run.windows[before[2] :]
             start.restore()
         else:
             run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
@@ -139,7 +143,7 @@ def account(run: Run, network: Network) -> None:
     """Adds what the networks took to a report."""
     run.evaluations += network.evals
     run.checks += network.checks
-    run.model_seconds += network.seconds
+    run.model_seconds += network.clock.inside
     run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...method import AbstractMethod
+from ...pace import AbstractPace
+from ...shares import Sharing
 from ...stop import AbstractStop
-from ...team import Sharing
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int
+    window: int | str | AbstractPace
     batched: bool
     copied: set[str] = field(default_factory=set)
     dependent: set[int] = field(default_factory=set)
@@ -37,9 +38,10 @@ class Run:
 
     steps: of the loops; visits: how often a step's code ran. rounds: model calls one after the other, a step's own
     calls as one. evaluations: rows that the networks were asked; checks: those that were asked twice, to compare a
-    batch with a single row. accepted: rows a round. fallbacks: why something ran one by one. residual: the largest
-    relative change of a state between its evaluation and its acceptance. seconds, model_seconds: of the calls, and in
-    their networks. sharing: what the ranks of a mesh spent, None without one.
+    batch with a single row. accepted: rows a round, windows: of how many that were looked at, 1 for a step as the
+    pipeline makes it. fallbacks: why something ran one by one. residual: the largest relative change of a state
+    between its evaluation and its acceptance. seconds, model_seconds: of the calls, and in their networks.
+    sharing: what the ranks of a mesh spent, None without one.
     """
 
     calls: int = 0
@@ -49,6 +51,7 @@ class Run:
     evaluations: int = 0
     checks: int = 0
     accepted: list[int] = field(default_factory=list)
+    windows: list[int] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     residual: float = 0.0
     seconds: float = 0.0

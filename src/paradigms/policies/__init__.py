@@ -1,0 +1,14 @@
+"""Diffusion policies on real simulators: tasks, scripted experts, demonstrations, the published network, rollouts.
+
+policy, task = load_policy("pusht-unet"), load_task("pusht")
+episodes = rollout(policy, task, seeds=range(100_000, 100_100))
+"""
+
+from __future__ import annotations
+
+from .policy import DiffusionPolicy, build
+from .rollout import Episode, Summary, rollout
+from .store import load_policy
+from .task import Task, load_task
+
+__all__ = ["DiffusionPolicy", "Episode", "Summary", "Task", "build", "load_policy", "load_task", "rollout"]

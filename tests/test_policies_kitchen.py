@@ -1,0 +1,103 @@
+"""Kitchen: the observation against the simulator's state, its seeds, the expert, and a policy's episode."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from paradigms.policies import build, load_policy, load_task, rollout
+from paradigms.policies.demos import collect
+from paradigms.policies.kitchen import START, SUBTASKS
+from paradigms.policies.policy import few_steps
+from paradigms.policies.store import shipped
+from test_policies_square import without
+
+TASK = load_task("kitchen")
+simulated = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("gymnasium_robotics", "mink")),
+    reason="needs gymnasium-robotics and mink: make robots",
+)
+
+
+@pytest.fixture(scope="module")
+def kitchen():  # type: ignore[no-untyped-def]
+    return TASK.environment()
+
+
+@simulated
+def test_an_observation_is_the_simulators_state_within_its_sensor_noise(kitchen) -> None:  # type: ignore[no-untyped-def]
+    kitchen.reset(3)
+    observation, _, _ = kitchen.step(np.array([0.5, -0.5, 0.2, 0.8, -0.3, 0.1, 0.4, -1.0, -1.0]))
+    data = kitchen.simulator.data
+    state = np.concatenate([data.qpos[:9], data.qvel[:9], data.qpos[9:], data.qvel[9:]])
+    assert observation.shape == state.shape == (TASK.observation,)
+    # 0.01 of amplitudes of 0.1 for the robot, 0.0005 of at most 0.1 for the rest
+    np.testing.assert_allclose(observation[:18], state[:18], atol=1e-3)
+    np.testing.assert_allclose(observation[18:], state[18:], atol=5e-5)
+
+
+@simulated
+def test_a_seed_is_an_episode_and_moves_the_arms_start_alone(kitchen) -> None:  # type: ignore[no-untyped-def]
+    action = np.linspace(-0.5, 0.5, 9)
+    first = [kitchen.reset(7), *(kitchen.step(action)[0] for _ in range(5))]
+    other, arm = kitchen.reset(8), kitchen.simulator.data.qpos[:7].copy()
+    again = [kitchen.reset(7), *(kitchen.step(action)[0] for _ in range(5))]
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(other[:7] - first[0][:7]).max() > 0.01
+    assert np.abs(arm - kitchen.start[:7]).max() <= START
+    np.testing.assert_allclose(other[18:39], first[0][18:39], atol=1e-4)
+
+
+@simulated
+def test_the_expert_does_all_subtasks_with_noise_and_without() -> None:
+    for noise in (0.0, 0.04):
+        demos, scores = collect(TASK, range(500, 502), noise)
+        assert scores == [1.0] * 2
+        assert demos.observations.shape[1:] == (TASK.observation,)
+        assert np.abs(demos.actions).max() <= 1
+
+
+@simulated
+def test_the_score_is_the_share_of_subtasks_that_the_simulator_counts(kitchen) -> None:  # type: ignore[no-untyped-def]
+    kitchen.reset(500)
+    expert, rewards, seen = TASK.expert(), 0.0, []
+    done = False
+    while not done:
+        _, reward, done = kitchen.step(expert(kitchen))
+        rewards += reward
+        seen.append(kitchen.score)
+        assert kitchen.score == pytest.approx(rewards / len(SUBTASKS))
+        assert kitchen.success == done
+    assert sorted(set(np.round(seen, 3))) == [0.0, 0.333, 0.667, 1.0]
+
+
+@simulated
+def test_a_policys_episode_is_run_and_scored() -> None:
+    torch.manual_seed(0)
+    policy = few_steps(build(TASK, "mlp", width=16, depth=1, embed=8), 2)
+    (episode,) = rollout(policy, TASK, [1])
+    assert (episode.score, episode.success, episode.actions, episode.chunks) == (0.0, False, 280, 35)
+
+
+@simulated
+@pytest.mark.skipif("kitchen-unet" not in shipped(), reason="no weights in this tree")
+def test_the_shipped_policy_does_subtasks() -> None:
+    episodes = rollout(few_steps(load_policy("kitchen-unet"), 10), TASK, range(100_000, 100_003))
+    assert np.mean([e.score for e in episodes]) > 0.3
+
+
+def test_without_the_simulator_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "gymnasium_robotics")
+    with pytest.raises(ImportError, match=r"pip install 'paradigms\[kitchen\]'"):
+        TASK.environment()
+
+
+def test_without_mink_the_expert_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    from paradigms.policies.kitchen_expert import InverseKinematics
+
+    without(monkeypatch, "mink")
+    with pytest.raises(ImportError, match=r"pip install 'paradigms\[kitchen\]'"):
+        InverseKinematics(None, np.zeros(30))
