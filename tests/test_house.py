@@ -41,6 +41,7 @@ KNOWS = {
     "experience": {"latency"},
     "auto": {"execute", "experience", "method", "pace", "stop"},
     "solution": {"execute", "noise", "shares", "system"},
+    "plan": set(),
     "parareal": {"carry", "method", "stop", "system"},
     "speculation": {"method", "system"},
     "stop": {"carry", "method", "spectrum", "system"},
