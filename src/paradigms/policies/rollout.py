@@ -5,15 +5,11 @@
 
 Episode `seed` draws all its noise from its own generator, seeded by `seed`, so it meets the same noise whoever shares
 its batch and whichever sampler, sequential or parallel, runs the policy.
-
-    python -m paradigms.policies.rollout pusht-unet|FILE [--episodes 100] [--first-seed 100000] [--ddim STEPS]
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,32 +111,3 @@ class Summary:
         return Summary(
             float(np.mean(scores)), error, float(np.mean([e.success for e in episodes])), len(scores), scores
         )
-
-
-def main() -> None:
-    from .policy import few_steps
-    from .store import load_policy
-    from .task import load_task
-
-    parser = argparse.ArgumentParser(prog="python -m paradigms.policies.rollout", description="Judge a policy.")
-    parser.add_argument("policy", help="a shipped policy's name, or a .safetensors file of one")
-    parser.add_argument("--task", default=None, help="task (default: what the name begins with)")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--ddim", type=int, default=None, metavar="STEPS", help="DDIM instead of DDPM-100")
-    given = parser.parse_args()
-    policy = load_policy(given.policy)
-    if given.ddim:
-        few_steps(policy, given.ddim)
-    task = load_task(given.task or given.policy.rsplit("/", 1)[-1].split("-")[0])
-    seeds = range(given.first_seed, given.first_seed + given.episodes)
-    began = time.monotonic()
-    s = Summary.of(rollout(policy, task, seeds))
-    print(
-        f"{task.name}: mean score {s.score:.3f} +- {s.error:.3f} (standard error), success {s.success:.1%}, "
-        f"{s.episodes} episodes of seeds {seeds[0]}..{seeds[-1]}, {time.monotonic() - began:.0f} s"
-    )
-
-
-if __name__ == "__main__":
-    main()
