@@ -157,6 +157,8 @@ def _chain(
     condition: Mapping[str, Tensor] | None,
     limit: int = 1 << 62,
 ) -> Chain:
+    method.check(x)
+    stop.check(x)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop)
