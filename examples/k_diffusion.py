@@ -39,7 +39,6 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--tolerance", type=float, default=0.003)
-    parser.add_argument("--window", default="auto", help="steps at once; auto picks what finishes soonest")
     parser.add_argument("--compare", action="store_true")
     args = parser.parse_args(argv)
     net, known = load("digits"), paradigms.linear()  # the levels it was trained on, so that it can be asked at any s
@@ -50,8 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
     system = dpmpp_2m(karras(args.steps))
     x = system.noise((4, *net.shape), torch.Generator().manual_seed(0))
-    window = args.window if args.window == "auto" else int(args.window)
-    found = paradigms.sample(denoise, system, x, window=window, tolerance=args.tolerance, compare=args.compare)
+    found = paradigms.sample(denoise, system, x, window=32, tolerance=args.tolerance, compare=args.compare)
     print(f"{len(system)} steps in {found.rounds} rounds, {found.evals} evaluations, {found.seconds:.2f} s")
     if found.comparison:
         print(f"step by step: {found.comparison.seconds:.2f} s; relative error {found.max_error:.2e}")

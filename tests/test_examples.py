@@ -50,7 +50,7 @@ def test_a_tiny_pipeline_makes_the_same_in_parallel(case: str, tmp_path: Path, c
 
 
 def test_a_plain_denoiser_takes_fewer_rounds_than_steps(capsys: pytest.CaptureFixture) -> None:
-    example("k_diffusion").main(["--steps", "40", "--window", "32", "--compare"])
+    example("k_diffusion").main(["--steps", "40", "--compare"])
     said = re.search(SAID, capsys.readouterr().out)
     assert said and int(said[2]) <= int(said[1]) / 2 and float(said[4]) <= 0.01
 
