@@ -5,8 +5,8 @@
     share   = 1 - (seconds of the slowest rank in the model) / seconds       communication and scan, and what else
 
 On a U-Net that computes: that of DDPM on CIFAR-10 at half its width, random weights. The ceiling is the machine's: what
-cores that share caches, memory or a physical core leave of a speedup of 2. While one rank runs alone the other waits for
-a message, which takes no time of a core. And rows a rank for 8 ranks of `scenes`.
+cores that share caches, memory or a physical core leave of a speedup of 2. While one rank runs alone the other waits
+for a message, which takes no time of a core. And rows a rank for 8 ranks of `scenes`.
 """
 
 from __future__ import annotations
