@@ -32,7 +32,7 @@ ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
 WORTH = 1.5  # what windows must be expected to gain over the rest, in costs of entering them
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
-STRETCH, MOST = 0.025, 256  # seconds and steps between two questions while stepping
+STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 
 
 class Auto(AbstractPace):
@@ -44,7 +44,7 @@ class Auto(AbstractPace):
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
         self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
-        self.window, self.rounds, self.points = 1, 0, 1.0
+        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(B * size)
         self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
@@ -94,7 +94,7 @@ class Auto(AbstractPace):
             self.rounds = 0
         else:
             self.window = self.changed(row, left, step)
-        return self.window, max(min(int(STRETCH / step), MOST, left), 1)
+        return self.window, max(min(int(STRETCH / step), self.most, left), 1)
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
@@ -176,6 +176,11 @@ class Auto(AbstractPace):
         self.rounds += 1
 
 
+def stretch(size: int) -> int:
+    """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are told of."""
+    return max(min(KEPT // (3 * size), MOST), 1)
+
+
 def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
     """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
     system = evaluate.system
@@ -183,7 +188,7 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     if method.steady:
         return Fixed(method.steady)
     if stop.tolerance == 0:
-        return Fixed(1, 32)
+        return Fixed(1, min(stretch(x.numel() * x.element_size()), 32))
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     middle = N // 2
