@@ -8,8 +8,9 @@ as at the beginning of a chain, and 1 where a row costs as much as ever.
 
 A window is entered small, for its first round accepts a row or two only, and grows to at most `bold` times what was
 measured. What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and
-calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable, and where rounds
-lose after all and nothing is left, the rest is stepped.
+calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one whose outcome
+was measured is made on credit, unless that went wrong too often. Where rounds lose and nothing is left, the rest is
+stepped through.
 """
 
 from __future__ import annotations
@@ -106,9 +107,9 @@ class Auto(AbstractPace):
             if row == 0:
                 reach.outlooks[self.B] = facts, outlook
         first, gain, cost = outlook
-        sure = bool(self.sweep.seen and sum(reach.rows))
-        spare = known.credit + (CREDIT * step * self.N / 2 if sure else 0.0)
-        return first if gain > WORTH * cost and cost <= spare else 1
+        sure = self.sweep.seen and sum(reach.rows)  # it was measured; then it must only not have failed too often
+        least = -CREDIT * step * self.N / 2 if sure else cost
+        return first if gain > WORTH * cost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
@@ -188,7 +189,7 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     if method.steady:
         return Fixed(method.steady)
     if stop.tolerance == 0:
-        return Fixed(1, min(stretch(x.numel() * x.element_size()), 32))
+        return Fixed(1, min(stretch(x.numel() * x.element_size()), 64))
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     middle = N // 2
