@@ -8,9 +8,8 @@ as at the beginning of a chain, and 1 where a row costs as much as ever.
 
 A window is entered small, for its first round accepts a row or two only, and grows to at most `bold` times what was
 measured. What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and
-calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one whose outcome
-was measured is made on credit, unless that went wrong too often. Where rounds lose and nothing is left, the rest is
-stepped through.
+calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one that was
+measured is made on credit, unless that went wrong too often. Where rounds lose and nothing is left, the rest is stepped.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Auto(AbstractPace):
         self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
-        self.granted = self.faded = False
+        self.granted, self.faded, self.floor = False, False, 0.0
 
     # ------------------------------------------------------------------ what is expected
 
@@ -109,6 +108,7 @@ class Auto(AbstractPace):
         first, gain, cost = outlook
         sure = self.sweep.seen and sum(reach.rows)  # it was measured; then it must only not have failed too often
         least = -CREDIT * step * self.N / 2 if sure else cost
+        self.floor = known.credit - 2 * cost if sure else 0.0
         return first if gain > WORTH * cost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
@@ -129,7 +129,7 @@ class Auto(AbstractPace):
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
-        if self.rounds > 1 and self.known.credit < 0:
+        if self.rounds > 1 and self.known.credit < self.floor:
             return 1
         place, table = self.reach.place(row + min(self.window, left) / 2), self.seconds()
         tau, W = self.best(place, left, table)
