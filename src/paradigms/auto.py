@@ -9,7 +9,7 @@ as at the beginning of a chain, and 1 where a row costs as much as ever.
 A window is entered small, for its first round accepts a row or two only, and grows to at most `bold` times what was
 measured. What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and
 calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one that was
-measured is made on credit, unless that went wrong too often. Where rounds lose and nothing is left, the rest is stepped.
+measured is made on credit, unless that failed too often. Where rounds lose and nothing is left, the rest is stepped.
 """
 
 from __future__ import annotations
