@@ -90,7 +90,9 @@ class LowdimPolicy(nn.Module):
         **kwargs: Any,
     ) -> Tensor:
         """The loop."""
-        trajectory = torch.randn(condition_data.shape, dtype=condition_data.dtype, generator=generator)
+        trajectory = torch.randn(
+            condition_data.shape, dtype=condition_data.dtype, device=condition_data.device, generator=generator
+        )
         self.noise_scheduler.set_timesteps(self.num_inference_steps)
         for t in self.noise_scheduler.timesteps:
             trajectory[condition_mask] = condition_data[condition_mask]
@@ -159,7 +161,9 @@ class TransformerPolicy(LowdimPolicy):
         **kwargs: Any,
     ) -> Tensor:
         """The loop."""
-        trajectory = torch.randn(condition_data.shape, dtype=condition_data.dtype, generator=generator)
+        trajectory = torch.randn(
+            condition_data.shape, dtype=condition_data.dtype, device=condition_data.device, generator=generator
+        )
         self.noise_scheduler.set_timesteps(self.num_inference_steps)
         for t in self.noise_scheduler.timesteps:
             trajectory[condition_mask] = condition_data[condition_mask]

@@ -74,6 +74,19 @@ def test_within_a_tolerance_actions_are_near_and_rounds_are_fewer(kind: str) -> 
     assert float((found - expected).norm() / expected.norm()) < 0.01 and run.rounds < 50
 
 
+def test_the_window_that_picks_itself_gives_the_same_actions_and_draws_the_same_noise() -> None:
+    policy = made("U-Net, global", steps=100)
+    with pd.parallelize(policy, warm_start=True) as run:
+        for seed in range(4):  # by timing, so what it picks may differ, and what it gives may not
+            found, left = act(policy, seed), torch.get_rng_state()
+            loop = vars(policy).pop("conditional_sample")
+            expected = act(policy, seed)
+            vars(policy)["conditional_sample"] = loop
+            assert float((found - expected).norm() / expected.norm()) < 0.01
+            assert torch.equal(torch.get_rng_state(), left)
+    assert run.calls == 4 and run.rounds <= run.steps == 400
+
+
 @pytest.mark.parametrize("method", [pd.Picard(), pd.Jacobi(), pd.Anderson(), pd.ExponentialPicard()], ids=repr)
 def test_every_method_keeps_what_was_seen(method: pd.AbstractMethod) -> None:
     policy = made("U-Net, inpainting", noise_scheduler=scheduler("DDIMScheduler"), steps=12)
@@ -172,6 +185,25 @@ def test_half_precision_stays_half_and_float64_is_as_exact_as_float32() -> None:
     with torch.no_grad(), pd.parallelize(policy, tolerance=0.01, window=8):
         found = policy.conditional_sample(data.bfloat16(), data.bool(), global_cond=how["global_cond"].bfloat16())
     assert found.dtype == torch.bfloat16 and bool(torch.isfinite(found).all())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_noise_is_the_gpus_and_actions_are_the_policys_own() -> None:
+    policy = made("U-Net, global", steps=50).cuda()
+    data, seen = torch.zeros(2, 16, ACT, device="cuda"), torch.ones(2, OBS_STEPS * OBS, device="cuda")
+    chunks = []
+    for parallel in (False, True):
+        generator = torch.Generator("cuda").manual_seed(0)
+        with torch.no_grad():
+            if parallel:
+                with pd.parallelize(policy, tolerance=0, window=8):
+                    chunks.append(policy.conditional_sample(data, data.bool(), global_cond=seen, generator=generator))
+            else:
+                chunks.append(
+                    policy.conditional_sample(data.clone(), data.bool(), global_cond=seen, generator=generator)
+                )
+    assert chunks[1].is_cuda and torch.allclose(*chunks, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------ left as it was

@@ -158,6 +158,8 @@ def _chain(
     limit: int = 1 << 62,
     keep: bool = True,
 ) -> Chain:
+    method.check(x)
+    stop.check(x)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop)

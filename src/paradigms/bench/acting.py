@@ -141,5 +141,5 @@ def episodes(policy: Any, task: Task, sampler: str, way: str, first: int, count:
     began = time.perf_counter()
     with acting(policy, sampler, way, steps):
         ended = rollout(policy, task, range(FIRST_SEED + first, FIRST_SEED + first + count))
-    lists = {name: [getattr(e, name) for e in ended] for name in ("score", "success", "chunks", "actions")}
+    lists = {name: [getattr(e, name) for e in ended] for name in ("seed", "score", "success", "chunks", "actions")}
     return {**lists, "lockstep seconds": time.perf_counter() - began}

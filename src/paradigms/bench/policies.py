@@ -34,7 +34,7 @@ from .acting import FEW, LOOSE, ORDER, OURS, PAPER, SEQUENTIAL, WARM
 from .report import machine, table, write
 
 SETS, CHUNKS, BLOCK = 12, 8, 50  # episodes and chunks of each for the clock; episodes in lockstep at a time
-SEEDS, TICKS = 12, 200  # of the video
+SEEDS, TICKS = 6, 250  # of the video
 
 Data = dict[str, Any]
 
@@ -98,14 +98,17 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
             yield name, lambda data, s=sampler, w=way, f=first: block(data, s, w, f)  # type: ignore[misc]
     yield from clock.jobs(stage.policy, stage.task)
     if stage.task.name == "pusht":
-        yield "video", lambda data: video(stage)
+        yield "video", lambda data: video(stage, data)
 
 
-def video(stage: Stage) -> Data:
-    """Sequential beside parallel control in real time, as out/policies-TASK.gif: the first seed that both solve."""
+def video(stage: Stage, data: Data) -> Data:
+    """Sequential beside parallel control in real time, out/policies-TASK.gif: of the quickest, one that both solve."""
     from ..show.control import write_drives
 
-    for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
+    blocks = [v for k, v in data["measured"].items() if k.startswith("episodes ") and f" {SEQUENTIAL} " in k]
+    quick = sorted((a, s) for b in blocks for a, s, ok in zip(b["actions"], b["seed"], b["success"], strict=True) if ok)
+    seeds = list(dict.fromkeys(s for _, s in quick)) or list(range(FIRST_SEED, FIRST_SEED + SEEDS))
+    for seed in seeds[:SEEDS]:
         drives = {way: realtime.drive(stage.policy, stage.task, way, seed, TICKS) for way in (SEQUENTIAL, OURS)}
         if all(d.solved for d in drives.values()):
             break
@@ -113,7 +116,7 @@ def video(stage: Stage) -> Data:
     names = {f"{way}: {1e3 * medians[way]:.0f} ms a chunk": d for way, d in drives.items()}
     write_drives(stage.out / f"policies-{stage.task.name}.gif", names, stage.task.hertz)
     about = {way: {"ticks": d.solved, "seconds": d.seconds, "score": d.scores[-1]} for way, d in drives.items()}
-    return {"seed": seed, "looked at": seed - FIRST_SEED + 1, **about}
+    return {"seed": seed, **about}
 
 
 def usual(task: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image, ImageDraw
 
 from .canvas import font
@@ -18,7 +19,7 @@ from .pictures import save
 
 SHADES = {
     "sequential": INK,
-    "paper": GREY,
+    "paper": "#8a7f4e",
     "ours": ACCENT,
     "ours, warm": "#d9534f",
     "ours, warm, as the paper tolerates": "#8f6bb3",
@@ -29,7 +30,7 @@ MARKS = {"DDPM-100": "o", "DDIM-15": "s", "DPMSolver-15": "^"}
 
 def picture(out: Path, task: str, measured: Mapping[str, Any]) -> Path | None:
     """Writes out/policies-TASK.png, the mean reward against a chunk's time; None where neither was measured."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     axes = figure.add_subplot()
     drawn = 0
     for sampler, mark in MARKS.items():
@@ -46,19 +47,22 @@ def picture(out: Path, task: str, measured: Mapping[str, Any]) -> Path | None:
     if not drawn:
         return None
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("milliseconds a chunk (median, batch 1)", color=GREY)
     axes.set_ylabel("mean reward ± standard error", color=GREY)
     axes.set_title(f"{task}: up and to the left is better", loc="left", color=INK, size=11)
     axes.spines[["top", "right"]].set_visible(False)
     ways = [axes.plot([], [], "o", color=c, label=w)[0] for w, c in SHADES.items()]
-    kinds = [axes.plot([], [], m, color=GREY, label=s)[0] for s, m in MARKS.items()]
-    axes.legend(handles=[*ways, *kinds], frameon=False, fontsize=8, ncol=2)
+    kinds = [axes.plot([], [], m, color=INK, mfc="none", label=s)[0] for s, m in MARKS.items()]
+    figure.legend(handles=[*ways, *kinds], frameon=False, fontsize=8, loc="outside right upper")
     path = out / f"policies-{task}.png"
     save(figure, path)
     return path
 
 
-PANE, HEAD, FOOT, GAP = 260, 46, 34, 16  # pixels
+PANE, HEAD, FOOT, GAP = 260, 46, 40, 16  # pixels
 HOLD = 2500  # milliseconds that the last picture stays
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...method import AbstractMethod
+from ...pace import AbstractPace
 from ...solution import Solution
 from ...solve import sample
 from ...stop import AbstractStop
@@ -30,7 +31,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int | str
+    window: int | str | AbstractPace
     stride: int | None
     mesh: Any = None
 
@@ -74,7 +75,7 @@ def solved(
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
     noise = drawn(system, given)
-    how: dict[str, Any] = {} if settings.mesh is None else {"mesh": settings.mesh}
+    how: dict[str, Any] = {"mesh": settings.mesh}
     if settings.stride is not None:
         D = memory.recall(table, x, given.generator, settings.stride) if memory else None
         if D is not None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...check import check_window
 from ...method import AbstractMethod
+from ...pace import AbstractPace
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from ..pipelines.report import Run
@@ -67,7 +68,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str = "auto",
+    window: int | str | AbstractPace = "auto",
     warm_start: bool = False,
     mesh: Any = None,
 ) -> Run:

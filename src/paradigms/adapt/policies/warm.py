@@ -22,6 +22,7 @@ from torch import Tensor
 from ...carry import scan
 from ...method import Guess, Work
 from ...noise import Generators
+from ...pace import AbstractPace
 from ...rounds import Frame
 from ...stop import AbstractStop, FinalError
 from ...system import System, rows
@@ -71,7 +72,7 @@ class Memory:
         return torch.where(rows(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
 
 
-def wary(stop: AbstractStop, window: int | str, system: System) -> AbstractStop:
+def wary(stop: AbstractStop, window: int | str | AbstractPace, system: System) -> AbstractStop:
     """The criterion of a warm call: where all rows begin near their ends, what is off shows less, and counts more."""
     whole = isinstance(window, int) and window >= len(system)
     return replace(stop, margin=WARY * stop.margin) if whole and isinstance(stop, FinalError) else stop
