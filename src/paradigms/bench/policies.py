@@ -130,7 +130,9 @@ def run(out: Path, stage: Stage, count: int, only: str) -> Data:
     data = recall(path, stage.weights)
     for name, work in jobs(stage, count):
         if only in name and name not in data["measured"]:
-            data["measured"][name] = work(data)
+            found = work(data)
+            data = recall(path, stage.weights)  # again, for another run may have added to it since
+            data["measured"][name] = found
             write_json(path, {"machine": machine(), **data})
             print(name, file=sys.stderr, flush=True)
     return data
