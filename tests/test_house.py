@@ -78,6 +78,7 @@ KNOWS = {
     },
     "adapt/policies/policy": {
         "call",
+        "rest",
         "check",
         "method",
         "pace",
@@ -88,6 +89,7 @@ KNOWS = {
         "table",
         "warm",
     },
+    "adapt/policies/rest": set(),
     "adapt/policies/seam": {"noise"},
     "adapt/policies/table": {"scheduler", "system"},
     "adapt/policies/warm": {"carry", "method", "noise", "pace", "rounds", "stop", "system"},

@@ -59,7 +59,7 @@ class Network:
         return answered(self.seam, x, t, condition)
 
 
-def arguments(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def named(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, those that have none under "kwargs"; raises TypeError as the call would."""
     takes = inspect.signature(function)
     bound = takes.bind(*args, **kwargs)
@@ -69,9 +69,9 @@ def arguments(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
 
 def solved(
-    model: Network, settings: Settings, run: Run, given: Ask, table: System, memory: Memory | None
-) -> tuple[Tensor, Memory | None]:
-    """The chunk (B, T, A) of one call, its account in `run`, and what to remember of it."""
+    model: Network, settings: Settings, given: Ask, table: System, memory: Memory | None
+) -> tuple[Solution, Memory | None]:
+    """One call's chunk (B, T, A) with its account, and what to remember of it."""
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
     noise = drawn(system, given)
@@ -89,9 +89,9 @@ def solved(
     found = sample(
         model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
     )  # fmt: skip
-    account(run, found)
-    chunk = system.keep(found.x) if isinstance(system, Inpainted) else found.x
-    return chunk.to(given.x.dtype), memory
+    if isinstance(system, Inpainted):
+        found = replace(found, x=system.keep(found.x))
+    return found, memory
 
 
 def account(run: Run, found: Solution) -> None:
