@@ -16,7 +16,7 @@ STEP, SWEEP = 1e-4, 1e-3  # seconds outside of the model, of a step and of a rou
 
 
 class Device:
-    """The exact mixture, told to take `seconds` of M rows a call; `spent` of each call of the sampler."""
+    """The exact mixture, told to take `seconds` of M rows a call."""
 
     def __init__(self, seconds: Callable[[int], float], B: int = 1) -> None:
         self.mixture, self.seconds, self.B = Mixture(), seconds, B

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from devices import Scheduled
-from paradigms import execute, experience, parallelize
+from paradigms import clock, experience, parallelize
 from promises import CLOSE, off, sample, text2image
 
 
@@ -30,7 +30,7 @@ def test_any_order_of_windows_is_sequential_at_tolerance_zero(pipe: Any, windows
     reference = sample(pipe, steps=10)
     with parallelize(pipe, tolerance=0, window=Scheduled(windows)) as run:
         assert off(sample(pipe, steps=10), reference) <= CLOSE
-    assert sum(run.accepted) == 10 and len(run.windows) == len(run.accepted) == run.rounds and not run.fallbacks
+    assert sum(run.accepted) == 10 and len(run.windows) == len(run.accepted) <= run.rounds and not run.fallbacks
 
 
 @pytest.mark.parametrize("scheduler", ["PNDMScheduler", "DPMSolverMultistepScheduler", "DDPMScheduler"])
@@ -92,14 +92,14 @@ def test_the_bar_moves_once_a_row(pipe: Any, monkeypatch: pytest.MonkeyPatch) ->
 def test_windows_are_used_where_a_call_takes_the_same_however_many_rows(
     pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every reading of the clock finds it a millisecond later."""
+    """Every reading of the clock finds it a hundredth of a second later."""
     now = [0.0]
 
     def tick(_: Any) -> float:
-        now[0] += 1e-3
+        now[0] += 1e-2
         return now[0]
 
-    monkeypatch.setattr(execute, "_now", tick)
+    monkeypatch.setattr(clock, "_now", tick)
     reference = sample(pipe, steps=40)
     for _ in range(6):
         with parallelize(pipe, tolerance=0.01) as run:

@@ -39,7 +39,7 @@ def shifted(x: Tensor, t: Tensor, shift: Tensor) -> Tensor:
     return Mixture()(x - shift, t)
 
 
-def solve(seed: int, mesh: Any, rule: str = "ddpm", B: int = 3, window: int = 7, **how: Any) -> pd.Solution:
+def solve(seed: int, mesh: Any, rule: str = "ddpm", B: int = 3, window: Any = 7, **how: Any) -> pd.Solution:
     """A problem of which start, noise and condition are of a seed."""
     system = RULES[rule](24)
     x = system.noise((B, 6), seeded(seed), dtype=torch.float64)
@@ -48,7 +48,7 @@ def solve(seed: int, mesh: Any, rule: str = "ddpm", B: int = 3, window: int = 7,
         generator = [seeded(seed + b) for b in range(B)]
     if how.pop("noise", False):
         how["noise"] = torch.randn(24, B, 6, generator=seeded(seed), dtype=torch.float64)
-    model: Any = Mixture()
+    model: Any = how.pop("model", Mixture())
     if how.pop("condition", False):
         model, how["condition"] = shifted, {"shift": torch.full((B, 1), 0.1 * seed, dtype=torch.float64)}
     method = how.pop("method", None)
@@ -57,7 +57,10 @@ def solve(seed: int, mesh: Any, rule: str = "ddpm", B: int = 3, window: int = 7,
 
 def all_of_them(rank: int) -> dict[str, pd.Solution]:
     """Every problem, of another seed on each rank."""
-    return {name: solve(rank, dist.group.WORLD, **how) for name, how in HOW.items()}
+    model = Mixture()
+    again = [solve(rank, dist.group.WORLD, model=model, window="auto") for _ in range(3)]  # of what they learned before
+    found = {name: solve(rank, dist.group.WORLD, **how) for name, how in HOW.items()}
+    return found | {f"auto, {k}": solution for k, solution in enumerate(again)}
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -83,6 +86,21 @@ def test_ranks_agree_on_what_was_spent(solutions: list[dict[str, pd.Solution]]) 
         first, *others = (s[name] for s in solutions)
         assert first.sharing is not None and first.model_seconds > 0
         assert {(s.sharing, s.model_seconds) for s in others} <= {(first.sharing, first.model_seconds)}
+
+
+@pytest.mark.parametrize("again", range(3))
+def test_ranks_pick_the_same_windows_by_times_they_agree_on(
+    again: int, solutions: list[dict[str, pd.Solution]]
+) -> None:
+    first, *others = (s[f"auto, {again}"] for s in solutions)
+    exact = pd.sequential(Mixture(), RULES["ddpm"](24), first_start(), generator=seeded(1))
+    assert first.converged and float((first.x - exact).norm() / exact.norm()) < 0.03
+    for other in others:
+        assert torch.equal(first.x, other.x) and (first.windows, first.trace) == (other.windows, other.trace)
+
+
+def first_start() -> Tensor:
+    return RULES["ddpm"](24).noise((3, 6), seeded(0), dtype=torch.float64)
 
 
 class Half(nn.Module):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -44,11 +45,10 @@ class Auto(AbstractPace):
         self.sweep = known.sweep(type(method))
         self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
         self.window, self.rounds, self.points = 1, 0, 1.0
-        self.table: dict[int, float] | None = None  # seconds of a round
+        self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
-        self.granted = False
-        reach.fade()
+        self.granted = self.faded = False
 
     # ------------------------------------------------------------------ what is expected
 
@@ -60,22 +60,24 @@ class Auto(AbstractPace):
 
     def seconds(self) -> dict[int, float]:
         """Seconds of a round of each window that may be ventured."""
-        if self.table is None:
-            most = self.known.bold * max(self.known.model.seen, default=self.B)
-            self.table = {}
-            for W in self.grid:
-                M = W * self.B * self.points
-                if most >= M or W == 2:
-                    self.table[W] = self.known.model(M) + self.sweep(M)
-        return self.table
+        known, facts = self.known, (self.known.model.version, self.sweep.version, self.points)
+        if self.table[0] != facts:
+            most = known.bold * max(known.model.seen, default=self.B) / (self.B * self.points)
+            self.table = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
+        return self.table[1]
+
+    def round(self, W: int) -> float:
+        """Seconds of a round of W rows of each sample."""
+        M = W * self.B * self.points
+        return self.known.model(M) + self.sweep(M)
 
     def best(self, place: int, left: int, table: dict[int, float]) -> tuple[float, int]:
         """The least seconds a row of any window at a place of the chain, and the window."""
         q, found = self.reach.at(place), (math.inf, 1)
         for W, R in table.items():
-            found = min(found, (R * (1 / (min(W, left) - 0.5) + q), W))
             if left <= W:
-                break
+                return min(found, (self.round(left) * (1 / (left - 0.5) + q), W))
+            found = min(found, (R * (1 / (W - 0.5) + q), W))
         return found
 
     # ------------------------------------------------------------------ what is decided
@@ -96,22 +98,33 @@ class Auto(AbstractPace):
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
-        table, sure = self.seconds(), bool(self.sweep.seen and sum(self.reach.rows))
-        hoped = table
+        known, reach = self.known, self.reach
+        facts = known.model.version, known.step.version, self.sweep.version, reach.version, self.points, len(self.grid)
+        was, outlook = reach.outlooks.get(self.B, (None, (1, 0.0, math.inf)))
+        if row or was != facts:
+            outlook = self.outlook(row, left, step)
+            if row == 0:
+                reach.outlooks[self.B] = facts, outlook
+        first, gain, cost = outlook
+        sure = bool(self.sweep.seen and sum(reach.rows))
+        spare = known.credit + (CREDIT * step * self.N / 2 if sure else 0.0)
+        return first if gain > WORTH * cost and cost <= spare else 1
+
+    def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
+        """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
+        hoped = table = self.seconds()
         if max(self.known.model.seen) == self.B:  # batches that were never tried may cost nothing
             hoped = {W: self.known.model(self.B) + self.sweep(W * self.B) for W in self.grid}
         here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
         tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
-            return 1
+            return 1, 0.0, math.inf
         for i in range(here, PLACES):
             rows = min(part, (i + 1) * part - row)
             gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
         most = max(ENTRY * min(table.values()), table[min(table)])
         first = max(w for w, R in table.items() if w <= W and most >= R)
-        cost = table[first] + self.sweep(first * self.B) - step  # to begin takes about a sweep; one row is sure
-        spare = self.known.credit + (CREDIT * step * self.N / 2 if sure else 0.0)
-        return first if gain > WORTH * cost and cost <= spare else 1
+        return first, gain, table[first] + self.sweep(first * self.B) - step  # to begin takes a sweep; one row is sure
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
@@ -123,7 +136,8 @@ class Auto(AbstractPace):
             return 1
         if self.window not in table:
             return W
-        now = table[self.window] * (1 / (min(self.window, left) - 0.5) + self.reach.at(place))
+        rows = min(self.window, left)
+        now = self.round(rows) * (1 / (rows - 0.5) + self.reach.at(place))
         return W if tau < BETTER * now else self.window
 
     # ------------------------------------------------------------------ what is seen
@@ -135,7 +149,7 @@ class Auto(AbstractPace):
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
-        first, self.last, self.table = self.last != self.B, self.B, None
+        first, self.last = self.last != self.B, self.B
         self.known.model.saw(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
         if gaps and not (first and self.rounds):
@@ -148,10 +162,13 @@ class Auto(AbstractPace):
         if self.rounds:  # what lies between two calls is the work of the round before
             self.sweep.saw(self.last or M, outside)
         self.points = max(self.points, M / (min(window, self.N - row) * self.B))
-        self.last, self.table = M, None
+        self.last = M
         usual = self.known.model(M) + self.sweep(M)
         lost = min(max(usual, inside + self.sweep(M)), 3 * usual) - count * step
         self.known.credit = min(self.known.credit - lost, CREDIT * step * self.N)
+        if not self.faded:
+            self.faded = True
+            self.reach.fade()
         if self.rounds:  # the first round of a window has nothing to go by
             self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
         else:
@@ -166,10 +183,11 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     if method.steady:
         return Fixed(method.steady)
     if stop.tolerance == 0:
-        return Fixed(1)
+        return Fixed(1, 32)
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     middle = N // 2
     chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
     reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)
-    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size())
+    grid = [W for W in GRID if W * len(x) % ranks == 0] or GRID  # all ranks have the same work
+    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size(), grid)

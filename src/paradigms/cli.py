@@ -140,11 +140,10 @@ def sample_command(
             from .run import run, settings_of
 
             refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team)
-            samples = batch or (4 if count is None and batch is None else 1)
+            samples = (4 if count is None else 1) if batch is None else batch
             what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
-            job = refused(
-                lambda: prepare(Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)), team
-            )
+            asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)
+            job = refused(lambda: prepare(asked), team)
             work = partial(run, job, out, count, team, gif=gif, as_json=json)
             settings = partial(settings_of, job)
         refused(lambda: opened(out, team, settings if count is not None else None), team)

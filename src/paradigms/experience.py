@@ -10,6 +10,7 @@ off that was elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
@@ -22,17 +23,23 @@ from .latency import Latency
 
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
+NOISE = 0.04  # of a time, which is no change
 PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it counted
 
 
 class Curve:
-    """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it."""
+    """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it.
+
+    version counts the changes of more than NOISE, all others being none.
+    """
 
     def __init__(self, shape: Callable[[float], float]) -> None:
         self.shape = shape
         self.seen: dict[int, deque[float]] = {}
+        self.used: dict[int, float] = {}
         self.latency: Latency | None = None
         self.fresh: set[int] = set()
+        self.version = 0
 
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
@@ -45,16 +52,17 @@ class Curve:
             self.seen[M][0] = seconds
         else:
             self.seen[M].append(seconds)
-        self.latency = None
+        now, before = lower(self.seen[M]), self.used.get(M, math.inf)
+        if not abs(now - before) <= NOISE * before < math.inf:
+            self.used[M], self.version = now, self.version + 1
+            self.latency = Latency.of(self.used) if len(self.used) > 1 else None
 
     def __call__(self, M: float) -> float:
-        if not self.seen:
-            return self.shape(M)
-        if len(self.seen) == 1:
-            ((m, seconds),) = self.seen.items()
-            return lower(seconds) * self.shape(M) / self.shape(m)
-        self.latency = self.latency or Latency.of({m: lower(s) for m, s in self.seen.items()})
-        return self.latency(M)
+        if self.latency:
+            return self.latency(M)
+        for m, seconds in self.used.items():
+            return seconds * self.shape(M) / self.shape(m) if m != M else seconds
+        return self.shape(M)
 
 
 class Reach:
@@ -65,9 +73,11 @@ class Reach:
         self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
         self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
         self.off = 1.0  # how far q is from usual
+        self.version = 0
+        self.outlooks: dict[Hashable, Any] = {}
 
     def fade(self) -> None:
-        """A call begins."""
+        """What calls before this one counted is half forgotten."""
         self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
 
     def saw(self, row: int, extra: float, rows: int) -> None:
@@ -79,6 +89,7 @@ class Reach:
             self.rows[i] += share
         due = sum(r * u for r, u in zip(self.rows, self.usual, strict=True))
         self.off = (1 + sum(self.extra)) / (1 + due)
+        self.version += 1
 
     def place(self, row: float) -> int:
         """The part of the chain that a row is in."""
@@ -137,9 +148,12 @@ def experience(
     """
     key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
     try:
-        return _known.setdefault(getattr(model, "__self__", model), {}).setdefault(key, Experience(x, ranks, sweep))
+        found = _known.setdefault(getattr(model, "__self__", model), {})
     except TypeError:  # it cannot be remembered
-        return Experience(x, ranks, sweep)
+        found = {}
+    if key not in found:
+        found[key] = Experience(x, ranks, sweep)
+    return found[key]
 
 
 def forget() -> None:

@@ -132,6 +132,9 @@ class AbstractMethod(ABC):
 
     guess: Guess = field(default_factory=Copy)
 
+    def check(self, x: Tensor) -> None:  # noqa: B027
+        """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
+
     def init(self, system: System, work: Work) -> Memory:
         """What the method remembers before the first sweep."""
         return ()

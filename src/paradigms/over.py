@@ -37,10 +37,10 @@ def over_mesh(solve: F) -> F:
 
     @functools.wraps(solve)
     def solved(*args: Any, **kwargs: Any) -> Any:
-        given = names.bind(*args, **kwargs)
-        mesh, a = given.arguments.pop("mesh", None), given.arguments
-        if mesh is None:
+        if kwargs.get("mesh") is None:
             return solve(*args, **kwargs)
+        given = names.bind(*args, **kwargs)
+        mesh, a = given.arguments.pop("mesh"), given.arguments
         team = Team(mesh)
         refused(team, lambda: check_problem(a["system"], a["x"], 1, *(a.get(k) for k in PROBLEM)))  # type: ignore[arg-type]
         team.agree({k: described(v) for k, v in a.items() if k not in ("model", "watch")})

@@ -35,10 +35,10 @@ class AbstractPace(ABC):
 
 
 class Fixed(AbstractPace):
-    """The same window in every round."""
+    """The same window in every round; of a window of 1, so many steps a question."""
 
-    def __init__(self, window: int) -> None:
-        self.window = window
+    def __init__(self, window: int, steps: int = 1) -> None:
+        self.answer = window, steps
 
     def next(self, row: int) -> tuple[int, int]:
-        return self.window, 1
+        return self.answer

@@ -15,8 +15,9 @@ shorter, as a pace says; where it is one row, rows are stepped through as the se
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import torch
@@ -47,22 +48,42 @@ class Frame:
     begin: Tensor
     end: Tensor
     stride: Tensor
-    x: Tensor
-    D: Tensor
+    states: Tensor | Sequence[Tensor]
+    said: Tensor | Sequence[Tensor]
     size: Tensor
     residual: Tensor
     evaluate: Evaluator
     single: int = 0  # steps, where it is a stretch of them
 
+    @cached_property
+    def x(self) -> Tensor:
+        """The states (W + 1, B, ...)."""
+        return self.states if isinstance(self.states, Tensor) else torch.stack(list(self.states))
+
+    @cached_property
+    def D(self) -> Tensor:
+        """The outputs (W, B, ...)."""
+        return self.said if isinstance(self.said, Tensor) else torch.stack([D[-1] for D in self.said])
+
+    @property
+    def last(self) -> Tensor:
+        """The last accepted states (B, ...)."""
+        if self.single:
+            return self.states[-1]
+        return self.x[self.stride.to(self.x.device), torch.arange(len(self.stride), device=self.x.device)]
+
     @property
     def trace(self) -> list[tuple[int, int, int]]:
         """(begin, end, evals by then) of each round: the slowest sample's first row, the row after the fastest's."""
-        begin, end, evals = int(self.begin.min()), int(self.end.max()), self.evaluate.evals
-        if not self.single:
+        begins, evals, m = self.begin.tolist(), self.evaluate.evals, self.single
+        begin, last, B = min(begins), max(begins), len(begins)
+        if m and begin == last:
+            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
+        end, left = max(self.end.tolist()), self.stride.tolist()
+        if not m:
             return [(begin, end, evals)]
-        on = self.stride.tolist()  # rows of each sample
-        done = [evals - sum(max(s - k - 1, 0) for s in set(on) for _ in range(on.count(s))) for k in range(self.single)]
-        return [(begin + k, min(int(self.begin.max()) + k + 1, end), done[k]) for k in range(self.single)]
+        after = [sum(max(rows - k - 1, 0) for rows in left) for k in range(m)]  # rows that were still to be evaluated
+        return [(begin + k, min(last + k + 1, end), evals - after[k]) for k in range(m)]
 
 
 @dataclass(frozen=True)
@@ -85,28 +106,25 @@ def frames(chain: Chain) -> Iterator[Frame]:
     while row < N and at.round < chain.limit:
         if min(window, N) > 1:
             at, (window, steps) = yield from _slides(chain, at, min(window, N))
-            row = int(at.begin.min())
+            row = at.row
         else:
             at = yield from _steps(chain, at, min(steps, N - row, chain.limit - at.round))
-            row = int(at.begin.min())
+            row = at.row
             window, steps = chain.pace.next(row) if row < N else (1, 1)
 
 
 def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
     """So many single steps, as one frame."""
-    x, D = at.x, at.D
-    states, outputs = [x], []
-    row = int(at.begin.min())
+    row, x, D, states, said = at.row, at.x, at.D, [at.x], []
     for x, D in islice(singly(chain.evaluate, chain.stream, at), steps):
         states.append(x)
-        outputs.append(D[-1])
+        said.append(D)
     chain.pace.stepped(row, steps, chain.evaluate)
     end = (at.begin + steps).clamp(max=len(chain.system))
     nothing, round = torch.zeros(len(x)), at.round + steps
-    yield from _shown(chain, Frame(
-        round, at.begin, end, end - at.begin, torch.stack(states), torch.stack(outputs), nothing.expand(steps, len(x)),
-        nothing, chain.evaluate, steps,
-    ))  # fmt: skip
+    size = nothing.expand(steps, len(x))
+    frame = Frame(round, at.begin, end, end - at.begin, states, said, size, nothing, chain.evaluate, steps)
+    yield from _shown(chain, frame)
     return At(x, D[-len(at.D) :], end, round, at.memories)
 
 
@@ -168,7 +186,7 @@ def start(system: System, x: Tensor) -> At:
 def singly(evaluate: Evaluator, stream: Noise, at: At) -> Iterator[tuple[Tensor, Tensor]]:
     """States x (B, ...) and outputs D (H + 1, B, ...) of equation (1) row by row, each sample from its own row on."""
     x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
-    first, last, N, H = int(at.begin.min()), int(at.begin.max()), len(system), len(at.D)
+    first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)
     for row in range(first, N):
         if first == last:
             n = torch.full((1, len(x)), row, device=x.device)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from .chunks import Chunked, Model
-from .shares import AgreedClock
 from .team import Team
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -27,15 +26,6 @@ class Sharded(nn.Module):
         super().__init__()
         self.model, self.team = Chunked(model), team
         self.said: dict[torch.dtype, torch.dtype] = {}  # the dtype that answers have, by the states'
-
-    @property
-    def of_ranks(self) -> tuple[Model, int]:
-        """The model itself, and how many ranks share it."""
-        return self.model.model, self.team.size
-
-    def agreed_clock(self) -> AgreedClock:
-        """A clock that says the same on all ranks."""
-        return AgreedClock(self.team)
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """What the model says of x (M, ...)."""
@@ -52,9 +42,9 @@ class Sharded(nn.Module):
 
         wide = x.detach().float()
         check = float(wide.sum() / wide.norm().clamp(min=1e-30))
-        found, agreed = self.team.share(len(x), size, ask, x.device, check)
+        found, note = self.team.share(len(x), size, ask, x.device, check)
         m = torch.cat([v.view(sent) for v in found]).reshape(x.shape).to(x.device)
-        self.said[x.dtype] = DTYPES[int(agreed.note)]
+        self.said[x.dtype] = DTYPES[int(note)]
         return m.to(self.said[x.dtype])
 
 

@@ -31,6 +31,11 @@ class At:
     round: int = 0
     memories: tuple[Memory, Memory] | None = None
 
+    @property
+    def row(self) -> int:
+        """Where the slowest stands."""
+        return int(min(self.begin.tolist()))
+
 
 def enter(at: At, W: int, end: Tensor, N: int) -> Work:
     """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""

@@ -98,26 +98,27 @@ def sample(
     method, limit = method or Spectral(), 1 << 62 if max_rounds is None else max_rounds
     stop = criterion(tolerance, method)
     chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit)
-    again = [replica(generator, x.device) for _ in range(2)]  # nothing is drawn before the first frame
-    path: list[list[Tensor]] = [[] for _ in x]
+    again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
+    path: list[list[Tensor]] = [[] for _ in range(len(x))]
     residual, rounds = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long)
     trace: list[tuple[int, int, int]] = []
     windows: list[int] = []
     for frame in watch(frames(chain)):
-        residual = residual.maximum(frame.residual)
-        rounds = rounds + (frame.stride if frame.single else frame.stride > 0)
         trace += frame.trace
-        windows += [1] * frame.single or [len(frame.D)]
+        if frame.single:
+            rounds, windows = rounds + frame.stride, windows + [1] * frame.single
+        else:
+            residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
+            windows.append(len(frame.said))
         for b, s in enumerate(frame.stride.tolist() if verified else []):
             path[b].append(frame.x[1 : s + 1, b])
         if frame.round == max_rounds:
             break
-    done, N, evaluate = frame.begin + frame.stride, len(system), frame.evaluate
-    final = frame.x[frame.stride.to(x.device), torch.arange(len(x), device=x.device)]
+    done, N, final, evaluate = frame.begin + frame.stride, len(system), frame.last, frame.evaluate
     verification = comparison = None
     if verified and bool((done == N).all()):
         states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
-        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), max(windows))
+        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), max(32, *windows))
     seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:
@@ -156,6 +157,8 @@ def _chain(
     condition: Mapping[str, Tensor] | None,
     limit: int = 1 << 62,
 ) -> Chain:
+    method.check(x)
+    stop.check(x)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop)

@@ -31,6 +31,8 @@ PATIENCE = 5.0  # seconds in which ranks have to sign the roll, beside three mod
 _calls: dict[str, int] = {}  # how many calls a group has shared, by its name
 
 T = TypeVar("T")
+Size = Callable[[int, int], int]  # of rows [first, last) the bytes of the answers
+Ask = Callable[[int, int], tuple[Sequence[Tensor], float]]  # and the answers, with a note
 
 
 class Team:
@@ -51,23 +53,39 @@ class Team:
         self.ended: float | None = None  # when the last call did
 
     def share(
-        self,
-        M: int,
-        size: Callable[[int, int], int],
-        ask: Callable[[int, int], tuple[Sequence[Tensor], float]],
-        device: torch.device,
-        check: float = 0.0,
-        began: float | None = None,
-    ) -> tuple[list[Tensor], Agreed]:
-        """Of every rank the answers to its rows, as bytes, and what is agreed.
+        self, M: int, size: Size, ask: Ask, device: torch.device, check: float = 0.0, began: float | None = None
+    ) -> tuple[list[Tensor], float]:
+        """Of every rank the answers to its rows, as bytes, and the first note; tells `spent` and `agreed` of it.
 
         ask(first, last): tensors of size(first, last) bytes in all, and a note. check: a number that is about equal on
         all ranks. began: when the call did, if not now. Raises RankError, on all ranks alike, where one failed or is
         elsewhere.
         """
+        parts = shares(M, self.size, self.turn)
+        found, heads = self.exchange(M, parts, size, ask, device, check, began)
+        slowest = max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads)
+        self.agreed, was = Agreed(*slowest), self.spent
+        rows = tuple(n + last - first for n, (first, last) in zip(was.rows, parts, strict=True))
+        received = was.wire_bytes + (self.size - 1) * found.shape[1]
+        self.spent = Sharing(rows, was.calls + 1, received, was.wire_seconds + self.agreed.wire)
+        self.turn = (self.turn + M) % self.size
+        self.slowest, self.ended = max(self.slowest, self.agreed.model), time.perf_counter()
+        note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
+        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], note
+
+    def exchange(
+        self,
+        M: int,
+        parts: Sequence[tuple[int, int]],
+        size: Size,
+        ask: Ask,
+        device: torch.device,
+        check: float = 0.0,
+        began: float | None = None,
+    ) -> tuple[Tensor, list[Head]]:
+        """What every rank sends of its part of M rows, (R, bytes), and the headers, which agree."""
         began = time.perf_counter() if began is None else began
         outside = 0.0 if self.ended is None else began - self.ended
-        parts = shares(M, self.size, self.turn)
         first, last = parts[self.rank]
         said: Sequence[Tensor] = []
         note, fault = 0.0, None
@@ -84,15 +102,14 @@ class Team:
         found = self.gather(packed(said, slot, carrier_of(self.group, device), head.pack()), head)
         heads = [Head.read(bytes(h)) for h in found[:, :HEADER].tolist()]
         self.verify(heads, fault)
-        note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
-        slowest = max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads)
-        self.agreed = Agreed(*slowest, note)
-        was, received = self.spent, (self.size - 1) * slot
-        rows = tuple(n + b - a for n, (a, b) in zip(was.rows, parts, strict=True))
-        self.spent = Sharing(rows, was.calls + 1, was.wire_bytes + received, was.wire_seconds + self.agreed.wire)
-        self.turn = (self.turn + M) % self.size
-        self.slowest, self.ended = max(self.slowest, self.agreed.model), time.perf_counter()
-        return [found[r, HEADER : HEADER + size(*part)] for r, part in enumerate(parts)], self.agreed
+        return found, heads
+
+    def each(self, size: int, ask: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
+        """What every rank gives, `size` bytes; raises RankError, on all ranks alike, where one raises."""
+        parts = shares(self.size, self.size, 0)
+        cpu = torch.device("cpu")
+        found, _ = self.exchange(self.size, parts, lambda a, b: size * (b - a), lambda *_: (ask(), 0.0), cpu)
+        return [v[HEADER : HEADER + size] for v in found]
 
     def verify(self, heads: Sequence[Head], fault: Exception | None) -> None:
         """Raises RankError where a rank failed, or is elsewhere than the first."""
@@ -151,10 +168,8 @@ class Team:
         """Raises ValueError, on all ranks, where they were given different things, by their names."""
         mine = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what.items()}
         text = json.dumps(mine).encode()[:TEXT].ljust(TEXT)
-        cpu = torch.device("cpu")
         sent = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        found, _ = self.share(self.size, lambda first, last: TEXT * (last - first), lambda *_: ([sent], 0.0), cpu)
-        texts = [bytes(v.tolist()) for v in found]
+        texts = [bytes(v.tolist()) for v in self.each(TEXT, lambda: [sent])]
         for r, other in zip(self.ranks, texts, strict=True):
             if other != texts[0]:
                 one, two = (json.loads(v) for v in (texts[0], other))
@@ -177,19 +192,18 @@ class Team:
     def slowest_of(self, seconds: Sequence[float]) -> list[float]:
         """The largest of what ranks give in each place."""
         mine = torch.tensor(seconds, dtype=torch.float64)
-        size = length(mine)
-        found, _ = self.share(self.size, lambda a, b: size * (b - a), lambda *_: ([mine], 0.0), torch.device("cpu"))
-        return torch.stack([v.view(torch.float64) for v in found]).amax(0).tolist()  # type: ignore[no-any-return]
+        found = self.each(length(mine), lambda: [mine])
+        return torch.stack([v.cpu().view(torch.float64) for v in found]).amax(0).tolist()  # type: ignore[no-any-return]
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives here, once it has ended well on every rank; else raises RankError on every rank."""
         made: list[T] = []
 
-        def ask(*_: int) -> tuple[list[Tensor], float]:
+        def ask() -> list[Tensor]:
             made.append(work())
-            return [], 0.0
+            return []
 
-        self.share(self.size, lambda *_: 0, ask, torch.device("cpu"))
+        self.each(0, ask)
         return made[0]
 
     @contextlib.contextmanager

@@ -35,11 +35,8 @@ from .problems import GUIDANCE, SHORT, problem
 from .report import machine, spread, table, write
 
 WINDOWS = (2, 4, 8, 16, 32, 64, 128)
-CALLS, TIMES, TURNS = (
-    (12, 24),
-    (1, 3),
-    7,
-)  # pairs, of slow calls and of fast ones; runs of each window; turns at the end
+CALLS, TIMES = (8, 24), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
+TURNS = 5  # at the end
 FAST = 0.2  # seconds of a call
 LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
 

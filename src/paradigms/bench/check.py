@@ -3,8 +3,9 @@
     predicted = sum_r [ T(ceil(m[r] / P)) + G(m[r], P) + outside ]        measured: the median of sharded runs
 
 T is the median latency of a process while all P are at work, for they share a memory; m[r] and outside are of a run in
-which nothing is shared; G is of all-gathers of two sizes, measured, too. Each number of processes is a torchrun of this
-module, of one thread a process; passes of T and the runs take turns, so that a machine's moods meet both.
+which nothing is shared; G is measured, too: rounds shared out of a model that takes no time. Each number of processes
+is a torchrun of this module, a thread and a core to a process; passes of T and the runs take turns, so that a machine's
+moods meet both.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ..job import Job, Request, prepare
 from ..latency import Latency
 from ..plan import FREE, Link, Trace, seconds, sequential
 from ..planrun import caller, rounds
+from ..shard import sharded
 from ..solve import sample
 from ..solve import sequential as step_by_step
 from .report import spread, table
 
-CASES = ("scenes ddpm 1000 80", "scenes ddpm 1000 16", "scenes ddim 200 32", "digits ddpm 100 32")
+CASES = ("scenes ddpm 1000 16", "scenes ddpm 200 64", "scenes ddim 200 32", "digits ddpm 100 32")
 HEAD = ("model", "rule", "window", "processes", "predicted s", "measured s (range)", "off by")
 LIMIT, WAIT = 0.15, 280  # seconds until a run is given up
-SIZES = (1 << 10, 1 << 20)  # bytes of the all-gathers
 
 
 def check(cases: Sequence[str], processes: Sequence[int], repeats: int) -> tuple[str, list[dict[str, Any]]]:
@@ -72,13 +73,13 @@ def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
     for _ in range(repeats):
         passes.append({M: again(call, M) for M in points})
         shared.append(timed(lambda: parallel(job)))
-        alone.append(timed(lambda: single(job)))
+        alone.append(timed(lambda: single(job)) if P == 1 else 0.0)
         outside = min(outside, rounds(job, W)[1])
     latency = Latency.of({M: median(p[M] for p in passes) for M in points})
     size = 4.0 * torch.Size(job.shape).numel()
     trace = Trace(N, W, B, runs, size, outside)
     facts = {"model": job.request.model, "rule": f"{job.request.rule}-{job.steps}", "processes": P, "about": about}
-    link = wire() if P > 1 else FREE
+    link = sharing(job.shape, most) if P > 1 else FREE
     made = {**facts, "window": W, "predicted": seconds(latency, trace, P, link), "measured": shared}
     lone = {**facts, "window": 1, "processes": 1, "predicted": sequential(latency, trace), "measured": alone}
     both: list[dict[str, Any]] = [made, lone] if P == 1 else [made]
@@ -113,21 +114,20 @@ def single(job: Job) -> None:
     step_by_step(job.model, job.system, x, generator=generator, condition=job.condition)
 
 
-def wire() -> Link:
-    """The link between the ranks, from all-gathers of two sizes: medians of 20."""
-    found = []
-    for size in SIZES:
-        found.append(median(timed(gathering(size // 4)) for _ in range(20)))
-    hops = dist.get_world_size() - 1
-    each = max(found[1] - found[0], 1e-9) / hops / (SIZES[1] - SIZES[0])
-    return Link("gloo here", 1 / each, max(found[0] / hops - SIZES[0] * each, 0.0))
+def sharing(shape: tuple[int, ...], most: int, times: int = 30) -> Link:
+    """What sharing out a round costs beside the model, as a link: medians of rounds of two sizes.
 
-
-def gathering(floats: int) -> Callable[[], object]:
-    """An all-gather of so many floats of each rank."""
-    mine = torch.zeros(floats)
-    whole = torch.zeros(dist.get_world_size() * floats)
-    return lambda: dist.all_gather_into_tensor(whole, mine)
+    The all-gather, and all that goes with it: the packing, the check that all ranks do the same.
+    """
+    P = dist.get_world_size()
+    known = sharded(lambda x, t: x, dist.group.WORLD)
+    found = {}
+    for each in (1, most):
+        x, t = torch.zeros(P * each, *shape), torch.zeros(P * each)
+        found[each] = median(timed(lambda x=x, t=t: known(x, t)) for _ in range(times))  # type: ignore[misc]
+    size = 4.0 * torch.Size(shape).numel()
+    slope = max(found[most] - found[1], 1e-9) / max((most - 1) * size, 1.0) / (P - 1)  # seconds a byte
+    return Link("gloo here", 1 / slope, max(found[1] / (P - 1) - size * slope, 0.0))
 
 
 def main(repeats: str, *cases: str) -> None:

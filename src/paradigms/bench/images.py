@@ -29,6 +29,7 @@ from .report import table, write
 from .rounds import recall
 
 ROUNDS = 3  # that are timed
+FEWEST = 4  # points of a latency to plan with
 WINDOWS = {"gpu": 80, "small": 16, "cpu": None}  # of a round, unless told: a real network's on a CPU takes minutes
 ROWS = {"gpu": 64, "small": 16, "cpu": 1}
 NOT = gallery.NOT
@@ -219,6 +220,8 @@ def planned(
     """The plan of DDPM-1000 from 1 to 64 devices with each group of rounds."""
     if not traces_by_name:
         return f"{NOT}: there is no rounds.json in --out; type: paradigms bench plan, with the same --out", []
+    if len(points) < FEWEST:
+        return f"{NOT}: a latency of {len(points)} points says too little of others; type --rows 8", []
     latency = Latency.of({p.rows: p.seconds for p in points})
     size, rows, kept = 4.0 * prod(net.shape), [], []
     for name, entries in traces_by_name.items():

@@ -25,9 +25,9 @@ from ..schedule import linear, scaled_linear
 from ..system import System
 from . import published
 
-LONG = 5.0  # seconds from which on a call is not repeated
+LONG = 5.0  # seconds from which on a call is timed once
 MOST = 60.0  # and from which on no larger one is tried
-REPEATS, GUIDANCE = 3, 7.5
+REPEATS, GUIDANCE = 5, 7.5
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,13 @@ def measure(net: Network, rows: Iterable[int], tell: Callable[[str], None]) -> l
     found: list[Point] = []
     for M in rows:
         try:
-            once, gauge = call(net, M), Gauge(net.device)
+            once = call(net, M)
+            once()  # to warm up
+            gauge = Gauge(net.device)
             seconds = timed(once, net.device)
             memory = gauge.peak()
             if seconds < LONG:
-                seconds = min(timed(once, net.device) for _ in range(REPEATS))
+                seconds = min(seconds, *(timed(once, net.device) for _ in range(REPEATS)))
         except (torch.cuda.OutOfMemoryError, MemoryError):
             tell(f"{M} rows: no room")
             break

@@ -37,9 +37,11 @@ def curves(
         panels[2].plot(counts, [s for _, s in plan], color=COLOURS[k % 3], lw=2, marker="o", ms=4, label=name)
         dress(panels[2], counts, "a prediction: speedup of DDPM-1000", "sequential time / time")
         panels[2].set_xlabel("devices, at the best window each", color=GREY, size=9)
+    if plans:
         panels[2].axhline(1, color=INK, lw=1, ls="--", zorder=0)
-        panels[2].set_ylim(0, None)
         panels[2].legend(frameon=False, labelcolor=INK, fontsize=9)
+    for axes in panels:
+        axes.set_ylim(0, None)
     figure.suptitle(f"{title}\n", color=INK, size=12, weight="bold", x=0.012, ha="left")
     figure.text(0.012, 0.91, note, color=GREY, size=9)
     save(figure, path)
@@ -50,4 +52,3 @@ def panel(axes: Any, rows: Sequence[int], values: Sequence[float], title: str, l
     axes.plot(rows, values, color=ACCENT, lw=2.4, marker="o", ms=4)
     dress(axes, rows, title, label)
     axes.set_xlabel("rows of a call", color=GREY, size=9)
-    axes.set_ylim(0, None)
