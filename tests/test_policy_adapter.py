@@ -102,8 +102,13 @@ def test_where_stepping_is_soonest_the_policys_own_loop_steps() -> None:
     with pd.parallelize(policy, tolerance=0) as run:  # at tolerance 0 nothing is gained by windows
         for _ in range(1 + 1 + 1 + 2 + 1 + 4):  # weighed, and then left to it for 1, 2, 4 ... calls
             assert torch.allclose(act(policy), expected, atol=1e-5) and torch.equal(torch.get_rng_state(), left)
-    assert len(calls) == 1 + 2 + 4 and run.calls == 10
-    assert run.rounds == run.steps == run.evaluations == 10 * 20 and run.seconds > run.model_seconds
+        with pytest.raises(ValueError, match=r"Net: given .*global_cond \(1, 3\), it failed"):
+            act(policy)  # weighed
+            policy.conditional_sample(
+                torch.zeros(1, 16, ACT), torch.zeros(1, 16, ACT).bool(), global_cond=torch.ones(1, 3)
+            )
+    assert len(calls) == 1 + 2 + 4 + 1 and run.calls == 11
+    assert run.rounds == run.steps == run.evaluations == 11 * 20 and run.seconds > run.model_seconds
 
 
 def test_calls_rest_at_most_so_long_and_windows_end_it() -> None:

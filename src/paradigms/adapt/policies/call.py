@@ -5,8 +5,10 @@ D[m] = network(x[m], t[n[m]], observation[b[m]])        m = 0..W B - 1 rows of t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +58,8 @@ class Network:
         x = x.to(parameter.dtype)
         if mask is not None and value is not None:
             x = torch.where(mask, value, x)
-        return answered(self.seam, x, t, condition)
+        with told(self.seam, {"x": x, **condition}, first=1):
+            return self.seam.model(x, t, **condition)
 
 
 def named(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -115,16 +118,17 @@ def drawn(system: System, given: Ask) -> Tensor | None:
     )
 
 
-def answered(seam: Seam, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> Tensor:
-    """The network's answer; an error in it is told with the shapes that it was given."""
+@contextlib.contextmanager
+def told(seam: Seam, given: dict[str, Any], first: int = 0) -> Iterator[None]:
+    """Within it an error of the network becomes a ValueError that tells the shapes it was given, from axis `first`."""
     try:
-        return seam.model(x, t, **condition)
+        yield
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, IndexError) as error:
-        shapes = "".join(f", {name} {tuple(v.shape[1:])}" for name, v in condition.items())
+        shapes = ", ".join(f"{name} {tuple(v.shape[first:])}" for name, v in given.items() if isinstance(v, Tensor))
         raise ValueError(
-            f"{type(seam.network).__name__}: given, of each row, x {tuple(x.shape[1:])}{shapes}, it failed: {error}; "
+            f"{type(seam.network).__name__}: given{', of each row,' if first else ''} {shapes}, it failed: {error}; "
             "needed: observations and actions of the shapes that it was made for"
         ) from error
 

@@ -24,7 +24,7 @@ from ...pace import AbstractPace
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from ..pipelines.report import Run
-from .call import Network, Settings, account, named, refuse_training, solved
+from .call import Network, Settings, account, named, refuse_training, solved, told
 from .rest import Rest, rest
 from .seam import NAME, Seam, own, seam
 from .table import tabled
@@ -50,7 +50,8 @@ class Parallel:
         known = self.rest(arguments)
         if known and known.left:
             known.left -= 1
-            chunk = self.step(*args, **kwargs)
+            with told(self.seam, arguments):
+                chunk = self.step(*args, **kwargs)
         else:
             given = self.seam.asked(arguments)
             system = tabled(holder.noise_scheduler, holder.num_inference_steps, given.step)
