@@ -12,14 +12,11 @@ towards the robot; to the nearer quarter turn when it points away, for then HAND
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .task import Vector
-
-if TYPE_CHECKING:
-    from .square import Square
 
 HAND = np.diag([1.0, -1.0, -1.0])  # the hand's axes with fingers down and the arm straight ahead
 HANDLE = np.array([0.06, 0.0, 0.004])  # in the nut: where the handle is gripped, m
@@ -32,7 +29,7 @@ SPEED = 0.8  # largest action of the translation: 1 is 0.3 m/s
 class SquareExpert:
     """Actions for whatever state a Square environment is in; remembers nothing."""
 
-    def __call__(self, environment: Square) -> Vector:
+    def __call__(self, environment: Any) -> Vector:
         (p, R), (n, N) = environment.gripper(), environment.nut()
         handle = n + N @ HANDLE
         shut = float(np.abs(environment.fingers()).mean()) < SHUT
