@@ -20,7 +20,7 @@ from .task import Vector
 
 HAND = np.diag([1.0, -1.0, -1.0])  # the hand's axes with fingers down and the arm straight ahead
 HANDLE = np.array([0.06, 0.0, 0.004])  # in the nut: where the handle is gripped, m
-HOVER, TRAVEL, DOWN = 0.10, 0.17, 0.0  # heights: over the handle before gripping; of the nut over the peg's centre
+HOVER, TRAVEL = 0.10, 0.17  # heights: over the handle before gripping; of the carried nut over the peg's centre, m
 NEAR, ALIGNED = 0.012, 0.006  # gripping distance; the nut's distance from the peg's axis when it goes down: m
 SHUT = 0.0185  # a finger's joint when it is closed on the handle (0.0159) and not open (0.04)
 SPEED = 0.8  # largest action of the translation: 1 is 0.3 m/s
@@ -47,7 +47,7 @@ def _carry(n: Vector, peg: Vector) -> Vector:
     """The nut's way (3,): up, over the peg, down."""
     way = peg - n
     far = np.linalg.norm(way[:2])
-    height = np.clip((far - ALIGNED) / ALIGNED, 0.0, 1.0) * (TRAVEL - DOWN) + DOWN
+    height = np.clip((far - ALIGNED) / ALIGNED, 0.0, 1.0) * TRAVEL
     way[2] += height
     risen = np.clip(1.0 - (way[2] - 0.02) / 0.04, 0.0, 1.0) if far > ALIGNED else 1.0
     way[:2] *= risen
