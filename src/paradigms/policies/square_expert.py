@@ -38,7 +38,7 @@ class SquareExpert:
                 return _action(handle - p, R, _across(N), close=True)
             return _action(_carry(n, environment.peg()), R, _square(R, N), close=True)
         across = _across(N)
-        off = np.linalg.norm(p[:2] - handle[:2]) + 0.1 * _angle(across @ R.T)
+        off = np.linalg.norm(p[:2] - handle[:2]) + 0.1 * np.linalg.norm(_turn(R, across))
         over = handle + np.array([0.0, 0.0, HOVER * np.clip((off - 0.01) / 0.03, 0.0, 1.0)])
         return _action(over - p, R, across, close=False)
 
@@ -69,19 +69,16 @@ def _across(N: Vector) -> Vector:
     return turn @ HAND
 
 
-def _angle(R: Vector) -> float:
-    return float(np.arccos(np.clip((np.trace(R) - 1.0) / 2.0, -1.0, 1.0)))
-
-
 def _action(way: Vector, R: Vector, target: Vector, close: bool) -> Vector:
     """An action (7,) that moves by `way` m and turns the hand from R to `target`; long ways are cut, not bent."""
-    move = way / 0.05
+    move, turn = way / 0.05, _turn(R, target) / 0.5
     move *= min(1.0, SPEED / max(float(np.linalg.norm(move)), 1e-9))
-    return np.concatenate([move, _turn(target @ R.T) / 0.5, [1.0 if close else -1.0]]).clip(-1.0, 1.0)
+    turn *= min(1.0, 1.0 / max(float(np.linalg.norm(turn)), 1e-9))
+    return np.concatenate([move, turn, [1.0 if close else -1.0]])
 
 
-def _turn(R: Vector) -> Vector:
-    """Axis times angle (3,) of a rotation (3, 3), cut to half a radian."""
-    axis = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
-    length = float(np.linalg.norm(axis))
-    return axis * (min(_angle(R), 0.5) / max(length, 1e-9))
+def _turn(R: Vector, target: Vector) -> Vector:
+    """Axis times angle (3,) from one rotation (3, 3) to another, in the world."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(target @ R.T).as_rotvec()
