@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
     system = dpmpp_2m(karras(args.steps))
     x = system.noise((4, *net.shape), torch.Generator().manual_seed(0))
-    found = paradigms.sample(denoise, system, x, tolerance=args.tolerance, compare=args.compare)
+    found = paradigms.sample(denoise, system, x, window=32, tolerance=args.tolerance, compare=args.compare)
     print(f"{len(system)} steps in {found.rounds} rounds, {found.evals} evaluations, {found.seconds:.2f} s")
     if found.comparison:
         print(f"step by step: {found.comparison.seconds:.2f} s; relative error {found.max_error:.2e}")

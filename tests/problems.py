@@ -50,7 +50,8 @@ def start(system: pd.System, B: int = 3, dtype: torch.dtype = torch.float64, d: 
 def solve(
     system: pd.System, method: pd.AbstractMethod | None = None, model: Mixture | None = None, **how: Any
 ) -> pd.Solution:
-    """`sample` on the mixture, from a fixed start and noise, beside `sequential`."""
+    """`sample` on the mixture, from a fixed start and noise, beside `sequential`; 32 rows unless told otherwise."""
+    how = {"window": 32} | how
     B, dtype = how.pop("B", 3), how.pop("dtype", torch.float64)
     return pd.sample(
         model or Mixture(), system, start(system, B, dtype), method, generator=seeded(1), compare=True, **how

@@ -128,6 +128,7 @@ BAD = {
     "guidance without classes": ("plain", "--guidance", "2"),
     "infinite guidance": ("classed", "--guidance", "inf"),
     "batch 0": ("plain", "--batch", "0"),
+    "window of no number": ("plain", "--window", "wide"),
     "rounds 0": ("plain", "--max-rounds", "0"),
     "negative seed": ("plain", "--seed", "-1"),
     "eta for another rule": ("plain", "--eta", "0.5"),
@@ -236,10 +237,19 @@ def test_the_demo_prints_its_table_and_writes_its_pictures(files: dict, tmp_path
 
 def test_embedded_digits_agree_with_the_sequential_sampler(tmp_path: Path) -> None:
     args = ("--model", "digits", "--rule", "ddim", "--batch", "2", "--class", "3", "--guidance", "2", "--compare")
-    code, out, err = call("sample", *args, "--json", "--out", str(tmp_path))
+    code, out, err = call("sample", *args, "--window", "32", "--json", "--out", str(tmp_path))
     said = numbers(out)
     assert code == 0, err
     assert said["rounds"] < said["rows"] and said["max_error"] < 0.05
+
+
+def test_the_window_picks_itself_unless_told_or_to_be_seen(files: dict, tmp_path: Path) -> None:
+    how = ("sample", "--model", files["plain"], "--rule", "ddim", "--steps", "6", "--json", "--out", str(tmp_path))
+    for more, window in (((), "auto"), (("--window", "auto"), "auto"), (("--gif",), 32)):
+        code, out, err = call(*how, *more)
+        assert (code, numbers(out)["window"]) == (0, window), err
+    kept = json.loads((tmp_path / "trace.json").read_text())
+    assert kept["columns"][-1] == "window" and {row[-1] for row in kept["trace"]} == {6}
 
 
 def test_the_version_is_told() -> None:

@@ -58,7 +58,7 @@ def test_large_but_finite_outputs_are_no_fault() -> None:
 def test_a_model_that_changes_the_shape_is_refused() -> None:
     system = pd.ddpm(LINEAR, 5)
     with pytest.raises(ValueError, match=r"given \(15, 6\), it returned \(15, 5\)"):
-        pd.sample(lambda x, t: x[:, :5], system, start(system, 3))
+        pd.sample(lambda x, t: x[:, :5], system, start(system, 3), window=32)
 
 
 def test_conditions_follow_their_samples_through_any_window() -> None:
@@ -92,7 +92,9 @@ def test_guidance_is_the_formula_and_its_dtype_is_the_modules() -> None:
     m, m_null = inner(x, t, y), inner(x, t, torch.full((5,), 3))
     assert torch.equal(guided(x, t, label=y), m_null + 3.0 * (m - m_null))
     system = pd.ddim(LINEAR, 5)
-    solution = pd.sample(guided, system, start(system, 5, torch.float32), condition={"label": y}, compare=True)
+    solution = pd.sample(
+        guided, system, start(system, 5, torch.float32), condition={"label": y}, compare=True, window=32
+    )
     assert solution.converged and solution.evals > 0
 
 
@@ -108,6 +110,6 @@ def test_sampling_on_cuda_with_a_cpu_generator_equals_sequential_there() -> None
     system = pd.ddpm(LINEAR, 40)
     x = start(system, 3).cuda()
     solution = pd.sample(
-        Mixture(), system, x, pd.Picard(pd.Extrapolate()), tolerance=0, generator=seeded(1), compare=True
+        Mixture(), system, x, pd.Picard(pd.Extrapolate()), tolerance=0, window=32, generator=seeded(1), compare=True
     )
     assert solution.x.is_cuda and (solution.max_error or 0) < 1e-10

@@ -177,7 +177,7 @@ def test_where_there_is_no_room_batches_halve_until_there_is() -> None:
 
     net = Net(function)
     network = checked(net, [ask(net, x) for x in states(8)])
-    assert network.evals == 8 and network.most == 2 and len(network.reasons) == 2
+    assert network.evals == 8 and network.room.most == 2 and len(network.reasons) == 1
     checked(net, [ask(net, x) for x in states(3)], network)
     assert net.rows == [8, 4]
 

@@ -38,6 +38,7 @@ def test_every_command_and_option_named_is_one() -> None:
         ["bench", "overhead"],
         ["bench", "pipelines"],
         ["bench", "census"],
+        ["bench", "policies"],
     ]
     known = ""
     for command in helps:

@@ -83,7 +83,7 @@ def test_a_rule_without_noise_has_no_such_bound() -> None:
 def test_errors_are_those_against_sequential_on_the_same_noise() -> None:
     system = pd.ddpm(LINEAR, 40)
     x = start(system, 5)
-    solution = pd.sample(Mixture(), system, x, tolerance=0.5, generator=seeded(1), compare=True)
+    solution = pd.sample(Mixture(), system, x, tolerance=0.5, window=32, generator=seeded(1), compare=True)
     reference = pd.sequential(Mixture(), system, x, generator=seeded(1))
     error = (solution.x - reference).norm(dim=1) / reference.norm(dim=1)
     assert solution.error is not None and torch.allclose(solution.error, error)

@@ -126,14 +126,14 @@ def test_the_same_seed_leaves_the_generator_where_sequential_does() -> None:
 def test_noise_from_one_generator_a_sample_from_a_tensor_and_from_the_default() -> None:
     system = pd.ddpm(LINEAR, 30)
     x = start(system)
-    each = pd.sample(Mixture(), system, x, tolerance=0, generator=[seeded(b) for b in range(3)])
+    each = pd.sample(Mixture(), system, x, tolerance=0, window=32, generator=[seeded(b) for b in range(3)])
     for b in range(3):
         assert torch.allclose(each.x[b : b + 1], pd.sequential(Mixture(), system, x[b : b + 1], generator=seeded(b)))
     z = torch.randn(30, 3, 6, generator=seeded(9), dtype=torch.float64)
-    given_rows = pd.sample(Mixture(), system, x, tolerance=0, noise=z)
+    given_rows = pd.sample(Mixture(), system, x, tolerance=0, window=32, noise=z)
     assert torch.allclose(given_rows.x, pd.sequential(Mixture(), system, x, noise=z))
     torch.manual_seed(3)
-    default = pd.sample(Mixture(), system, x, tolerance=0, compare=True)
+    default = pd.sample(Mixture(), system, x, tolerance=0, window=32, compare=True)
     torch.manual_seed(3)
     assert torch.allclose(default.x, pd.sequential(Mixture(), system, x)) and (default.max_error or 0) < 1e-12
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .noise import Generators
+from .pace import AbstractPace
 from .system import System
 
 
 def check_problem(
     system: System,
     x: Tensor,
-    window: int,
+    window: int | str | AbstractPace,
     generator: Generators | None,
     noise: Tensor | None,
     condition: Mapping[str, Tensor] | None,
 ) -> None:
     """Raises ValueError where a sampling problem is not one."""
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise ValueError(f"window: given {window!r}; needed: a whole number of rows, at least 1")
+    check_window(window)
     if not isinstance(x, Tensor) or x.ndim < 2 or not x.is_floating_point() or x.numel() == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(
@@ -39,6 +40,13 @@ def check_problem(
         if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != B:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"condition {name!r}: given {shape}; needed: a tensor with {B} rows, one a sample")
+
+
+def check_window(window: Any) -> None:
+    """Raises ValueError for what is no window."""
+    number = isinstance(window, int) and not isinstance(window, bool) and window >= 1
+    if not (number or window == "auto" or isinstance(window, AbstractPace)):
+        raise ValueError(f"window: given {window!r}; needed: a whole number of rows, at least 1, or 'auto'")
 
 
 def check_finite(name: str, value: Tensor) -> None:

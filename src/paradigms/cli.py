@@ -6,8 +6,11 @@ Results go to standard output, progress and errors to standard error. The exit c
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -50,11 +53,18 @@ def program(version: options.Version = False) -> None:
     """Parallel-in-time sampling of diffusion models."""
 
 
-def fail(code: int, message: str) -> NoReturn:
-    """Ends the program with one line on standard error."""
+def fail(code: int, message: str, team: Any = None, error: BaseException | None = None) -> NoReturn:
+    """Ends the program with one line on standard error, of one rank if there are many."""
+    from .launch import speaks
+
     lines = message.splitlines() or [""]
-    typer.echo(f"paradigms: {lines[0]}", err=True)
-    raise SystemExit(code)
+    if speaks(team, error):
+        typer.echo(f"paradigms: {lines[0]}", err=True)
+    if team is None:
+        raise SystemExit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a group that has lost a rank cannot be taken apart in order
 
 
 @app.command("sample")
@@ -85,6 +95,8 @@ def sample_command(
     variant: options.Variant = None,
     compare: options.Compare = False,
     gif: options.Gif = False,
+    count: options.Many = None,
+    timeout: options.Timeout = 300.0,
     out: options.Out = Path("out/sample"),
     json: options.Json = False,
 ) -> None:
@@ -96,31 +108,59 @@ def sample_command(
     (1000 steps; --rule ddim --steps 200; --rule dpmsolver --steps 200)
 
     paradigms sample google/ddpm-church-256 --rule ddpm (1000 steps; --rule ddim --steps 500; ddpm-bedroom-256 likewise)
-    """
-    from .show.files import folder
 
-    how = (steps, method, window, tolerance, criterion)
+    On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
+    """
+    from .job import window_of
+    from .launch import launched
+
+    how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
     of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
     words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
     of_pipeline = words | {"--device": device, "--dtype": dtype, "--variant": variant}
-    if refused(lambda: is_pipeline(target, model)):
-        from . import hub, hubrun
+    of_one = {"--batch": batch, "--compare": compare, "--gif": gif, "--verify": verify, "--max-rounds": max_rounds}
+    pipeline = refused(lambda: is_pipeline(target, model))
+    if count is not None:
+        refused(lambda: unused(of_one, "--count, which makes samples one by one"))
+    with contextlib.ExitStack() as stack:
+        team = refused(lambda: stack.enter_context(launched(timeout, device if pipeline else "cpu")))
+        if pipeline:
+            from . import hub, hubrun
+            from .launch import local_device
 
-        refused(lambda: unused(of_shipped | {"--gif": gif}, "a pipeline"))
-        given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
-        where = (device, dtype or "float32", variant)
-        ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, compare, given)
-        ready = refused(lambda: hub.prepare(ask))
-        refused(lambda: folder(out))
-        sys.exit(attempted(lambda: hubrun.run(ready, out, as_json=json)))
-    from .job import Request, prepare
-    from .run import run
+            refused(lambda: unused(of_shipped | {"--gif": gif}, "a pipeline"), team)
+            given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
+            where = (local_device(device) if team else device, dtype or "float32", variant)
+            ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, compare, given)
+            ready = refused(lambda: hub.prepare(ask), team)
+            work = partial(hubrun.run, ready, out, count, team, as_json=json)
+            settings = partial(hubrun.settings, ready)
+        else:
+            from .job import Request, prepare
+            from .run import run, settings_of
 
-    refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"))
-    what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, 4 if batch is None else batch)
-    job = refused(lambda: prepare(Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)))
-    refused(lambda: folder(out))
-    sys.exit(attempted(lambda: run(job, out, gif=gif, as_json=json)))
+            refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team)
+            samples = (4 if count is None else 1) if batch is None else batch
+            what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
+            asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)
+            job = refused(lambda: prepare(asked), team)
+            work = partial(run, job, out, count, team, gif=gif, as_json=json)
+            settings = partial(settings_of, job)
+        refused(lambda: opened(out, team, settings if count is not None else None), team)
+        code = attempted(work, team)
+    sys.exit(code)
+
+
+def opened(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | None) -> None:
+    """Makes the folder, on the rank that writes; raises ValueError where it cannot be, or holds other samples."""
+    from .show.files import folder
+
+    if team is None or team.rank == 0:
+        folder(out)
+        if settings is not None:
+            from .series import check
+
+            check(out, settings())
 
 
 def is_pipeline(target: str | None, model: str | None) -> bool:
@@ -138,6 +178,54 @@ def unused(given: dict[str, Any], what: str) -> None:
         raise ValueError(
             f"{', '.join(names)}: not for {what}; leave it out, or see what is: type paradigms sample --help"
         )
+
+
+@app.command("plan")
+def plan_command(
+    traces: options.Traces = None,
+    latency: options.Curve = None,
+    group: options.Group = None,
+    devices: options.Devices = "1,2,4,8,16,64",
+    over: options.Links = "NVLink,PCIe,100G,25G,10G,1G",
+    model: options.Model = "scenes",
+    rule: options.Rule = None,
+    steps: options.Steps = None,
+    method: options.Method = "spectral",
+    tolerance: options.Tolerance = None,
+    batch: options.PlanBatch = 1,
+    windows: options.Windows = "4,8,16,32,64,128",
+    out: options.Out = Path("out/plan"),
+) -> None:
+    """Predict what 1 to 64 devices would give: time, speedup, evaluations, device-hours, the best window.
+
+    TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan.
+    Without any, rounds and latency are measured here, on --model with each of --windows.
+
+    paradigms plan --model scenes --rule ddpm
+
+    paradigms plan bench/rounds.json --group "ours, 0.03" --latency sd2-a100
+    """
+    from . import planrun
+    from .job import Request, prepare
+    from .show.files import folder
+
+    many, joined = refused(lambda: planrun.numbers(devices, "--devices")), refused(lambda: planrun.links(over))
+    curve: Any = None if latency is None else refused(lambda: planrun.read_curve(latency))
+    if traces:
+        curve = curve or fail(
+            2, f"--latency is missing beside recorded rounds; type {' or '.join(planrun.NAMED)}, or a file"
+        )
+        found = refused(lambda: planrun.fitted(curve, [t for p in traces for t in planrun.read_traces(p, group)]))
+        refused(lambda: folder(out))
+    else:
+        wide = refused(lambda: planrun.numbers(windows, "--windows"))
+        how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
+        job = refused(lambda: prepare(Request(model, rule or "ddpm", **how)))
+        refused(lambda: folder(out))
+        here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
+        curve = curve or here
+        found = planrun.fitted(curve, found)
+    attempted(lambda: planrun.run(curve, found, many, joined, out))
 
 
 @app.command("demo")
@@ -183,6 +271,34 @@ def overhead_command(
     attempted(lambda: main(out, repeats, quick))
 
 
+@bench.command("devices")
+def devices_command(
+    out: options.Out = Path("out/bench"),
+    repeats: options.Repeats = 7,
+    quick: options.Quick = False,
+) -> None:
+    """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
+    from .bench.devices import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, repeats, quick))
+
+
+@bench.command("auto")
+def auto_command(
+    out: options.Out = Path("out/bench"),
+    only: options.Only = "",
+    minutes: options.Minutes = 1e9,
+) -> None:
+    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    from .bench.auto import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, only, minutes))
+
+
 @bench.command("pipelines")
 def pipelines_command(
     out: options.Out = Path("out/bench"),
@@ -194,6 +310,26 @@ def pipelines_command(
 
     refused(lambda: folder(out))
     attempted(lambda: main(out, quick))
+
+
+@bench.command("policies")
+def policies_command(
+    out: options.Out = Path("out/bench"),
+    task: options.Task = "pusht",
+    episodes: options.Episodes = 100,
+    quick: options.Quick = False,
+    only: options.Only = "",
+    weights: options.PolicyFile = None,
+) -> None:
+    """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
+    from .bench.policies import main
+    from .policies.task import TASKS
+    from .show.files import folder
+
+    if task not in TASKS:
+        fail(2, f"--task is {task!r}; type one of {', '.join(TASKS)}")
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, task, episodes, quick, only, weights))
 
 
 @bench.command("census")
@@ -208,6 +344,43 @@ def census_command(
     chosen = refused(lambda: census.chosen(only))
     refused(lambda: folder(out))
     sys.exit(0 if attempted(lambda: census.main(out, chosen)) else 1)
+
+
+@bench.command("plan")
+def bench_plan_command(
+    out: options.Out = Path("out/bench"),
+    quick: options.Quick = False,
+) -> None:
+    """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
+    from .bench.plan import main
+    from .show.files import folder
+
+    refused(lambda: folder(out))
+    attempted(lambda: main(out, quick))
+
+
+@bench.command("images")
+def images_command(
+    model: options.Image,
+    small: options.Small = False,
+    weights: options.Weights = "local",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    rows: options.Rows = None,
+    window: options.FixedWindow = None,
+    count: options.Pictures = 8,
+    prompts: options.Prompts = None,
+    reference: options.Reference = None,
+    out: options.Out = Path("out/bench"),
+) -> None:
+    """The paper's image networks: latency and memory against rows, a round, the plan; its table with real weights."""
+    from .bench import images
+    from .show.files import folder
+
+    how = (model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
+    ready = refused(lambda: images.prepared(images.Asked(*how)))
+    refused(lambda: folder(out))
+    attempted(lambda: images.main(out, ready))
 
 
 @bench.command("quality")
@@ -255,19 +428,31 @@ def bench_group() -> None:
     """Measure the sampler on this machine."""
 
 
-def refused(check: Callable[[], Any]) -> Any:
-    """What `check` returns; its ValueError is bad input."""
+def refused(check: Callable[[], Any], team: Any = None) -> Any:
+    """What `check` returns, once it has ended well on every rank; its ValueError is bad input."""
+    from .roll import RankError
+
     try:
-        return check()
+        return check() if team is None else team.together(check)
     except (ValueError, ImportError) as error:
-        fail(2, str(error))
+        fail(2, str(error), team)
+    except RankError as error:
+        own = error.__cause__
+        fail(2, str(own if isinstance(own, ValueError | ImportError) else error), team, error)
 
 
-def attempted(work: Callable[[], Any]) -> Any:
+def attempted(work: Callable[[], Any], team: Any = None) -> Any:
     """What `work` returns; any failure in it is told in one line."""
+    from .roll import RankError
+
     try:
-        return work()
+        if team is None:
+            return work()
+        with team.told():
+            return work()
     except KeyboardInterrupt:
-        fail(130, "stopped by hand")
+        fail(130, "stopped by hand", team)
+    except RankError as error:
+        fail(1, str(error), team, error)
     except Exception as error:
-        fail(1, f"{type(error).__name__}: {error}")
+        fail(1, f"{type(error).__name__}: {error}", team)

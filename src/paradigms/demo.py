@@ -17,13 +17,13 @@ from rich.table import Table
 from torch import Tensor
 
 from .job import Job, Request, prepare
+from .rounds import Frame
 from .run import account
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
 from .solution import Comparison, Solution, relative_error
-from .solve import Frame
 
 CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))
 
@@ -52,7 +52,7 @@ class Result:
 def jobs(model: str, batch: int, quick: bool) -> list[Job]:
     """The demo's jobs, with a fifth of the steps where `quick`; raises ValueError as `prepare` does."""
     fewer = 5 if quick else 1
-    asked = [Request(model, rule, n // fewer) for rule, n in CASES]
+    asked = [Request(model, rule, n // fewer, window="wide") for rule, n in CASES]
     return [prepare(replace(case, batch=batch, seed=1, compare=True)) for case in asked]
 
 

@@ -1,20 +1,24 @@
 """Models made from models: one batch of rows in, denoised estimates out, counted, timed, checked.
 
+In pieces where the device has no room for all rows, see `chunks.py`; on many devices at once, see `shard.py`.
+
 D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows of any samples, in one call
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .chunks import Chunked
+from .chunks import Model as Model
+from .clock import Clock, TeamClock
+from .shard import Sharded
 from .system import System
-
-Model = Callable[..., Tensor]  # x (M, ...), t (M,), **condition (M, ...) -> (M, ...)
+from .team import Team
 
 
 class NonFiniteError(ArithmeticError):
@@ -22,14 +26,16 @@ class NonFiniteError(ArithmeticError):
 
 
 class Evaluator:
-    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and `seconds`.
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
 
     condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
-    what it is given; outputs come back in the state's. Raises ValueError for a wrong shape, `NonFiniteError`.
+    what it is given; outputs come back in the state's. Raises ValueError for a wrong shape, `NonFiniteError`, and
+    RankError where a rank of a sharded model fails.
     """
 
     def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
-        self.model, self.system, self.condition = model, system, dict(condition or {})
+        self.model = model if isinstance(model, Sharded) else Chunked(model)
+        self.system, self.condition = system, dict(condition or {})
         parameter = (
             next((p for p in model.parameters() if p.is_floating_point()), None)
             if isinstance(model, nn.Module)
@@ -37,21 +43,40 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.evals = self.calls = 0
-        self.seconds = 0.0
+        mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
+        self.clock: Clock = TeamClock(self.model.team) if isinstance(self.model, Sharded) else mine()
+
+    @property
+    def seconds(self) -> float:
+        """In the model."""
+        return self.clock.inside
+
+    @property
+    def source(self) -> Model:
+        """The model that this one was made from."""
+        return (self.model.model if isinstance(self.model, Sharded) else self.model).model
+
+    @property
+    def team(self) -> Team | None:
+        """The ranks that share the rows."""
+        return self.model.team if isinstance(self.model, Sharded) else None
+
+    @property
+    def chunk(self) -> int | None:
+        """How many rows the device has room for, None where it had room for all."""
+        inner = self.model.model if isinstance(self.model, Sharded) else self.model
+        return inner.room.most
 
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
         shown = self.system.denoiser.show(x, n)
-        began = _now(x)
+        self.clock.enter(x)
         with torch.no_grad():
-            said = self.model(
+            m: Tensor = self.model(
                 shown.to(self.dtype or x.dtype), self.system.t[n], **{k: v[b] for k, v in self.condition.items()}
             )
-        m: Tensor = getattr(said, "sample", said)  # a diffusers network's output holds the answer there
-        self.seconds += _now(x) - began
+        self.clock.leave(x)
         self.evals, self.calls = self.evals + len(x), self.calls + 1
-        if m.shape != x.shape:
-            raise ValueError(f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape")
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         if not bool(torch.isfinite(D.sum())):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
@@ -85,9 +110,3 @@ class Guided(nn.Module):
         both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
         m, m_null = self.model(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         return m_null + self.scale * (m - m_null)
-
-
-def _now(x: Tensor) -> float:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()

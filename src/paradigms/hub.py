@@ -71,7 +71,7 @@ class Ask:
     rule: str = "own"
     steps: int | None = None
     method: str = "spectral"
-    window: int | None = None
+    window: int | str = "auto"
     tolerance: float | None = None
     criterion: str = "error"
     seed: int = 0
@@ -91,7 +91,7 @@ class Ready:
     pipe: Any
     arguments: dict[str, Any]
     steps: int
-    window: int
+    window: int | str
     method: AbstractMethod
     stop: AbstractStop
 
@@ -104,19 +104,16 @@ def prepare(ask: Ask) -> Ready:
     if ask.batch < 1 or not 0 <= ask.seed < 2**63:
         raise ValueError(f"--batch is {ask.batch}, --seed {ask.seed}; type whole numbers, a batch of 1 or more")
     steps = usual if ask.steps is None else ask.steps
-    window = (80 if steps >= 500 else 32) if ask.window is None else ask.window
-    if window < 1:
-        raise ValueError(f"--window is {window}; type a whole number from 1")
     stop = criterion(tolerance if ask.tolerance is None else ask.tolerance)
     where = device(ask.device)
     with quiet():
         pipe = under(load(ask), ask.rule)
         check_steps(steps, int(pipe.scheduler.config.get("num_train_timesteps", steps)))
         arguments = called(pipe, ask, steps)
-        with parallelize(pipe, method := kind(), tolerance=stop, window=window):
+        with parallelize(pipe, method := kind(), tolerance=stop, window=ask.window):
             pass  # for its errors
         try:
-            return Ready(ask, pipe.to(where), arguments, steps, window, method, stop)
+            return Ready(ask, pipe.to(where), arguments, steps, ask.window, method, stop)
         except RuntimeError as error:
             raise ValueError(
                 f"no room on {where} ({first_line(error)}); type --dtype float16, or --device cpu"

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from torch import Tensor
 
 from .adapt import Run, parallelize
 from .hub import Ready
+from .series import ranks, series
+from .shares import Sharing
 from .show.files import whole, write_json
 from .solution import relative_error
+from .team import Team
 
 FILM = 125  # milliseconds a frame
 
@@ -36,21 +39,26 @@ class Sequential:
     seconds: float
 
 
-def run(ready: Ready, out: Path, *, as_json: bool) -> int:
+def run(ready: Ready, out: Path, count: int | None, team: Team | None, *, as_json: bool) -> int:
     """Samples, writes parallel-0.png, .., run.json and, to compare, sequential-0.png, .. to `out`; gives 0.
 
+    count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
     A pipeline that could not be run in parallel, and ran step by step, gives 0 too: its status says so.
     """
-    console = Console(stderr=True)
-    ready.pipe.set_progress_bar_config(disable=not console.is_terminal)
-    with parallelize(ready.pipe, ready.method, tolerance=ready.stop, window=ready.window) as report:
-        x = pictures(ready)
+    console, first = Console(stderr=True), team is None or team.rank == 0
+    ready.pipe.set_progress_bar_config(disable=not (console.is_terminal and first and count is None))
+    if count is not None:
+        seeds = range(ready.ask.seed, ready.ask.seed + count)
+        return series(lambda seed: one(ready, seed, team), out, seeds, team, as_json=as_json)
+    x, report = parallel(ready, team)
+    if not first:
+        return 0
     began = time.perf_counter()
     reference = Sequential(pictures(ready), time.perf_counter() - began) if ready.ask.compare else None
     numbers = account(ready, report, x, reference)
     for path in write(out, x, reference):
         print(path)
-    write_json(out / "run.json", numbers | {"accepted": report.accepted})
+    write_json(out / "run.json", numbers | {"accepted": report.accepted, "windows": report.windows})
     print(out / "run.json")
     console.print(summary(numbers), highlight=False, soft_wrap=True, markup=False)
     for why in report.fallbacks:
@@ -58,6 +66,26 @@ def run(ready: Ready, out: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(numbers, allow_nan=False))
     return 0
+
+
+def parallel(ready: Ready, team: Team | None) -> tuple[Tensor, Run]:
+    """The pictures in parallel, and the report."""
+    with parallelize(ready.pipe, ready.method, tolerance=ready.stop, window=ready.window, mesh=team) as report:
+        return pictures(ready), report
+
+
+def one(ready: Ready, seed: int, team: Team | None) -> tuple[Callable[[Path], None], int, int, Sharing | None]:
+    """The picture of a seed: what writes it, and what it took."""
+    x, report = parallel(replace(ready, ask=replace(ready.ask, seed=seed)), team)
+    return lambda path: png(path, x[0]), report.rounds, report.evaluations, report.sharing
+
+
+def settings(ready: Ready) -> dict[str, Any]:
+    """What decides a picture beside its seed, by name, as JSON takes it."""
+    ask = ready.ask
+    how = {k: getattr(ask, k) for k in ("model", "rule", "method", "criterion", "dtype", "variant")}
+    given = {option: value for option, value in ask.options.items() if value is not None}
+    return how | {"steps": ready.steps, "window": ready.window, "tolerance": ready.stop.tolerance, "options": given}
 
 
 def pictures(ready: Ready) -> Tensor:
@@ -121,6 +149,7 @@ def account(ready: Ready, report: Run, x: Tensor, reference: Sequential | None) 
         "sequential_seconds": reference.seconds if reference else None,
         "model_seconds": report.model_seconds,
         "fallbacks": report.fallbacks,
+        **ranks(report.sharing),
         "status": "converged" if report.steps else "ran step by step",
     }
 

@@ -8,14 +8,15 @@
 | flow      | 50    | steps       |
 
 The criteria are those of `stop.py`: the error of the finished sample, and the paper's, the noise of a step. The window
-is 80 rows from 500 rows on, else 32. Without a class, samples go through the classes 0, 1, 2, ...
+picks itself; where it is to be looked at it is 80 rows from 500 rows on, else 32. Without a class, samples go through
+the classes, the first of seed s is of s.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,9 +29,10 @@ from .execute import Guided, Model
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
 from .newton import QuasiNewton
+from .rounds import Frame
 from .schedule import Schedule, check_steps, linear
 from .solution import Solution
-from .solve import TOLERANCE, Frame, iterate, sample, sequential
+from .solve import TOLERANCE, iterate, sample, sequential
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError, StepNoise
 from .system import System
@@ -74,7 +76,7 @@ class Request:
     rule: str = "ddpm"
     steps: int | None = None
     method: str = "spectral"
-    window: int | None = None
+    window: int | str = "auto"  # "wide": for pictures of it
     tolerance: float | None = None
     criterion: str = "error"
     guess: str = "extrapolate"
@@ -97,11 +99,17 @@ class Job:
     shape: tuple[int, ...]
     system: System
     steps: int
-    window: int
+    window: int | str
     stop: AbstractStop
     method: AbstractMethod
     model: Model
     condition: dict[str, Tensor]
+    classes: int = 0
+
+    def of(self, seed: int) -> Job:
+        """The same job of another seed."""
+        asked = replace(self.request, seed=seed)
+        return replace(self, request=asked, condition=labels(asked, self.classes))
 
     @property
     def tolerance(self) -> float:
@@ -118,8 +126,8 @@ class Job:
         generator = torch.Generator().manual_seed(self.request.seed)
         return self.system.noise((self.request.batch, *self.shape), generator), generator
 
-    def sample(self, watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter) -> Solution:
-        """The parallel sampler's solution; raises what the model raises."""
+    def sample(self, watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter, mesh: Any = None) -> Solution:
+        """The parallel sampler's solution, on the ranks of a mesh if there is one; raises what the model raises."""
         x, generator = self.start()
         asked = self.request
         return sample(
@@ -135,6 +143,7 @@ class Job:
             compare=asked.compare,
             max_rounds=asked.max_rounds,
             watch=watch,
+            mesh=mesh,
         )
 
     def sequential(self) -> Tensor:
@@ -168,13 +177,28 @@ def prepare(asked: Request) -> Job:
     pretrained = load(asked.model)
     steps = rule.steps if asked.steps is None else asked.steps
     system = make_system(asked, rule, steps, pretrained)
-    window = (80 if len(system) >= 500 else 32) if asked.window is None else asked.window
+    window = wide(len(system)) if asked.window == "wide" else asked.window
     stop = criterion(usual if asked.tolerance is None else asked.tolerance)
-    condition = labels(asked, pretrained)
+    condition = labels(asked, pretrained.classes)
     probe = torch.zeros(asked.batch, *pretrained.shape)
     check_problem(system, probe, window, None, None, condition)
     model = guided(asked, pretrained)
-    return Job(asked, pretrained.shape, system, steps, window, stop, method(guess()), model, condition)
+    how = (system, steps, window, stop, method(guess()), model, condition, pretrained.classes)
+    return Job(asked, pretrained.shape, *how)
+
+
+def wide(rows: int) -> int:
+    """A window that shows what a window does, for a chain of so many rows."""
+    return 80 if rows >= 500 else 32
+
+
+def window_of(text: str | None, gif: bool = False) -> int | str:
+    """The window that was typed; raises ValueError."""
+    if text is None or text == "auto":
+        return "wide" if gif and text is None else "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--window is {text!r}; type a whole number from 1, or auto")
+    return int(text)
 
 
 def choose(option: str, given: str, known: dict[str, Any]) -> Any:
@@ -204,18 +228,18 @@ def trained_on(pretrained: Pretrained) -> Schedule:
     return linear(int(betas["count"]), float(betas["first"]), float(betas["last"]))
 
 
-def labels(asked: Request, pretrained: Pretrained) -> dict[str, Tensor]:
+def labels(asked: Request, classes: int) -> dict[str, Tensor]:
     """The class of each sample (B,), or nothing for a model without classes."""
-    last = pretrained.classes - 1
+    last = classes - 1
     if asked.guidance is not None and not math.isfinite(asked.guidance):
         raise ValueError(f"--guidance is {asked.guidance}; type a finite number, 1 for none")
-    if not pretrained.classes:
+    if not classes:
         for option, value in (("--class", asked.label), ("--guidance", asked.guidance)):
             if value is not None:
                 raise ValueError(f"{option} needs a model with classes; leave it out or type --model digits")
         return {}
     if asked.label is None:
-        return {"label": torch.arange(asked.batch) % pretrained.classes}
+        return {"label": (torch.arange(asked.batch) + asked.seed % classes) % classes}
     if not 0 <= asked.label <= last:
         raise ValueError(f"--class is {asked.label}; type a whole number from 0 to {last}")
     return {"label": torch.full((asked.batch,), asked.label)}

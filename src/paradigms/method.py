@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -123,9 +123,17 @@ class Extrapolate(Guess):
 
 @dataclass(frozen=True)
 class AbstractMethod(ABC):
-    """One iteration of equation (2): `init` what it remembers, `sweep` the window once."""
+    """One iteration of equation (2): `init` what it remembers, `sweep` the window once.
+
+    steady: its window must stay as it is, so that "auto" is so many rows.
+    """
+
+    steady: ClassVar[int | None] = None
 
     guess: Guess = field(default_factory=Copy)
+
+    def check(self, x: Tensor) -> None:  # noqa: B027
+        """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
 
     def init(self, system: System, work: Work) -> Memory:
         """What the method remembers before the first sweep."""

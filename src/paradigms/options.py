@@ -39,7 +39,11 @@ Method = Annotated[
         "--method", "spectral, anderson, newton, picard or jacobi; a pipeline: spectral, exponential, picard or jacobi"
     ),
 ]
-Window = Annotated[int | None, option("--window", "rows evaluated at once (default: 80 from 500 rows on, else 32)")]
+FixedWindow = Annotated[int | None, option("--window", "rows evaluated at once", min=1)]
+Window = Annotated[
+    str | None,
+    option("--window", "rows evaluated at once, or auto: what finishes soonest (default: auto; with --gif 80 or 32)"),
+]
 Tolerance = Annotated[
     float | None, option("--tolerance", "how exact, in the criterion's unit (default: error 0.003, noise 0.1)")
 ]
@@ -51,7 +55,7 @@ Guess = Annotated[str, option("--guess", "what a new row holds: extrapolate or c
 Seed = Annotated[int, option("--seed", "seed of all noise")]
 Batch = Annotated[int, option("--batch", "number of samples")]
 Samples = Annotated[int | None, option("--batch", "number of samples (default: 4, of a pipeline 1)")]
-Class = Annotated[int | None, option("--class", "class of all samples (default: 0, 1, 2, ... in turn)")]
+Class = Annotated[int | None, option("--class", "class of all samples (default: SEED, SEED + 1, ... in turn)")]
 Guidance = Annotated[float | None, option("--guidance", "scale of guidance (default: 1, none; a pipeline's own)")]
 Eta = Annotated[float | None, option("--eta", "noise of ddim, from 0 to 1 (default: 0)")]
 Clip = Annotated[bool, option("--clip/--no-clip", "keep denoised estimates within -1 and 1")]
@@ -60,6 +64,22 @@ Verify = Annotated[bool, option("--verify", "evaluate the whole result once more
 Compare = Annotated[bool, option("--compare", "run the sequential sampler too, on the same noise")]
 Gif = Annotated[bool, option("--gif", "write the animation")]
 Out = Annotated[Path, option("--out", "folder to write to")]
+Traces = Annotated[list[Path] | None, typer.Argument(metavar="[TRACES]...", help="files of recorded rounds")]
+Curve = Annotated[str | None, option("--latency", "sd2-a100, or a JSON file of rows and seconds (default: measured)")]
+Group = Annotated[str | None, option("--group", "which of the groups in a rounds.json")]
+Devices = Annotated[str, option("--devices", "numbers of devices")]
+Links = Annotated[str, option("--links", "what joins them: NVLink, PCIe, 100G, 25G, 10G, 1G, free")]
+PlanBatch = Annotated[int, option("--batch", "number of samples made at once")]
+Windows = Annotated[str, option("--windows", "windows to measure rounds with")]
+Image = Annotated[str, option("--model", "sd2, church or bedroom")]
+Small = Annotated[bool, option("--small", "a small network of the same architecture, for a CPU")]
+Weights = Annotated[
+    str, option("--weights", "local (this machine's cache), hub, none (random), or a pipeline's folder")
+]
+Rows = Annotated[int | None, option("--rows", "rows of the largest call (default: 64 on a GPU, 16 small, else 1)")]
+Pictures = Annotated[int, option("--count", "samples of each row of the paper's table", min=1)]
+Prompts = Annotated[Path | None, option("--prompts", "a file, a prompt a line (default: eight of our own)")]
+Reference = Annotated[Path | None, option("--reference", "a folder of pictures, for FID")]
 Prompt = Annotated[str | None, option("--prompt", "what a pipeline is to make")]
 Negative = Annotated[str | None, option("--negative", "what a pipeline is not to make")]
 Height = Annotated[int | None, option("--height", "pixels, for a pipeline (default: its own)")]
@@ -69,6 +89,15 @@ Dtype = Annotated[
     str | None, option("--dtype", "of a pipeline's weights: float32, float16, bfloat16 (default: float32)")
 ]
 Variant = Annotated[str | None, option("--variant", "of a pipeline's files, such as fp16")]
+Many = Annotated[
+    int | None,
+    option(
+        "--count", "so many samples, of seeds SEED, SEED + 1, ..., a file each; those in OUT already are left", min=1
+    ),
+]
+Timeout = Annotated[
+    float, option("--timeout", "under torchrun: seconds that a rank may keep the others waiting before all end")
+]
 Json = Annotated[bool, option("--json", "print the numbers as one JSON object, the last line")]
 
 
@@ -85,6 +114,10 @@ Count = Annotated[int, option("--count", "samples in a set", min=100)]
 OneTolerance = Annotated[float | None, option("--tolerance", "relative error asked for (default: 0.003)", min=0)]
 Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]
 Only = Annotated[str, option("--only", "only what has this in its name: cells as scenes/DDIM, pipelines as Flux")]
+Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
+Task = Annotated[str, option("--task", "pusht, square or kitchen")]
+Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
+PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]
 Again = Annotated[list[str] | None, option("--again", "measure this method anew (may be given several times)")]
 Plan = Annotated[bool, option("--plan", "print what would be run and what it takes, and run nothing")]
 Ablate = Annotated[bool, option("--ablate", "the default method against itself less one piece, in OUT/ablation")]

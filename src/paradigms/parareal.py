@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -96,6 +97,8 @@ class Parareal(AbstractMethod):
     round evaluates about M rows however long the window is, so that window=N is affordable.
     Source: see the file. Raises ValueError for a block that does not fit in the window, or a negative tolerance.
     """
+
+    steady: ClassVar[int | None] = 32
 
     block: int | None = None
     tolerance: float = 0.01

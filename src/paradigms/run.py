@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from .job import Job
+from .rounds import Frame
+from .series import ranks, series
+from .shares import Sharing
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
 from .solution import Solution
-from .solve import Frame
+from .team import Team
 
 
-def run(job: Job, out: Path, *, gif: bool, as_json: bool) -> int:
-    """Samples, writes grid.png, trace.png, trace.json and with `gif` sample.gif to `out`; 0 where it converged."""
+def run(job: Job, out: Path, count: int | None, team: Team | None, *, gif: bool, as_json: bool) -> int:
+    """Samples, writes grid.png, trace.png, trace.json and with `gif` sample.gif to `out`; 0 where it converged.
+
+    count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
+    """
+    if count is not None:
+        seeds = range(job.request.seed, job.request.seed + count)
+        return series(lambda seed: one(job.of(seed), team), out, seeds, team, as_json=as_json)
+    if team is not None and team.rank:
+        return 0 if job.sample(mesh=team).converged else 1
     console = Console(stderr=True)
     moments: list[Moment] = []
     bar = progress(len(job.system), console)
@@ -30,7 +41,7 @@ def run(job: Job, out: Path, *, gif: bool, as_json: bool) -> int:
         if console.is_terminal and job.request.compare:
             console.print("now one by one, to compare ...")
 
-    solution = job.sample(watch)
+    solution = job.sample(watch, team)
     numbers = account(job, solution)
     for path in write(job, solution, numbers, moments, out):
         print(path)
@@ -38,6 +49,25 @@ def run(job: Job, out: Path, *, gif: bool, as_json: bool) -> int:
     if as_json:
         print(json.dumps(numbers, allow_nan=False))
     return 0 if solution.converged else 1
+
+
+def one(job: Job, team: Team | None) -> tuple[Callable[[Path], None], int, int, Sharing | None]:
+    """A sample of a seed: what writes it as a plain picture, and what it took."""
+    solution = job.sample(mesh=team)
+
+    def write(path: Path) -> None:
+        from .show import pictures
+
+        pictures.plain(path, solution.x)
+
+    return write, solution.rounds, solution.evals, solution.sharing
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """What decides a sample beside its seed, by name."""
+    asked = job.request
+    how = {k: getattr(asked, k) for k in ("model", "rule", "method", "criterion", "guess", "label", "guidance", "eta")}
+    return how | {"clip": asked.clip, "steps": job.steps, "window": job.window, "tolerance": job.tolerance}
 
 
 def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[Moment], out: Path) -> Iterator[Path]:
@@ -49,7 +79,8 @@ def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[M
     yield out / "grid.png"
     pictures.trace(out / "trace.png", name, solution, len(job.system))
     yield out / "trace.png"
-    details = {"columns": ["begin", "end", "evals"], "trace": [list(row) for row in solution.trace]}
+    rows = [[*row, window] for row, window in zip(solution.trace, solution.windows, strict=True)]
+    details = {"columns": ["begin", "end", "evals", "window"], "trace": rows}
     write_json(out / "trace.json", numbers | details)
     yield out / "trace.json"
     if moments:
@@ -85,6 +116,8 @@ def account(job: Job, solution: Solution) -> dict[str, Any]:
         "seconds": solution.seconds,
         "sequential_seconds": solution.comparison.seconds if solution.comparison else None,
         "model_seconds": solution.model_seconds,
+        "chunk": solution.chunk,
+        **ranks(solution.sharing),
         "status": status(solution),
     }
 
@@ -104,4 +137,6 @@ def summary(job: Job, solution: Solution) -> str:
     text = f"{status(solution)}: {headline(job, solution)}, {solution.evals:,} evaluations, {solution.seconds:.1f} s"
     if solution.comparison:
         text += f" (sequential {solution.comparison.seconds:.1f} s), largest relative error {solution.max_error:.2g}"
+    if solution.sharing:
+        text += f", on {len(solution.sharing.rows)} ranks"
     return text

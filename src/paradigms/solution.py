@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .noise import Noise
+from .shares import Sharing
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,11 @@ class Solution:
     x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. done (B,): rows accepted, of
     `rows` in the chain. sample_rounds (B,): the rounds each sample took. rounds: model batches one after the other;
     evals: rows evaluated. residual (B,): the largest distance, in std, of an accepted state from the step the model
-    gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round.
+    gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round,
+    windows: the rows of its window, 1 for a step.
     verification and comparison, where asked for, cost extra rows (N a sample each) that rounds and evals leave out;
-    seconds has the verification's.
+    seconds has the verification's. chunk: rows that the device had room for at once, None where it had room for all.
+    sharing: what a team of ranks spent, on a mesh; seconds and model_seconds are then the same on all of them.
     """
 
     x: Tensor
@@ -63,8 +66,11 @@ class Solution:
     seconds: float
     model_seconds: float
     trace: tuple[tuple[int, int, int], ...]
+    windows: tuple[int, ...]
     verification: Verification | None = None
     comparison: Comparison | None = None
+    chunk: int | None = None
+    sharing: Sharing | None = None
 
     @property
     def converged(self) -> bool:

@@ -73,6 +73,9 @@ class Spectral(AbstractMethod):
             raise ValueError(f"most: given {self.most!r}; needed: 0 (no Anderson step) or more, inf for no limit")
         check_grid(self.grid)
 
+    def check(self, x: Tensor) -> None:
+        check_grid(self.grid, len(x[0]))
+
     def init(self, system: System, work: Work) -> Memory:
         s = spectrum(work.x[0], self.grid)
         none = work.x.new_zeros(len(system), work.x.shape[1], len(s.count))

@@ -95,9 +95,8 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     Raises ValueError where a grid does not hold the tokens.
     """
     shape, places = tuple(x.shape[1:]), transformed(tuple(x.shape[1:]))
+    check_grid(grid, shape[0])
     if grid is not None:
-        if math.prod(grid) != shape[0]:
-            raise ValueError(f"grid: given {tuple(grid)}, {math.prod(grid)} places; needed: {shape[0]}, one a token")
         shape, places = (*grid, *shape[1:]), tuple(range(len(grid)))
     lengths = [shape[axis] for axis in places]
     f = torch.zeros(lengths, dtype=torch.float64)
@@ -114,8 +113,8 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     return Spectrum(shape, places, tuple(cosines(L).to(x) for L in lengths), *(v.to(x) for v in (bands, count, prior)))
 
 
-def check_grid(grid: Sequence[int] | None) -> None:
-    """Raises ValueError unless a grid is a few whole numbers from 1."""
+def check_grid(grid: Sequence[int] | None, tokens: int | None = None) -> None:
+    """Raises ValueError unless a grid is a few whole numbers from 1, and holds so many tokens where they are known."""
     if grid is None:
         return
     ok = isinstance(grid, Sequence) and len(grid) > 0 and all(type(k) is int and k > 0 for k in grid)
@@ -123,6 +122,8 @@ def check_grid(grid: Sequence[int] | None) -> None:
         raise ValueError(
             f"grid: given {grid!r}; needed: how many tokens lie along each axis, such as (16, 16), or None"
         )
+    if tokens is not None and math.prod(grid) != tokens:
+        raise ValueError(f"grid: given {tuple(grid)}, {math.prod(grid)} places; needed: {tokens}, one a token")
 
 
 def transformed(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ same law. Source: Hu et al., ICML 2025 (autospeculation); Bou-Rabee et al. 2020 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Speculation(AbstractMethod):
     another to each call whose samples must be independent. A solver's tolerance and an error against `sequential` mean
     nothing here. Raises ValueError for a system with a row but the last without noise, or with K > 1 taps.
     """
+
+    steady: ClassVar[int | None] = 32
 
     guess: Guess = field(default_factory=Extrapolate, init=False)  # a draft must be driven by the row's own noise
     seed: int = 0

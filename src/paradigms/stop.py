@@ -55,6 +55,9 @@ class AbstractStop(ABC):
         if not (isinstance(self.tolerance, int | float) and math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (exact) or more")
 
+    def check(self, x: Tensor) -> None:  # noqa: B027
+        """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
+
     def init(self, system: System, work: Work) -> Memory:
         """What the criterion remembers before the first sweep; slides as a method's memory does."""
         return ()
@@ -95,6 +98,9 @@ class FinalError(AbstractStop):
         if not 0 < self.overlap <= 1:
             raise ValueError(f"overlap: given {self.overlap!r}; needed: a share of the window, above 0 and at most 1")
         check_grid(self.grid)
+
+    def check(self, x: Tensor) -> None:
+        check_grid(self.grid, len(x[0]))
 
     def init(self, system: System, work: Work) -> Memory:
         s, B = spectrum(work.x[0], self.grid), work.x.shape[1]

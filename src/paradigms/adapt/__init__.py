@@ -1,6 +1,7 @@
-"""Real things made samplable in parallel: schedulers as tables, whole pipelines by rewinding their loops."""
+"""Real things made samplable in parallel: schedulers as tables, policies by them, pipelines by rewound loops."""
 
-from .pipelines import Run, disable_parallel_sampling, enable_parallel_sampling, parallelize
+from .parallel import disable_parallel_sampling, enable_parallel_sampling, parallelize
+from .pipelines import Run
 from .scheduler import SchedulerError, from_scheduler
 
 __all__ = [

@@ -106,7 +106,7 @@ def others(load: Callable[[], Any], prompts: tuple[str, ...], tolerance: float) 
     for name, steps, how in OTHERS:
         pipe.scheduler = getattr(df, name).from_config(config, **how)
         reference = [image(pipe, p, steps) for p in prompts]
-        with parallelize(pipe, tolerance=tolerance) as run:
+        with parallelize(pipe, tolerance=tolerance, window=32) as run:
             off = errors([image(pipe, p, steps) for p in prompts], reference)
         each = {k: getattr(run, k) / len(prompts) for k in ("steps", "rounds", "evaluations")}
         found.append({"scheduler": name, **each, "max error": max(off), "median error": statistics.median(off)})
@@ -170,8 +170,6 @@ def rewinding(repeats: int, steps: int) -> list[float]:
     given = {**specimen.inputs(), "num_inference_steps": steps, "output_type": "latent"}
     found = []
     for _ in range(repeats + 1):
-        with parallelize(pipe, tolerance=0, window=1) as plain:
-            pass
         own = alone(pipe, given) / steps
         with parallelize(pipe, tolerance=0.01, window=16) as plain:
             pipe(**given)

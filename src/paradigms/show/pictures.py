@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ..solution import Solution
 from .files import whole
@@ -30,6 +31,14 @@ def rows_of(solution: Solution) -> list[tuple[str, Pixels]]:
         ("parallel", pixels(x)),
         (f"difference\ntimes {TIMES}", difference(x, reference, TIMES)),
     ]
+
+
+def plain(path: Path, x: Tensor) -> None:
+    """Write one sample (1, C, H, W) as it is, pixel for pixel."""
+    from PIL import Image
+
+    with whole(path) as partial:
+        Image.fromarray(pixels(x)[0]).save(partial, format="PNG")
 
 
 def grid(path: Path, title: str, rows: Sequence[tuple[str, Pixels]]) -> None:

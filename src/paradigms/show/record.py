@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solve import Frame
+from ..rounds import Frame
 
 MOST = 8  # samples that are drawn
 
@@ -35,8 +35,16 @@ class Moment:
 def record(frames: Iterable[Frame], into: list[Moment]) -> Iterator[Frame]:
     """The same frames, with a `Moment` of each appended to `into`."""
     for frame in frames:
-        into.append(moment(frame))
+        into += steps(frame) if frame.single else [moment(frame)]
         yield frame
+
+
+def steps(frame: Frame) -> Iterator[Moment]:
+    """A stretch of single steps, one by one."""
+    begin, end = frame.begin[:MOST], frame.end[:MOST]
+    for k, (_, _, evals) in enumerate(frame.trace):
+        here, done = (begin + k).minimum(end), (begin + k + 1).minimum(end)
+        yield Moment(here, done, done, frame.size[k : k + 1, :MOST], evals, drawable(frame.x[k + 1, :MOST].cpu()))
 
 
 def moment(frame: Frame) -> Moment:

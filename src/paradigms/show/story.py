@@ -42,7 +42,7 @@ def tell(job: Job, solution: Solution, moments: Sequence[Moment]) -> Story:
     start, _ = job.start()
     steps = [moment(frame).states for frame in islice(job.one_by_one(), len(moments))]
     rows = len(job.system)
-    how = (rows, min(job.window, rows), job.tolerance)
+    how = (rows, max(solution.windows), job.tolerance)
     return Story(headline(job, solution), *how, drawable(start[:MOST]), moments, steps, solution.converged)
 
 

@@ -9,14 +9,16 @@ the core's solver steps whole windows at once. A scheduler that is no table goes
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MethodType
 from typing import Any
 
 from torch import Tensor
 
-from ...solve import Frame, sample
+from ...rounds import Frame
+from ...solve import sample
 from ...system import System
 from ..scheduler import SchedulerError, from_scheduler
-from .loop import Halt
+from .hooks import Halt
 from .report import Bar, Run, Settings
 from .snapshot import ChangedError
 
@@ -28,7 +30,7 @@ class Table:
 
     Halt = Halt
     passes_by = True
-    inside = False  # networks are called as they are
+    inside = stepping = False  # networks are called as they are
 
     def __init__(
         self, settings: Settings, run: Run, pipe: Any, arguments: tuple[str, ...], items: Any, state: str
@@ -49,16 +51,16 @@ class Table:
             self.settings.tables = False
             raise ChangedError(set())  # begin anew, the way of all others
 
-        def model(x: Tensor, t: Tensor) -> Tensor:
-            return unet(x.to(unet.dtype), t).sample  # type: ignore[no-any-return]
-
+        model = MethodType(predicted, unet)  # of the network itself, which `auto` knows again
         solution = sample(
             model, system, x, self.settings.method, window=self.settings.window, tolerance=self.settings.stop,
-            generator=values.get("generator"), watch=self.watched,
+            generator=values.get("generator"), watch=self.watched, mesh=self.settings.mesh,
         )  # fmt: skip
         self.run.rounds += solution.rounds
+        self.run.windows += solution.windows
         self.run.evaluations += solution.evals
         self.run.model_seconds += solution.model_seconds
+        self.run.shared(solution.sharing)
         self.run.residual = max(self.run.residual, float(solution.residual.max()))
         return {self.state: solution.x.to(x.dtype)}
 
@@ -66,7 +68,7 @@ class Table:
         """The frames, the pipeline's bar moved as all samples have come so far."""
         for frame in frames:
             done = int((frame.begin + frame.stride).min()) - int(frame.begin.min())
-            self.run.accepted.append(done)
+            self.run.accepted += [1] * done if frame.single else [done]
             if self.bar is not None:
                 self.bar.move(done)
             yield frame
@@ -77,6 +79,11 @@ class Table:
 
     def leave(self, values: Mapping[str, Any]) -> None:
         """The end."""
+
+
+def predicted(unet: Any, x: Tensor, t: Tensor) -> Tensor:
+    """What a network says to states x (M, ...) at times t (M,)."""
+    return unet(x.to(unet.dtype), t).sample  # type: ignore[no-any-return]
 
 
 def table(settings: Settings, run: Run, pipe: Any, kind: type, items: Any, state: str | None) -> Table | None:

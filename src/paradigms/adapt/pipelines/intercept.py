@@ -119,7 +119,7 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | 
     assert active is not None
     kind = original(type(pipe))
     loop = table(active.settings, active.run, pipe, kind, items, state)
-    active.loop = loop or Loop(active.settings, active.run, active.network, items, scheduler, state)
+    active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
     active.run.steps += len(active.loop.items)
     return active.loop
 
@@ -171,6 +171,8 @@ def answered(kind: type) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         active = _active.get()
         if active is None or active.loop is None or not active.loop.inside:
+            if active is not None and active.loop is not None and active.loop.stepping:
+                return active.network.alone(lambda: real(self, *args, **kwargs))
             return real(self, *args, **kwargs)
         return active.loop.call(self, real, args, kwargs)  # type: ignore[union-attr]
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...method import Memory, Sweep, Work
+from ...slide import kept, remember
 from ...stop import AbstractStop
 from .call import Call, same
 from .course import Course
@@ -44,10 +45,15 @@ class Visit:
 class Judge:
     """Counts settled rows, with the memory of its criterion."""
 
-    def __init__(self, stop: AbstractStop, course: Course, window: int) -> None:
-        self.stop, self.course, self.window = stop, course, window
+    def __init__(self, stop: AbstractStop, course: Course) -> None:
+        self.stop, self.course = stop, course
         self.memory: Memory | None = None
-        self.seen = torch.zeros(window, dtype=torch.long)
+        self.before: Memory | None = None  # as it was when single steps began
+
+    def enter(self, window: int) -> None:
+        """A window of so many rows begins."""
+        self.window, self.seen = window, torch.zeros(window, dtype=torch.long)
+        self.memory, self.before = None, self.before if self.memory is None else self.memory
 
     def __call__(
         self,
@@ -105,18 +111,18 @@ class Judge:
         system = self.course.system.to(x.device, torch.float32)
         if self.memory is None:
             self.memory = self.stop.init(system, work)
+            self.memory = self.memory if self.before is None else kept(self.memory, self.before)
         sweep = Sweep(torch.stack(new)[1:], D, torch.stack(new)[1:], live)
         _, good, self.memory = self.stop.judge(system, work, sweep, self.memory)
         return int(good.min())
 
-    def slide(self, count: int) -> None:
-        """The window moves up by `count` rows."""
-        place = (torch.arange(self.window) + count).clamp(max=self.window - 1)
-        self.seen = torch.where(torch.arange(self.window) + count < self.window, self.seen[place], 0)
+    def slide(self, count: int, window: int) -> None:
+        """The window moves up by `count` rows, and has so many from now on."""
+        place, old = torch.arange(window) + count, self.window
+        self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
         if self.memory is not None:
-            self.memory = tuple(
-                m[place.to(m.device)] if isinstance(m, Tensor) and len(m) == self.window > 1 else m for m in self.memory
-            )
+            self.memory = remember(self.memory, torch.tensor([count]), window - old)
+        self.window = window
 
 
 def exact(visit: Visit) -> bool:

@@ -11,177 +11,74 @@ decides what the next is shown (a ControlNet's and then a U-Net's), a round eval
 
 The user's callbacks are called once a row, in a run of the accepted rows of its own; what they change counts from there
 on. The pipeline's progress bar moves as rows are accepted.
+
+Where the window is one row, the pipeline's own step runs as it is: its networks answer it, nothing is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from .call import Call
-from .course import course
-from .judge import Judge, Visit
-from .network import Network
-from .report import Bar, Run, Settings
-from .rewrite import CALLBACKS, UnparallelError
-from .snapshot import Fields, Snapshot, snapshot
-from .standin import StandIn, copied, known
+from .hooks import Hooks
+from .judge import Visit
+from .rewrite import UnparallelError
+from .standin import known
 
 
-class Halt(BaseException):
-    """Leaves a row before its end; no `except Exception` of a pipeline stops it."""
-
-
-class Loop:
-    """One denoising loop: an iterator over its items that goes back, and the hooks that the rewritten code calls."""
-
-    Halt = Halt
-    passes_by = True  # no part of what a snapshot keeps
-
-    def __init__(
-        self, settings: Settings, run: Run, network: Network, items: Any, scheduler: Any, state: str | None
-    ) -> None:
-        self.bar = items if isinstance(items, Bar) else None
-        self.items = list(items)
-        self.settings, self.run, self.network, self.state = settings, run, network, state
-        self.window = min(settings.window, len(self.items))
-        self.course = course(scheduler, [_time(item, scheduler) for item in self.items])
-        self.judge = Judge(settings.stop, self.course, self.window)
-        self.standins: dict[int, StandIn] = {}  # by the place of a call in its step
-        self.before: dict[int, Snapshot] = {}
-        self.visits: dict[int, Visit] = {}
-        self.judged: dict[int, Visit] = {}
-        self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
-        self.mode, self.row, self.at, self.begin, self.reached = "sweep", 0, 0, 0, 0
-        self.inside = self.halted = self.callbacks = False
-        self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
-        self.renewed = False  # a callback changed a network
-        self.width = 0  # samples in the state
-
-    # ------------------------------------------------------------------ hooks of the rewritten code
-
-    def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The beginning of a row; gives the locals to be set, where the loop went back."""
-        self.inside, self.halted, self.visits[self.row] = True, False, Visit()
-        self.run.visits += 1
-        if self.row not in self.before:
-            self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
-            self.before[self.row] = snapshot(values, None)  # of the first row all tensors are copied
-            state = self.stepped(values)
-            self.width = len(state) if state is not None and state.ndim else 0
-        elif self.at != self.row:
-            return self.before[self.row].restore()
-        return {}
-
-    def go(self) -> None:
-        """The body of the row follows."""
-
-    def leave(self, values: Mapping[str, Any]) -> None:
-        """The end of a row, or of what ran of it."""
-        self.inside, self.at = False, -1
-        if self.halted:
-            return
-        self.settings.copied |= self.before[self.row].changed(all=True)
-        # where callbacks are called all tensors are copied, for a call that begins anew would call them again
-        self.before[self.row + 1] = snapshot(values, None if self.callbacks else self.settings.copied)
-        self.visits[self.row].after = self.stepped(values)
-        self.at = self.row + 1
-
-    def stepped(self, values: Mapping[str, Any]) -> Tensor | None:
-        """What the scheduler steps, among the locals."""
-        name, _, field = (self.state or "").partition(".")
-        state = getattr(values.get(name), field, None) if field else values.get(name)
-        return state if isinstance(state, Tensor) else None
-
-    def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls a user's callback where the row is accepted; answers of a network that it changes are forgotten."""
-        if self.mode != "accept":
-            return {}
-        asked = {id(c.network): c.network for visit in self.judged.values() for c in visit.calls}
-        self.fields = {k: f if (f := self.fields.get(k)) and f.same() else Fields(m) for k, m in asked.items()}
-        self.inside = False  # what a callback asks or sets is no part of the step
-        try:
-            return function(*args, **kwargs)
-        finally:
-            self.inside = True
-            if not all(f.same() for f in self.fields.values()):
-                self.standins.clear()
-                self.renewed = True
-
-    def tick(self, bar: Bar, n: float) -> None:
-        """The pipeline moves a progress bar."""
-        self.visits[self.row].ticks.append((bar, n))
-
-    def call(self, network: nn.Module, real: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A network is called within a row."""
-        visit, n = self.visits[self.row], self.row
-        if torch.is_grad_enabled() and any(
-            isinstance(v, Tensor) and v.requires_grad for v in (*args, *kwargs.values())
-        ):
-            raise UnparallelError("a step takes gradients of what its networks say")
-        call, c = Call.of(network, real, args, kwargs), len(visit.calls)
-        if self.mode == "accept":
-            judged = self.judged[n]
-            if self.renewed or c >= len(judged.calls) or not judged.calls[c].equals(call):
-                self.halt()
-            answer, own = judged.answers[c], judged.own[c]
-        else:
-            standin = self.standins.setdefault(c, StandIn(self.settings.method, self.course))
-            try:
-                answer, own = standin.answer(n, call)
-            except LookupError:
-                if n != self.begin:
-                    self.halt()
-                standin.heard({n: known(call, self.first(call))})
-                answer, own = standin.answer(n, call)
-        visit.calls.append(call)
-        visit.answers.append(answer)
-        visit.own.append(own)
-        if self.mode == "ask" and c + 1 == self.asked:
-            self.halt()
-        return copied(answer)
-
-    def first(self, call: Call) -> Any:
-        """What a network says that has nothing to go by yet; raises UnparallelError where it keeps what it saw."""
-        self.run.rounds += not self.visits[self.row].calls  # a step's own calls are one round
-        kept = snapshot({"processors": list(getattr(call.network, "attn_processors", {}).values())}, set())
-        self.inside = False
-        (said,) = self.network([call], self.width)
-        self.inside = True
-        if changed := kept.touched():
-            raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
-        return said
-
-    def halt(self) -> None:
-        """Leaves the row."""
-        self.halted = True
-        raise Halt
-
-    # ------------------------------------------------------------------ the rounds
+class Loop(Hooks):
+    """One denoising loop: an iterator over its items that goes back."""
 
     def __iter__(self) -> Iterator[Any]:
-        N, left = len(self.items), 4 * len(self.items) + 4
-        yield from self.play(0, self.window)
+        yield self.items[0]  # what it begins with decides about the window
+        begun = True
+        while self.begin < len(self.items):
+            yield from self.step(begun) if self.window == 1 else self.slide(begun)
+            begun = False
+
+    def step(self, begun: bool) -> Iterator[Any]:
+        """Rows run as they are, as many as the pace says; `begun`: the first has."""
+        first, last = self.begin, min(self.begin + self.steps, len(self.items))
+        for self.row in range(first, last):
+            if self.row > first or not begun:
+                yield self.items[self.row]
+            self.before.clear()
+            self.accepted(1, 1, 0.0)
+        self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
+        self.decide()
+
+    def slide(self, begun: bool) -> Iterator[Any]:
+        """Rounds of windows, until the pace says steps; `begun`: the first row of the first has run."""
+        N, left, first = len(self.items), 4 * len(self.items) + 4, self.begin
+        self.judge.enter(self.window)
+        yield from self.play(first + begun, min(first + self.window, N))
         end = self.reached
-        while self.begin < N:
+        while self.window > 1 and self.begin < N:
             yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
-            end = self.reached
+            end, asked = self.reached, len(old)
             count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
             self.settings.dependent |= dependent(old[self.begin], self.visits[self.begin])
             if self.callbacks:
                 self.judged = dict(self.visits)
                 yield from self.play(self.begin, self.begin + count, "accept")
                 count, end = self.reached - self.begin, self.reached
-            self.accept(count, residual)
-            yield from self.play(end, min(self.begin + self.window, N))
-            end, left = max(end, self.reached), left - 1
+            row, window = self.begin, self.window
+            self.accepted(count, window, residual)
+            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
+            self.decide()
+            self.accept(count)
+            if self.window > 1:
+                end = min(end, self.begin + self.window)
+                yield from self.play(end, min(self.begin + self.window, N))
+                end = max(end, self.reached)
+            left -= 1
             if left == 0 or (self.begin == N and self.at != N):
                 raise UnparallelError("its rows do not settle; this is a fault of paradigms, please report it")
+        self.visits.clear()
+        for standin in self.standins.values():
+            standin.pause()
 
     def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
@@ -215,31 +112,31 @@ class Loop:
                 for n in found:
                     self.visits[n].own[c] = True
 
-    def accept(self, count: int, residual: float) -> None:
-        """Moves begin up."""
-        for n in range(self.begin, self.begin + count):
+    def accept(self, count: int) -> None:
+        """Forgets `count` rows that were accepted."""
+        self.judge.slide(count, max(self.window, 2))
+        for n in range(self.begin - count, self.begin):
             for bar, ticks in self.visits[n].ticks:
                 bar.move(ticks)
-            if self.bar is not None:
-                self.bar.move(1)
-        self.begin += count
-        self.judge.slide(count)
-        self.run.accepted.append(count)
-        self.run.residual = max(self.run.residual, residual)
         for kept in (self.before, self.visits, self.judged):
             for n in [n for n in kept if n < self.begin]:
                 del kept[n]
         for standin in self.standins.values():
             standin.forget(self.begin)
 
+    def accepted(self, count: int, window: int, residual: float) -> None:
+        """Moves begin up by `count` rows, in a round of so many, and tells of it."""
+        if self.bar is not None:
+            for _ in range(count):
+                self.bar.move(1)
+        self.begin += count
+        self.run.rounds += window == 1
+        self.run.accepted.append(count)
+        self.run.windows.append(window)
+        self.run.residual = max(self.run.residual, residual)
+
 
 def dependent(old: Visit, new: Visit) -> set[int]:
     """The calls of a row whose own beginning is the same that are shown something else: they heed earlier answers."""
     both = enumerate(zip(old.calls, new.calls, strict=False))
     return {c for c, (a, b) in both if c and not a.equals(b)}
-
-
-def _time(item: Any, scheduler: Any) -> Any:
-    """The time of a loop's item: (i, t), t, or a place among the scheduler's timesteps."""
-    t = item[-1] if isinstance(item, tuple) else item
-    return scheduler.timesteps[t] if isinstance(t, int) and hasattr(scheduler, "timesteps") else t

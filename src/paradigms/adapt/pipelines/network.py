@@ -12,11 +12,13 @@ Rows go inside each half because some attention (PAG's) takes its batch apart ag
 its last row is compared with a call of that row alone, and in half precision with a batch of nothing but that row too.
 If it differs, or fails, other readings of the second line are tried: what is equal in all rows, and k > 1 or any k, is
 passed as it is. If none is right, rows are called one by one, which is told.
+
+On a mesh every rank makes the same calls; each runs its share of them so, see `spread.py`.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ...chunks import Room
+from ...clock import Clock, TeamClock
+from ...team import Team
 from .call import Call, Listed, same
 from .snapshot import Fields
+from .spread import spread
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
 ROUGH, MIXED = 5e-2, 1e-3  # and from its place in a batch of R times the same row, which rounds alike
@@ -40,21 +46,45 @@ class UnjoinedError(Exception):
 class Network:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
-    pad: rows that every batch of a compiled network has. evals: rows run; checks: rows run to compare; seconds.
+    pad: rows that every batch of a compiled network has. team: ranks that share the calls. evals: rows run, by all of
+    them; checks: rows run here to compare. forms: an answer of each kind of call that a team has made.
     """
 
     batched: bool = True
     pad: int = 0
+    team: Team | None = None
     evals: int = 0
     checks: int = 0
-    seconds: float = 0.0
-    most: int = 1 << 30
+    room: Room = field(default_factory=Room)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
+    forms: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock() if self.team is None else TeamClock(self.team)
 
     def __call__(self, calls: list[Call], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
-        began = _now()
+        self.clock.enter()
+        if self.team is None:
+            out = self.here(calls, width)
+        else:
+            out = spread(calls, self.team, self.forms, lambda mine: self.here(mine, width))
+        self.clock.leave()
+        self.evals += len(calls)
+        return out
+
+    def alone(self, run: Callable[[], Any]) -> Any:
+        """What a network says to a call as it comes, on this rank and every other."""
+        self.clock.own.enter()
+        said = run()
+        self.clock.own.leave()
+        self.evals += 1
+        return said
+
+    def here(self, calls: list[Call], width: int) -> list[Any]:
+        """What each call's network says, on this rank."""
         out: list[Any] = [None] * len(calls)
         waiting = list(range(len(calls)))
         while waiting:
@@ -63,8 +93,6 @@ class Network:
             waiting = [k for k in waiting if k not in group]
             for k, answer in zip(group, self.group([calls[k] for k in group], width), strict=True):
                 out[k] = answer
-        self.evals += len(calls)
-        self.seconds += _now() - began
         return out
 
     def group(self, calls: list[Call], width: int) -> list[Any]:
@@ -115,19 +143,17 @@ class Network:
             samples = len(calls[0].leaves[calls[0].sample])
             why = f"it is told something of no axis of {samples} samples that differs from row to row"
             self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
-        while waiting:
-            part = waiting[0][: self.most]
-            R = max(len(part), min(self.pad, self.most) if compiled(calls[0].network) else 0)
-            try:
-                for k, answer in zip(part, joined([calls[k] for k in part], halves, layout, R), strict=True):
-                    out[k] = answer
-                waiting = [p for p in (waiting[0][len(part) :], *waiting[1:]) if p]
-            except torch.OutOfMemoryError:
-                if R == 1:
-                    raise
-                self.most = R // 2
-                self.reasons[f"no room for {R} rows at once: {self.most} at a time"] = None
-                torch.cuda.empty_cache()
+        most, pad = self.room.most, self.pad if compiled(calls[0].network) else 0
+        for part in waiting:
+            pieces = self.room(
+                len(part),
+                lambda first, last, R, part=part: joined([calls[k] for k in part[first:last]], halves, layout, R),  # type: ignore[misc]
+                pad,
+            )
+            for k, answer in zip(part, (answer for piece in pieces for answer in piece), strict=True):
+                out[k] = answer
+        if self.room.most != most:
+            self.reasons[f"no room for all rows at once: {self.room.most} at a time"] = None
         return out
 
 
@@ -231,9 +257,3 @@ def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
 def compiled(network: nn.Module) -> bool:
     """Whether a network was compiled, and wants batches of one size."""
     return hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None
-
-
-def _now() -> float:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...method import AbstractMethod
+from ...pace import AbstractPace
+from ...shares import Sharing
 from ...stop import AbstractStop
 
 
@@ -16,15 +18,17 @@ class Settings:
 
     copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that heed what
     earlier calls said; both as far as was seen. tables: False where an unconditional pipeline's scheduler is no table.
+    mesh: whose ranks share the rows, or None.
     """
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int
+    window: int | str | AbstractPace
     batched: bool
     copied: set[str] = field(default_factory=set)
     dependent: set[int] = field(default_factory=set)
     tables: bool = True
+    mesh: Any = None
     passes_by = True
 
 
@@ -34,9 +38,10 @@ class Run:
 
     steps: of the loops; visits: how often a step's code ran. rounds: model calls one after the other, a step's own
     calls as one. evaluations: rows that the networks were asked; checks: those that were asked twice, to compare a
-    batch with a single row. accepted: rows a round. fallbacks: why something ran one by one. residual: the largest
-    relative change of a state between its evaluation and its acceptance. seconds, model_seconds: of the calls, and in
-    their networks.
+    batch with a single row. accepted: rows a round, windows: of how many that were looked at, 1 for a step as the
+    pipeline makes it. fallbacks: why something ran one by one. residual: the largest relative change of a state
+    between its evaluation and its acceptance. seconds, model_seconds: of the calls, and in their networks.
+    sharing: what the ranks of a mesh spent, None without one.
     """
 
     calls: int = 0
@@ -46,17 +51,26 @@ class Run:
     evaluations: int = 0
     checks: int = 0
     accepted: list[int] = field(default_factory=list)
+    windows: list[int] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     residual: float = 0.0
     seconds: float = 0.0
     model_seconds: float = 0.0
+    sharing: Sharing | None = None
     passes_by = True
+
+    def shared(self, sharing: Sharing | None) -> None:
+        """Adds what ranks spent."""
+        if sharing is not None:
+            self.sharing = sharing if self.sharing is None else self.sharing + sharing
 
     def __str__(self) -> str:
         text = (
             f"{self.steps} steps in {self.rounds} rounds, {self.evaluations} evaluations, "
             f"{self.seconds:.2f} s, {self.seconds - self.model_seconds:.2f} s of it outside the networks"
         )
+        if self.sharing is not None:
+            text += f"; on {len(self.sharing.rows)} ranks, {self.sharing.wire_bytes / 1e6:.3g} MB received by each"
         return "\n".join([text, *(f"one by one: {why}" for why in self.fallbacks)])
 
 

@@ -109,6 +109,10 @@ class StandIn:
         for n in [n for n in self.rows if n < begin - 1]:
             del self.rows[n]
 
+    def pause(self) -> None:
+        """Drops all rows, for others follow that it is not told of; what it believes of the network stays."""
+        self.rows, self.last = {}, None
+
     def denoised(self, n: int, y: Tensor | None, m: Tensor | None) -> Tensor | None:
         """D of an answer m to y."""
         return None if y is None or m is None else self.P(n) * y + self.Q(n) * m

@@ -1,0 +1,40 @@
+"""The pace of a pipeline's loop: like the core's, with a step's rows counted and not its networks' calls."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...auto import GRID, Auto
+from ...experience import experience
+from ...pace import AbstractPace, Fixed
+from .network import compiled
+from .report import Settings
+
+PAD = 32  # rows of a batch of compiled networks, which want one size
+VISITS = (2e-3, 1.5e-3)  # seconds of a round outside of the networks, and more for each row, until measured
+
+
+def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any], ranks: int) -> AbstractPace:
+    """The pace of a loop over a pipeline's `times`; rows that are no batch are stepped through."""
+    if not isinstance(settings.window, str):
+        return Fixed(settings.window) if isinstance(settings.window, int) else settings.window
+    if settings.stop.tolerance == 0 or not settings.batched:
+        return Fixed(1)
+    x = torch.zeros(1, 1) if state is None or not state.ndim else state
+    known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
+    chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
+    reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
+    sizes = (PAD,) if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()) else GRID
+    return Auto(known, reach, settings.method, 1, x.numel() * x.element_size(), sizes)
+
+
+def copied_or_none(scheduler: Any) -> Any:
+    """A scheduler as it is now, None where it cannot be copied."""
+    try:
+        return copy.deepcopy(scheduler)
+    except Exception:  # whatever it holds
+        return None

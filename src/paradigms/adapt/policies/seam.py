@@ -1,0 +1,171 @@
+"""What a diffusion policy is, by duck type: where its loop lies, what it was asked, how its network is called.
+
+| policy                                    | its loop                                | its network                  |
+| LeRobot's `DiffusionPolicy`               | policy.diffusion.conditional_sample     | unet(x, t, global_cond)      |
+| diffusion_policy's U-Net policies         | policy.conditional_sample               | model(x, t, local, global)   |
+| diffusion_policy's transformer policies   | policy.conditional_sample               | model(x, t, cond)            |
+
+All hold `noise_scheduler` and `num_inference_steps`. A call becomes an `Ask`; what the call draws before its loop has
+then been drawn, from the same stream. Sources: the interfaces of LeRobot and diffusion_policy, Chi et al. 2023.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...noise import Generators
+
+NAME = "conditional_sample"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One call of a policy's loop: x (B, T, A) its first noise; condition: tensors (B, ...) by name.
+
+    known: mask and value (B, T, A), entries of the state that are set before every call of the network, and to what.
+    step: further arguments of the scheduler's step.
+    """
+
+    x: Tensor
+    generator: Generators | None
+    condition: dict[str, Tensor]
+    known: tuple[Tensor, Tensor] | None = None
+    step: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Seam(ABC):
+    """The object whose `conditional_sample` is a policy's loop, and the policy that users hold."""
+
+    holder: Any
+    policy: Any
+
+    @property
+    @abstractmethod
+    def network(self) -> Any:
+        """The noise predictor."""
+
+    @property
+    @abstractmethod
+    def stride(self) -> int | None:
+        """How many actions of a chunk are carried out before the next is asked for, where the policy says so."""
+
+    @abstractmethod
+    def asked(self, given: dict[str, Any]) -> Ask:
+        """What a call with arguments `given` asks for; raises ValueError."""
+
+    @abstractmethod
+    def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        """The network's answer (M, T, A) for states x (M, T, A) at timesteps t (M,)."""
+
+
+@dataclass(frozen=True)
+class LeRobot(Seam):
+    """`DiffusionModel` of LeRobot, which a `DiffusionPolicy` holds as `diffusion`."""
+
+    @property
+    def network(self) -> Any:
+        return self.holder.unet
+
+    @property
+    def stride(self) -> int | None:
+        return getattr(self.holder.config, "n_action_steps", None)
+
+    def asked(self, given: dict[str, Any]) -> Ask:
+        config, B = self.holder.config, given["batch_size"]
+        shape = (B, config.horizon, config.action_feature.shape[0])
+        x = given.get("noise")
+        if x is None:
+            parameter = next(self.holder.parameters())
+            x = randn(shape, given.get("generator"), parameter.dtype, parameter.device)
+        elif tuple(x.shape) != shape:
+            raise ValueError(f"noise: given {tuple(x.shape)}; needed: {shape}, (batch_size, horizon, action)")
+        return Ask(x, given.get("generator"), conditions(given, ("global_cond",), B))
+
+    def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        return self.holder.unet(x, t, global_cond=condition.get("global_cond"))
+
+
+@dataclass(frozen=True)
+class Inpainting(Seam):
+    """A policy of diffusion_policy with a U-Net, whose observations may be entries of the state."""
+
+    names: ClassVar[tuple[str, ...]] = ("local_cond", "global_cond")
+
+    @property
+    def network(self) -> Any:
+        return self.holder.model
+
+    @property
+    def stride(self) -> int | None:
+        return getattr(self.holder, "n_action_steps", None)
+
+    def asked(self, given: dict[str, Any]) -> Ask:
+        value, mask = given["condition_data"], given["condition_mask"]
+        if value.ndim != 3 or value.shape != mask.shape or mask.dtype != torch.bool:
+            raise ValueError(
+                f"condition_data: given {tuple(value.shape)}, condition_mask {tuple(mask.shape)} of {mask.dtype}; "
+                "needed: both (batch, horizon, action), the mask of torch.bool"
+            )
+        x = randn(tuple(value.shape), given.get("generator"), value.dtype, value.device)
+        condition = conditions(given, self.names, len(value))
+        known = (mask, value) if bool(mask.any()) else None
+        return Ask(x, given.get("generator"), condition, known, dict(given["kwargs"]))
+
+    def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        return self.holder.model(x, t, **{name: condition.get(name) for name in self.names})
+
+
+@dataclass(frozen=True)
+class InpaintingTransformer(Inpainting):
+    """A policy of diffusion_policy with a transformer, which takes its condition by place."""
+
+    names: ClassVar[tuple[str, ...]] = ("cond",)
+
+    def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        return self.holder.model(x, t, condition.get("cond"))
+
+
+def seam(policy: Any) -> Seam | None:
+    """The seam of a policy, None of what is none."""
+    for holder in (policy, getattr(policy, "diffusion", None)):
+        if isinstance(holder, nn.Module) and callable(getattr(holder, NAME, None)):
+            takes = list(inspect.signature(own(holder)).parameters)
+            kinds: dict[str, Any] = {"batch_size": LeRobot, "global_cond": Inpainting, "cond": InpaintingTransformer}
+            kind = next((kind for name, kind in kinds.items() if name in takes), None)
+            if kind is not None and (kind is LeRobot or takes[:2] == ["condition_data", "condition_mask"]):
+                found = kind(holder, policy)
+                needed = ("noise_scheduler", "num_inference_steps", "unet" if kind is LeRobot else "model")
+                return found if all(hasattr(holder, name) for name in needed) else None
+    return None
+
+
+def own(holder: Any) -> Any:
+    """The loop of a holder, ours looked through."""
+    loop = getattr(holder, NAME)
+    return getattr(loop, "own", loop)
+
+
+def conditions(given: dict[str, Any], names: Sequence[str], B: int) -> dict[str, Tensor]:
+    """The conditions among the arguments; raises ValueError where one is not (B, ...)."""
+    found = {name: given[name] for name in names if given.get(name) is not None}
+    for name, v in found.items():
+        if not isinstance(v, Tensor) or v.ndim < 2 or len(v) != B:
+            shape = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
+            raise ValueError(f"{name}: given {shape}; needed: a tensor ({B}, ...), the observation of each sample")
+    return found
+
+
+def randn(shape: tuple[int, ...], generator: Generators | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Standard noise from one generator, the global one, or one a sample, on the device where it draws."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        return torch.cat([randn((1, *shape[1:]), g, dtype, device) for g in generator])
+    where = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, dtype=dtype, device=where).to(device)

@@ -1,0 +1,37 @@
+"""The table of a policy's scheduler, read once and kept for as long as the scheduler says the same."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+
+from ...system import System
+from ..scheduler import SchedulerError, from_scheduler
+
+KEPT = 64  # tables; a policy needs one, and a sweep over schedulers a few
+_tables: OrderedDict[Any, System] = OrderedDict()
+
+
+def tabled(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
+    """The `System` of a scheduler with `steps` steps, and `step` what its step is given.
+
+    What is compared is the configuration and, for schedulers whose betas were changed by hand, the levels. Raises
+    ValueError for a scheduler that is no table.
+    """
+    levels = getattr(scheduler, "alphas_cumprod", None)
+    key = (type(scheduler), repr(list(getattr(scheduler, "config", {}).items())), steps, repr(sorted(step.items())),
+           tuple(levels.tolist()) if isinstance(levels, torch.Tensor) else None)  # fmt: skip
+    if key not in _tables:
+        try:
+            _tables[key] = from_scheduler(scheduler, steps, **step)
+        except SchedulerError as error:
+            raise SchedulerError(
+                f"noise_scheduler: {error}; type: policy.noise_scheduler = diffusers.DDIMScheduler.from_config("
+                "policy.noise_scheduler.config), or call the policy without parallelize"
+            ) from error
+        while len(_tables) > KEPT:
+            _tables.popitem(last=False)
+    _tables.move_to_end(key)
+    return _tables[key]

@@ -1,0 +1,193 @@
+"""The window that finishes soonest, picked and picked again as it goes; stepping is the window of one row.
+
+    seconds a row     tau(W) = (T(W B) + O(W B)) (1 / (W - 1/2) + q[n]),    tau(1) = the seconds of a step
+
+of a batch of B samples, see `experience.py`; half a row of a window is left to be looked at again. So the best window
+is about sqrt(alpha / (beta q)) where a round takes alpha + beta W: wide where a device has room and rows settle easily,
+as at the beginning of a chain, and 1 where a row costs as much as ever.
+
+A window is entered small, for its first round accepts a row or two only, and grows to at most `bold` times what was
+measured. What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and
+calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable, and where rounds
+lose after all and nothing is left, the rest is stepped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .execute import Evaluator
+from .experience import PLACES, Experience, Reach, experience
+from .method import AbstractMethod
+from .pace import AbstractPace, Fixed, Timed
+from .stop import AbstractStop
+
+GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
+ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
+BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
+WORTH = 1.5  # what windows must be expected to gain over the rest, in costs of entering them
+ENTRY = 1.3  # how much longer than the smallest window the first round may take
+STRETCH, MOST = 0.025, 256  # seconds and steps between two questions while stepping
+
+
+class Auto(AbstractPace):
+    """The pace of one call of N rows and B samples of so many bytes; see above."""
+
+    def __init__(
+        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: Sequence[int] = GRID
+    ) -> None:
+        self.known, self.reach, self.N, self.B = known, reach, reach.N, B
+        self.sweep = known.sweep(type(method))
+        self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
+        self.window, self.rounds, self.points = 1, 0, 1.0
+        self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
+        self.clock = (0.0, 0.0)
+        self.last: int | None = None  # rows of the round before
+        self.granted = self.faded = False
+
+    # ------------------------------------------------------------------ what is expected
+
+    @property
+    def step(self) -> float | None:
+        """Seconds of a step, where it was measured."""
+        known = self.known
+        return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
+
+    def seconds(self) -> dict[int, float]:
+        """Seconds of a round of each window that may be ventured."""
+        known, facts = self.known, (self.known.model.version, self.sweep.version, self.points)
+        if self.table[0] != facts:
+            most = known.bold * max(known.model.seen, default=self.B) / (self.B * self.points)
+            self.table = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
+        return self.table[1]
+
+    def round(self, W: int) -> float:
+        """Seconds of a round of W rows of each sample."""
+        M = W * self.B * self.points
+        return self.known.model(M) + self.sweep(M)
+
+    def best(self, place: int, left: int, table: dict[int, float]) -> tuple[float, int]:
+        """The least seconds a row of any window at a place of the chain, and the window."""
+        q, found = self.reach.at(place), (math.inf, 1)
+        for W, R in table.items():
+            if left <= W:
+                return min(found, (self.round(left) * (1 / (left - 0.5) + q), W))
+            found = min(found, (R * (1 / (W - 0.5) + q), W))
+        return found
+
+    # ------------------------------------------------------------------ what is decided
+
+    def next(self, row: int) -> tuple[int, int]:
+        step, left = self.step, self.N - row
+        if step is None or not self.grid:
+            return 1, 2 if self.grid else left
+        if not self.granted:
+            self.granted, most = True, CREDIT * step * self.N
+            self.known.credit = max(min(self.known.credit + ALLOWED * step * self.N, most), -most)
+        if self.window == 1:
+            self.window = self.entered(row, left, step)
+            self.rounds = 0
+        else:
+            self.window = self.changed(row, left, step)
+        return self.window, max(min(int(STRETCH / step), MOST, left), 1)
+
+    def entered(self, row: int, left: int, step: float) -> int:
+        """The first window, 1 where stepping on is best."""
+        known, reach = self.known, self.reach
+        facts = known.model.version, known.step.version, self.sweep.version, reach.version, self.points, len(self.grid)
+        was, outlook = reach.outlooks.get(self.B, (None, (1, 0.0, math.inf)))
+        if row or was != facts:
+            outlook = self.outlook(row, left, step)
+            if row == 0:
+                reach.outlooks[self.B] = facts, outlook
+        first, gain, cost = outlook
+        sure = bool(self.sweep.seen and sum(reach.rows))
+        spare = known.credit + (CREDIT * step * self.N / 2 if sure else 0.0)
+        return first if gain > WORTH * cost and cost <= spare else 1
+
+    def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
+        """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
+        hoped = table = self.seconds()
+        if max(self.known.model.seen) == self.B:  # batches that were never tried may cost nothing
+            hoped = {W: self.known.model(self.B) + self.sweep(W * self.B) for W in self.grid}
+        here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
+        tau, W = self.best(here, left, hoped)
+        if tau > BETTER * step:
+            return 1, 0.0, math.inf
+        for i in range(here, PLACES):
+            rows = min(part, (i + 1) * part - row)
+            gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
+        most = max(ENTRY * min(table.values()), table[min(table)])
+        first = max(w for w, R in table.items() if w <= W and most >= R)
+        return first, gain, table[first] + self.sweep(first * self.B) - step  # to begin takes a sweep; one row is sure
+
+    def changed(self, row: int, left: int, step: float) -> int:
+        """The next window after one of more than a row."""
+        if self.rounds > 1 and self.known.credit < 0:
+            return 1
+        place, table = self.reach.place(row + min(self.window, left) / 2), self.seconds()
+        tau, W = self.best(place, left, table)
+        if tau > WORSE * step:
+            return 1
+        if self.window not in table:
+            return W
+        rows = min(self.window, left)
+        now = self.round(rows) * (1 / (rows - 0.5) + self.reach.at(place))
+        return W if tau < BETTER * now else self.window
+
+    # ------------------------------------------------------------------ what is seen
+
+    def elapsed(self, evaluate: Timed) -> tuple[float, float]:
+        """Seconds in the model and outside since it was last asked."""
+        before, self.clock = self.clock, evaluate.clock.read()
+        return self.clock[0] - before[0], self.clock[1] - before[1]
+
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
+        inside, outside = self.elapsed(evaluate)
+        first, self.last = self.last != self.B, self.B
+        self.known.model.saw(self.B, inside / steps)
+        gaps = steps - first  # before its first call is what a window, or nothing, left to do
+        if gaps and not (first and self.rounds):
+            self.known.step.saw(self.B, outside / gaps)
+
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+        inside, outside = self.elapsed(evaluate)
+        M, step = asked, self.step or 0.0
+        self.known.model.saw(M, inside)
+        if self.rounds:  # what lies between two calls is the work of the round before
+            self.sweep.saw(self.last or M, outside)
+        self.points = max(self.points, M / (min(window, self.N - row) * self.B))
+        self.last = M
+        usual = self.known.model(M) + self.sweep(M)
+        lost = min(max(usual, inside + self.sweep(M)), 3 * usual) - count * step
+        self.known.credit = min(self.known.credit - lost, CREDIT * step * self.N)
+        if not self.faded:
+            self.faded = True
+            self.reach.fade()
+        if self.rounds:  # the first round of a window has nothing to go by
+            self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
+        else:
+            self.known.credit -= self.sweep(M)  # what begins a window, about as much as a sweep
+        self.rounds += 1
+
+
+def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
+    """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
+    system = evaluate.system
+    N = len(system)
+    if method.steady:
+        return Fixed(method.steady)
+    if stop.tolerance == 0:
+        return Fixed(1, 32)
+    ranks = evaluate.team.size if evaluate.team else 1
+    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
+    middle = N // 2
+    chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
+    reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)
+    grid = [W for W in GRID if W * len(x) % ranks == 0] or GRID  # all ranks have the same work
+    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size(), grid)

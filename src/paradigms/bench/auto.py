@@ -1,0 +1,257 @@
+"""`paradigms bench auto`: the window that picks itself, against stepping and against every fixed window.
+
+    speed = seconds of `sequential` / seconds of `sample`, of a pair of calls one after the other
+
+Of every cell: CALLS pairs from nothing known on, the first one cold; then every window of the grid; then the best of
+those, `sequential` and auto in turn. Most models here are small and run on a CPU, where few cells have more to gain
+than a window costs; two devices are played by a small model that sleeps until its time is over: one that has room for
+every row, and one that has room for 16. Results go to out/auto.json after every cell, and what is there is not measured
+again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import experience
+from ..rules import ddim, ddpm
+from ..schedule import linear
+from ..show.files import write_json
+from ..solution import relative_error
+from ..solve import sample, sequential
+from .problems import GUIDANCE, SHORT, problem
+from .report import machine, spread, table, write
+
+WINDOWS = (2, 4, 8, 16, 32, 64, 128)
+CALLS, TIMES = (8, 24), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
+TURNS = 5  # at the end
+FAST = 0.2  # seconds of a call
+LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
+
+Call = Callable[[int | str, int], tuple[Tensor, Sequence[int]]]  # window, seed -> the sample and its windows
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A chain to sample: `plain` steps through it, `call` samples it with a window."""
+
+    name: str
+    rows: int
+    plain: Callable[[int], Tensor]
+    call: Call
+
+
+class Sleeping(nn.Module):
+    """A model whose calls of M rows take `seconds(M)`, as long as it is done by then."""
+
+    def __init__(self, model: nn.Module, seconds: Callable[[int], float]) -> None:
+        super().__init__()
+        self.model, self.seconds = model, seconds
+
+    def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        """What the model says, when the time is over."""
+        end = time.perf_counter() + self.seconds(len(x))
+        said: Tensor = self.model(x, t, **condition)
+        time.sleep(max(end - time.perf_counter(), 0.0))
+        return said
+
+
+class Residual(nn.Module):
+    """The size of a small policy: a residual MLP of 1.1 million random weights on 16 actions of 2 numbers."""
+
+    def __init__(self, wide: int = 512) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into, self.out = nn.Linear(33, wide), nn.Linear(wide, 32)
+        self.blocks = nn.ModuleList(nn.Linear(wide, wide) for _ in range(4))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """An estimate of the data that leans on the state."""
+        h = self.into(torch.cat([x.flatten(1), (t / 1000).to(x)[:, None]], 1))
+        for block in self.blocks:
+            h = h + nn.functional.silu(block(h))
+        return 0.3 * x + 0.3 * self.out(h).tanh().reshape(x.shape)
+
+
+def cells() -> Iterator[tuple[str, Callable[[], Cell]]]:
+    """The names of all cells, and what makes each."""
+    for name, batch in itertools.product(
+        ("mixture-64", "mixture-1024", "mixture-8192", "digits", "digits-guided", "scenes"), (1, 4)
+    ):
+        for rule in SHORT:
+            yield f"{name}, {batch}, {rule}", lambda n=name, r=rule, b=batch: shipped(n, r, b)  # type: ignore[misc]
+    for name in ("mixture-64", "digits", "scenes"):
+        yield f"{name}, 1, DDPM-1000", lambda n=name: shipped(n, "DDPM-1000", 1)  # type: ignore[misc]
+    for rule, batch in itertools.product(("DDPM-100", "DDIM-15"), (1, 4)):
+        yield f"MLP, {batch}, {rule}", lambda r=rule, b=batch: policy(r, b)  # type: ignore[misc]
+    for rule in ("DDPM-100", "DDIM-50", "DPMSolver-25"):
+        yield f"latent pipeline, 1, {rule}", lambda r=rule: pipeline(r)  # type: ignore[misc]
+    for (device, room), rule in itertools.product(
+        (("room for all", 10**6), ("room for 16", 16)), ("DDPM-100", "DDIM-50", "DPMSolver-20")
+    ):
+        yield f"{device}, 1, {rule}", lambda d=room, r=rule: shipped("digits", r, 1, d)  # type: ignore[misc]
+
+
+def shipped(name: str, rule: str, batch: int, room: int = 0) -> Cell:
+    """A model of the frontier, or one that sleeps for 20 ms for each `room` rows."""
+    found = problem(name)
+    model: Any = found.model
+    if room:
+        model = Sleeping(model, lambda M: 0.02 * max(1.0, M / room))
+    return chain(f"{name}, {batch}, {rule}", model, found.system(rule), found.shape, found.condition(batch), batch)
+
+
+def policy(rule: str, batch: int) -> Cell:
+    """The MLP under DDPM-100 or DDIM-15."""
+    system = ddpm(linear(), 100, prediction="x0") if rule == "DDPM-100" else ddim(linear(), 15, prediction="x0")
+    return chain(f"MLP, {batch}, {rule}", Residual(), system, (16, 2), {}, batch)
+
+
+def chain(name: str, model: Any, system: Any, shape: tuple[int, ...], condition: dict[str, Tensor], batch: int) -> Cell:
+    """A chain of the core's; a seed is a start and noise of its own."""
+
+    def given(seed: int) -> tuple[Tensor, dict[str, Any]]:
+        generator = torch.Generator().manual_seed(seed)
+        return system.noise((batch, *shape), generator), {"generator": generator, "condition": condition}
+
+    def plain(seed: int) -> Tensor:
+        x, how = given(seed)
+        return sequential(model, system, x, **how)
+
+    def call(window: int | str, seed: int) -> tuple[Tensor, Sequence[int]]:
+        x, how = given(seed)
+        solution = sample(model, system, x, window=window, **how)
+        return solution.x, solution.windows
+
+    return Cell(name, len(system), plain, call)
+
+
+def pipeline(rule: str) -> Cell:
+    """The shipped text-to-image pipeline, to its latents."""
+    import diffusers as df
+
+    from ..adapt import parallelize
+
+    pipe = latent()
+    kind, steps = rule.split("-")
+    kinds: dict[str, Any] = {"DDPM": df.DDPMScheduler, "DDIM": df.DDIMScheduler}
+    kinds["DPMSolver"] = df.DPMSolverMultistepScheduler
+    scheduler = kinds[kind].from_config(pipe.scheduler.config)
+
+    def plain(seed: int) -> Tensor:
+        pipe.scheduler = scheduler
+        made = pipe(
+            "a red sun over the sea", num_inference_steps=int(steps), guidance_scale=GUIDANCE, output_type="latent",
+            generator=torch.Generator().manual_seed(seed),
+        )  # fmt: skip
+        return made.images  # type: ignore[no-any-return]
+
+    def call(window: int | str, seed: int) -> tuple[Tensor, Sequence[int]]:
+        with parallelize(pipe, window=window) as run:
+            return plain(seed), run.windows
+
+    return Cell(f"latent pipeline, 1, {rule}", int(steps), plain, call)
+
+
+@cache
+def latent() -> Any:
+    """The shipped pipeline, without a bar."""
+    from ..models.latent import load
+
+    pipe = load()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def measure(cell: Cell) -> dict[str, Any]:
+    """Seconds of all that is compared, in the order they were taken."""
+    cell.plain(0)  # what a machine does once
+    experience.forget()
+    pairs, errors, windows = [], [], []
+    quick = timed(lambda: cell.plain(0))[0] < FAST
+    for seed in range(CALLS[quick]):
+        one, x = timed(lambda s=seed: cell.plain(s))  # type: ignore[misc]
+        two, (y, w) = timed(lambda s=seed: cell.call("auto", s))  # type: ignore[misc]
+        pairs.append((one, two))
+        errors.append(float(relative_error(y, x).max()))
+        windows.append(told(w))
+    grid: dict[int, float] = {}
+    for W in (w for w in WINDOWS if w <= cell.rows):
+        grid[W] = statistics.median(timed(lambda W=W, k=k: cell.call(W, k))[0] for k in range(TIMES[quick]))  # type: ignore[misc]
+        if grid[W] > 3 * pairs[0][0] and min(grid, key=lambda v: grid[v]) * 4 < W:
+            break  # windows that are wider still are no better
+    best, turns = min(grid, key=lambda v: grid[v]), []
+    for k in range(TURNS):
+        seed = 100 + k
+        three = [timed(work)[0] for work in (
+            lambda s=seed: cell.plain(s), lambda s=seed: cell.call("auto", s), lambda s=seed: cell.call(best, s)
+        )]  # fmt: skip
+        turns.append(three)
+    return {"pairs": pairs, "turns": turns, "grid": grid, "best": best, "max error": max(errors),
+            "windows": [windows[0], windows[-1]]}  # fmt: skip
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    began = time.perf_counter()
+    made = work()
+    return time.perf_counter() - began, made
+
+
+def told(windows: Sequence[int]) -> str:
+    """Windows as text: 1 x 2, 32 x 5 for two steps and five rounds of 32 rows; the first few."""
+    runs = [(w, len(list(group))) for w, group in itertools.groupby(windows)]
+    return ", ".join(f"{w} x {n}" for w, n in runs[:6]) + (", ..." if len(runs) > 6 else "")
+
+
+def row(name: str, m: dict[str, Any]) -> list[Any]:
+    """A cell's line of the table."""
+    model, batch, rule = name.split(", ")
+    steps = statistics.median(t[0] for t in m["turns"])
+    speeds = [one / two for one, two in m["pairs"]]
+    share = statistics.median(min(t[0], t[2]) / t[1] for t in m["turns"])
+    fixed = statistics.median(t[0] / t[2] for t in m["turns"])
+    warm = [t[0] / t[1] for t in m["turns"]]
+    return [
+        model, int(batch), rule, 1e3 * steps, int(m["best"]), fixed, speeds[0], statistics.median(speeds), spread(warm),
+        share, m["max error"], m["windows"][1],
+    ]  # fmt: skip
+
+
+HEAD = ("model", "samples", "rule", "sequential, ms", "best window", "its speed", "auto: first call", "median of calls",
+        "then", "of the best", "largest error", "its windows")  # fmt: skip
+
+
+def main(out: Path, only: str = "", minutes: float = 4.0) -> None:
+    """Measures what is missing for so many minutes, prints the table and writes out/auto.md and out/auto.json."""
+    path, began = out / "auto.json", time.perf_counter()
+    found: dict[str, Any] = json.loads(path.read_text())["cells"] if path.exists() else {}
+    names = [name for name, _ in cells()]
+    for name, make in cells():
+        if name in found or only not in name or time.perf_counter() - began > 60 * minutes:
+            continue
+        found[name] = measure(make())
+        write_json(path, {"machine": machine(), "cells": found})
+        print(name, row(name, found[name])[3:], file=sys.stderr, flush=True)
+    lines = [row(name, found[name]) for name in names if name in found]
+    low = [line for line in lines if line[7] < LEAST], [line for line in lines if line[9] < SHARE]
+    under = [f"{v[0]}, {v[1]}, {v[2]} ({v[7]:.3g}, {v[9]:.3g})" for v in lines if v in low[0] + low[1]]
+    kept = (
+        f"{len(lines)} of {len(names)} cells measured. Auto is at least {LEAST} times as fast as stepping in the "
+        f"median of its calls, from the first on, in {len(lines) - len(low[0])}, and reaches {SHARE:.0%} of the best "
+        f"fixed window, stepping included, in {len(lines) - len(low[1])}.\n\nBelow: {'; '.join(under) or 'none'}"
+    )
+    sections = [("The count", kept), ("Speeds, in times of stepping", table(HEAD, lines))]
+    print(write(out, "auto", "The window that picks itself", sections, {"cells": found}))

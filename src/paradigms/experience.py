@@ -1,0 +1,161 @@
+"""What calls of a model have taught: seconds against rows, and how far a window reaches, kept as long as the model.
+
+    seconds of a round of M rows     T(M) + O(M)             in the model and outside of it
+    rows that a round of W accepts   1 / (1 / W + q[n])      q: rounds a row more than full windows would take
+
+q grows along a chain, for noise levels change fast at its end. It is counted by place, in sixteenths of the chain, and
+where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images, times how far
+off that was elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from .latency import Latency
+
+RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
+PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
+NOISE = 0.04  # of a time, which is no change
+PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it counted
+
+
+class Curve:
+    """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it.
+
+    version counts the changes of more than NOISE, all others being none.
+    """
+
+    def __init__(self, shape: Callable[[float], float]) -> None:
+        self.shape = shape
+        self.seen: dict[int, deque[float]] = {}
+        self.used: dict[int, float] = {}
+        self.latency: Latency | None = None
+        self.fresh: set[int] = set()
+        self.version = 0
+
+    def saw(self, M: int, seconds: float) -> None:
+        """A measurement."""
+        if M not in self.seen:
+            most = max(self(M), seconds - PREPARED) if self.seen else seconds
+            self.seen[M] = deque([min(seconds, most)], RECENT)
+            self.fresh.add(M)
+        elif M in self.fresh:
+            self.fresh.remove(M)
+            self.seen[M][0] = seconds
+        else:
+            self.seen[M].append(seconds)
+        now, before = lower(self.seen[M]), self.used.get(M, math.inf)
+        if not abs(now - before) <= NOISE * before < math.inf:
+            self.used[M], self.version = now, self.version + 1
+            self.latency = Latency.of(self.used) if len(self.used) > 1 else None
+
+    def __call__(self, M: float) -> float:
+        if self.latency:
+            return self.latency(M)
+        for m, seconds in self.used.items():
+            return seconds * self.shape(M) / self.shape(m) if m != M else seconds
+        return self.shape(M)
+
+
+class Reach:
+    """q along a chain of N rows, counted."""
+
+    def __init__(self, N: int) -> None:
+        self.N = N
+        self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
+        self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
+        self.off = 1.0  # how far q is from usual
+        self.version = 0
+        self.outlooks: dict[Hashable, Any] = {}
+
+    def fade(self) -> None:
+        """What calls before this one counted is half forgotten."""
+        self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
+
+    def saw(self, row: int, extra: float, rows: int) -> None:
+        """`rows` rows from `row` on took `extra` more rounds than full windows."""
+        part, end = self.N / PLACES, row + rows
+        for i in range(self.place(row), self.place(end - 1) + 1):
+            share = min(end, (i + 1) * part) - max(row, i * part)
+            self.extra[i] += extra * share / rows
+            self.rows[i] += share
+        due = sum(r * u for r, u in zip(self.rows, self.usual, strict=True))
+        self.off = (1 + sum(self.extra)) / (1 + due)
+        self.version += 1
+
+    def place(self, row: float) -> int:
+        """The part of the chain that a row is in."""
+        return min(int(row * PLACES / self.N), PLACES - 1)
+
+    def at(self, i: int) -> float:
+        """q there, leaning on the usual where little was counted."""
+        lean = self.N / PLACES / 4
+        return (self.extra[i] + lean * self.off * self.usual[i]) / (self.rows[i] + lean)
+
+
+class Experience:
+    """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
+
+    def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
+        cpu, size = x.device.type == "cpu", x[0].numel()
+        free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
+        least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
+        self.model = Curve(lambda M: M + free)
+        self.step = Curve(lambda M: 50e-6)
+        self.sweeps: dict[Hashable, Curve] = {}
+        least, each = sweep or (least, each)
+        self.shape = lambda M: least + each * M
+        self.reaches: dict[Hashable, Reach] = {}
+        self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
+        self.credit = 0.0
+
+    def sweep(self, method: Hashable) -> Curve:
+        """O of a method."""
+        return self.sweeps.setdefault(method, Curve(self.shape))
+
+    def reach(self, chain: Hashable, N: int) -> Reach:
+        """q of a chain under a method and a criterion."""
+        return self.reaches.setdefault(chain, Reach(N))
+
+
+def lower(seconds: deque[float]) -> float:
+    """The lower median."""
+    return sorted(seconds)[(len(seconds) - 1) // 2]
+
+
+_known: WeakKeyDictionary[Any, dict[Hashable, Experience]] = WeakKeyDictionary()
+
+
+def experience(
+    model: Any,
+    x: Tensor,
+    dtype: torch.dtype | None,
+    condition: Iterable[str] | None = None,
+    ranks: int = 1,
+    sweep: tuple[float, float] | None = None,
+) -> Experience:
+    """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model.
+
+    ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
+    """
+    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
+    try:
+        found = _known.setdefault(getattr(model, "__self__", model), {})
+    except TypeError:  # it cannot be remembered
+        found = {}
+    if key not in found:
+        found[key] = Experience(x, ranks, sweep)
+    return found[key]
+
+
+def forget() -> None:
+    """Forgets every model."""
+    _known.clear()

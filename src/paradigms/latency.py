@@ -1,0 +1,73 @@
+"""Seconds of one model call against its rows: the efficiency of the hardware, measured.
+
+    T(M) = T[i] + (M - M[i]) (T[i+1] - T[i]) / (M[i+1] - M[i]),    M[i] <= M <= M[i+1]
+
+Beyond the last point the last slope goes on; a single point is taken as the worst case, cost in proportion to rows.
+T never falls, for a small batch can be padded to a larger: a point that took longer than a later one takes its time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of one model call of M rows, at measured points; `latency(M)` anywhere.
+
+    Raises ValueError unless rows rise from 1 or more and seconds are positive.
+    """
+
+    rows: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in pairwise((0, *self.rows)))
+        positive = all(isfinite(s) and s > 0 for s in self.seconds)
+        if not (self.rows and len(self.rows) == len(self.seconds) and rising and positive):
+            raise ValueError(
+                f"latency: given rows {self.rows}, seconds {self.seconds}; needed: rising rows from 1 on, and as many "
+                "positive seconds"
+            )
+        least = self.seconds[-1]
+        lower = [least := min(least, s) for s in reversed(self.seconds)]
+        object.__setattr__(self, "seconds", tuple(reversed(lower)))
+
+    @classmethod
+    def of(cls, points: Mapping[int, float]) -> Latency:
+        """The latency through points {rows: seconds}."""
+        return cls(*zip(*sorted(points.items()), strict=True))
+
+    def __call__(self, M: float) -> float:
+        """Seconds of a call of M rows."""
+        if len(self.rows) == 1 or self.rows[0] >= M:
+            return self.seconds[0] * max(M / self.rows[0], 1.0)
+        i = max((i for i, r in enumerate(self.rows[:-1]) if r <= M), default=0)
+        slope = (self.seconds[i + 1] - self.seconds[i]) / (self.rows[i + 1] - self.rows[i])
+        return self.seconds[i] + (M - self.rows[i]) * slope
+
+
+def measure(
+    call: Callable[[int], object],
+    rows: Iterable[int],
+    repeats: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Latency:
+    """The latency of `call(M)`, which must be done when it returns: the least of `repeats` calls after one to warm up.
+
+    The least, because whatever else runs on a machine only ever adds to it.
+    """
+    points = {}
+    for M in rows:
+        call(M)
+        seconds = []
+        for _ in range(repeats):
+            began = clock()
+            call(M)
+            seconds.append(clock() - began)
+        points[M] = min(seconds)
+    return Latency.of(points)

@@ -1,0 +1,44 @@
+"""How many rows a round takes: the interface that the solver asks, and the answer that is always the same.
+
+A pace is asked where the slowest sample stands and answers with a window, and is told what the round came to. A window
+of 1 is stepping: the sequential sampler itself, so many rows until the pace is asked again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from .clock import Clock
+
+
+class Timed(Protocol):
+    """What has a clock."""
+
+    @property
+    def clock(self) -> Clock:
+        """The seconds so far."""
+
+
+class AbstractPace(ABC):
+    """The windows of one call; it may remember what it saw of the call."""
+
+    @abstractmethod
+    def next(self, row: int) -> tuple[int, int]:
+        """The window of the next round, and for a window of 1 the steps before the next question."""
+
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
+        """`steps` single rows from `row` on were stepped through."""
+
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
+        """A round from `row` evaluated `asked` rows of all samples; the slowest sample moved by `count`."""
+
+
+class Fixed(AbstractPace):
+    """The same window in every round; of a window of 1, so many steps a question."""
+
+    def __init__(self, window: int, steps: int = 1) -> None:
+        self.answer = window, steps
+
+    def next(self, row: int) -> tuple[int, int]:
+        return self.answer

@@ -1,0 +1,203 @@
+"""The sliding window: a generator of frames, and the same chain one row at a time.
+
+Rows [begin, end) of each sample are in the window, at most `window` of them. A round
+
+    1. evaluates them as one batch             D[n] = model(x[n])
+    2. lets the method correct the states      x[n+1] <- step(x)[n] + p[n] delta[n]
+    3. finds the first row still moving        RMS(change of x[n+1]) > tolerance std[n]
+    4. slides past it, at least one row        begin <- begin + min(good + 1, end - begin)
+    5. guesses the rows that enter.            Source: Shih et al. 2023, algorithm 1.
+
+The first row that moved counts as done, because it was just computed from rows that did not. Every sample of a batch
+has its own begin. Memory is O(window), and no trajectory is kept. Between two rounds the window may become longer or
+shorter, as a pace says; where it is one row, rows are stepped through as the sequential sampler does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from .execute import Evaluator
+from .method import AbstractMethod
+from .noise import Noise
+from .pace import AbstractPace
+from .slide import At, batch, enter, kept, leave, move, remember
+from .stop import AbstractStop, rms
+from .system import System
+
+AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One round as it ended, before the window slides: B samples, W rows of which [begin, end) were evaluated.
+
+    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the model said of them, size (W, B) how
+    far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
+    distance, in std, of an accepted state from the step the model gave. `evaluate` counts. A stretch of single steps
+    is one frame too: it tells of as many rounds as it has rows, the last of them `round`.
+    """
+
+    round: int
+    begin: Tensor
+    end: Tensor
+    stride: Tensor
+    states: Tensor | Sequence[Tensor]
+    said: Tensor | Sequence[Tensor]
+    size: Tensor
+    residual: Tensor
+    evaluate: Evaluator
+    single: int = 0  # steps, where it is a stretch of them
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The states (W + 1, B, ...)."""
+        return self.states if isinstance(self.states, Tensor) else torch.stack(list(self.states))
+
+    @cached_property
+    def D(self) -> Tensor:
+        """The outputs (W, B, ...)."""
+        return self.said if isinstance(self.said, Tensor) else torch.stack([D[-1] for D in self.said])
+
+    @property
+    def last(self) -> Tensor:
+        """The last accepted states (B, ...)."""
+        if self.single:
+            return self.states[-1]
+        return self.x[self.stride.to(self.x.device), torch.arange(len(self.stride), device=self.x.device)]
+
+    @property
+    def trace(self) -> list[tuple[int, int, int]]:
+        """(begin, end, evals by then) of each round: the slowest sample's first row, the row after the fastest's."""
+        begins, evals, m = self.begin.tolist(), self.evaluate.evals, self.single
+        begin, last, B = min(begins), max(begins), len(begins)
+        if m and begin == last:
+            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
+        end, left = max(self.end.tolist()), self.stride.tolist()
+        if not m:
+            return [(begin, end, evals)]
+        after = [sum(max(rows - k - 1, 0) for rows in left) for k in range(m)]  # rows that were still to be evaluated
+        return [(begin + k, min(last + k + 1, end), evals - after[k]) for k in range(m)]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is solved, and how."""
+
+    system: System
+    evaluate: Evaluator
+    stream: Noise
+    method: AbstractMethod
+    stop: AbstractStop
+    pace: AbstractPace
+    limit: int  # on rounds
+
+
+def frames(chain: Chain) -> Iterator[Frame]:
+    """The rounds from the first row to the last, or as many as the limit allows."""
+    N, at, row = len(chain.system), start(chain.system, chain.stream.x), 0
+    window, steps = chain.pace.next(row)
+    while row < N and at.round < chain.limit:
+        if min(window, N) > 1:
+            at, (window, steps) = yield from _slides(chain, at, min(window, N))
+            row = at.row
+        else:
+            at = yield from _steps(chain, at, min(steps, N - row, chain.limit - at.round))
+            row = at.row
+            window, steps = chain.pace.next(row) if row < N else (1, 1)
+
+
+def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
+    """So many single steps, as one frame."""
+    row, x, D, states, said = at.row, at.x, at.D, [at.x], []
+    for x, D in islice(singly(chain.evaluate, chain.stream, at), steps):
+        states.append(x)
+        said.append(D)
+    chain.pace.stepped(row, steps, chain.evaluate)
+    end = (at.begin + steps).clamp(max=len(chain.system))
+    nothing, round = torch.zeros(len(x)), at.round + steps
+    size = nothing.expand(steps, len(x))
+    frame = Frame(round, at.begin, end, end - at.begin, states, said, size, nothing, chain.evaluate, steps)
+    yield from _shown(chain, frame)
+    return At(x, D[-len(at.D) :], end, round, at.memories)
+
+
+def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:
+    """Rounds of windows, W rows at first, until the pace answers with steps or all is done."""
+    system, stream, method, stop, N = chain.system, chain.stream, chain.method, chain.stop, len(chain.system)
+    begin, round = at.begin, at.round
+    end = _end(begin, W, N)
+    work = enter(at, W, end, N)
+    work.z = stream.rows(work.n, int(begin.min()), int(end.max()))
+    work.x = method.guess.fill(system, work, torch.zeros_like(begin))
+    memory, judged = method.init(system, work), stop.init(system, work)
+    if at.memories:
+        memory, judged = kept(memory, at.memories[0]), kept(judged, at.memories[1])
+    while True:
+        round, row, evals = round + 1, int(begin.min()), chain.evaluate.evals
+        sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
+        size, good, judged = stop.judge(system, work, sweep, judged)
+        stride = (good if sweep.stride is None else sweep.stride).cpu().minimum(end - begin)
+        if not bool((stride > 0).any()):
+            what = type(stop if sweep.stride is None else method).__name__
+            raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
+        accepted = torch.arange(W)[:, None] < stride
+        residual = torch.where(accepted, (rms(sweep.x - sweep.y) / system.std[work.n]).cpu(), 0).amax(0)
+        work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
+        yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep.D, size, residual, chain.evaluate))
+
+        last, begin = end - begin, begin + stride
+        now = int(begin.min())
+        chain.pace.saw(row, W, chain.evaluate.evals - evals, now - row, chain.evaluate)
+        answer = chain.pace.next(now) if now < N else (1, 1)
+        if (more := min(answer[0], N)) == 1:
+            return leave(work, stride, begin, round, (memory, judged)), answer
+        end = _end(begin, more, N)
+        work, more, W = move(work, sweep, stride, last, begin, end, more, N), more - W, more
+        memory, judged = remember(memory, stride, more), remember(judged, stride, more)
+        work.z = stream.rows(work.n, now, int(end.max()))
+        if bool((end - begin > last - stride).any()):
+            work.x = method.guess.fill(system, work, (last - stride).minimum(end - begin))
+
+
+def _end(begin: Tensor, W: int, N: int) -> Tensor:
+    """The row (B,) that a window of W rows ends before."""
+    return (begin + W).clamp(max=min(N, int(begin.min()) + AHEAD * W)).maximum(begin)
+
+
+def _shown(chain: Chain, frame: Frame) -> Iterator[Frame]:
+    """The frame, while the clock rests: what is done with it is nobody's round."""
+    chain.evaluate.clock.pause()
+    yield frame
+    chain.evaluate.clock.resume()
+
+
+def start(system: System, x: Tensor) -> At:
+    """Before the first row."""
+    return At(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
+
+
+def singly(evaluate: Evaluator, stream: Noise, at: At) -> Iterator[tuple[Tensor, Tensor]]:
+    """States x (B, ...) and outputs D (H + 1, B, ...) of equation (1) row by row, each sample from its own row on."""
+    x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
+    first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)
+    for row in range(first, N):
+        if first == last:
+            n = torch.full((1, len(x)), row, device=x.device)
+            D = torch.cat([D[-H:], evaluate(x, n[0], b)[None]])
+            x = system.step(x[None], D, stream.rows(n, row, row + 1), n)[0]
+        else:
+            n = (at.begin + row - first)[None].to(x.device)
+            on = (n[0] < N).nonzero()[:, 0]
+            n = n.clamp(max=N - 1)
+            D = torch.cat([D[-H:], D[-1:]])
+            D[-1, on] = evaluate(x[on], n[0, on], b[on])
+            new = system.step(x[None], D, stream.rows(n, row, min(row - first + last + 1, N)), n)[0]
+            x = x.index_copy(0, on, new[on])
+        yield x, D

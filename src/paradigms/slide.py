@@ -1,0 +1,107 @@
+"""The window's arrays: built where a chain stands, moved up row by row, made longer and shorter, left again.
+
+    v[w] <- v[min(w + stride, last)],    w = 0 .. W' - 1        each sample by its own stride
+
+What comes from beyond the last row of the chain that a window knew repeats that row, until it is guessed. A window of
+one row needs none of this: `At` is all that is left of it, and what a method remembers of the whole sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .execute import Evaluator
+from .method import Evaluate, Memory, Sweep, Work
+
+
+@dataclass(frozen=True)
+class At:
+    """Where the samples stand: states x (B, ...) at rows begin (B,), outputs D (H, B, ...) before, rounds so far.
+
+    memories: what method and criterion remember; of the rows of a window nothing is kept, see `kept`.
+    """
+
+    x: Tensor
+    D: Tensor
+    begin: Tensor
+    round: int = 0
+    memories: tuple[Memory, Memory] | None = None
+
+    @property
+    def row(self) -> int:
+        """Where the slowest stands."""
+        return int(min(self.begin.tolist()))
+
+
+def enter(at: At, W: int, end: Tensor, N: int) -> Work:
+    """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
+    n = numbers(at.begin, W, N, at.x)
+    live = (torch.arange(W)[:, None] < end - at.begin).to(n.device)
+    D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
+    return Work(at.x.expand(W + 1, *at.x.shape), D, None, n, live, torch.zeros_like(n))
+
+
+def move(work: Work, sweep: Sweep, stride: Tensor, last: Tensor, begin: Tensor, end: Tensor, W: int, N: int) -> Work:
+    """The window moved up by stride (B,) rows to [begin, end), W long; of the old one, `last` (B,) lay in the chain."""
+    more, row = W - len(work.n), torch.arange(W)[:, None]
+    live = (row < end - begin).to(work.n.device)
+    seen = torch.where((row < last - stride).to(work.n.device), slide(work.seen + sweep.live, stride, more=more), 0)
+    n = numbers(begin, W, N, work.x)
+    return Work(slide(work.x, stride, last, more), slide(work.D, stride, more=more), None, n, live, seen)
+
+
+def leave(work: Work, stride: Tensor, begin: Tensor, round: int, memories: tuple[Memory, Memory]) -> At:
+    """Where a round leaves the samples, if no window follows it."""
+    H = len(work.D) - len(work.n)
+    b = torch.arange(len(begin), device=work.x.device)
+    return At(work.x[stride.to(b.device), b], slide(work.D, stride, more=-len(work.n))[:H], begin, round, memories)
+
+
+def remember(memory: Memory, stride: Tensor, more: int) -> Memory:
+    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
+    return tuple(slide(m, stride, more=more) if of_rows(m) else m for m in memory)
+
+
+def kept(fresh: Memory, old: Memory) -> Memory:
+    """A memory as it begins, with what an old one knows of the whole sample."""
+    return tuple(new if of_rows(new) else m for new, m in zip(fresh, old, strict=True))
+
+
+def of_rows(m: Any) -> bool:
+    """Whether something remembered is of the rows of a window, which has two at least."""
+    return isinstance(m, Tensor) and len(m) > 1
+
+
+def batch(evaluate: Evaluator, work: Work) -> Evaluate:
+    """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
+    W, B = work.n.shape
+    b = torch.arange(B, device=work.x.device).expand(W, B)
+
+    def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
+        live = work.live if live is None else live & work.live
+        n, P = work.n[live], len(points)
+        D = evaluate(torch.cat([x[live] for x in points]), n.repeat(P), b[live].repeat(P))
+        if bool(live.all()):
+            return D.unflatten(0, (P, W, B)).unbind()
+        found = tuple(torch.zeros_like(x) for x in points)
+        for part, whole in zip(D.chunk(P), found, strict=True):
+            whole[live] = part
+        return found
+
+    return batch
+
+
+def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0) -> Tensor:
+    """v (R, B, ...) moved up by stride (B,) rows, R + more long; beyond `last` (B,) that row is repeated."""
+    last = torch.full_like(stride, len(v) - 1) if last is None else last
+    place = (torch.arange(len(v) + more)[:, None] + stride).minimum(last).to(v.device)
+    return v[place, torch.arange(v.shape[1], device=v.device)]
+
+
+def numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
+    """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
+    return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device)

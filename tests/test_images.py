@@ -1,0 +1,241 @@
+"""The image rows: published networks, the offline way, the table's glue with real metric calls on stub metrics."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from paradigms import cli, hub
+from paradigms.bench import gallery, images, network, weights
+from paradigms.bench.gallery import bytes_of, quality
+from paradigms.bench.network import SPECS, build, call, measure
+from published import church, sd2
+
+CPU = torch.device("cpu")
+NARROW = {  # as the small networks, and smaller: what a test can be asked
+    "sd2": {"block_out_channels": (8, 16, 16, 16), "norm_num_groups": 4, "attention_head_dim": (2, 4, 4, 4)},
+    "church": {"sample_size": 32, "block_out_channels": (4, 4, 8, 8, 8, 8), "norm_num_groups": 4},
+}
+
+
+@pytest.mark.parametrize(("name", "count"), [("sd2", 865_910_724), ("church", 113_673_219), ("bedroom", 113_673_219)])
+def test_the_published_networks_have_their_published_parameters(name: str, count: int) -> None:
+    net = build(SPECS[name], device="meta")
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+@pytest.mark.parametrize("name", ["sd2", "church"])
+def test_the_small_network_is_the_same_architecture(name: str) -> None:
+    real, small = build(SPECS[name], device="meta"), build(SPECS[name], small=True, device="meta")
+    kinds = [[(path, type(m)) for path, m in net.named_modules()] for net in (real, small)]
+    assert kinds[0] == kinds[1]
+
+
+def narrow(name: str) -> network.Network:
+    """A network of a spec that a test can be asked."""
+    spec = SPECS[name]
+    few = network.Spec(spec.hub, spec.kind, spec.config | spec.small | NARROW[name], {}, spec.prediction, spec.guided)
+    return network.network(name, build(few), CPU)
+
+
+def test_a_row_of_sd2_is_guided_and_rows_are_alone() -> None:
+    net = narrow("sd2")
+    rows = call(net, 3)()
+    assert rows.shape == (3, *net.shape)
+    assert bool(torch.isfinite(rows).all())
+    x = torch.randn(3, *net.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one = net.model(x[1:2], net.system.t[1:2])
+    torch.testing.assert_close(one, rows[1:2], rtol=1e-4, atol=1e-4)
+
+
+def test_points_rise_in_rows_and_tell_memory_on_linux() -> None:
+    told: list[str] = []
+    points = measure(narrow("church"), (1, 2), told.append)
+    assert [p.rows for p in points] == [1, 2]
+    assert all(p.seconds > 0 for p in points)
+    assert len(told) == 2
+    if Path("/proc/self/status").exists():
+        assert all(p.memory is not None and p.memory >= 0 for p in points)
+
+
+def test_the_gauge_sees_a_tensor() -> None:
+    gauge = network.Gauge(CPU)
+    block = torch.ones(32, 2**20)  # 128 MiB
+    seen = gauge.peak()
+    assert block.numel() == 2**25
+    if seen is not None:
+        assert seen >= 100 * 2**20
+
+
+def test_without_a_cache_no_connection_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder, why = weights.find("google/ddpm-church-256", "local")
+    assert folder is None
+    assert "--weights hub" in why
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    def deaf(address: tuple[str, int], timeout: float) -> None:
+        waits.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", deaf)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    began = time.perf_counter()
+    folder, why = weights.find("google/ddpm-church-256", "hub")
+    assert (folder, waits) == (None, [weights.PATIENCE])
+    assert "did not answer" in why
+    assert time.perf_counter() - began < 5
+
+
+def test_a_port_nobody_listens_at_is_not_reachable() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert not weights.reachable("127.0.0.1", free.getsockname()[1], 1.0)
+
+
+class Remembered:
+    """A metric that remembers what it is given, with torchmetrics' methods; its value is the mean of the bytes."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.how: list[Any] = []
+        self.resets = 0
+
+    def update(self, x: Tensor, *given: Any, **how: Any) -> None:
+        assert x.dtype == torch.uint8
+        assert x.ndim == 4
+        self.seen.append(x)
+        self.how.append(given or how)
+
+    def compute(self) -> Tensor:
+        return torch.cat(self.seen).double().mean()
+
+    def reset(self) -> None:
+        self.seen.clear()
+        self.resets += 1
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.floats(-2, 2))
+def test_pictures_become_bytes_channels_first(count: int, side: int, value: float) -> None:
+    x = torch.full((count, side, side + 1, 3), value)
+    made = bytes_of(x)
+    assert made.shape == (count, 3, side, side + 1)
+    assert made.dtype == torch.uint8
+    assert abs(int(made.flatten()[0]) - (max(min(value, 1), -1) + 1) * 127.5) <= 0.5 + 1e-4
+
+
+def test_a_clip_score_is_asked_of_each_picture_with_its_prompt() -> None:
+    metric = Remembered()
+    score = quality(metric, None)
+    value = score(torch.full((3, 3, 4, 4), 7, dtype=torch.uint8), ("a", "b"))
+    assert (value, metric.how, metric.resets) == (7.0, [(["a"],), (["b"],), (["a"],)], 1)
+
+
+def test_a_fid_is_told_the_real_pictures_once_and_the_made_ones_as_made() -> None:
+    metric, real = Remembered(), torch.zeros(70, 3, 4, 4, dtype=torch.uint8)
+    score = quality(metric, real)
+    assert metric.how == [{"real": True}] * 2
+    score(torch.ones(3, 3, 4, 4, dtype=torch.uint8), ())
+    assert metric.how[2:] == [{"real": False}]
+    assert score(torch.ones(1, 3, 4, 4, dtype=torch.uint8), ()) is None  # no covariance of one
+
+
+def test_without_a_metric_nothing_is_scored() -> None:
+    assert quality(None, None)(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ()) is None
+
+
+def test_reference_pictures_are_squares_of_the_side_asked_for(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (255, 0, 0)).save(tmp_path / "a.png")
+    Image.new("L", (8, 30), 255).save(tmp_path / "b.jpg")
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = gallery.read_reference(tmp_path, 8)
+    assert (found.shape, found.dtype) == ((2, 3, 8, 8), torch.uint8)
+    assert found[0, :, 4, 4].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(("name", "make"), [("church", church), ("sd2", sd2)])
+def test_the_papers_table_of_tiny_pipelines(
+    name: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make().save_pretrained(tmp_path)
+    short = {"church": (("ddpm", 10), ("ddim", 6)), "sd2": (("ddim", 6), ("dpmsolver", 6))}[name]
+    monkeypatch.setitem(gallery.ROWS, name, short)
+    metric = Remembered()
+    score = quality(metric, None)
+    rows = list(gallery.rows(tmp_path, hub.Ask("", window=4), name, 2, ("abc", "de"), score))
+    assert [r["sampler"] for r in rows] == [f"{rule}-{steps}" for rule, steps in short]
+    for row in rows:
+        assert row["max error"] <= 0.05
+        assert row["rounds"] >= row["trace"]["N"] / 4
+        assert [sum(run) >= row["trace"]["N"] for run in row["trace"]["runs"]] == [True, True]
+        assert abs(row["quality"][0] - row["quality"][1]) < 3
+    told = gallery.text(rows, "FID")
+    assert "FID, parallel" in told
+    assert gallery.NOT in gallery.text([row | {"quality": [None, None]} for row in rows], "FID")
+
+
+def call_cli(*args: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `paradigms bench images args`."""
+    result = CliRunner().invoke(cli.app, ["bench", "images", *args])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_measures_a_small_network_and_says_what_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPECS["church"]
+    few = network.Spec(spec.hub, spec.kind, spec.config, NARROW["church"], spec.prediction, spec.guided)
+    monkeypatch.setitem(SPECS, "church", few)
+    code, out, err = call_cli("--model", "church", "--small", "--rows", "2", "--window", "2", "--out", str(tmp_path))
+    assert code == 0, err
+    kept = json.loads((tmp_path / "images-church-small.json").read_text())
+    assert kept["rows"] == [1, 2]
+    assert kept["round"]["seconds"] >= kept["round"]["in the model"] > 0
+    assert out.count(images.NOT) >= 3  # a GPU, the plan without rounds, the paper's table
+    assert (tmp_path / "images-church-small.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--model", "sd3"), "--model is 'sd3'"),
+        (("--model", "sd2", "--rows", "0"), "--rows is 0"),
+        (("--model", "sd2", "--dtype", "int8"), "--dtype is 'int8'"),
+        (("--model", "sd2", "--weights", "nowhere/at/all"), "--weights is 'nowhere/at/all'"),
+        (("--model", "sd2", "--prompts", "nowhere.txt"), "--prompts 'nowhere.txt' cannot be read"),
+        (("--model", "church", "--reference", "nowhere"), "--reference is 'nowhere'"),
+    ],
+)
+def test_bad_options_are_told_in_one_line(args: tuple[str, ...], said: str) -> None:
+    code, out, err = call_cli(*args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["sd2", "church"])
+def test_on_a_gpu_memory_is_torchs_count_and_rises(name: str) -> None:
+    net = network.network(name, build(SPECS[name], small=True), torch.device("cuda"), torch.float16)
+    points = measure(net, (1, 4, 16), lambda text: None)
+    assert 0 < points[0].memory < points[1].memory < points[2].memory
