@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import socket
 import sys
 import time
 import traceback
@@ -32,11 +33,11 @@ class Outcome:
 
 
 def started(
-    rank: int, ranks: int, port: int, timeout: float, pipe: connection.Connection, work: Callable, *args: Any
+    rank: int, ranks: int, port: int, host: int, timeout: float, pipe: connection.Connection, work: Callable, *args: Any
 ) -> None:
     torch.set_num_threads(1)
     wait = timedelta(seconds=timeout)
-    store = dist.TCPStore("127.0.0.1", port, ranks, False, timedelta(seconds=LIMIT))
+    store = dist.TCPStore("127.0.0.1", port, ranks, rank == host, timedelta(seconds=LIMIT))
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=wait)
     try:
         outcome = Outcome(work(rank, *args))
@@ -47,14 +48,18 @@ def started(
     pipe.recv()  # once all have sent
 
 
-def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0) -> list[Outcome]:
-    """What `work(rank, *args)` came to on each of so many ranks; those that do not end are killed."""
+def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0, host: int = -1) -> list[Outcome]:
+    """What `work(rank, *args)` came to on each of so many ranks; those that do not end are killed.
+
+    timeout: seconds that ranks wait for each other. host: the rank that holds the job's store, else it is held here.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ranks", work.__module__])  # loaded once, not by every process
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    port = store.port if host < 0 else free()
     pipes = [context.Pipe() for _ in range(ranks)]
     jobs = [
-        context.Process(target=started, args=(r, ranks, store.port, timeout, there, work, *args), daemon=True)
+        context.Process(target=started, args=(r, ranks, port, host, timeout, there, work, *args), daemon=True)
         for r, (_, there) in enumerate(pipes)
     ]
     with pytest.MonkeyPatch.context() as patch:
@@ -80,3 +85,10 @@ def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0) -> list[O
         outcome.code = job.exitcode
         job.kill()
     return outcomes
+
+
+def free() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

@@ -125,6 +125,17 @@ def test_a_rank_that_is_lost_in_the_middle_of_a_round_is_named_by_the_others(wha
         assert outcome.error.endswith("killed, or hanging") and "in call 6 of 18 rows" in outcome.error
 
 
+def kills_the_host(rank: int) -> None:
+    sampled(failing(1 - rank, "killed"))
+
+
+def test_the_rank_that_holds_the_store_is_named_too() -> None:
+    outcomes = ranks.run(3, kills_the_host, timeout=8.0, host=0)
+    assert outcomes[0].code == -signal.SIGKILL
+    for outcome in outcomes[1:]:
+        assert outcome.error.startswith("RankError: the job's store is gone, so rank 0 was killed or has left, in call")
+
+
 def far_apart(rank: int) -> None:
     pd.sharded(Mixture(), dist.group.WORLD)(torch.ones(5 + 60 * rank, 6), torch.full((5 + 60 * rank,), 10))
 

@@ -1,10 +1,12 @@
 """`paradigms bench devices`: ranks that share the rows, each on a core of its own, against one process on one core.
 
-    speedup = seconds alone / seconds together,     pairs measured one after the other, in the same processes
+    speedup = seconds alone / seconds together,     measured one after the other, in the same processes
+    ceiling = 2 seconds alone / seconds of two processes that each do all of it, at once and with nothing to share
     share   = 1 - (seconds of the slowest rank in the model) / seconds       communication and scan, and what else
 
-on a U-Net that computes (that of DDPM on CIFAR-10 at half its width, random weights), and rows a rank for 8 ranks of
-`scenes`. Alone the other ranks wait for a message, which takes no time of a core.
+On a U-Net that computes: that of DDPM on CIFAR-10 at half its width, random weights. The ceiling is the machine's: what
+cores that share caches, memory or a physical core leave of a speedup of 2. While one rank runs alone the other waits
+for a message, which takes no time of a core. And rows a rank for 8 ranks of `scenes`.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ NAMES = {
     "alone": "one process on one core, seconds",
     "together": "two processes on two cores, seconds",
     "speedup": "speedup",
+    "crowd": "two processes that each do all of it, at once, seconds",
+    "ceiling": "the machine's ceiling for the speedup",
+    "part": "speedup, of the ceiling",
     "share": "share of the call outside the slowest rank's model: communication, scan, criterion",
     "wire share": "share of the call on the wire",
 }
@@ -56,7 +61,7 @@ def net() -> torch.nn.Module:
 
 
 def both(rank: int, repeats: int, quick: bool) -> list[dict[str, Any]]:
-    """Pairs of runs, of rank 0 alone and of all ranks together, after one to warm up."""
+    """Runs of rank 0 alone, of both by themselves at once, and of both together, after one of each to warm up."""
     model: Model = load("scenes").model if quick else net()
     system = ddim(linear(), 12 if quick else STEPS, prediction="epsilon")
     found = []
@@ -65,18 +70,22 @@ def both(rank: int, repeats: int, quick: bool) -> list[dict[str, Any]]:
         x = system.noise((1, 3, 32, 32), torch.Generator().manual_seed(0))
         alone = sample(model, system, x, **how) if rank == 0 else None
         dist.barrier()
+        crowd = torch.tensor(sample(model, system, x, **how).seconds)
+        dist.all_reduce(crowd, dist.ReduceOp.MAX)
         together = sample(model, system, x, **how, mesh=dist.group.WORLD)
         if alone is not None:
-            found.append(account(alone, together))
+            found.append(account(alone, float(crowd), together))
     return found[1:]
 
 
-def account(alone: Solution, together: Solution) -> dict[str, Any]:
+def account(alone: Solution, crowd: float, together: Solution) -> dict[str, Any]:
     """A pair in numbers."""
     assert together.sharing is not None
     model = together.model_seconds - together.sharing.wire_seconds
     return {
         "alone": alone.seconds, "together": together.seconds, "speedup": alone.seconds / together.seconds,
+        "crowd": crowd, "ceiling": 2 * alone.seconds / crowd,
+        "part": crowd / 2 / together.seconds,
         "alone share": 1 - alone.model_seconds / alone.seconds, "share": 1 - model / together.seconds,
         "wire share": together.sharing.wire_seconds / together.seconds, "rounds": together.rounds,
         "evals": together.evals, "rows": together.sharing.rows,
@@ -122,7 +131,7 @@ def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
     ]
     size = sum(p.numel() for p in net().parameters()) / 1e6
     what = f"U-Net of {size:.1f} million weights at 3x32x32, DDIM-{STEPS}, window {WINDOW}, one sample"
-    body = table(("", f"median (range) of {repeats} pairs"), [[NAMES[k], v] for k, v in times])
+    body = table(("", f"median (range) of {repeats}"), [[NAMES[k], v] for k, v in times])
     shipped = [
         ["rounds, evaluations", f"{eight['rounds']}, {eight['evals']}"],
         ["rows of each rank", " + ".join(map(str, eight["rows"]))],
