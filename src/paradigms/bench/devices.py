@@ -150,7 +150,6 @@ def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
         ["bytes received by each rank", received],
         ["relative difference of the samples", f"{max(pair['error'] for pair in pairs):.1g}"],
     ]
-    size = sum(p.numel() for p in net().parameters()) / 1e6
     disturbed = f"Of {len(all)} runs {len(all) - len(pairs)} are left out, in which other programs took more than "
     disturbed += (
         f"{DISTURBED:.0%} of a core; in the others they took up to {max(pair['others'] for pair in pairs):.1%}."
