@@ -150,19 +150,27 @@ def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
         ["bytes received by each rank", received],
         ["relative difference of the samples", f"{max(pair['error'] for pair in pairs):.1g}"],
     ]
+    disturbed = f"Of {len(all)} runs {len(all) - len(pairs)} are left out, in which other programs took more than "
+    disturbed += (
+        f"{DISTURBED:.0%} of a core; in the others they took up to {max(pair['others'] for pair in pairs):.1%}."
+    )
+    if pairs is all:
+        disturbed = f"Other programs took more than {DISTURBED:.0%} of a core in every run, so these times say little."
     size = sum(p.numel() for p in net().parameters()) / 1e6
-    count = f"{len(pairs)} of {len(all)} runs" if pairs is not all else f"{len(all)} runs, all of them disturbed"
-    note = f"Runs during which other programs took more than {DISTURBED:.0%} of a core are left out of the table; "
-    note += f"they took up to {max(pair['others'] for pair in pairs):.1%} in those that count."
-    what = f"U-Net of {size:.1f} million weights at 3x32x32, DDIM-{STEPS}, window {WINDOW}, one sample"
-    body = table(("", f"median (range) of {count}"), [[NAMES[k], v] for k, v in times])
+    of = (
+        "`scenes`, DDIM-12, window 4"
+        if quick
+        else f"U-Net of {size:.1f} million weights, DDIM-{STEPS}, window {WINDOW}"
+    )
+    what = f"{of}, one sample of 3x32x32"
+    body = table(("", f"median (range) of {len(pairs)} runs"), [[NAMES[k], v] for k, v in times])
     shipped = [
         ["rounds, evaluations", f"{eight['rounds']}, {eight['evals']}"],
         ["rows of each rank", " + ".join(map(str, eight["rows"]))],
         ["relative difference of the samples", f"{eight['error']:.1g}"],
     ]
     sections = [
-        (what, f"{body}\n\n{note}\n\n{table(('', ''), facts)}"),
+        (what, f"{body}\n\n{disturbed}\n\n{table(('', ''), facts)}"),
         ("`scenes` on 8 ranks of this machine, DDIM-50, window 8, two samples", table(("", ""), shipped)),
     ]
     print(write(out, "devices", "Many devices", sections, {"runs": all, "eight": eight}))
