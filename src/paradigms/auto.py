@@ -30,7 +30,7 @@ GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
-WORTH = 1.5  # what windows must be expected to gain over the rest, in costs of entering them
+WORTH, SURE = 1.5, 1.1  # what windows must be expected to gain over the rest, in costs of entering; where measured
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
 STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 
@@ -109,7 +109,7 @@ class Auto(AbstractPace):
         sure = self.sweep.seen and sum(reach.rows)  # it was measured; then it must only not have failed too often
         least = -CREDIT * step * self.N / 2 if sure else cost
         self.floor = known.credit - 2 * cost if sure else 0.0
-        return first if gain > WORTH * cost and known.credit >= least else 1
+        return first if gain > (SURE if sure else WORTH) * cost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""

@@ -22,6 +22,8 @@ import torch.distributed as dist
 from .roll import RankError
 from .team import Team
 
+ORDER = 3  # seconds that a rank has to put things in order once it is told to end
+
 
 @contextlib.contextmanager
 def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
@@ -64,7 +66,12 @@ def local_device(device: str | None) -> str:
 
 
 def stop(*_: Any) -> NoReturn:
-    """Ends this rank in order, as torchrun asks of it once another one failed: nothing stays half-written."""
+    """Ends this rank in order, as torchrun asks of it once another one failed: nothing stays half-written.
+
+    A group that has lost a rank may not come to an end by itself, so the system ends this process soon.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(ORDER)
     sys.exit(143)
 
 
