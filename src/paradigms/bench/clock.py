@@ -27,7 +27,7 @@ from .report import table
 LARGE, SHIPPED, SMALL = "U-Net 65.8M", "shipped", "MLP"
 WINDOWS: tuple[int | str, ...] = (8, 16, "auto")
 THREADS = (1, 2)
-LEAST, FEW, MOST = 3, 12.0, 24  # chunks at least; seconds a way; chunks at most
+LEAST, FEW, MOST = 3, 12.0, 60  # chunks at least; seconds a way; chunks at most
 PERIOD = 0.1
 
 
