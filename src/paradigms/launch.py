@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d as c10d
+from torch.distributed.rendezvous import rendezvous
 
 from .roll import RankError
 from .team import Team
@@ -42,12 +44,15 @@ def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
     if gpu:
         torch.cuda.set_device(local_device(device))
     signal.signal(signal.SIGTERM, stop)
+    wait = timedelta(seconds=timeout / 0.9)
     try:
-        dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(seconds=timeout / 0.9))
+        store, rank, _ = next(rendezvous("env://", timeout=wait))
+        # torchrun keeps its store from one attempt to the next, and with it where the ranks of the last one listened
+        names = c10d.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("nccl" if gpu else "gloo", store=names, rank=rank, world_size=ranks, timeout=wait)
     except RuntimeError as error:
-        raise ValueError(
-            f"not all of {ranks} ranks came within {timeout:g} s ({str(error).splitlines()[0]})"
-        ) from error
+        why = str(error).splitlines()[0]
+        raise ValueError(f"{ranks} ranks did not come together within {timeout:g} s ({why})") from error
     yield Team(dist.group.WORLD)
     dist.destroy_process_group()
 

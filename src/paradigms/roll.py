@@ -10,6 +10,7 @@ Nothing is on the wire before something has gone wrong; a rank that waits in a r
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,8 @@ class Roll:
 
     def __init__(self, name: str, rank: int, ranks: tuple[int, ...]) -> None:
         self.rank, self.ranks = rank, ranks
-        self.store: Any = c10d.PrefixStore(f"paradigms/{name}", c10d._get_default_store())
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun may keep its store from one to the next
+        self.store: Any = c10d.PrefixStore(f"paradigms/{attempt}/{name}", c10d._get_default_store())
 
     def called(self, call: int) -> bool:
         """Whether a rank has called the roll in a call."""
