@@ -5,8 +5,9 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
 OLD = $(VENV)-oldest
+ROBOTS = $(VENV)-robots
 
-.PHONY: demo test oldest lint install bench clean
+.PHONY: demo test oldest robots lint install bench clean
 
 install: $(READY)
 
@@ -31,6 +32,16 @@ $(OLD)/.ready: pyproject.toml constraints-oldest.txt
 	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
 	touch $(OLD)/.ready
 
+# with the simulators of Square and Kitchen, which want an older numpy
+robots: $(ROBOTS)/.ready
+	$(ROBOTS)/bin/python -m pytest -n 2 tests/test_policies_square.py tests/test_policies_kitchen.py
+
+$(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
+	$(PYTHON) -m venv $(ROBOTS)
+	$(ROBOTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-robots.txt \
+		-e '.[cli,kitchen,square]' pytest pytest-xdist
+	touch $(ROBOTS)/.ready
+
 lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
@@ -40,4 +51,4 @@ bench: $(READY)
 	$(BIN)/paradigms bench engine
 
 clean:
-	rm -rf $(VENV) $(OLD) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(ROBOTS) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -207,7 +207,7 @@ def test_a_bound_method_is_remembered_as_its_object_is() -> None:
 
 
 def test_a_curve_forgives_the_first_call_of_a_size_what_preparing_takes() -> None:
-    curve = Curve(lambda M: M + 4.0)
+    curve = Curve(lambda M: M + 4.0, absolute=False)
     curve.saw(1, 0.001)
     assert curve(6) == pytest.approx(0.002)
     curve.saw(8, 0.003 + PREPARED)

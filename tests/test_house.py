@@ -79,6 +79,7 @@ KNOWS = {
     },
     "adapt/policies/policy": {
         "call",
+        "rest",
         "check",
         "method",
         "pace",
@@ -89,6 +90,7 @@ KNOWS = {
         "table",
         "warm",
     },
+    "adapt/policies/rest": set(),
     "adapt/policies/seam": {"noise"},
     "adapt/policies/table": {"scheduler", "system"},
     "adapt/policies/warm": {"carry", "method", "noise", "pace", "rounds", "stop", "system"},

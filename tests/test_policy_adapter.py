@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
+from paradigms.adapt.policies.rest import Rest
 from paradigms.adapt.policies.table import tabled
 from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, HybridImagePolicy, LowdimPolicy, TransformerPolicy, scheduler
 
@@ -85,6 +87,37 @@ def test_the_window_that_picks_itself_gives_the_same_actions_and_draws_the_same_
             assert float((found - expected).norm() / expected.norm()) < 0.01
             assert torch.equal(torch.get_rng_state(), left)
     assert run.calls == 4 and run.rounds <= run.steps == 400
+
+
+def test_where_stepping_is_soonest_the_policys_own_loop_steps() -> None:
+    policy = made("U-Net, global")
+    own, calls = LowdimPolicy.conditional_sample, []
+
+    def counted(*args: Any, **kwargs: Any) -> Tensor:
+        calls.append(1)
+        return own(policy, *args, **kwargs)
+
+    expected, left = act(policy), torch.get_rng_state()
+    policy.conditional_sample = functools.update_wrapper(counted, policy.conditional_sample)
+    with pd.parallelize(policy, tolerance=0) as run:  # at tolerance 0 nothing is gained by windows
+        for _ in range(1 + 1 + 1 + 2 + 1 + 4):  # weighed, and then left to it for 1, 2, 4 ... calls
+            assert torch.allclose(act(policy), expected, atol=1e-5) and torch.equal(torch.get_rng_state(), left)
+        with pytest.raises(ValueError, match=r"Net: given .*global_cond \(1, 3\), it failed"):
+            act(policy)  # weighed
+            policy.conditional_sample(
+                torch.zeros(1, 16, ACT), torch.zeros(1, 16, ACT).bool(), global_cond=torch.ones(1, 3)
+            )
+    assert len(calls) == 1 + 2 + 4 + 1 and run.calls == 11
+    assert run.rounds == run.steps == run.evaluations == 11 * 20 and run.seconds > run.model_seconds
+
+
+def test_calls_rest_at_most_so_long_and_windows_end_it() -> None:
+    known = Rest()
+    for _ in range(10):
+        known.weighed((1, 1))
+    assert known.left == known.span == 64
+    known.weighed((1, 4, 1))
+    assert known.left == 0
 
 
 @pytest.mark.parametrize("method", [pd.Picard(), pd.Jacobi(), pd.Anderson(), pd.ExponentialPicard()], ids=repr)

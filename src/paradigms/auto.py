@@ -8,8 +8,8 @@ as at the beginning of a chain, and 1 where a row costs as much as ever.
 
 A window is entered small, for its first round accepts a row or two only, and grows to at most `bold` times what was
 measured. What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and
-calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable, and where rounds
-lose after all and nothing is left, the rest is stepped.
+calls that did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one that was
+measured is made on credit, unless that failed too often. Where rounds lose and nothing is left, the rest is stepped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
-WORTH = 1.5  # what windows must be expected to gain over the rest, in costs of entering them
+WORTH, SURE = 1.5, 1.1  # what windows must be expected to gain over the rest, in costs of entering; where measured
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
-STRETCH, MOST = 0.025, 256  # seconds and steps between two questions while stepping
+STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 
 
 class Auto(AbstractPace):
@@ -44,11 +44,11 @@ class Auto(AbstractPace):
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
         self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
-        self.window, self.rounds, self.points = 1, 0, 1.0
+        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(B * size)
         self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
-        self.granted = self.faded = False
+        self.granted, self.faded, self.floor = False, False, 0.0
 
     # ------------------------------------------------------------------ what is expected
 
@@ -94,7 +94,7 @@ class Auto(AbstractPace):
             self.rounds = 0
         else:
             self.window = self.changed(row, left, step)
-        return self.window, max(min(int(STRETCH / step), MOST, left), 1)
+        return self.window, max(min(int(STRETCH / step), self.most, left), 1)
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
@@ -106,9 +106,10 @@ class Auto(AbstractPace):
             if row == 0:
                 reach.outlooks[self.B] = facts, outlook
         first, gain, cost = outlook
-        sure = bool(self.sweep.seen and sum(reach.rows))
-        spare = known.credit + (CREDIT * step * self.N / 2 if sure else 0.0)
-        return first if gain > WORTH * cost and cost <= spare else 1
+        sure = self.sweep.seen and sum(reach.rows)  # it was measured; then it must only not have failed too often
+        least = -CREDIT * step * self.N / 2 if sure else cost
+        self.floor = known.credit - 2 * cost if sure else 0.0
+        return first if gain > (SURE if sure else WORTH) * cost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
@@ -128,7 +129,7 @@ class Auto(AbstractPace):
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
-        if self.rounds > 1 and self.known.credit < 0:
+        if self.rounds > 1 and self.known.credit < self.floor:
             return 1
         place, table = self.reach.place(row + min(self.window, left) / 2), self.seconds()
         tau, W = self.best(place, left, table)
@@ -176,6 +177,11 @@ class Auto(AbstractPace):
         self.rounds += 1
 
 
+def stretch(size: int) -> int:
+    """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are told of."""
+    return max(min(KEPT // (3 * size), MOST), 1)
+
+
 def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
     """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
     system = evaluate.system
@@ -183,7 +189,7 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     if method.steady:
         return Fixed(method.steady)
     if stop.tolerance == 0:
-        return Fixed(1, 32)
+        return Fixed(1, min(stretch(x.numel() * x.element_size()), 64))
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     middle = N // 2

@@ -29,12 +29,13 @@ PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it
 
 class Curve:
     """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it.
+    A shape may be absolute, in seconds, and then it is what is expected of the first point too.
 
     version counts the changes of more than NOISE, all others being none.
     """
 
-    def __init__(self, shape: Callable[[float], float]) -> None:
-        self.shape = shape
+    def __init__(self, shape: Callable[[float], float], absolute: bool = True) -> None:
+        self.shape, self.absolute = shape, absolute
         self.seen: dict[int, deque[float]] = {}
         self.used: dict[int, float] = {}
         self.latency: Latency | None = None
@@ -44,7 +45,7 @@ class Curve:
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
         if M not in self.seen:
-            most = max(self(M), seconds - PREPARED) if self.seen else seconds
+            most = max(self(M), seconds - PREPARED) if self.seen or self.absolute else seconds
             self.seen[M] = deque([min(seconds, most)], RECENT)
             self.fresh.add(M)
         elif M in self.fresh:
@@ -108,8 +109,8 @@ class Experience:
         cpu, size = x.device.type == "cpu", x[0].numel()
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
         least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
-        self.model = Curve(lambda M: M + free)
-        self.step = Curve(lambda M: 50e-6)
+        self.model = Curve(lambda M: M + free, absolute=False)
+        self.step = Curve(lambda M: 50e-6, absolute=False)
         self.sweeps: dict[Hashable, Curve] = {}
         least, each = sweep or (least, each)
         self.shape = lambda M: least + each * M

@@ -97,6 +97,7 @@ class Chain:
     stop: AbstractStop
     pace: AbstractPace
     limit: int  # on rounds
+    keep: bool = True  # the states within a stretch of steps, and not its first and last alone
 
 
 def frames(chain: Chain) -> Iterator[Frame]:
@@ -117,8 +118,10 @@ def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
     """So many single steps, as one frame."""
     row, x, D, states, said = at.row, at.x, at.D, [at.x], []
     for x, D in islice(singly(chain.evaluate, chain.stream, at), steps):
-        states.append(x)
-        said.append(D)
+        if chain.keep:
+            states.append(x)
+            said.append(D)
+    states, said = (states, said) if chain.keep else ([at.x, x], [D])
     chain.pace.stepped(row, steps, chain.evaluate)
     end = (at.begin + steps).clamp(max=len(chain.system))
     nothing, round = torch.zeros(len(x)), at.round + steps

@@ -95,14 +95,14 @@ def sample(
         raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
     began = time.perf_counter()
     check_problem(system, x, window, generator, noise, condition)
-    method, limit = method or Spectral(), 1 << 62 if max_rounds is None else max_rounds
+    method, limit = method or Spectral(), max_rounds or 1 << 62
     stop = criterion(tolerance, method)
-    chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit)
+    how = (method, window, stop, generator, noise, condition, limit, verified or watch is not iter)
+    chain = _chain(model, system, x, *how)
     again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
     path: list[list[Tensor]] = [[] for _ in range(len(x))]
     residual, rounds = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long)
-    trace: list[tuple[int, int, int]] = []
-    windows: list[int] = []
+    trace, windows = list[tuple[int, int, int]](), list[int]()
     for frame in watch(frames(chain)):
         trace += frame.trace
         if frame.single:
@@ -156,6 +156,7 @@ def _chain(
     noise: Tensor | None,
     condition: Mapping[str, Tensor] | None,
     limit: int = 1 << 62,
+    keep: bool = True,
 ) -> Chain:
     method.check(x)
     stop.check(x)
@@ -163,7 +164,7 @@ def _chain(
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop)
     pace = Fixed(window) if isinstance(window, int) else window
-    return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit)
+    return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit, keep)
 
 
 def _problem(

@@ -2,10 +2,10 @@
 
     predicted = sum_r [ T(ceil(m[r] / P)) + G(m[r], P) + outside ]        measured: the median of sharded runs
 
-T is the median latency of a process while all P are at work, for they share a memory; m[r] and outside are of a run in
-which nothing is shared; G is measured, too: rounds shared out of a model that takes no time. Each number of processes
-is a torchrun of this module, a thread and a core to a process; passes of T and the runs take turns, so that a machine's
-moods meet both.
+T is the median latency, until the slowest of the P is done while all are at work, for they share a memory; m[r] and
+outside are of a run in which nothing is shared; G is measured, too: rounds shared out of a model that takes no time.
+Each number of processes is a torchrun of this module, a thread and a core to a process; passes of T and the runs take
+turns, so that a machine's moods meet both.
 """
 
 from __future__ import annotations
@@ -87,9 +87,16 @@ def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
 
 
 def again(call: Callable[[int], object], M: int) -> float:
-    """Seconds of a call, in the mean over some: a small one between large ones finds nothing in the cache."""
+    """Seconds of a call until all ranks are done, in the mean over some: a small one between large ones is slower."""
     times = max(32 // M, 1)
-    return timed(lambda: [call(M) for _ in range(times)]) / times
+    dist.barrier()
+    marks = [time.perf_counter()]
+    for _ in range(times):
+        call(M)
+        marks.append(time.perf_counter())
+    spent = torch.tensor(marks, dtype=torch.float64).diff()
+    dist.all_reduce(spent, dist.ReduceOp.MAX)
+    return float(spent.mean())
 
 
 def timed(work: Callable[[], object]) -> float:

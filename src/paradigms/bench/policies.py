@@ -78,11 +78,15 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
 
     def chunk(data: Data, sampler: str, way: str) -> Any:
         steps = few(data, sampler) if way == FEW else None
+        if way == FEW and steps is None:
+            return None
         expected = stage.expected(sampler)
         return acting.chunks(stage.policy, stage.task, sampler, way, stage.seen, expected, steps) | {"steps": steps}
 
     def block(data: Data, sampler: str, way: str, first: int) -> Any:
         steps = few(data, sampler) if way == FEW else None
+        if way == FEW and steps is None:
+            return None
         found = acting.episodes(stage.policy, stage.task, sampler, way, first, min(BLOCK, count - first), steps)
         return found | {"steps": steps}
 
@@ -130,7 +134,10 @@ def run(out: Path, stage: Stage, count: int, only: str) -> Data:
     data = recall(path, stage.weights)
     for name, work in jobs(stage, count):
         if only in name and name not in data["measured"]:
-            data["measured"][name] = work(data)
+            if (found := work(data)) is None:  # it needs what was not measured yet
+                continue
+            data = recall(path, stage.weights)  # again, for another run may have added to it since
+            data["measured"][name] = found
             write_json(path, {"machine": machine(), **data})
             print(name, file=sys.stderr, flush=True)
     return data

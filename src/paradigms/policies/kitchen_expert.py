@@ -9,15 +9,12 @@ forward), then pulls the microwave's bar along its arc, pushes the light's lever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .kitchen import STEP
 from .task import Vector
-
-if TYPE_CHECKING:
-    from .kitchen import Kitchen
 
 HAND = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # its axes as columns: up, right, into the kitchen
 ARM = slice(0, 7)
@@ -37,7 +34,7 @@ class KitchenExpert:
     def __init__(self) -> None:
         self.ik: InverseKinematics | None = None
 
-    def __call__(self, environment: Kitchen) -> Vector:
+    def __call__(self, environment: Any) -> Vector:
         model, data = environment.simulator.model, environment.simulator.data
         self.ik = self.ik or InverseKinematics(model, environment.start)
         way, close = _move(data)

@@ -12,18 +12,15 @@ towards the robot; to the nearer quarter turn when it points away, for then HAND
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .task import Vector
 
-if TYPE_CHECKING:
-    from .square import Square
-
 HAND = np.diag([1.0, -1.0, -1.0])  # the hand's axes with fingers down and the arm straight ahead
 HANDLE = np.array([0.06, 0.0, 0.004])  # in the nut: where the handle is gripped, m
-HOVER, TRAVEL, DOWN = 0.10, 0.17, 0.0  # heights: over the handle before gripping; of the nut over the peg's centre
+HOVER, TRAVEL = 0.10, 0.17  # heights: over the handle before gripping; of the carried nut over the peg's centre, m
 NEAR, ALIGNED = 0.012, 0.006  # gripping distance; the nut's distance from the peg's axis when it goes down: m
 SHUT = 0.0185  # a finger's joint when it is closed on the handle (0.0159) and not open (0.04)
 SPEED = 0.8  # largest action of the translation: 1 is 0.3 m/s
@@ -32,7 +29,7 @@ SPEED = 0.8  # largest action of the translation: 1 is 0.3 m/s
 class SquareExpert:
     """Actions for whatever state a Square environment is in; remembers nothing."""
 
-    def __call__(self, environment: Square) -> Vector:
+    def __call__(self, environment: Any) -> Vector:
         (p, R), (n, N) = environment.gripper(), environment.nut()
         handle = n + N @ HANDLE
         shut = float(np.abs(environment.fingers()).mean()) < SHUT
@@ -41,7 +38,7 @@ class SquareExpert:
                 return _action(handle - p, R, _across(N), close=True)
             return _action(_carry(n, environment.peg()), R, _square(R, N), close=True)
         across = _across(N)
-        off = np.linalg.norm(p[:2] - handle[:2]) + 0.1 * _angle(across @ R.T)
+        off = np.linalg.norm(p[:2] - handle[:2]) + 0.1 * np.linalg.norm(_turn(R, across))
         over = handle + np.array([0.0, 0.0, HOVER * np.clip((off - 0.01) / 0.03, 0.0, 1.0)])
         return _action(over - p, R, across, close=False)
 
@@ -50,7 +47,7 @@ def _carry(n: Vector, peg: Vector) -> Vector:
     """The nut's way (3,): up, over the peg, down."""
     way = peg - n
     far = np.linalg.norm(way[:2])
-    height = np.clip((far - ALIGNED) / ALIGNED, 0.0, 1.0) * (TRAVEL - DOWN) + DOWN
+    height = np.clip((far - ALIGNED) / ALIGNED, 0.0, 1.0) * TRAVEL
     way[2] += height
     risen = np.clip(1.0 - (way[2] - 0.02) / 0.04, 0.0, 1.0) if far > ALIGNED else 1.0
     way[:2] *= risen
@@ -72,19 +69,16 @@ def _across(N: Vector) -> Vector:
     return turn @ HAND
 
 
-def _angle(R: Vector) -> float:
-    return float(np.arccos(np.clip((np.trace(R) - 1.0) / 2.0, -1.0, 1.0)))
-
-
 def _action(way: Vector, R: Vector, target: Vector, close: bool) -> Vector:
     """An action (7,) that moves by `way` m and turns the hand from R to `target`; long ways are cut, not bent."""
-    move = way / 0.05
+    move, turn = way / 0.05, _turn(R, target) / 0.5
     move *= min(1.0, SPEED / max(float(np.linalg.norm(move)), 1e-9))
-    return np.concatenate([move, _turn(target @ R.T) / 0.5, [1.0 if close else -1.0]]).clip(-1.0, 1.0)
+    turn *= min(1.0, 1.0 / max(float(np.linalg.norm(turn)), 1e-9))
+    return np.concatenate([move, turn, [1.0 if close else -1.0]])
 
 
-def _turn(R: Vector) -> Vector:
-    """Axis times angle (3,) of a rotation (3, 3), cut to half a radian."""
-    axis = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
-    length = float(np.linalg.norm(axis))
-    return axis * (min(_angle(R), 0.5) / max(length, 1e-9))
+def _turn(R: Vector, target: Vector) -> Vector:
+    """Axis times angle (3,) from one rotation (3, 3) to another, in the world."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(target @ R.T).as_rotvec()

@@ -5,8 +5,10 @@ D[m] = network(x[m], t[n[m]], observation[b[m]])        m = 0..W B - 1 rows of t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,10 +58,11 @@ class Network:
         x = x.to(parameter.dtype)
         if mask is not None and value is not None:
             x = torch.where(mask, value, x)
-        return answered(self.seam, x, t, condition)
+        with told(self.seam, {"x": x, **condition}, first=1):
+            return self.seam.model(x, t, **condition)
 
 
-def arguments(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def named(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, those that have none under "kwargs"; raises TypeError as the call would."""
     takes = inspect.signature(function)
     bound = takes.bind(*args, **kwargs)
@@ -69,9 +72,9 @@ def arguments(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
 
 def solved(
-    model: Network, settings: Settings, run: Run, given: Ask, table: System, memory: Memory | None
-) -> tuple[Tensor, Memory | None]:
-    """The chunk (B, T, A) of one call, its account in `run`, and what to remember of it."""
+    model: Network, settings: Settings, given: Ask, table: System, memory: Memory | None
+) -> tuple[Solution, Memory | None]:
+    """One call's chunk (B, T, A) with its account, and what to remember of it."""
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
     noise = drawn(system, given)
@@ -89,9 +92,9 @@ def solved(
     found = sample(
         model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
     )  # fmt: skip
-    account(run, found)
-    chunk = system.keep(found.x) if isinstance(system, Inpainted) else found.x
-    return chunk.to(given.x.dtype), memory
+    if isinstance(system, Inpainted):
+        found = replace(found, x=system.keep(found.x))
+    return found, memory
 
 
 def account(run: Run, found: Solution) -> None:
@@ -115,16 +118,17 @@ def drawn(system: System, given: Ask) -> Tensor | None:
     )
 
 
-def answered(seam: Seam, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> Tensor:
-    """The network's answer; an error in it is told with the shapes that it was given."""
+@contextlib.contextmanager
+def told(seam: Seam, given: dict[str, Any], first: int = 0) -> Iterator[None]:
+    """Within it an error of the network becomes a ValueError that tells the shapes it was given, from axis `first`."""
     try:
-        return seam.model(x, t, **condition)
+        yield
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, IndexError) as error:
-        shapes = "".join(f", {name} {tuple(v.shape[1:])}" for name, v in condition.items())
+        shapes = ", ".join(f"{name} {tuple(v.shape[first:])}" for name, v in given.items() if isinstance(v, Tensor))
         raise ValueError(
-            f"{type(seam.network).__name__}: given, of each row, x {tuple(x.shape[1:])}{shapes}, it failed: {error}; "
+            f"{type(seam.network).__name__}: given{', of each row,' if first else ''} {shapes}, it failed: {error}; "
             "needed: observations and actions of the shapes that it was made for"
         ) from error
 

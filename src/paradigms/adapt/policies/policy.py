@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...check import check_window
@@ -23,10 +24,11 @@ from ...pace import AbstractPace
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from ..pipelines.report import Run
-from .call import Network, Settings, arguments, refuse_training, solved
+from .call import Network, Settings, account, named, refuse_training, solved, told
+from .rest import Rest, rest
 from .seam import NAME, Seam, own, seam
 from .table import tabled
-from .warm import Memory
+from .warm import Memory, several
 
 TOLERANCE = 0.01  # relative error of the actions
 MISSING = object()
@@ -44,10 +46,41 @@ class Parallel:
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         began = time.perf_counter()
         refuse_training(self.seam)
-        holder, given = self.seam.holder, self.seam.asked(arguments(self.own, args, kwargs))
-        system = tabled(holder.noise_scheduler, holder.num_inference_steps, given.step)
-        chunk, self.memory = solved(self.model, self.settings, self.run, given, system, self.memory)
+        holder, arguments = self.seam.holder, named(self.own, args, kwargs)
+        known = self.rest(arguments)
+        if known and known.left:
+            known.left -= 1
+            with told(self.seam, arguments):
+                chunk = self.step(*args, **kwargs)
+        else:
+            given = self.seam.asked(arguments)
+            system = tabled(holder.noise_scheduler, holder.num_inference_steps, given.step)
+            found, self.memory = solved(self.model, self.settings, given, system, self.memory)
+            account(self.run, found)
+            chunk = found.x.to(given.x.dtype)
+            if known:
+                known.weighed(found.windows)
         self.run.seconds += time.perf_counter() - began
+        return chunk
+
+    def rest(self, arguments: dict[str, Any]) -> Rest | None:
+        """Where "auto" may leave calls like this one to the policy's own loop: what is known of them."""
+        if self.settings.window != "auto" or self.settings.mesh is not None or several(arguments.get("generator")):
+            return None
+        first = next(iter(arguments.values()))
+        B = first if isinstance(first, int) else len(first)
+        stop, holder = self.settings.stop, self.seam.holder
+        return rest(self.seam.network, (B, holder.num_inference_steps, torch.get_num_threads(), repr(stop)))
+
+    def step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The policy's own loop, and its account."""
+        began, N = time.perf_counter(), self.seam.holder.num_inference_steps
+        with torch.no_grad():
+            chunk: Tensor = self.own(*args, **kwargs)
+        self.memory, run = None, self.run
+        run.calls, run.steps, run.rounds = run.calls + 1, run.steps + N, run.rounds + N
+        run.evaluations += N * len(chunk)
+        run.model_seconds += time.perf_counter() - began
         return chunk
 
 

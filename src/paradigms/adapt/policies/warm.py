@@ -27,7 +27,7 @@ from ...rounds import Frame
 from ...stop import AbstractStop, FinalError
 from ...system import System, rows
 
-WARY = 2.0  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
+WARY = 1.5  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""`paradigms bench auto` on a chain of a few rows: what it compares, what it writes, where it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import paradigms as pd
+from paradigms.bench import auto
+from problems import LINEAR
+from toy import Mixture
+
+
+def tiny(name: str) -> auto.Cell:
+    """Six rows of the exact mixture."""
+    return auto.chain(name, Mixture(), pd.ddim(LINEAR, 6), (6,), {}, 2)
+
+
+def test_names_are_of_a_model_a_number_of_samples_and_a_rule_and_no_two_are_alike() -> None:
+    names = [name for name, _ in auto.cells()]
+    assert len(set(names)) == len(names) and all(len(name.split(", ")) == 3 for name in names)
+    assert {name.split(", ")[0] for name in names} >= {"digits", "digits-guided", "scenes", "mixture-64", "MLP"}
+
+
+def test_a_call_with_any_window_is_the_plain_one_within_the_tolerance() -> None:
+    cell = tiny("toy, 2, DDIM-6")
+    for window in (1, 4, "auto"):
+        x, windows = cell.call(window, 3)
+        assert float((x - cell.plain(3)).norm() / x.norm()) < 0.01
+        assert sum(windows) >= cell.rows
+    assert not torch.equal(cell.plain(3), cell.plain(4)), "a seed is a sample"
+
+
+def test_cells_that_were_measured_are_kept_and_the_table_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+
+    def cells() -> Any:
+        for name in ("toy, 2, A", "toy, 2, B"):
+            yield name, lambda name=name: made.append(name) or tiny(name)
+
+    for name, value in (("cells", cells), ("CALLS", (2, 2)), ("TIMES", (1, 1)), ("TURNS", 2)):
+        monkeypatch.setattr(auto, name, value)
+    auto.main(tmp_path, "toy, 2, A")
+    auto.main(tmp_path)
+    assert made == ["toy, 2, A", "toy, 2, B"]
+    found = json.loads((tmp_path / "auto.json").read_text())["cells"]
+    assert found.keys() == {"toy, 2, A", "toy, 2, B"} and all(len(m["pairs"]) == 2 for m in found.values())
+    text = (tmp_path / "auto.md").read_text()
+    assert "2 of 2 cells measured" in text and text.count("| toy ") == 2
+    assert "2 of 2 cells" in capsys.readouterr().out
+
+
+def test_windows_are_told_in_runs() -> None:
+    assert auto.told([1, 1, 32, 32, 32, 1]) == "1 x 2, 32 x 3, 1 x 1"
+    assert auto.told([1, 2] * 5).endswith(", ...")
