@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
+from torch.distributed.rendezvous import rendezvous
 
 from .roll import RankError
 from .team import Team
@@ -45,7 +46,7 @@ def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
     signal.signal(signal.SIGTERM, stop)
     wait = timedelta(seconds=timeout / 0.9)
     try:
-        store, rank, _ = next(dist.rendezvous("env://", timeout=wait))
+        store, rank, _ = next(rendezvous("env://", timeout=wait))
         # torchrun keeps its store from one attempt to the next, and with it where the ranks of the last one listened
         names = c10d.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("nccl" if gpu else "gloo", store=names, rank=rank, world_size=ranks, timeout=wait)
