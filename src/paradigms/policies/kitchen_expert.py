@@ -19,6 +19,7 @@ from .task import Vector
 HAND = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # its axes as columns: up, right, into the kitchen
 ARM = slice(0, 7)
 GAIN = 2.0  # in a step the joints' springs and dampers come half of the way that they are set to
+SOFT = 0.3  # share of a wrong turn of the hand that is made good in a step: more jerks the joints
 FAST, PUSH, PULL = 0.035, 0.03, 0.03  # longest way in a step: free, pushing, pulling, m
 GRIP = np.array([0.0, -0.012, 0.0])  # the grip point when the fingers close, from the bar: m
 BACK = 0.12  # how far before a spot the hand moves sideways, m
@@ -57,15 +58,17 @@ class InverseKinematics:
             ) from error
         self.mink, self.rest = mink, rest
         self.configuration = mink.Configuration(model)
-        self.hand = mink.FrameTask("end_effector", "site", position_cost=1.0, orientation_cost=0.3, lm_damping=1e-3)
-        self.posture = mink.PostureTask(model, cost=0.02)
+        self.hand = mink.FrameTask(
+            "end_effector", "site", position_cost=1.0, orientation_cost=0.3, gain=SOFT, lm_damping=1e-3
+        )
+        self.posture = mink.PostureTask(model, cost=0.02, gain=0.1)
         self.low, self.high = model.jnt_range[:-1].T  # all but the kettle, the last, which is free
 
     def __call__(self, data: Any, way: Vector) -> Vector:
         mink, q = self.mink, data.qpos.copy()
         q[: len(self.low)] = q[: len(self.low)].clip(self.low, self.high)  # the simulator starts a hair outside
         self.configuration.update(q)
-        spot = data.site("end_effector").xpos + way
+        spot = data.site("end_effector").xpos + way / SOFT  # the whole way, and SOFT of the turn
         self.hand.set_target(mink.SE3.from_rotation_and_translation(mink.SO3.from_matrix(HAND), spot))
         q[ARM] = self.rest[ARM]
         self.posture.set_target(q)
