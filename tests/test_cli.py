@@ -203,9 +203,14 @@ def test_python_m_is_the_same_program(files: dict, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1  # no bar where there is no terminal, one summary
 
 
-def test_a_missing_library_is_told_in_one_line(files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "paradigms.run", None)
-    code, _, err = call("sample", "--model", files["plain"], "--out", str(tmp_path))
+@pytest.mark.parametrize(
+    ("room", "args"), [("run", ("sample", "--model", "plain")), ("bench.overhead", ("bench", "overhead"))]
+)
+def test_a_missing_library_is_told_in_one_line(
+    room: str, args: tuple[str, ...], files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"paradigms.{room}", None)
+    code, _, err = call(*(files.get(a, a) for a in args), "--out", str(tmp_path))
     assert (code, len(err.splitlines())) == (2, 1) and "pip install 'paradigms[cli]'" in err
 
 
