@@ -200,12 +200,17 @@ def call_cli(*args: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_command_measures_a_small_network_and_says_what_it_did_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def narrow_church(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What --model church --small is: a network that a test can be asked."""
     spec = SPECS["church"]
     few = network.Spec(spec.hub, spec.kind, spec.config, NARROW["church"], spec.prediction, spec.guided)
     monkeypatch.setitem(SPECS, "church", few)
+
+
+def test_the_command_measures_a_small_network_and_says_what_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow_church(monkeypatch)
     code, out, err = call_cli("--model", "church", "--small", "--rows", "2", "--window", "2", "--out", str(tmp_path))
     assert code == 0, err
     kept = json.loads((tmp_path / "images-church-small.json").read_text())
@@ -213,6 +218,16 @@ def test_the_command_measures_a_small_network_and_says_what_it_did_not(
     assert kept["round"]["seconds"] >= kept["round"]["in the model"] > 0
     assert out.count(images.NOT) >= 3  # a GPU, the plan without rounds, the paper's table
     assert (tmp_path / "images-church-small.png").stat().st_size > 10_000
+
+
+def test_one_point_is_no_plot_and_none_is_left_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_church(monkeypatch)
+    (tmp_path / "images-church-small.png").touch()
+    code, out, err = call_cli("--model", "church", "--small", "--rows", "1", "--window", "1", "--out", str(tmp_path))
+    assert code == 0, err
+    assert "No plot: it needs 2 points" in (tmp_path / "images-church-small.md").read_text()
+    assert {f.suffix for f in tmp_path.iterdir()} == {".md", ".json"}
+    assert out.splitlines()[-1].endswith(".md and .json")
 
 
 @pytest.mark.parametrize(
