@@ -73,8 +73,8 @@ def prepared(asked: Asked) -> Ready:
     for name, value in (("--rows", asked.rows), ("--window", asked.window), ("--count", asked.count)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; type a whole number from 1")
-    if asked.reference is not None and not asked.reference.is_dir():
-        raise ValueError(f"--reference is {str(asked.reference)!r}, no folder; type a folder of pictures")
+    if asked.reference is not None:
+        gallery.reference_paths(asked.reference)
     where, prompts = hub.device(asked.device), gallery.read_prompts(asked.prompts)
     small = (None, "the small network has random weights")
     folder, why = small if asked.small else weights.find(SPECS[asked.model].hub, asked.weights)
@@ -161,14 +161,15 @@ def table_of_the_paper(ready: Ready) -> tuple[list[dict[str, Any]], str]:
     metric, reference = None, None
     try:
         if asked.model == "sd2":
-            metric = gallery.clip_metric(ready.device)
+            local = asked.weights == "local" or not weights.reachable()
+            metric = gallery.clip_metric(ready.device, local=local)
         elif asked.reference is None:
             notes.append(f"FID: {NOT}, for no --reference DIR was given.")
         else:
             reference = gallery.read_reference(asked.reference, SPECS[asked.model].config["sample_size"])
             metric, reference = gallery.frechet_metric(ready.device), reference.to(ready.device)
     except ValueError as error:
-        notes.append(f"{name}: {NOT}, {error}.")
+        notes.append(f"{name}: {NOT}: {error}.")
     score = gallery.quality(metric, reference)
     ask = hub.Ask("", device=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto")
     found = []
