@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import typer
 
+ZOO = ("accelerate", "diffusers", "peft", "tokenizers", "transformers")  # what pipelines need
+
 
 def fail(code: int, message: str, team: Any = None, error: BaseException | None = None) -> NoReturn:
     """Ends the program with one line on standard error, of one rank if there are many."""
@@ -28,8 +30,9 @@ def fail(code: int, message: str, team: Any = None, error: BaseException | None 
 
 
 def needs(missing: ModuleNotFoundError, team: Any = None) -> NoReturn:
-    """Ends the program that lacks a library."""
-    fail(2, f"this needs {missing.name}; type: pip install 'paradigms[cli]'", team)
+    """Ends the program that lacks a library, with the extra that brings it."""
+    extras = "cli,zoo" if str(missing.name).partition(".")[0] in ZOO else "cli"
+    fail(2, f"this needs {missing.name}; type: pip install 'paradigms[{extras}]'", team)
 
 
 def refused(check: Callable[[], Any], team: Any = None) -> Any:
