@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -36,15 +37,15 @@ STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states be
 
 
 class Auto(AbstractPace):
-    """The pace of one call of N rows and B samples of so many bytes; see above."""
+    """The pace of one call of N rows and B samples of so many bytes altogether; see above."""
 
     def __init__(
-        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: Sequence[int] = GRID
+        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: Sequence[int]
     ) -> None:
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
-        self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
-        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(B * size)
+        self.grid = grid
+        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(size)
         self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
@@ -192,8 +193,13 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
         return Fixed(1, min(stretch(x.numel() * x.element_size()), 64))
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
-    middle = N // 2
-    chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
-    reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)
-    grid = [W for W in GRID if W * len(x) % ranks == 0] or GRID  # all ranks have the same work
-    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size(), grid)
+    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
+    size = x.numel() * x.element_size()
+    return Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks))
+
+
+@lru_cache
+def windows(N: int, B: int, size: int, ranks: int = 1) -> tuple[int, ...]:
+    """The windows there are for a chain of N rows and states of so many bytes; all ranks have the same work."""
+    even = [W for W in GRID if W * B % ranks == 0] or GRID
+    return tuple(W for W in even if W <= N and 12 * W * size <= ROOM)
