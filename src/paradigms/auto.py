@@ -30,6 +30,9 @@ from .stop import AbstractStop
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
+FORGIVEN = 0.7  # what a call leaves of what windows lost before
+DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
+OTHERS = 3  # times the usual is the most that a measurement may cost
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
 WORTH, SURE = 1.5, 1.1  # what windows must be expected to gain over the rest, in costs of entering; where measured
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
@@ -50,6 +53,7 @@ class Auto(AbstractPace):
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
         self.granted, self.faded, self.floor = False, False, 0.0
+        self.wide, self.lost, self.due = 1, 0.0, 0.0  # rows of the window before; seconds lost in windows; see `saw`
 
     # ------------------------------------------------------------------ what is expected
 
@@ -66,6 +70,11 @@ class Auto(AbstractPace):
             most = known.bold * max(known.model.seen, default=self.B) / (self.B * self.points)
             self.table = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
         return self.table[1]
+
+    @property
+    def alone(self) -> bool:
+        """Whether single rows are all that was measured often enough."""
+        return max(self.known.model.trusted, default=self.B) <= self.B
 
     def round(self, W: int) -> float:
         """Seconds of a round of W rows of each sample."""
@@ -90,9 +99,11 @@ class Auto(AbstractPace):
         if not self.granted:
             self.granted, most = True, CREDIT * step * self.N
             self.known.credit = max(min(self.known.credit + ALLOWED * step * self.N, most), -most)
+            self.reach.lost *= FORGIVEN
         if self.window == 1:
             self.window = self.entered(row, left, step)
-            self.rounds = 0
+            if self.window > 1:
+                self.rounds, self.wide, self.lost = 0, 1, 0.0
         else:
             self.window = self.changed(row, left, step)
         return self.window, max(min(int(STRETCH / step), self.most, left), 1)
@@ -107,16 +118,18 @@ class Auto(AbstractPace):
             if row == 0:
                 reach.outlooks[self.B] = facts, outlook
         first, gain, cost = outlook
-        sure = self.sweep.seen and sum(reach.rows)  # it was measured; then it must only not have failed too often
+        if gain <= SURE * cost + reach.lost:
+            return 1
+        sure = not self.alone and sum(reach.rows)  # it was measured; then it must only not have failed too often
         least = -CREDIT * step * self.N / 2 if sure else cost
         self.floor = known.credit - 2 * cost if sure else 0.0
-        return first if gain > (SURE if sure else WORTH) * cost and known.credit >= least else 1
+        return first if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
-        hoped = table = self.seconds()
-        if max(self.known.model.seen) == self.B:  # batches that were never tried may cost nothing
-            hoped = {W: self.known.model(self.B) + self.sweep(W * self.B) for W in self.grid}
+        table, known = self.seconds(), self.known
+        tried = self.grid if self.alone else table
+        hoped = {W: known.model.hoped(W * self.B * self.points) + self.sweep.hoped(W * self.B) for W in tried}
         here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
         tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
@@ -126,7 +139,11 @@ class Auto(AbstractPace):
             gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
         most = max(ENTRY * min(table.values()), table[min(table)])
         first = max(w for w, R in table.items() if w <= W and most >= R)
-        return first, gain, table[first] + self.sweep(first * self.B) - step  # to begin takes a sweep; one row is sure
+        slow = [w for w, R in table.items() if w * self.B in known.model.seen and R > DOUBT * hoped[w]]
+        first = min(slow, default=first) if self.alone else first  # what was slow once is measured again
+        sweep = self.sweep.hoped(first * self.B)  # which is about what it takes to begin, too
+        cost = min(table[first] + self.sweep(first * self.B), DOUBT * (hoped[first] + sweep))
+        return first, gain, cost - step  # one row is sure
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
@@ -154,7 +171,10 @@ class Auto(AbstractPace):
         first, self.last = self.last != self.B, self.B
         self.known.model.saw(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
-        if gaps and not (first and self.rounds):
+        if first and self.rounds:
+            self.spend(bounded(outside - gaps * self.known.step(self.B), self.due) - self.due)
+            self.reach.told(self.lost)
+        elif gaps:
             self.known.step.saw(self.B, outside / gaps)
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
@@ -165,17 +185,27 @@ class Auto(AbstractPace):
             self.sweep.saw(self.last or M, outside)
         self.points = max(self.points, M / (min(window, self.N - row) * self.B))
         self.last = M
-        usual = self.known.model(M) + self.sweep(M)
-        lost = min(max(usual, inside + self.sweep(M)), 3 * usual) - count * step
-        self.known.credit = min(self.known.credit - lost, CREDIT * step * self.N)
+        before, self.due = self.due, self.sweep(M)  # the sweep is counted as usual until it was timed
+        found = bounded(outside, before) - before if self.rounds else bounded(outside or self.due, self.due)
+        self.spend(found + bounded(inside, self.known.model(M)) + self.due - count * step)
         if not self.faded:
             self.faded = True
             self.reach.fade()
         if self.rounds:  # the first round of a window has nothing to go by
             self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
-        else:
-            self.known.credit -= self.sweep(M)  # what begins a window, about as much as a sweep
-        self.rounds += 1
+        if row + count == self.N:
+            self.reach.told(self.lost)
+        self.rounds, self.wide = self.rounds + 1, window
+
+    def spend(self, seconds: float) -> None:
+        """Seconds more than stepping takes, or less."""
+        self.known.credit = min(self.known.credit - seconds, CREDIT * (self.step or 0.0) * self.N)
+        self.lost += seconds
+
+
+def bounded(seconds: float, usual: float) -> float:
+    """A time without what else the machine did meanwhile, as far as one can know."""
+    return min(max(seconds, 0.0), OTHERS * usual)
 
 
 def stretch(size: int) -> int:

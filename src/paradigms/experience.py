@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .latency import Latency
 
+TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
 NOISE = 0.04  # of a time, which is no change
@@ -31,11 +32,12 @@ class Curve:
     """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it.
     A shape may be absolute, in seconds, and then it is what is expected of the first point too.
 
-    version counts the changes of more than NOISE, all others being none.
+    version counts the changes of more than NOISE, all others being none. `hoped` is what it may be at best: one slow
+    moment of a machine must not shut out for ever what is then not tried again.
     """
 
-    def __init__(self, shape: Callable[[float], float], absolute: bool = True) -> None:
-        self.shape, self.absolute = shape, absolute
+    def __init__(self, shape: Callable[[float], float], absolute: bool = True, prepared: float = 0.0) -> None:
+        self.shape, self.absolute, self.prepared = shape, absolute, prepared
         self.seen: dict[int, deque[float]] = {}
         self.used: dict[int, float] = {}
         self.latency: Latency | None = None
@@ -45,7 +47,7 @@ class Curve:
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
         if M not in self.seen:
-            most = max(self(M), seconds - PREPARED) if self.seen or self.absolute else seconds
+            most = max(self(M), seconds - self.prepared) if self.seen or self.absolute else seconds
             self.seen[M] = deque([min(seconds, most)], RECENT)
             self.fresh.add(M)
         elif M in self.fresh:
@@ -53,6 +55,7 @@ class Curve:
             self.seen[M][0] = seconds
         else:
             self.seen[M].append(seconds)
+            self.version += len(self.seen[M]) == TRUSTED
         now, before = lower(self.seen[M]), self.used.get(M, math.inf)
         if not abs(now - before) <= NOISE * before < math.inf:
             self.used[M], self.version = now, self.version + 1
@@ -65,6 +68,20 @@ class Curve:
             return seconds * self.shape(M) / self.shape(m) if m != M else seconds
         return self.shape(M)
 
+    @property
+    def trusted(self) -> dict[int, float]:
+        """What was measured often enough."""
+        return {m: seconds for m, seconds in self.used.items() if len(self.seen[m]) >= TRUSTED}
+
+    def hoped(self, M: float) -> float:
+        """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
+        points = self.trusted
+        if len(points) > 1:
+            return min(Latency.of(points)(M), self(M))
+        for m, seconds in points.items():
+            return min(seconds * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
+        return min(self.shape(M), self(M)) if self.absolute else self(M)
+
 
 class Reach:
     """q along a chain of N rows, counted."""
@@ -74,6 +91,7 @@ class Reach:
         self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
         self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
         self.off = 1.0  # how far q is from usual
+        self.lost = 0.0  # seconds that windows lost where they were expected to gain
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
 
@@ -92,6 +110,10 @@ class Reach:
         self.off = (1 + sum(self.extra)) / (1 + due)
         self.version += 1
 
+    def told(self, seconds: float) -> None:
+        """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
+        self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
+
     def place(self, row: float) -> int:
         """The part of the chain that a row is in."""
         return min(int(row * PLACES / self.N), PLACES - 1)
@@ -109,7 +131,7 @@ class Experience:
         cpu, size = x.device.type == "cpu", x[0].numel()
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
         least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
-        self.model = Curve(lambda M: M + free, absolute=False)
+        self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
         self.step = Curve(lambda M: 50e-6, absolute=False)
         self.sweeps: dict[Hashable, Curve] = {}
         least, each = sweep or (least, each)
