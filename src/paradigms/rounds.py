@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .execute import Evaluator
-from .method import AbstractMethod
+from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
 from .slide import At, batch, enter, kept, leave, move, remember
@@ -146,12 +146,12 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
         round, row, evals = round + 1, int(begin.min()), chain.evaluate.evals
         sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
         size, good, judged = stop.judge(system, work, sweep, judged)
-        stride = (good if sweep.stride is None else sweep.stride).cpu().minimum(end - begin)
+        good, off = _told(system, work, sweep, good)
+        stride = good.minimum(end - begin)
         if not bool((stride > 0).any()):
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
-        accepted = torch.arange(W)[:, None] < stride
-        residual = torch.where(accepted, (rms(sweep.x - sweep.y) / system.std[work.n]).cpu(), 0).amax(0)
+        residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
         work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
         yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep.D, size, residual, chain.evaluate))
 
@@ -167,6 +167,19 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
         work.z = stream.rows(work.n, now, int(end.max()))
         if bool((end - begin > last - stride).any()):
             work.x = method.guess.fill(system, work, (last - stride).minimum(end - begin))
+
+
+def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tensor, Tensor]:
+    """How many rows (B,) may be accepted, and how far, in std, each state (W, B) is from its step.
+
+    On the CPU: the one time in a round that the device is asked for something, but for whether the model is finite.
+    """
+    off = rms(sweep.x - sweep.y) / system.std[work.n]
+    good = good if sweep.stride is None else sweep.stride
+    if off.device.type == "cpu":
+        return good, off
+    both = torch.cat([good[None].to(off), off]).cpu()
+    return both[0].long(), both[1:]
 
 
 def _end(begin: Tensor, W: int, N: int) -> Tensor:

@@ -16,6 +16,7 @@ so that a state's mean variance is 1/2. The axes, by the shape of one state:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from torch import Tensor
 
 OCTAVE = 2  # bands an octave
 VARIANCE = 0.5  # mean variance of the coordinates of data
+FEW, LONG = 256, 64  # places that are transformed by one matrix of them all, an axis that is worth halving
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,33 @@ class Spectrum:
     """The transform of states of one shape; coordinates are (W, B, C, S), the S places of C alike channels.
 
     shape: of a state with its tokens on their grid; places: the axes of it that are transformed, and `cosines` their
-    C's; bands (F, S), 1 where a place is in a band; count (F,) of coordinates in it; prior (F,) variance of one.
+    C's, or the one of all of them; bands (F, S), 1 where a place is in a band; count (F,) of coordinates in it; prior
+    (F,) variance of one.
     """
 
     shape: tuple[int, ...]
     places: tuple[int, ...]
-    cosines: tuple[Tensor, ...]
+    cosines: tuple[Cosines, ...]
     bands: Tensor
     count: Tensor
     prior: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Coordinates (W, B, C, S) of states x (W, B, ...)."""
-        x = self._last(x.reshape(*x.shape[:2], *self.shape))
-        return self._apply(x, self.cosines).reshape(*x.shape[:2], -1, self.bands.shape[1])
+        v = self._last(x).reshape(*x.shape[:2], -1, *(C.length for C in self.cosines))
+        for axis, C in zip(range(-len(self.cosines), 0), self.cosines, strict=True):
+            v = C.forward(v, axis)
+        return v.reshape(*v.shape[:3], -1)
 
     def inverse(self, v: Tensor, like: Tensor) -> Tensor:
         """States shaped as `like` (W, B, ...) of coordinates v (W, B, C, S)."""
-        there = self._last(like.reshape(*like.shape[:2], *self.shape)).shape
-        x = self._apply(v.reshape(*v.shape[:2], *there[2:]), tuple(C.T for C in self.cosines))
-        return x.movedim(self._ends, self._starts).reshape(*v.shape[:2], *like.shape[2:])
+        x = v.reshape(*v.shape[:3], *(C.length for C in self.cosines))
+        for axis, C in zip(range(-len(self.cosines), 0), self.cosines, strict=True):
+            x = C.inverse(x, axis)
+        starts, ends = self._axes
+        there = [L for axis, L in enumerate(self.shape) if axis not in self.places]
+        x = x.reshape(*v.shape[:2], *there, *(self.shape[axis] for axis in self.places))
+        return x.movedim(ends, starts).reshape(*v.shape[:2], *like.shape[2:])
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
@@ -66,27 +75,60 @@ class Spectrum:
         return self.shape == other.shape and self.places == other.places
 
     @property
-    def _starts(self) -> tuple[int, ...]:
-        return tuple(2 + axis for axis in self.places)
+    def size(self) -> float:
+        """The norm of a state before anything is known of it."""
+        return math.sqrt(VARIANCE * math.prod(self.shape))
 
     @property
-    def _ends(self) -> tuple[int, ...]:
-        return tuple(range(-len(self.places), 0))
+    def _axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Where the axes that are transformed stand in (W, B, *shape), and at its end."""
+        return tuple(2 + axis for axis in self.places), tuple(range(-len(self.places), 0))
 
     def _last(self, x: Tensor) -> Tensor:
-        """x (W, B, *shape) with the axes to be transformed at its end."""
-        return x.movedim(self._starts, self._ends)
+        """x (W, B, ...) as (W, B, *shape) with the axes that are transformed at its end."""
+        return x.reshape(*x.shape[:2], *self.shape).movedim(*self._axes)
 
-    def _apply(self, x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
-        """x with each of its last axes multiplied by its matrix; the last two by plain products, the fastest."""
-        for axis, C in zip(self._ends, matrices, strict=True):
-            if axis == -1:
-                x = x @ C.T
-            elif axis == -2:
-                x = C @ x
-            else:
-                x = torch.tensordot(C, x, ([1], [x.ndim + axis])).movedim(0, axis)
-        return x
+
+@dataclass(frozen=True)
+class Cosines:
+    """C of one axis of `length` places; where it is long, in halves, which is half the work:
+
+    v[2j] = sum_i even[j,i] (x[i] + x[L-1-i]),    v[2j+1] = sum_i odd[j,i] (x[i] - x[L-1-i]),    i < L / 2
+    """
+
+    length: int
+    even: Tensor  # all of C where the axis is not halved
+    odd: Tensor | None = None
+
+    @classmethod
+    def of(cls, C: Tensor) -> Cosines:
+        """The transform by the matrix C (L, L)."""
+        L = len(C)
+        return cls(L, C[::2, : L // 2], C[1::2, : L // 2]) if L >= LONG and L % 2 == 0 else cls(L, C)
+
+    def forward(self, x: Tensor, axis: int) -> Tensor:
+        """C x along an axis < 0 of x."""
+        if self.odd is None:
+            return times(self.even, x, axis)
+        one, other = x.chunk(2, axis)
+        other = other.flip(axis)
+        halves = times(self.even, one + other, axis), times(self.odd, one - other, axis)
+        return torch.stack(halves, axis).flatten(axis - 1, axis)
+
+    def inverse(self, v: Tensor, axis: int) -> Tensor:
+        """C^T v along an axis < 0 of v."""
+        if self.odd is None:
+            return times(self.even.T, v, axis)
+        even, odd = v.unflatten(axis, (-1, 2)).unbind(axis)
+        even, odd = times(self.even.T, even, axis), times(self.odd.T, odd, axis)
+        return torch.cat([even + odd, (even - odd).flip(axis)], axis)
+
+
+def times(M: Tensor, x: Tensor, axis: int) -> Tensor:
+    """M x along an axis < 0 of x; the last two by plain products, the fastest."""
+    if axis == -1:
+        return x @ M.T
+    return M @ x if axis == -2 else torch.tensordot(M, x, ([1], [x.ndim + axis])).movedim(0, axis)
 
 
 def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
@@ -110,7 +152,9 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     prior = bands @ (1 / (1 + f**2)) / places_of
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
-    return Spectrum(shape, places, tuple(cosines(L).to(x) for L in lengths), *(v.to(x) for v in (bands, count, prior)))
+    each = [cosines(L).to(x) for L in lengths]
+    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if 1 < len(f) <= FEW else map(Cosines.of, each)
+    return Spectrum(shape, places, tuple(parts), *(v.to(x) for v in (bands, count, prior)))
 
 
 def check_grid(grid: Sequence[int] | None, tokens: int | None = None) -> None:
