@@ -45,7 +45,7 @@ KNOWS = {
     "parareal": {"carry", "method", "stop", "system"},
     "speculation": {"method", "system"},
     "stop": {"carry", "method", "spectrum", "system"},
-    "rounds": {"execute", "method", "noise", "pace", "slide", "stop", "system"},
+    "rounds": {"carry", "execute", "method", "noise", "pace", "slide", "stop", "system"},
     "solve": {
         "auto",
         "check",

@@ -28,9 +28,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .carry import finite, onward, recur, run
+from .carry import finite, onward, recur, rms, run
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
-from .stop import rms
 from .system import System, only, rows
 
 RIDGE, GROWTH = 1e-3, 2.0
@@ -114,22 +113,22 @@ def safeguarded(
     found = torch.zeros_like(R)
     if not (k := work.again):
         return found
-    known = [((work.seen > j) & work.live)[:k] for j in range(len(before))]  # (k, B) each; no row after k is
+    known = [work.twice(j + 1) for j in range(len(before))]  # no row after k is
     dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
     gamma = weights(R[:k], dR, ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
         found[:k].addcmul_(rows(-gamma[..., j], R), only(known[j], dX[:k]) + dR[j])
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
-    ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & torch.isfinite(length)
+    ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
     fits = (most * largest / length).clamp(max=1)
-    found[:k] = torch.where(rows(only(known[0], ok, False), R), found[:k] * rows(fits, R), 0)
-    seen = (work.seen > 0) & work.live
-    first = int(seen.sum(0).min())  # row that a sample has not seen
-    if first < k:
-        P = [only(~seen, rows(p, R)) for p in P]
+    found[:k].mul_(rows(fits, R)).masked_fill_(rows(~only(known[0], ok, False), R), 0)
+    first = k
+    if known[0] is not None:  # some samples have seen less rows than others
+        seen = (work.seen > 0) & work.live
+        first, P = int(seen.sum(0).min()), [only(~seen, rows(p, R)) for p in P]
     run(found, P, max(first, 1))
-    found[first:] = finite(found[first:])
+    finite(found[first:])
     return found
 
 
@@ -146,7 +145,7 @@ def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
     J = torch.where(known, alpha / (alpha**2 + sigma**2 / v) if v else 0 * alpha, 0)  # (N,)
     P = torch.stack([system.b[:, k] * J.roll(k) for k in range(system.taps)])  # (K, N)
     P[0] = torch.where(known, P[0] + system.a, 1)
-    return J[work.n], P[:, work.n]
+    return only(work.on, J[work.n]), torch.stack([only(work.on, p) for p in P[:, work.n]])
 
 
 def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .system import System, rows
+from .system import System, only, rows
 
 
 def scan(r: Tensor, p: Tensor | None = None) -> Tensor:
@@ -38,16 +39,20 @@ def run(d: Tensor, p: Sequence[Tensor] | Tensor, first: int = 1) -> Tensor:
     """`recur` in place, from row `first` on: the rows before it are known."""
     row, wide = d.unbind(), [rows(q, d).unbind() for q in p]
     for n in range(first, len(row)):
-        for k in range(min(len(wide), n)):
-            row[n].addcmul_(wide[k][n], row[n - 1 - k])
+        now = row[n]
+        for k, q in enumerate(wide[:n], 1):
+            now.addcmul_(q[n], row[n - k])
     return d
 
 
-def carry(system: System, n: Tensor, J: Tensor) -> list[Tensor]:
-    """P (W, B, ...) of each tap for Jacobians J (W, B, ...) at rows n: P[0] = a + b[0] J, P[k] = b[k] J[n-k]."""
+def carry(system: System, n: Tensor, on: Tensor | None, J: Tensor) -> list[Tensor]:
+    """P (W, B, ...) of each tap for Jacobians J (W, B, ...) at rows n: P[0] = a + b[0] J, P[k] = b[k] J[n-k].
+
+    0 where the mask `on` is not true.
+    """
     b = [rows(v, J) for v in system.b[n].unbind(-1)]
     ahead = [torch.cat([torch.zeros_like(J[:k]), b[k][k:] * J[:-k]]) for k in range(1, min(system.taps, len(J)))]
-    return [torch.addcmul(rows(system.a[n], J), b[0], J), *ahead]
+    return [only(on, p) for p in (torch.addcmul(rows(system.a[n], J), b[0], J), *ahead)]
 
 
 def onward(d: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
@@ -59,6 +64,11 @@ def onward(d: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
 
 
 def finite(v: Tensor, size: Tensor | None = None) -> Tensor:
-    """v (W, B, ...) with 0 for every row and sample that is not finite throughout; size (W, B): a norm, if known."""
-    size = v.flatten(2).sum(2) if size is None else size  # a sum is finite only if its terms are
-    return torch.where(rows(torch.isfinite(size), v), v, 0)
+    """v (W, B, ...) with 0, in place, for every row and sample that is not finite; size (W, B): its `rms`, if known."""
+    size = v.flatten(2).sum(2).abs() if size is None else size  # a sum is finite only if its terms are
+    return v.masked_fill_(rows(~(size < math.inf), v), 0)
+
+
+def rms(v: Tensor) -> Tensor:
+    """Root mean square of v (W, B, ...) over each state (W, B)."""
+    return torch.linalg.vector_norm(v.flatten(2), dim=2) / math.prod(v.shape[2:]) ** 0.5

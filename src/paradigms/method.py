@@ -66,9 +66,23 @@ class Work:
         return self.n[0].cpu()
 
     @cached_property
+    def on(self) -> Tensor | None:
+        """live as a mask, None where all rows are."""
+        return partly(self.live)
+
+    @cached_property
     def again(self) -> int:
         """How many rows from the first hold all those that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
+
+    def twice(self, times: int = 1) -> Tensor | None:
+        """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
+        return partly(((self.seen >= times) & self.live)[: self.again])
+
+
+def partly(mask: Tensor) -> Tensor | None:
+    """A mask, or None where it is true throughout."""
+    return None if bool(mask.all()) else mask
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,7 @@ class Extrapolate(Guess):
         r, p = rows(system.b[n].sum(-1), x) * last, system.a[n]
         if work.z is not None:
             r.addcmul_(rows(system.c[n], x), work.z[k:])
-        new = torch.arange(k, W)[:, None] >= known  # (W - k, B)
+        new = partly(torch.arange(k, W)[:, None] >= known)  # (W - k, B)
         r, p = only(new, r, work.x[k + 1 :]), only(new, p)
         r[0].addcmul_(rows(p, r)[0], work.x[k])
         return torch.cat([work.x[: k + 1], run(r, [p])])
@@ -157,7 +171,7 @@ class AbstractMethod(ABC):
 def step(system: System, work: Work, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
     """D (W, B, ...) of the live rows, what it was elsewhere, and y[n] = step(x)[n] (W, B, ...)."""
     (D,) = evaluate(work.x[:-1])
-    D = only(work.live, D, work.D[-len(D) :])
+    D = only(work.on, D, work.D[-len(D) :])
     return D, system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
 
 

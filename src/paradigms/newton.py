@@ -60,10 +60,10 @@ class QuasiNewton(AbstractMethod):
         h = rows(self.reach * system.sigma.clamp(min=1e-6)[work.n], work.x)
         D, probed = evaluate(work.x[:-1], work.x[:-1] + h * v)
         J = v * (probed - D) / h
-        D = only(work.live, D, work.D[-W:])
+        D = only(work.on, D, work.D[-W:])
         y = system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
         J = self.bounded(system, work, J)
-        P = carry(system, work.n, J)
+        P = carry(system, work.n, work.on, J)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
         return Sweep(x, learned(D, J, x, work), y, work.live), memory
 

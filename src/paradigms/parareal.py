@@ -25,9 +25,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .carry import scan
+from .carry import rms, scan
 from .method import AbstractMethod, Evaluate, Memory, Sweep, Work
-from .stop import leading, rms
+from .stop import leading
 from .system import System, rows
 
 

@@ -23,12 +23,13 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from .carry import rms
 from .execute import Evaluator
 from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
 from .slide import At, batch, enter, kept, leave, move, remember
-from .stop import AbstractStop, rms
+from .stop import AbstractStop
 from .system import System
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin

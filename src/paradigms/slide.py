@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .execute import Evaluator
-from .method import Evaluate, Memory, Sweep, Work
+from .method import Evaluate, Memory, Sweep, Work, partly
 
 
 @dataclass(frozen=True)
@@ -81,28 +81,34 @@ def of_rows(m: Any) -> bool:
 def batch(evaluate: Evaluator, work: Work) -> Evaluate:
     """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
     W, B = work.n.shape
-    n, b = work.n.flatten(), torch.arange(B, device=work.x.device).repeat(W)
+    n, b = work.n.flatten(), torch.arange(B, device=work.x.device).expand(W, B).flatten()
 
     def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
         live = work.live if live is None else live & work.live
         P = len(points)
         x = (torch.stack(points) if P > 1 else points[0][None]).flatten(1, 2)  # (P, W B, ...)
-        if bool(live.all()):
-            return evaluate(x.flatten(0, 1), n.repeat(P), b.repeat(P)).unflatten(0, (P, W, B)).unbind()
+        if (work.on if live is work.live else partly(live)) is None:
+            return ask(x, n, b).unflatten(1, (W, B)).unbind()
         some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
-        D = evaluate(x[:, some].flatten(0, 1), n[some].repeat(P), b[some].repeat(P)).unflatten(0, (P, -1))
-        return torch.zeros_like(x).index_copy(1, some, D).unflatten(1, (W, B)).unbind()
+        return torch.zeros_like(x).index_copy(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
+
+    def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
+        P = len(x)
+        return evaluate(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
 
     return batch
 
 
 def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0) -> Tensor:
     """v (R, B, ...) moved up by stride (B,) rows, R + more long; beyond `last` (B,) that row is repeated."""
-    R, last = len(v) + more, torch.full_like(stride, len(v) - 1) if last is None else last
-    ends = {*zip(stride.tolist(), last.tolist(), strict=True)}
-    if len(ends) == 1:  # no index to send to a device
-        ((s, e),) = ends
-        return torch.cat([v[s : e + 1], v[e : e + 1].expand(max(R + s - e - 1, 0), *v.shape[1:])])[:R]
+    R, s = v.shape[0] + more, set(stride.tolist())
+    e = {v.shape[0] - 1} if last is None else set(last.tolist())
+    if len(s) == len(e) == 1:  # all samples alike, and no index to send to a device
+        (first,), (end,) = s, e
+        rest = R - (end + 1 - first)
+        v = v[first : end + 1] if rest <= 0 else torch.cat([v[first : end + 1], v[end : end + 1].expand(rest, *v.shape[1:])])
+        return v[:R]
+    last = stride.new_tensor(v.shape[0] - 1) if last is None else last
     place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
     return v[place, torch.arange(v.shape[1], device=v.device)]
 

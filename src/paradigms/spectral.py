@@ -30,10 +30,9 @@ import torch
 from torch import Tensor
 
 from .anderson import safeguarded
-from .carry import carry, finite, recur
+from .carry import carry, finite, recur, rms
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .spectrum import Spectrum, check_grid, spectrum
-from .stop import rms
 from .system import System, only, rows
 
 
@@ -108,32 +107,33 @@ class Spectral(AbstractMethod):
         moved, R_before, J, known = memory  # moved: of x (W + 1, B, C, S)
         s: Spectrum = known.spectrum
         if k := work.again:
-            twice = (work.seen[:k] > 0) & work.live[:k]
             dD = s.forward(D[:k] - work.D[-len(D) :][:k])
             dD.addcmul_(s.spread(J[:k]), moved[:k])  # work.D has J moved in it
-            known = self.learn(system, known, moved[:k], dD, work.n[:k], twice)
+            known = self.learn(system, known, moved[:k], dD, work.n[:k], work.twice())
         J = self.jacobian(system, known, work)  # (W, B, F)
-        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, J)]
+        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)
         R = finite(R, rms(R))
-        found = safeguarded(work, R, [(moved[1:], R_before)], P, self.most) if self.most else 0
-        moved = torch.cat([torch.zeros_like(R[:1]), R + found])
-        x, learned = y + s.inverse(moved[1:] - r, y), D + s.inverse(s.spread(J) * moved[:-1], y)
+        before, moved = [(moved[1:], R_before)], torch.cat([torch.zeros_like(R[:1]), R])
+        if self.most:
+            moved[1:] += safeguarded(work, R, before, P, self.most)
+        x = s.inverse(torch.sub(moved[1:], r, out=r), y).add_(y)
+        learned = s.inverse(s.spread(J) * moved[:-1], y).add_(D)
         return Sweep(x, learned, y, work.live, change=(s, moved[1:])), (moved, R, J, known)
 
-    def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor) -> Secants:
+    def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
         """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD.
 
-        twice (W, B) is on the CPU.
+        twice (W, B): which of them are such rows, all if None.
         """
         XX, XD = known.spectrum.sums(dX, dX), known.spectrum.sums(dX, dD)
-        size = XX.sum(2)
-        ok = only(twice, (size > 0) & torch.isfinite(XD.sum(2) / size), False)
-        told = torch.stack([XX, rows(system.alpha[n], XD) * XD], 2) / size[..., None, None]  # (W, B, 2, F)
-        b = torch.arange(n.shape[1], device=n.device).expand_as(n)
-        left = known.XY - (1 - self.forget) * only(twice.any(0)[None], known.XY)
-        XY = left.index_put_((n, b), torch.where(rows(ok, told), told, 0), accumulate=True)
-        return replace(known, XY=XY)
+        told = torch.stack([XX, rows(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
+        ok = only(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
+        left = self.forget * known.XY
+        if twice is not None:
+            left = only(twice.any(0).expand(len(left), -1), left, known.XY)
+        b = torch.arange(n.shape[1], device=n.device)
+        return replace(known, XY=left.index_put_((n, b), torch.where(rows(ok, told), told, 0), accumulate=True))
 
     def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""

@@ -91,9 +91,9 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Cosines:
-    """C of one axis of `length` places; where it is long, in halves, which is half the work:
+    """C of one axis of `length` places; where it is long, in halves, which is half the work: even k first, then odd.
 
-    v[2j] = sum_i even[j,i] (x[i] + x[L-1-i]),    v[2j+1] = sum_i odd[j,i] (x[i] - x[L-1-i]),    i < L / 2
+    v[even] = even (x[i] + x[L-1-i]),    v[odd] = odd (x[i] - x[L-1-i]),    i < L / 2
     """
 
     length: int
@@ -102,9 +102,9 @@ class Cosines:
 
     @classmethod
     def of(cls, C: Tensor) -> Cosines:
-        """The transform by the matrix C (L, L)."""
-        L = len(C)
-        return cls(L, C[::2, : L // 2], C[1::2, : L // 2]) if L >= LONG and L % 2 == 0 else cls(L, C)
+        """The transform of an axis by its C (L, L), whose rows are in the order of `order`."""
+        h = len(C) // 2
+        return cls(len(C), C[:h, :h].contiguous(), C[h:, :h].contiguous()) if halved(len(C)) else cls(len(C), C)
 
     def forward(self, x: Tensor, axis: int) -> Tensor:
         """C x along an axis < 0 of x."""
@@ -112,16 +112,27 @@ class Cosines:
             return times(self.even, x, axis)
         one, other = x.chunk(2, axis)
         other = other.flip(axis)
-        halves = times(self.even, one + other, axis), times(self.odd, one - other, axis)
-        return torch.stack(halves, axis).flatten(axis - 1, axis)
+        even = times(self.even, one + other, axis)
+        return torch.cat([even, times(self.odd, torch.sub(one, other, out=other), axis)], axis)
 
     def inverse(self, v: Tensor, axis: int) -> Tensor:
         """C^T v along an axis < 0 of v."""
         if self.odd is None:
             return times(self.even.T, v, axis)
-        even, odd = v.unflatten(axis, (-1, 2)).unbind(axis)
+        even, odd = v.chunk(2, axis)
         even, odd = times(self.even.T, even, axis), times(self.odd.T, odd, axis)
-        return torch.cat([even + odd, (even - odd).flip(axis)], axis)
+        return torch.cat([even + odd, torch.sub(even, odd, out=odd).flip(axis)], axis)
+
+
+def halved(L: int) -> bool:
+    """Whether an axis of L places is transformed in halves."""
+    return L >= LONG and L % 2 == 0
+
+
+def order(L: int) -> Tensor:
+    """The frequencies k (L,) of an axis in the order of its coordinates."""
+    k = torch.arange(L, dtype=torch.float64)
+    return torch.cat([k[::2], k[1::2]]) if halved(L) else k
 
 
 def times(M: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -136,14 +147,21 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
 
     Raises ValueError where a grid does not hold the tokens.
     """
-    shape, places = tuple(x.shape[1:]), transformed(tuple(x.shape[1:]))
-    check_grid(grid, shape[0])
+    check_grid(grid, x.shape[1])
+    return _spectrum(tuple(x.shape[1:]), None if grid is None else tuple(grid), x.dtype, x.device)
+
+
+@functools.lru_cache(maxsize=16)
+def _spectrum(
+    shape: tuple[int, ...], grid: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device
+) -> Spectrum:
+    places = transformed(shape)
     if grid is not None:
         shape, places = (*grid, *shape[1:]), tuple(range(len(grid)))
     lengths = [shape[axis] for axis in places]
     f = torch.zeros(lengths, dtype=torch.float64)
     for i, L in enumerate(lengths):
-        k = torch.arange(L, dtype=torch.float64) * max(lengths) / L
+        k = order(L) * max(lengths) / L
         f = f + k.square().reshape([-1 if j == i else 1 for j in range(len(lengths))])
     f = f.sqrt().flatten()  # (S,)
     _, band = torch.where(f < 1, -1, (OCTAVE * f.clamp(min=1).log2() + 1e-9).floor()).unique(return_inverse=True)
@@ -152,9 +170,9 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     prior = bands @ (1 / (1 + f**2)) / places_of
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
-    each = [cosines(L).to(x) for L in lengths]
-    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if 1 < len(f) <= FEW else map(Cosines.of, each)
-    return Spectrum(shape, places, tuple(parts), *(v.to(x) for v in (bands, count, prior)))
+    each = [cosines(L)[order(L).long()].to(device, dtype) for L in lengths]
+    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if 1 < len(f) <= FEW and not any(map(halved, lengths)) else map(Cosines.of, each)
+    return Spectrum(shape, places, tuple(parts), *(v.to(device, dtype) for v in (bands, count, prior)))
 
 
 def check_grid(grid: Sequence[int] | None, tokens: int | None = None) -> None:

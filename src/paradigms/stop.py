@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .carry import recur
+from .carry import recur, rms
 from .method import Memory, Sweep, Work
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only
@@ -110,17 +110,20 @@ class FinalError(AbstractStop):
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, eps, spent, (s, G2, part) = memory
-        change = self.norm(work, sweep, s, G2)  # of x[n+1]
-        again = ((work.seen > 0) & sweep.live)[: work.again]
-        off, of = (only(again, v).sum(0) for v in (change[: len(again)], moved[: len(again)].cumsum(0)))
+        change, k = self.norm(work, sweep, s, G2), work.again  # of x[n+1]
+        usual = sweep.live is work.live
+        again = work.twice() if usual else ((work.seen > 0) & sweep.live)[:k]
+        off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
-        moved = torch.cat([torch.zeros_like(change[:1]), change[:-1]]) + only(~sweep.live, moved)  # of x[n]
+        before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
+        if not usual or work.on is not None:
+            moved = moved + only(~sweep.live, before)
         E = spent + self.margin * eps * moved.cumsum(0)
         limit = self.tolerance * part[work.n]
-        settled = only(sweep.live | (work.seen > 0), limit >= E, False)
-        most = self.most(system, work, again.any(0)).to(E.device, non_blocking=True)
-        count = leading(settled).minimum(most).clamp(min=1)
+        settled = limit >= E if usual else only(sweep.live | (work.seen > 0), limit >= E, False)
+        most = self.most(system, work, again)
+        count = leading(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
         return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), memory[3])
 
     def norm(self, work: Work, sweep: Sweep, s: Spectrum, G2: Tensor) -> Tensor:
@@ -130,11 +133,13 @@ class FinalError(AbstractStop):
         c = given[1] if given else s.forward(sweep.x - work.x[1:])
         return (s.sums(c, c) * G2[work.n]).sum(2).sqrt() / unit
 
-    def most(self, system: System, work: Work, told: Tensor) -> Tensor:
+    def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
         """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
         inside = work.live.sum(0)
-        last = work.begin + inside == len(system)
-        return torch.where(last | told, inside, inside - (inside * self.overlap).ceil().long())
+        if work.again and again is None:
+            return inside
+        told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
+        return torch.where(told, inside, inside - (inside * self.overlap).ceil().long())
 
 
 def becomes(system: System, variance: Tensor) -> Tensor:
@@ -146,8 +151,9 @@ def becomes(system: System, variance: Tensor) -> Tensor:
         P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
     P[0, 1:, 0] += system.a.flip(0)[:, None]
     last = J.new_zeros(N + 1, 1, len(variance))
-    last[0] = 1
-    return recur(last, P)[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
+    last[0] = P[0, 0] = 1
+    G = recur(last, P) if system.taps > 1 else P[0].cumprod(0)
+    return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
 
 
 def share(system: System) -> Tensor:
@@ -161,9 +167,4 @@ def share(system: System) -> Tensor:
 
 def leading(settled: Tensor) -> Tensor:
     """How many rows (B,) of settled (W, B) are, before the first that is not."""
-    return settled.long().cumprod(0).sum(0)
-
-
-def rms(v: Tensor) -> Tensor:
-    """Root mean square of v (W, B, ...) over each state (W, B)."""
-    return torch.linalg.vector_norm(v.flatten(2), dim=2) / math.prod(v.shape[2:]) ** 0.5
+    return settled.cumprod(0).sum(0)

@@ -92,8 +92,8 @@ def rows(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
 
 
-def only(mask: Tensor, v: Tensor, other: Tensor | float = 0) -> Tensor:
-    """v (W, B, ...) where mask (W, B), which the CPU holds, is true, and `other` elsewhere."""
-    if bool(mask.all()):
+def only(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
+    """v (W, B, ...) where mask (W, B), which is on the CPU, is true, and `other` elsewhere; None is true throughout."""
+    if mask is None:
         return v
     return torch.where(rows(mask.to(v.device, non_blocking=True), v), v, other)

@@ -63,9 +63,8 @@ class Learned:
     def learn(self, n: Tensor, dX: Tensor, dD: Tensor) -> None:
         """Secants of the rows that moved."""
         s, B = self.known.spectrum, dX.shape[1]
-        twice = torch.ones(len(n), B, dtype=torch.bool)
         moved, answered = s.forward(dX), s.forward(dD)
-        self.known = self.method.learn(self.system, self.known, moved, answered, n[:, None].expand(-1, B), twice)
+        self.known = self.method.learn(self.system, self.known, moved, answered, n[:, None].expand(-1, B), None)
         self.J.clear()
 
     def times(self, n: int, d: Tensor) -> Tensor:
