@@ -176,10 +176,7 @@ def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tenso
     On the CPU: the one time in a round that the device is asked for something, but for whether the model is finite.
     """
     off = rms(sweep.x - sweep.y) / system.std[work.n]
-    good = good if sweep.stride is None else sweep.stride
-    if off.device.type == "cpu":
-        return good, off
-    both = torch.cat([good[None].to(off), off]).cpu()
+    both = torch.cat([(good if sweep.stride is None else sweep.stride)[None].to(off), off]).cpu()
     return both[0].long(), both[1:]
 
 
