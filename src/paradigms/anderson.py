@@ -150,12 +150,13 @@ def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
 
 def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     """gamma (W, B, m): least squares of R by dR over the rows up to each, in float64."""
-    each = torch.stack(dR, 2).flatten(3) if len(dR) > 1 else dR[0].flatten(2)[:, :, None]  # (W, B, m, d)
+    tiny = torch.finfo(torch.float64).tiny
+    if len(dR) == 1:  # a matrix of one number
+        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=torch.float64).cumsum(0) for v in (dR[0], R))
+        return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
+    each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
     g = (each @ R.flatten(2)[..., None]).double().cumsum(0)  # (W, B, m, 1)
-    tiny = torch.finfo(torch.float64).tiny
-    if len(dR) == 1:
-        return (g / ((1 + ridge) * G + tiny))[..., 0].to(R.dtype)
     scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + tiny
     G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)

@@ -131,7 +131,7 @@ class Extrapolate(Guess):
 
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
         W, B = work.n.shape
-        k = int(known.min())  # rows before k are known in every sample
+        k = min(known.tolist())  # rows before k are known in every sample
         if k == W:
             return work.x
         x, n, b = work.x, work.n[k:], torch.arange(B, device=work.n.device)

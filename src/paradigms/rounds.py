@@ -144,12 +144,12 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
     if at.memories:
         memory, judged = kept(memory, at.memories[0]), kept(judged, at.memories[1])
     while True:
-        round, row, evals = round + 1, int(begin.min()), chain.evaluate.evals
+        round, row, evals = round + 1, min(begin.tolist()), chain.evaluate.evals
         sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
         size, good, judged = stop.judge(system, work, sweep, judged)
         good, off = _told(system, work, sweep, good)
         stride = good.minimum(end - begin)
-        if not bool((stride > 0).any()):
+        if not max(stride.tolist()) > 0:
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
@@ -157,7 +157,7 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
         yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep.D, size, residual, chain.evaluate))
 
         last, begin = end - begin, begin + stride
-        now = int(begin.min())
+        now = min(begin.tolist())
         chain.pace.saw(row, W, chain.evaluate.evals - evals, now - row, chain.evaluate)
         answer = chain.pace.next(now) if now < N else (1, 1)
         if (more := min(answer[0], N)) == 1:
@@ -165,9 +165,10 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
         end = _end(begin, more, N)
         work, more, W = move(work, sweep, stride, last, begin, end, more, N), more - W, more
         memory, judged = remember(memory, stride, more), remember(judged, stride, more)
-        work.z = stream.rows(work.n, now, int(end.max()))
-        if bool((end - begin > last - stride).any()):
-            work.x = method.guess.fill(system, work, (last - stride).minimum(end - begin))
+        work.z = stream.rows(work.n, now, max(end.tolist()))
+        known = (last - stride).minimum(end - begin)
+        if not known.equal(end - begin):
+            work.x = method.guess.fill(system, work, known)
 
 
 def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +183,7 @@ def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tenso
 
 def _end(begin: Tensor, W: int, N: int) -> Tensor:
     """The row (B,) that a window of W rows ends before."""
-    return (begin + W).clamp(max=min(N, int(begin.min()) + AHEAD * W)).maximum(begin)
+    return (begin + W).clamp(max=min(N, min(begin.tolist()) + AHEAD * W)).maximum(begin)
 
 
 def _shown(chain: Chain, frame: Frame) -> Iterator[Frame]:

@@ -40,12 +40,13 @@ from .system import System, only, rows
 class Secants:
     """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
 
-    prior (N, 1, F) is weight g, alike (N, N) is k.
+    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal.
     """
 
     spectrum: Spectrum
     prior: Tensor
     alike: Tensor
+    per: Tensor
     XY: Tensor
 
     @property
@@ -95,7 +96,8 @@ class Spectral(AbstractMethod):
         g = system.alpha[:, None] ** 2 * s.prior
         g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
         alike = (1 + ((l[:, None] - l) / self.width) ** 2) ** -2
-        return Secants(s, self.weight * g[:, None], alike, x.new_zeros(len(system), len(x), 2, len(s.count)))
+        per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
+        return Secants(s, self.weight * g[:, None], alike, per, x.new_zeros(len(system), len(x), 2, len(s.count)))
 
     def init(self, system: System, work: Work) -> Memory:
         known = self.begun(system, work.x[0])
@@ -139,10 +141,11 @@ class Spectral(AbstractMethod):
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
-        XY = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:])
-        share = ((XY[:, :, 1] + known.prior[first:last]) / (XY[:, :, 0] + self.weight)).clamp(0, 1)
-        alpha = system.alpha[first:last, None, None]
-        J = torch.where(alpha > 0, share / alpha.clamp(min=1e-30), 0)  # of all rows from the first to the last
+        X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
+        share = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1)
+        J = share * known.per[first:last]  # of all rows from the first to the last
+        if first == max(begin) and len(J) == len(work.n):
+            return J
         return J[work.n - first, torch.arange(len(begin), device=work.n.device)]
 
 
