@@ -91,9 +91,7 @@ class Anderson(AbstractMethod):
         R = x - old
         if self.depth:
             before = list(zip(memory[::2], memory[1::2], strict=True))
-            x = x + safeguarded(
-                work, R, [(old - was, of) for was, of in before], P, self.most, self.ridge, self.growth
-            )
+            x = x + safeguarded(work, R, [(old - was, of) for was, of in before], P, self.most, self.ridge, self.growth)
         return Sweep(x, learned(D, J, x, work), y, work.live), (old, R, *memory)[: 2 * self.depth]
 
 

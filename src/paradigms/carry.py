@@ -1,6 +1,6 @@
 """How a correction travels down the rows of a window:
 
-    d[n] = sum_k p[k,n] d[n-1-k] + r[n],    k = 0..K-1,    d before the window = 0
+d[n] = sum_k p[k,n] d[n-1-k] + r[n],    k = 0..K-1,    d before the window = 0
 """
 
 from __future__ import annotations

@@ -92,10 +92,10 @@ class Spectral(AbstractMethod):
 
     def begun(self, system: System, x: Tensor) -> Secants:
         """What is known before states like x (B, ...) were looked at."""
-        s, l = spectrum(x, self.grid), level(system)
+        s, high = spectrum(x, self.grid), level(system)
         g = system.alpha[:, None] ** 2 * s.prior
         g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
-        alike = (1 + ((l[:, None] - l) / self.width) ** 2) ** -2
+        alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
         per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
         return Secants(s, self.weight * g[:, None], alike, per, x.new_zeros(len(system), len(x), 2, len(s.count)))
 

@@ -47,20 +47,18 @@ class Spectrum:
 
     def forward(self, x: Tensor) -> Tensor:
         """Coordinates (W, B, C, S) of states x (W, B, ...)."""
-        v = self._last(x).reshape(*x.shape[:2], -1, *(C.length for C in self.cosines))
-        for axis, C in zip(range(-len(self.cosines), 0), self.cosines, strict=True):
+        v = x.reshape(*x.shape[:2], *self.shape).permute(self._there).reshape(*x.shape[:2], -1, *self._lengths)
+        for axis, C in enumerate(self.cosines, -len(self.cosines)):
             v = C.forward(v, axis)
         return v.reshape(*v.shape[:3], -1)
 
     def inverse(self, v: Tensor, like: Tensor) -> Tensor:
         """States shaped as `like` (W, B, ...) of coordinates v (W, B, C, S)."""
-        x = v.reshape(*v.shape[:3], *(C.length for C in self.cosines))
-        for axis, C in zip(range(-len(self.cosines), 0), self.cosines, strict=True):
+        x = v.reshape(*v.shape[:3], *self._lengths)
+        for axis, C in enumerate(self.cosines, -len(self.cosines)):
             x = C.inverse(x, axis)
-        starts, ends = self._axes
-        there = [L for axis, L in enumerate(self.shape) if axis not in self.places]
-        x = x.reshape(*v.shape[:2], *there, *(self.shape[axis] for axis in self.places))
-        return x.movedim(ends, starts).reshape(*v.shape[:2], *like.shape[2:])
+        x = x.reshape(*v.shape[:2], *(self.shape[axis - 2] for axis in self._there[2:]))
+        return x.permute(self._back).reshape(*v.shape[:2], *like.shape[2:])
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
@@ -79,14 +77,19 @@ class Spectrum:
         """The norm of a state before anything is known of it."""
         return math.sqrt(VARIANCE * math.prod(self.shape))
 
-    @property
-    def _axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Where the axes that are transformed stand in (W, B, *shape), and at its end."""
-        return tuple(2 + axis for axis in self.places), tuple(range(-len(self.places), 0))
+    @functools.cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(C.length for C in self.cosines)
 
-    def _last(self, x: Tensor) -> Tensor:
-        """x (W, B, ...) as (W, B, *shape) with the axes that are transformed at its end."""
-        return x.reshape(*x.shape[:2], *self.shape).movedim(*self._axes)
+    @functools.cached_property
+    def _there(self) -> tuple[int, ...]:
+        """The axes of (W, B, *shape) with those that are transformed at the end."""
+        kept = (axis for axis in range(len(self.shape)) if axis not in self.places)
+        return (0, 1, *(2 + axis for axis in (*kept, *self.places)))
+
+    @functools.cached_property
+    def _back(self) -> tuple[int, ...]:
+        return tuple(self._there.index(axis) for axis in range(len(self._there)))
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,8 @@ def _spectrum(
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
     each = [cosines(L)[order(L).long()].to(device, dtype) for L in lengths]
-    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if 1 < len(f) <= FEW and not any(map(halved, lengths)) else map(Cosines.of, each)
+    few = 1 < len(f) <= FEW
+    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if few else [Cosines.of(C) for C in each]
     return Spectrum(shape, places, tuple(parts), *(v.to(device, dtype) for v in (bands, count, prior)))
 
 

@@ -89,7 +89,8 @@ class System:
 
 def rows(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient (W, B) as (W, B, 1, ...), to multiply states x (W, B, ...)."""
-    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
+    more = x.ndim - coefficient.ndim
+    return coefficient.reshape(coefficient.shape + (1,) * more) if more else coefficient
 
 
 def only(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:

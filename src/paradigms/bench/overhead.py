@@ -1,4 +1,4 @@
-"""`paradigms bench overhead`: what a call spends outside the model: a share of it, and milliseconds and operations a round.
+"""`paradigms bench overhead`: what is spent outside the model, as a share of a call and in milliseconds a round.
 
 share = 1 - model_seconds / seconds          medians and ranges of repeats, after one run to warm up
 
@@ -130,5 +130,8 @@ def main(out: Path, repeats: int = 5, quick: bool = False) -> None:
         ],
     )
     title = "Sampler time outside the model"
-    parts = [("`scenes`, window 32, one sample", share), ("The default method, one sample, a model of no time", a_round)]
+    parts = [
+        ("`scenes`, window 32, one sample", share),
+        ("The default method, a model of no time", a_round),
+    ]
     print(write(out, "overhead", title, parts, {"per cent": shares, "a round": each}))
