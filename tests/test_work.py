@@ -17,12 +17,12 @@ from toy import Mixture
 
 @pytest.mark.parametrize(("method", "most"), [(pd.Spectral(), 520), (pd.Anderson(), 520), (pd.Picard(), 300)])
 def test_a_round_of_one_sample_asks_torch_for_so_many_operations(method: pd.AbstractMethod, most: int) -> None:
-    """All of a call's, what it prepares included, at 10 rounds or fewer; before they were counted there were 800."""
+    """All of a call's, what it prepares included, which takes 8 rounds; before they were counted there were 785 of the first."""
     system, x = pd.ddpm(LINEAR, 100), torch.randn(1, 1, 8, 8, generator=seeded(0))
     pd.sample(shown, system, x, method, window=32, generator=seeded(1))
     with Operations() as operations:
         rounds = pd.sample(shown, system, x, method, window=32, generator=seeded(1)).rounds
-    assert rounds <= 40 and operations.count.total() <= most * rounds
+    assert operations.count.total() <= most * rounds
 
 
 class Far(Tensor):
