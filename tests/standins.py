@@ -23,6 +23,12 @@ def scheduler(kind: str = "DDPMScheduler", **how: Any) -> Any:
     return getattr(df, kind)(**(usual | clip | how))
 
 
+def waves(timestep: Any, sample: Tensor, frequency: Tensor) -> Tensor:
+    """timestep (B,) or one, of sample (B, ...) -> (B, width)."""
+    angle = torch.as_tensor(timestep, device=sample.device).expand(len(sample))[:, None].to(sample.dtype) * frequency
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
 class Net(nn.Module):
     """A noise predictor along the horizon: convolutions, modulated by the timestep and what is seen."""
 
@@ -37,9 +43,8 @@ class Net(nn.Module):
         self, sample: Tensor, timestep: Any, local_cond: Tensor | None = None, global_cond: Tensor | None = None
     ) -> Tensor:
         """sample (B, T, size), timestep (B,) or one, local_cond (B, T, local), global_cond (B, seen) -> as sample."""
-        t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        angle = t[:, None].to(sample.dtype) * self.frequency
-        known = torch.cat([angle.sin(), angle.cos(), *([] if global_cond is None else [global_cond])], 1)
+        known = waves(timestep, sample, self.frequency)
+        known = known if global_cond is None else torch.cat([known, global_cond], 1)
         scale, shift = self.film(known)[..., None].chunk(2, 1)
         x = sample if local_cond is None else torch.cat([sample, local_cond], 2)
         return sample + 0.3 * self.outer(torch.tanh(self.inner(x.transpose(1, 2)) * (1 + scale) + shift)).transpose(
@@ -61,9 +66,7 @@ class Transformer(nn.Module):
 
     def forward(self, sample: Tensor, timestep: Any, cond: Tensor | None = None, **kwargs: Any) -> Tensor:
         """sample (B, T, size), timestep (B,) or one, cond (B, To, seen) -> as sample."""
-        t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        angle = t[:, None].to(sample.dtype) * self.frequency
-        memory = torch.cat([angle.sin(), angle.cos()], 1)[:, None]
+        memory = waves(timestep, sample, self.frequency)[:, None]
         if self.see is not None and cond is not None:
             memory = torch.cat([memory, self.see(cond)], 1)
         return sample + 0.3 * self.out(self.decoder(self.into(sample) + self.place[:, : sample.shape[1]], memory))
@@ -89,16 +92,21 @@ class LowdimPolicy(nn.Module):
         generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The loop."""
-        trajectory = torch.randn(
-            condition_data.shape, dtype=condition_data.dtype, device=condition_data.device, generator=generator
-        )
+
+        def said(x: Tensor, t: Tensor) -> Tensor:
+            return self.model(x, t, local_cond=local_cond, global_cond=global_cond)
+
+        return self.loop(said, condition_data, condition_mask, generator, **kwargs)
+
+    def loop(self, said: Any, data: Tensor, mask: Tensor, generator: Any, **kwargs: Any) -> Tensor:
+        """Steps from noise; what is known holds at every one."""
+        trajectory = torch.randn(data.shape, dtype=data.dtype, device=data.device, generator=generator)
         self.noise_scheduler.set_timesteps(self.num_inference_steps)
         for t in self.noise_scheduler.timesteps:
-            trajectory[condition_mask] = condition_data[condition_mask]
-            said = self.model(trajectory, t, local_cond=local_cond, global_cond=global_cond)
-            trajectory = self.noise_scheduler.step(said, t, trajectory, generator=generator, **kwargs).prev_sample
-        trajectory[condition_mask] = condition_data[condition_mask]
+            trajectory[mask] = data[mask]
+            answer = said(trajectory, t)
+            trajectory = self.noise_scheduler.step(answer, t, trajectory, generator=generator, **kwargs).prev_sample
+        trajectory[mask] = data[mask]
         return trajectory
 
     def see(self, obs: Any) -> Tensor:
@@ -160,17 +168,7 @@ class TransformerPolicy(LowdimPolicy):
         generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The loop."""
-        trajectory = torch.randn(
-            condition_data.shape, dtype=condition_data.dtype, device=condition_data.device, generator=generator
-        )
-        self.noise_scheduler.set_timesteps(self.num_inference_steps)
-        for t in self.noise_scheduler.timesteps:
-            trajectory[condition_mask] = condition_data[condition_mask]
-            said = self.model(trajectory, t, cond)
-            trajectory = self.noise_scheduler.step(said, t, trajectory, generator=generator, **kwargs).prev_sample
-        trajectory[condition_mask] = condition_data[condition_mask]
-        return trajectory
+        return self.loop(lambda x, t: self.model(x, t, cond), condition_data, condition_mask, generator, **kwargs)
 
 
 class DiffusionModel(nn.Module):

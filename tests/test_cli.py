@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import paradigms
 from paradigms import cli, job, models
+from paradigms.ends import refused
 from paradigms.models.net import UNet
 from paradigms.show.files import folder, whole
 
@@ -203,10 +204,22 @@ def test_python_m_is_the_same_program(files: dict, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1  # no bar where there is no terminal, one summary
 
 
-def test_a_missing_library_is_told_in_one_line(files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "paradigms.run", None)
-    code, _, err = call("sample", "--model", files["plain"], "--out", str(tmp_path))
+@pytest.mark.parametrize(
+    ("room", "args"), [("run", ("sample", "--model", "plain")), ("bench.overhead", ("bench", "overhead"))]
+)
+def test_a_missing_library_is_told_in_one_line(
+    room: str, args: tuple[str, ...], files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"paradigms.{room}", None)
+    code, _, err = call(*(files.get(a, a) for a in args), "--out", str(tmp_path))
     assert (code, len(err.splitlines())) == (2, 1) and "pip install 'paradigms[cli]'" in err
+
+
+@pytest.mark.parametrize(("name", "extras"), [("matplotlib.figure", "cli"), ("diffusers", "cli,zoo")])
+def test_a_missing_library_is_told_with_its_extra(name: str, extras: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        refused(lambda: (_ for _ in ()).throw(ModuleNotFoundError(name=name)))
+    assert capsys.readouterr().err == f"paradigms: this needs {name}; type: pip install 'paradigms[{extras}]'\n"
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

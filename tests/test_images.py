@@ -10,17 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-from torch import Tensor
 from typer.testing import CliRunner
 
-from paradigms import cli, hub
-from paradigms.bench import gallery, images, network, weights
-from paradigms.bench.gallery import bytes_of, quality
+from paradigms import cli
+from paradigms.bench import images, network, weights
 from paradigms.bench.network import SPECS, build, call, measure
-from published import church, sd2
 
 CPU = torch.device("cpu")
 NARROW = {  # as the small networks, and smaller: what a test can be asked
@@ -113,99 +107,23 @@ def test_a_port_nobody_listens_at_is_not_reachable() -> None:
         assert not weights.reachable("127.0.0.1", free.getsockname()[1], 1.0)
 
 
-class Remembered:
-    """A metric that remembers what it is given, with torchmetrics' methods; its value is the mean of the bytes."""
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
-        self.how: list[Any] = []
-        self.resets = 0
-
-    def update(self, x: Tensor, *given: Any, **how: Any) -> None:
-        assert x.dtype == torch.uint8
-        assert x.ndim == 4
-        self.seen.append(x)
-        self.how.append(given or how)
-
-    def compute(self) -> Tensor:
-        return torch.cat(self.seen).double().mean()
-
-    def reset(self) -> None:
-        self.seen.clear()
-        self.resets += 1
-
-
-@given(st.integers(1, 3), st.integers(1, 4), st.floats(-2, 2))
-def test_pictures_become_bytes_channels_first(count: int, side: int, value: float) -> None:
-    x = torch.full((count, side, side + 1, 3), value)
-    made = bytes_of(x)
-    assert made.shape == (count, 3, side, side + 1)
-    assert made.dtype == torch.uint8
-    assert abs(int(made.flatten()[0]) - (max(min(value, 1), -1) + 1) * 127.5) <= 0.5 + 1e-4
-
-
-def test_a_clip_score_is_asked_of_each_picture_with_its_prompt() -> None:
-    metric = Remembered()
-    score = quality(metric, None)
-    value = score(torch.full((3, 3, 4, 4), 7, dtype=torch.uint8), ("a", "b"))
-    assert (value, metric.how, metric.resets) == (7.0, [(["a"],), (["b"],), (["a"],)], 1)
-
-
-def test_a_fid_is_told_the_real_pictures_once_and_the_made_ones_as_made() -> None:
-    metric, real = Remembered(), torch.zeros(70, 3, 4, 4, dtype=torch.uint8)
-    score = quality(metric, real)
-    assert metric.how == [{"real": True}] * 2
-    score(torch.ones(3, 3, 4, 4, dtype=torch.uint8), ())
-    assert metric.how[2:] == [{"real": False}]
-    assert score(torch.ones(1, 3, 4, 4, dtype=torch.uint8), ()) is None  # no covariance of one
-
-
-def test_without_a_metric_nothing_is_scored() -> None:
-    assert quality(None, None)(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ()) is None
-
-
-def test_reference_pictures_are_squares_of_the_side_asked_for(tmp_path: Path) -> None:
-    Image.new("RGB", (20, 10), (255, 0, 0)).save(tmp_path / "a.png")
-    Image.new("L", (8, 30), 255).save(tmp_path / "b.jpg")
-    (tmp_path / "notes.txt").write_text("no picture")
-    found = gallery.read_reference(tmp_path, 8)
-    assert (found.shape, found.dtype) == ((2, 3, 8, 8), torch.uint8)
-    assert found[0, :, 4, 4].tolist() == [255, 0, 0]
-
-
-@pytest.mark.parametrize(("name", "make"), [("church", church), ("sd2", sd2)])
-def test_the_papers_table_of_tiny_pipelines(
-    name: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make().save_pretrained(tmp_path)
-    short = {"church": (("ddpm", 10), ("ddim", 6)), "sd2": (("ddim", 6), ("dpmsolver", 6))}[name]
-    monkeypatch.setitem(gallery.ROWS, name, short)
-    metric = Remembered()
-    score = quality(metric, None)
-    rows = list(gallery.rows(tmp_path, hub.Ask("", window=4), name, 2, ("abc", "de"), score))
-    assert [r["sampler"] for r in rows] == [f"{rule}-{steps}" for rule, steps in short]
-    for row in rows:
-        assert row["max error"] <= 0.05
-        assert row["rounds"] >= row["trace"]["N"] / 4
-        assert [sum(run) >= row["trace"]["N"] for run in row["trace"]["runs"]] == [True, True]
-        assert abs(row["quality"][0] - row["quality"][1]) < 3
-    told = gallery.text(rows, "FID")
-    assert "FID, parallel" in told
-    assert gallery.NOT in gallery.text([row | {"quality": [None, None]} for row in rows], "FID")
-
-
 def call_cli(*args: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `paradigms bench images args`."""
     result = CliRunner().invoke(cli.app, ["bench", "images", *args])
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_command_measures_a_small_network_and_says_what_it_did_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def narrow_church(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What --model church --small is: a network that a test can be asked."""
     spec = SPECS["church"]
     few = network.Spec(spec.hub, spec.kind, spec.config, NARROW["church"], spec.prediction, spec.guided)
     monkeypatch.setitem(SPECS, "church", few)
+
+
+def test_the_command_measures_a_small_network_and_says_what_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow_church(monkeypatch)
     code, out, err = call_cli("--model", "church", "--small", "--rows", "2", "--window", "2", "--out", str(tmp_path))
     assert code == 0, err
     kept = json.loads((tmp_path / "images-church-small.json").read_text())
@@ -213,6 +131,16 @@ def test_the_command_measures_a_small_network_and_says_what_it_did_not(
     assert kept["round"]["seconds"] >= kept["round"]["in the model"] > 0
     assert out.count(images.NOT) >= 3  # a GPU, the plan without rounds, the paper's table
     assert (tmp_path / "images-church-small.png").stat().st_size > 10_000
+
+
+def test_one_point_is_no_plot_and_none_is_left_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_church(monkeypatch)
+    (tmp_path / "images-church-small.png").touch()
+    code, out, err = call_cli("--model", "church", "--small", "--rows", "1", "--window", "1", "--out", str(tmp_path))
+    assert code == 0, err
+    assert "No plot: it needs 2 points" in (tmp_path / "images-church-small.md").read_text()
+    assert {f.suffix for f in tmp_path.iterdir()} == {".md", ".json"}
+    assert out.splitlines()[-1].endswith(".md and .json")
 
 
 @pytest.mark.parametrize(

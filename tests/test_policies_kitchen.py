@@ -6,14 +6,12 @@ import importlib.util
 
 import numpy as np
 import pytest
-import torch
 
-from paradigms.policies import build, load_policy, load_task, rollout
-from paradigms.policies.demos import collect
+from paradigms.policies import load_policy, load_task, rollout
 from paradigms.policies.kitchen import START, SUBTASKS
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
-from test_policies_square import without
+from robots import assert_a_seed_is_an_episode, assert_the_expert_succeeds, untrained_episode, without
 
 TASK = load_task("kitchen")
 simulated = pytest.mark.skipif(
@@ -41,23 +39,17 @@ def test_an_observation_is_the_simulators_state_within_its_sensor_noise(kitchen)
 
 @simulated
 def test_a_seed_is_an_episode_and_moves_the_arms_start_alone(kitchen) -> None:  # type: ignore[no-untyped-def]
-    action = np.linspace(-0.5, 0.5, 9)
-    first = [kitchen.reset(7), *(kitchen.step(action)[0] for _ in range(5))]
-    other, arm = kitchen.reset(8), kitchen.simulator.data.qpos[:7].copy()
-    again = [kitchen.reset(7), *(kitchen.step(action)[0] for _ in range(5))]
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(other[:7] - first[0][:7]).max() > 0.01
-    assert np.abs(arm - kitchen.start[:7]).max() <= START
-    np.testing.assert_allclose(other[18:39], first[0][18:39], atol=1e-4)
+    first, other = assert_a_seed_is_an_episode(kitchen, np.linspace(-0.5, 0.5, 9))
+    assert np.abs(other[:7] - first[:7]).max() > 0.01
+    np.testing.assert_allclose(other[18:39], first[18:39], atol=1e-4)
+    kitchen.reset(8)
+    assert np.abs(kitchen.simulator.data.qpos[:7] - kitchen.start[:7]).max() <= START
 
 
 @simulated
-def test_the_expert_does_all_subtasks_with_noise_and_without() -> None:
-    for noise in (0.0, 0.04):
-        demos, scores = collect(TASK, range(500, 502), noise)
-        assert scores == [1.0] * 2
-        assert demos.observations.shape[1:] == (TASK.observation,)
-        assert np.abs(demos.actions).max() <= 1
+@pytest.mark.parametrize("noise", [0.0, 0.04])
+def test_the_expert_does_all_subtasks(noise: float) -> None:
+    assert_the_expert_succeeds(TASK, noise)
 
 
 @simulated
@@ -76,9 +68,7 @@ def test_the_score_is_the_share_of_subtasks_that_the_simulator_counts(kitchen) -
 
 @simulated
 def test_a_policys_episode_is_run_and_scored() -> None:
-    torch.manual_seed(0)
-    policy = few_steps(build(TASK, "mlp", width=16, depth=1, embed=8), 2)
-    (episode,) = rollout(policy, TASK, [1])
+    episode = untrained_episode(TASK)
     assert (episode.score, episode.success, episode.actions, episode.chunks) == (0.0, False, 280, 35)
 
 

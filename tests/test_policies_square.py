@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import builtins
 import importlib.util
 
 import numpy as np
 import pytest
-import torch
 
-from paradigms.policies import build, load_policy, load_task, rollout
-from paradigms.policies.demos import collect
+from paradigms.policies import load_policy, load_task, rollout
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
+from robots import assert_a_seed_is_an_episode, assert_the_expert_succeeds, untrained_episode, without
 
 TASK = load_task("square")
 simulated = pytest.mark.skipif(
@@ -51,23 +49,15 @@ def test_an_observation_is_robosuites_own_sensors(square) -> None:  # type: igno
 
 
 @simulated
-def test_a_seed_is_an_episode(square) -> None:  # type: ignore[no-untyped-def]
-    """The same seed starts and goes on alike, whatever was before; another places the nut elsewhere."""
-    action = np.array([0.2, 0.5, -0.8, 0.0, 0.0, 0.4, -1.0])
-    first = [square.reset(7), *(square.step(action)[0] for _ in range(5))]
-    other = square.reset(8)
-    again = [square.reset(7), *(square.step(action)[0] for _ in range(5))]
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(other[7:14] - first[0][7:14]).max() > 0.01
+def test_a_seed_is_an_episode_and_places_the_nut(square) -> None:  # type: ignore[no-untyped-def]
+    first, other = assert_a_seed_is_an_episode(square, np.array([0.2, 0.5, -0.8, 0.0, 0.0, 0.4, -1.0]))
+    assert np.abs(other[7:14] - first[7:14]).max() > 0.01
 
 
 @simulated
-def test_the_expert_puts_the_nut_on_the_peg_with_noise_and_without() -> None:
-    for noise in (0.0, 0.05):
-        demos, scores = collect(TASK, range(500, 502), noise)
-        assert scores == [1.0] * 2
-        assert demos.observations.shape[1:] == (TASK.observation,)
-        assert np.abs(demos.actions).max() <= 1
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_the_expert_puts_the_nut_on_the_peg(noise: float) -> None:
+    assert_the_expert_succeeds(TASK, noise)
 
 
 @simulated
@@ -80,9 +70,7 @@ def test_a_nut_beside_the_peg_is_no_success(square) -> None:  # type: ignore[no-
 
 @simulated
 def test_a_policys_episode_is_run_and_scored() -> None:
-    torch.manual_seed(0)
-    policy = few_steps(build(TASK, "mlp", width=16, depth=1, embed=8), 2)
-    (episode,) = rollout(policy, TASK, [1])
+    episode = untrained_episode(TASK)
     assert (episode.score, episode.success, episode.actions, episode.chunks) == (0.0, False, 300, 38)
 
 
@@ -96,15 +84,3 @@ def test_without_robosuite_the_error_says_what_to_type(monkeypatch: pytest.Monke
     without(monkeypatch, "robosuite")
     with pytest.raises(ImportError, match=r"pip install 'paradigms\[square\]'.*constraints-robots\.txt"):
         TASK.environment()
-
-
-def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """Make a package impossible to import, whether it is installed or not."""
-    real = builtins.__import__
-
-    def fail(name: str, *args: object, **kwargs: object) -> object:
-        if name.split(".")[0] == package:
-            raise ImportError(f"No module named {package!r}")
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", fail)

@@ -72,7 +72,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, monkeypatch: pyt
     checkpoint = Run.checkpoint
     first = run(tmp_path / "parts", 0.2, Clock())
     with monkeypatch.context() as m:
-        m.setattr("paradigms.policies.train.SAVE_EVERY", 4.5)
+        m.setattr("paradigms.models.training.SAVE_EVERY", 4.5)
         m.setattr(Run, "checkpoint", stop)
         with pytest.raises(KeyboardInterrupt):
             first.train()

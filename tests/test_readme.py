@@ -1,15 +1,21 @@
-"""The README's Python runs as printed, its commands exist, and its pictures are there."""
+"""The README's Python runs as printed; in it and in every other page commands exist, and what is linked is there."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from paradigms import cli
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.md")])
 README = (ROOT / "README.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", README, re.S)
 
@@ -26,28 +32,30 @@ def test_there_is_python_to_run_and_the_first_is_at_most_ten_lines() -> None:
     assert CODE and len([line for line in CODE[0].splitlines() if line.strip()]) <= 10
 
 
-def test_every_command_and_option_named_is_one() -> None:
-    lines = re.findall(r"paradigms (?:sample|demo|bench)[^\n`]*", README)
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(lines)))
-    helps = [
-        ["sample"],
-        ["demo"],
-        ["bench", "engine"],
-        ["bench", "quality"],
-        ["bench", "frontier"],
-        ["bench", "overhead"],
-        ["bench", "pipelines"],
-        ["bench", "census"],
-        ["bench", "policies"],
-    ]
-    known = ""
-    for command in helps:
-        asked = subprocess.run([sys.executable, "-m", "paradigms", *command, "--help"], capture_output=True, text=True)
-        assert asked.returncode == 0
-        known += asked.stdout
-    assert used and all(option in known for option in used), used
+def commands() -> dict[str, set[str]]:
+    """The options of every command, by its name."""
+    top: Any = typer.main.get_command(cli.app)
+    bench = {f"bench {name}": command for name, command in top.commands["bench"].commands.items()}
+    return {
+        name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in (top.commands | bench).items()
+    }
 
 
-def test_every_picture_and_file_linked_is_there() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert links and all((ROOT / link).exists() for link in links), links
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_named_is_one(page: Path) -> None:
+    known = commands()
+    for name, rest in re.findall(r"paradigms (sample|plan|demo|bench [a-z]+)\b([^\n`]*)", page.read_text()):
+        assert name in known, name
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) <= known[name], (name, rest)
+    for module in re.findall(r"python -m (paradigms[\w.]*\w)", page.read_text()):
+        assert importlib.util.find_spec(module), module
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(re.findall(r"paradigms (?:sample|plan|demo|bench)", README)) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_picture_and_file_linked_is_there(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
+    assert all((page.parent / link).exists() for link in links), links

@@ -7,17 +7,18 @@ Results go to standard output, progress and errors to standard error. The exit c
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from . import options
+from .bench.commands import bench
+from .ends import attempted, fail, needs, refused
 
 Refusal = cast(
     type[Exception], typer.BadParameter.__mro__[2]
@@ -36,35 +37,24 @@ class Group(TyperGroup):
             command = context.command_path if context else "paradigms"
             fail(2, f"{' '.join(error.format_message().split())}; type: {command} --help")  # type: ignore[attr-defined]
         except ModuleNotFoundError as missing:
-            fail(2, f"this needs {missing.name}; type: pip install 'paradigms[cli]'")
+            needs(missing)
         except typer.Abort:
             fail(130, "stopped by hand")
         sys.exit(code if isinstance(code, int) else 0)
 
 
-HOW: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
-app = typer.Typer(cls=Group, help="Parallel-in-time sampling of diffusion models.", **HOW)
-bench = typer.Typer(help="Measure the sampler on this machine.", **HOW)
+app = typer.Typer(
+    cls=Group,
+    help="Parallel-in-time sampling of diffusion models.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 app.add_typer(bench, name="bench")
 
 
 @app.callback()
 def program(version: options.Version = False) -> None:
     """Parallel-in-time sampling of diffusion models."""
-
-
-def fail(code: int, message: str, team: Any = None, error: BaseException | None = None) -> NoReturn:
-    """Ends the program with one line on standard error, of one rank if there are many."""
-    from .launch import speaks
-
-    lines = message.splitlines() or [""]
-    if speaks(team, error):
-        typer.echo(f"paradigms: {lines[0]}", err=True)
-    if team is None:
-        raise SystemExit(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # a group that has lost a rank cannot be taken apart in order
 
 
 @app.command("sample")
@@ -242,217 +232,3 @@ def demo_command(
     prepared = refused(lambda: jobs(model, batch, quick))
     refused(lambda: folder(out))
     sys.exit(attempted(lambda: demo(prepared, out)))
-
-
-@bench.command("engine")
-def engine_command(
-    out: options.Out = Path("out/bench"),
-    quick: options.Quick = False,
-) -> None:
-    """Rounds and evaluations against error on the paper's chains, with the paper's iteration and criterion."""
-    from .bench.engine import main
-    from .show.files import folder
-
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, quick))
-
-
-@bench.command("overhead")
-def overhead_command(
-    out: options.Out = Path("out/bench"),
-    repeats: options.Repeats = 5,
-    quick: options.Quick = False,
-) -> None:
-    """The share of a call that is spent outside the model."""
-    from .bench.overhead import main
-    from .show.files import folder
-
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, repeats, quick))
-
-
-@bench.command("devices")
-def devices_command(
-    out: options.Out = Path("out/bench"),
-    repeats: options.Repeats = 7,
-    quick: options.Quick = False,
-) -> None:
-    """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
-    from .bench.devices import main
-    from .show.files import folder
-
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, repeats, quick))
-
-
-@bench.command("auto")
-def auto_command(
-    out: options.Out = Path("out/bench"),
-    only: options.Only = "",
-    minutes: options.Minutes = 1e9,
-) -> None:
-    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
-    from .bench.auto import main
-    from .show.files import folder
-
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, only, minutes))
-
-
-@bench.command("pipelines")
-def pipelines_command(
-    out: options.Out = Path("out/bench"),
-    quick: options.Quick = False,
-) -> None:
-    """The shipped text-to-image pipeline in parallel, at equal error and beside fewer steps; what rewinding costs."""
-    from .bench.pipelines import main
-    from .show.files import folder
-
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, quick))
-
-
-@bench.command("policies")
-def policies_command(
-    out: options.Out = Path("out/bench"),
-    task: options.Task = "pusht",
-    episodes: options.Episodes = 100,
-    quick: options.Quick = False,
-    only: options.Only = "",
-    weights: options.PolicyFile = None,
-) -> None:
-    """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
-    from .bench.policies import main
-    from .policies.task import TASKS
-    from .show.files import folder
-
-    if task not in TASKS:
-        fail(2, f"--task is {task!r}; type one of {', '.join(TASKS)}")
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, task, episodes, quick, only, weights))
-
-
-@bench.command("census")
-def census_command(
-    out: options.Out = Path("out/bench"),
-    only: options.Only = "",
-) -> None:
-    """Every kind of diffusers pipeline in parallel at tolerance 0, against itself step by step; tiny ones, offline."""
-    from .bench import census
-    from .show.files import folder
-
-    chosen = refused(lambda: census.chosen(only))
-    refused(lambda: folder(out))
-    sys.exit(0 if attempted(lambda: census.main(out, chosen)) else 1)
-
-
-@bench.command("plan")
-def bench_plan_command(
-    out: options.Out = Path("out/bench"),
-    quick: options.Quick = False,
-) -> None:
-    """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
-    from .bench.plan import main
-    from .show.files import folder
-
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, quick))
-
-
-@bench.command("images")
-def images_command(
-    model: options.Image,
-    small: options.Small = False,
-    weights: options.Weights = "local",
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    rows: options.Rows = None,
-    window: options.FixedWindow = None,
-    count: options.Pictures = 8,
-    prompts: options.Prompts = None,
-    reference: options.Reference = None,
-    out: options.Out = Path("out/bench"),
-) -> None:
-    """The paper's image networks: latency and memory against rows, a round, the plan; its table with real weights."""
-    from .bench import images
-    from .show.files import folder
-
-    how = (model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
-    ready = refused(lambda: images.prepared(images.Asked(*how)))
-    refused(lambda: folder(out))
-    attempted(lambda: images.main(out, ready))
-
-
-@bench.command("quality")
-def quality_command(
-    out: options.Out = Path("out/bench"),
-    model: options.Model = "scenes",
-    count: options.Count = 2000,
-    tolerance: options.OneTolerance = None,
-) -> None:
-    """Whether parallel sampling changes the pictures: Fréchet distances of sets of samples and their noise floor."""
-    from .bench.quality import main
-    from .job import choose
-    from .show.files import folder
-
-    refused(lambda: choose("--model", model, dict.fromkeys(("digits", "scenes"))))
-    refused(lambda: folder(out))
-    attempted(lambda: main(out, model, count, tolerance))
-
-
-@bench.command("frontier")
-def frontier_command(
-    out: options.Out = Path("out/bench"),
-    quick: options.Quick = False,
-    only: options.Only = "",
-    again: options.Again = None,
-    plan: options.Plan = False,
-    ablate: options.Ablate = False,
-) -> None:
-    """Every method at matched final error, beside the few-step sampler and diffusers; goes on where it was stopped."""
-    from .bench import frontier
-    from .bench.problems import cells
-    from .show.files import folder
-
-    todo = refused(lambda: cells(quick, only))
-    contestants, out = (frontier.ABLATIONS, out / "ablation") if ablate else (frontier.CONTESTANTS, out)
-    if plan:
-        typer.echo(frontier.plan(todo, contestants))
-        return
-    refused(lambda: (folder(out), frontier.recall(out), frontier.named(again or [], contestants)))
-    attempted(lambda: frontier.main(out, quick, only, tuple(again or ()), contestants))
-
-
-@bench.callback()
-def bench_group() -> None:
-    """Measure the sampler on this machine."""
-
-
-def refused(check: Callable[[], Any], team: Any = None) -> Any:
-    """What `check` returns, once it has ended well on every rank; its ValueError is bad input."""
-    from .roll import RankError
-
-    try:
-        return check() if team is None else team.together(check)
-    except (ValueError, ImportError) as error:
-        fail(2, str(error), team)
-    except RankError as error:
-        own = error.__cause__
-        fail(2, str(own if isinstance(own, ValueError | ImportError) else error), team, error)
-
-
-def attempted(work: Callable[[], Any], team: Any = None) -> Any:
-    """What `work` returns; any failure in it is told in one line."""
-    from .roll import RankError
-
-    try:
-        if team is None:
-            return work()
-        with team.told():
-            return work()
-    except KeyboardInterrupt:
-        fail(130, "stopped by hand", team)
-    except RankError as error:
-        fail(1, str(error), team, error)
-    except Exception as error:
-        fail(1, f"{type(error).__name__}: {error}", team)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import time
 
-import torch
 from torch import Tensor
 
-from .team import Team
+from .team import Team, now
 
 
 class Clock:
@@ -29,16 +28,16 @@ class Clock:
 
     def enter(self, x: Tensor | None = None) -> None:
         """A call begins, on x."""
-        now = _now(x)
+        seconds = now(None if x is None else x.device)
         if self.last is not None:
-            self.outside += now - self.last
-        self.last = now
+            self.outside += seconds - self.last
+        self.last = seconds
 
     def leave(self, x: Tensor | None = None) -> None:
         """The call ends."""
-        now = _now(x)
-        self.inside += now - (self.last or now)
-        self.last = now
+        seconds = now(None if x is None else x.device)
+        self.inside += seconds - (self.last or seconds)
+        self.last = seconds
 
     def pause(self) -> None:
         """Somebody else's work begins."""
@@ -91,11 +90,3 @@ class TeamClock(Clock):
             inside, outside = self.team.slowest_of(self.alone.read())
             self.inside, self.outside, self.alone = self.inside + inside, self.outside + outside, Clock()
         return self.inside, self.outside
-
-
-def _now(x: Tensor | None) -> float:
-    if x is None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    elif x is not None and x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()

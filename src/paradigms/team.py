@@ -219,8 +219,8 @@ class Team:
             raise
 
 
-def now(device: torch.device) -> float:
-    """Seconds, once a device has done what it was given."""
-    if device.type == "cuda":
+def now(device: torch.device | None) -> float:
+    """Seconds, once a device has done what it was given; None: the GPU that is current, if one is in use."""
+    if (torch.cuda.is_available() and torch.cuda.is_initialized()) if device is None else device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..adapt import Run, parallelize
 from ..hub import Ask, Ready, prepare
@@ -42,6 +42,7 @@ PROMPTS = (
     "a meadow of poppies under a grey sky",
 )
 NOT = "not measured"
+CLIP = "openai/clip-vit-base-patch16"
 HEAD = (
     "sampler", "evals", "rounds", "s, sequential", "s, parallel", "speedup", "median error", "max error",
     "{}, sequential", "{}, parallel",
@@ -58,28 +59,52 @@ class Metric(Protocol):
     def reset(self) -> None: ...
 
 
-def clip_metric(device: torch.device) -> Metric:
-    """The CLIP score; raises ValueError where it or its network cannot be had."""
-    try:
+def clip_metric(device: torch.device, name: str | None = None, local: bool = True) -> Metric:
+    """The CLIP score, by the network of a hub id or a folder; local: no connection is made. ValueError as `had`."""
+
+    def make() -> Any:
         from torchmetrics.multimodal import CLIPScore
-    except ImportError as error:
-        raise ValueError(f"CLIP score needs {error.name}; type: pip install 'paradigms[images]'") from error
-    try:
-        return CLIPScore("openai/clip-vit-base-patch16").to(device)
-    except Exception as error:  # whatever a hub that is not reached makes it raise
-        raise ValueError(f"CLIP's network could not be had ({type(error).__name__})") from error
+        from transformers import CLIPModel, CLIPProcessor
+
+        kinds: tuple[Any, ...] = CLIPModel, CLIPProcessor
+        model, processor = (kind.from_pretrained(name or CLIP, local_files_only=local) for kind in kinds)
+        for part in ("get_image_features", "get_text_features"):
+            setattr(model, part, plain(getattr(model, part)))
+        return CLIPScore(lambda: (model, processor)).to(device)
+
+    return had(name or CLIP, make)
 
 
-def frechet_metric(device: torch.device) -> Metric:
-    """The Fréchet Inception distance; raises ValueError where it or its network cannot be had."""
-    try:
+def plain(features: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The tensor that transformers 4 answers with and 5 wraps: torchmetrics, as of 1.9, fails on what is wrapped."""
+
+    def of(*given: Any) -> Tensor:
+        found = features(*given)
+        return getattr(found, "pooler_output", found)
+
+    return of
+
+
+def frechet_metric(device: torch.device, network: nn.Module | int = 2048) -> Metric:
+    """The Fréchet distance in Inception's 2048 features, or a network's of bytes (B, C, H, W). ValueError as `had`."""
+
+    def make() -> Any:
         from torchmetrics.image.fid import FrechetInceptionDistance
-    except ImportError as error:
-        raise ValueError(f"FID needs {error.name}; type: pip install 'paradigms[images]'") from error
+
+        return FrechetInceptionDistance(network, reset_real_features=False).to(device)
+
+    return had("Inception", make)
+
+
+def had(network: str, make: Callable[[], Metric]) -> Metric:
+    """The metric; raises ValueError where its library or its network cannot be had."""
     try:
-        return FrechetInceptionDistance(reset_real_features=False).to(device)
-    except Exception as error:  # no torch-fidelity, or no network to fetch its weights
-        raise ValueError(f"FID's network could not be had ({type(error).__name__}: {str(error)[:100]})") from error
+        return make()
+    except ImportError as error:
+        raise ValueError(f"it needs {error.name or error}; type: pip install 'paradigms[images]'") from error
+    except Exception as error:  # what a hub that is not reached makes it raise, or a torchvision of another torch
+        why = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+        raise ValueError(f"{network} could not be had ({why}); with a network type: --weights hub") from error
 
 
 def rows(
@@ -155,15 +180,22 @@ def quality(metric: Metric | None, reference: Tensor | None) -> Callable[[Tensor
     return score
 
 
-def read_reference(folder: Path, side: int) -> Tensor:
-    """The pictures of a folder (B, 3, side, side), cut to squares; raises ValueError where there are fewer than two."""
-    from PIL import Image, ImageOps
-
+def reference_paths(folder: Path) -> list[Path]:
+    """The pictures of a folder; raises ValueError where there are fewer than two."""
+    if not folder.is_dir():
+        raise ValueError(f"--reference is {str(folder)!r}, no folder; type a folder of pictures")
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
     if len(paths) < 2:
         raise ValueError(f"--reference {str(folder)!r} holds {len(paths)} pictures; type a folder of two or more")
-    from numpy import asarray
+    return paths
 
+
+def read_reference(folder: Path, side: int) -> Tensor:
+    """The pictures of a folder (B, 3, side, side), cut to squares; raises ValueError as `reference_paths`."""
+    from numpy import asarray
+    from PIL import Image, ImageOps
+
+    paths = reference_paths(folder)
     made = [torch.from_numpy(asarray(ImageOps.fit(Image.open(p).convert("RGB"), (side, side))).copy()) for p in paths]
     return torch.stack(made).movedim(-1, 1)
 

@@ -30,6 +30,7 @@ from .rounds import recall
 
 ROUNDS = 3  # that are timed
 FEWEST = 4  # points of a latency to plan with
+LINE = 2  # points to plot
 WINDOWS = {"gpu": 80, "small": 16, "cpu": None}  # of a round, unless told: a real network's on a CPU takes minutes
 ROWS = {"gpu": 64, "small": 16, "cpu": 1}
 NOT = gallery.NOT
@@ -72,8 +73,8 @@ def prepared(asked: Asked) -> Ready:
     for name, value in (("--rows", asked.rows), ("--window", asked.window), ("--count", asked.count)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; type a whole number from 1")
-    if asked.reference is not None and not asked.reference.is_dir():
-        raise ValueError(f"--reference is {str(asked.reference)!r}, no folder; type a folder of pictures")
+    if asked.reference is not None:
+        gallery.reference_paths(asked.reference)
     where, prompts = hub.device(asked.device), gallery.read_prompts(asked.prompts)
     small = (None, "the small network has random weights")
     folder, why = small if asked.small else weights.find(SPECS[asked.model].hub, asked.weights)
@@ -82,7 +83,7 @@ def prepared(asked: Asked) -> Ready:
 
 
 def main(out: Path, ready: Ready) -> None:
-    """Measures, prints the report and writes out/images-MODEL.md, .json and .png."""
+    """Measures, prints the report and writes out/images-MODEL.md, .json and, of two points or more, .png."""
     asked, spec = ready.asked, SPECS[ready.asked.model]
     if ready.folder is None:
         unet = build(spec, small=asked.small)
@@ -138,7 +139,8 @@ def calls(points: list[Point]) -> str:
         [p.rows, p.seconds, p.seconds / p.rows / first, NOT if p.memory is None else f"{p.memory / 2**20:.0f}"]
         for p in points
     ]
-    return table(("rows", "s", "s a row / first", "peak memory, MiB, weights not counted"), rows)
+    found = table(("rows", "s", "s a row / first", "peak memory, MiB, weights not counted"), rows)
+    return found if len(points) >= LINE else f"{found}\n\nNo plot: it needs {LINE} points; type --rows 2"
 
 
 def told(window: int | None, rounds: tuple[float, float] | None) -> str:
@@ -159,14 +161,15 @@ def table_of_the_paper(ready: Ready) -> tuple[list[dict[str, Any]], str]:
     metric, reference = None, None
     try:
         if asked.model == "sd2":
-            metric = gallery.clip_metric(ready.device)
+            local = asked.weights == "local" or not weights.reachable()
+            metric = gallery.clip_metric(ready.device, local=local)
         elif asked.reference is None:
             notes.append(f"FID: {NOT}, for no --reference DIR was given.")
         else:
             reference = gallery.read_reference(asked.reference, SPECS[asked.model].config["sample_size"])
             metric, reference = gallery.frechet_metric(ready.device), reference.to(ready.device)
     except ValueError as error:
-        notes.append(f"{name}: {NOT}, {error}.")
+        notes.append(f"{name}: {NOT}: {error}.")
     score = gallery.quality(metric, reference)
     ask = hub.Ask("", device=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto")
     found = []
@@ -185,7 +188,10 @@ def tell(text: str) -> None:
 
 
 def draw(path: Path, ready: Ready, net: Network, points: list[Point], plans: list[dict[str, Any]]) -> None:
-    """The picture."""
+    """The picture, where there are points enough; else none is left there."""
+    if len(points) < LINE:
+        path.unlink(missing_ok=True)
+        return print(f"written to {path.with_suffix('.md')} and .json")
     from ..show.images import curves
 
     asked = ready.asked
@@ -221,7 +227,7 @@ def planned(
     if not traces_by_name:
         return f"{NOT}: there is no rounds.json in --out; type: paradigms bench plan, with the same --out", []
     if len(points) < FEWEST:
-        return f"{NOT}: a latency of {len(points)} points says too little of others; type --rows 8", []
+        return f"{NOT}: a latency of {len(points)} of {FEWEST} points says too little of others; type --rows 8", []
     latency = Latency.of({p.rows: p.seconds for p in points})
     size, rows, kept = 4.0 * prod(net.shape), [], []
     for name, entries in traces_by_name.items():

@@ -35,6 +35,16 @@ class Sinusoid(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], -1)
 
 
+def condition(
+    embed: nn.Module, sample: Tensor, timestep: Tensor | float, local_cond: Tensor | None, global_cond: Tensor | None
+) -> Tensor:
+    """What both networks know beside the chunk, (B, c); raises ValueError for what neither does."""
+    if local_cond is not None:
+        raise ValueError("local_cond was given: this network knows observations as global_cond (B, g) only")
+    c = embed(torch.as_tensor(timestep, device=sample.device).expand(len(sample)))
+    return c if global_cond is None else torch.cat([c, global_cond], -1)
+
+
 class Block(nn.Sequential):
     """Convolution, group norm, Mish: (B, C, T) -> (B, C', T)."""
 
@@ -89,11 +99,7 @@ class UNet1d(nn.Module):
         local_cond: Tensor | None = None,
         global_cond: Tensor | None = None,
     ) -> Tensor:
-        if local_cond is not None:
-            raise ValueError("local_cond was given: this network knows observations as global_cond (B, g) only")
-        t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        c = self.embed(t)
-        c = c if global_cond is None else torch.cat([c, global_cond], -1)  # (B, c)
+        c = condition(self.embed, sample, timestep, local_cond, global_cond)
         x, kept = sample.mT, []  # (B, a, T)
         for level, pair in enumerate(self.down):
             x = both(pair, x, c)
@@ -134,11 +140,8 @@ class MLP(nn.Module):
         local_cond: Tensor | None = None,
         global_cond: Tensor | None = None,
     ) -> Tensor:
-        if local_cond is not None:
-            raise ValueError("local_cond was given: this network knows observations as global_cond (B, g) only")
-        t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        known = [sample.flatten(1), self.embed(t)] + ([] if global_cond is None else [global_cond])
-        x = self.inputs(torch.cat(known, -1))
+        c = condition(self.embed, sample, timestep, local_cond, global_cond)
+        x = self.inputs(torch.cat([sample.flatten(1), c], -1))
         for layer in self.layers:
             x = x + layer(x)
         return self.out(x).view_as(sample)

@@ -5,17 +5,11 @@ episodes, with t uniform on 0..99 (stratified over the batch).
 
     python -m paradigms.policies.train pusht-unet|... --demos FILE [--minutes M] [--resume] [--out DIR]
 
-AdamW, bfloat16 autocast, one thread; the rate warms up for 500 steps and then follows half a cosine of the part of
-the time budget that is used up, so a resumed run continues the same curve, and may do so on more demonstrations.
-What is written are the averaged weights w <- d w + (1 - d) w_now with d = min(0.999, (k + 1) / (k + 10)) at step k.
+bfloat16 autocast, one thread; the rest as in models/training.py. A resumed run may have more demonstrations.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..models.training import SEED, Course, Training, arguments
 from .demos import Demos
 from .policy import DiffusionPolicy, build, normalizers
 from .recipes import RECIPES, Recipe
 from .store import save
 from .task import Task, load_task
-
-WARM_UP, SAVE_EVERY, SEED = 500, 180.0, 0
 
 
 @dataclass(frozen=True)
@@ -71,49 +64,24 @@ class Windows:
         return self.observations[steps[:, : self.task.n_obs_steps]], self.actions[steps]
 
 
-class Run:
-    """One training: policy, averaged policy, optimiser, generator, steps done and seconds used."""
+class Run(Training):
+    """A policy that learns from demonstrations."""
 
     def __init__(
         self, recipe: Recipe, demos: Demos, minutes: float, out: Path, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        torch.manual_seed(SEED)
-        self.recipe, self.budget, self.out, self.clock = recipe, 60.0 * minutes, out, clock
-        self.task = load_task(recipe.task)
+        self.recipe, self.task = recipe, load_task(recipe.task)
         self.windows = Windows.of(demos, self.task)
         bounds = self.windows.observations.amin(0), self.windows.observations.amax(0)
-        self.policy = build(self.task, recipe.kind, normalizers(*bounds, self.task), **recipe.sizes).train()
-        self.average = copy.deepcopy(self.policy).eval().requires_grad_(False)
-        self.adam = torch.optim.AdamW(self.policy.parameters(), lr=recipe.rate, betas=(0.95, 0.999), weight_decay=1e-3)
-        self.generator = torch.Generator().manual_seed(SEED)
-        self.step, self.seconds, self.loss = 0, 0.0, float("nan")
+        torch.manual_seed(SEED)
+        policy = build(self.task, recipe.kind, normalizers(*bounds, self.task), **recipe.sizes).train()
+        course = Course(recipe.name, recipe.batch, recipe.rate, minutes, 500, (0.95, 0.999), 1e-3)
+        super().__init__(policy, course, out, clock)
 
-    def train(self) -> None:
-        """Steps until the budget is used up, with a checkpoint every three minutes and at the end."""
-        last = saved = self.clock()
-        while self.seconds < self.budget:
-            now = self.one_step()
-            self.loss = now if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * now
-            clock = self.clock()
-            self.seconds, last = self.seconds + clock - last, clock
-            if clock - saved > SAVE_EVERY:
-                self.checkpoint()
-                saved = last = self.clock()
-        self.checkpoint()
-
-    def one_step(self) -> float:
-        self.adam.param_groups[0]["lr"] = self.rate()
-        loss = self.draw_loss(self.policy, self.recipe.batch)
-        self.adam.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
-        self.adam.step()
-        self.follow()
-        return loss.item()
-
-    def draw_loss(self, policy: DiffusionPolicy, batch: int) -> Tensor:
-        """The loss on a batch of windows, times and noise drawn from the run's generator."""
-        g, scheduler = self.generator, policy.noise_scheduler
+    def draw_loss(self) -> Tensor:
+        """The loss on a batch of windows, times and noise."""
+        policy: DiffusionPolicy = self.model
+        batch, g, scheduler = self.course.batch, self.generator, policy.noise_scheduler
         obs, actions = self.windows[torch.randint(len(self.windows), (batch,), generator=g)]
         a = policy.normalizer["action"].normalize(actions)
         known = policy.normalizer["obs"].normalize(obs).flatten(1)
@@ -124,58 +92,17 @@ class Run:
             answer = policy.model(scheduler.add_noise(a, eps, t), t, global_cond=known)
         return (answer.float() - eps).square().mean()
 
-    def rate(self) -> float:
-        used = min(1.0, self.seconds / self.budget)
-        return self.recipe.rate * min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * used))
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        decay = min(0.999, (self.step + 1) / (self.step + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.policy.parameters()), 1 - decay)
-        self.step += 1
-
-    def checkpoint(self) -> None:
-        """Write the state for --resume and the averaged policy, and say how it goes."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        partial = self.out / f"{self.recipe.name}.pt.partial"
-        torch.save(
-            {
-                "policy": self.policy.state_dict(),
-                "average": self.average.state_dict(),
-                "adam": self.adam.state_dict(),
-                "generator": self.generator.get_state(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "loss": self.loss,
-            },
-            partial,
-        )
-        os.replace(partial, self.out / f"{self.recipe.name}.pt")
+    def write(self) -> str:
+        """The averaged policy, as it ships."""
         save(self.out / f"{self.recipe.name}.safetensors", self.average, self.recipe)
-        print(
-            f"{self.seconds / 60:6.1f} min  step {self.step}  windows {self.step * self.recipe.batch}"
-            f" of {len(self.windows)}  loss {self.loss:.5f}",
-            flush=True,
-        )
-
-    def resume(self) -> None:
-        state = torch.load(self.out / f"{self.recipe.name}.pt", weights_only=True)
-        self.policy.load_state_dict(state["policy"])
-        self.average.load_state_dict(state["average"])
-        self.adam.load_state_dict(state["adam"])
-        self.generator.set_state(state["generator"])
-        self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+        return f"windows {len(self.windows)}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m paradigms.policies.train", description="Train a shipped policy.")
-    parser.add_argument("what", choices=RECIPES)
+    parser = arguments("paradigms.policies.train", "Train a shipped policy.", RECIPES, ".cache/policies")
     parser.add_argument(
         "--demos", type=Path, nargs="+", required=True, metavar="FILE", help="made by ....policies.demos"
     )
-    parser.add_argument("--minutes", type=float, default=None, help="wall-clock budget (default: as shipped)")
-    parser.add_argument("--resume", action="store_true", help="continue the run whose state is in DIR")
-    parser.add_argument("--out", type=Path, default=Path(".cache/policies"), metavar="DIR")
     given = parser.parse_args()
     torch.set_num_threads(1)
     recipe = RECIPES[given.what]

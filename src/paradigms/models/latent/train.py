@@ -6,19 +6,16 @@ vae:  minimise |e| + sum over three scales of |e's Laplacian pyramid| + KL / 300
 unet: minimise E |eps - f(alpha z + sigma eps, t, text(caption))|^2 on the latents of a pool of scenes; a caption is
       told anew each time a scene is met, and is empty one time in eight, for classifier-free guidance.
 
-AdamW, bfloat16 autocast, one thread, rates that warm up for 100 steps and follow half a cosine of the time budget,
-averaged weights. `unet` writes the whole pipeline to DIR/pipeline; `decoder` goes on with the autoencoder's decoder
-alone, which leaves latents and U-Net as they are, and `write` writes the pipeline again with it.
+bfloat16 autocast, one thread; the rest as in ../training.py. `unet` writes the whole pipeline to DIR/pipeline;
+`decoder` goes on with the autoencoder's decoder alone, which leaves latents and U-Net as they are, and `write` writes
+the pipeline again with it.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-import math
-import os
 import random
-import time
+from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,104 +23,52 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..training import SEED, Course, Training, arguments
 from . import parts
 from .captions import caption, choices, draw_scenes
 from .norm import quick_norms
 
-SEED, HELD_OUT_SEED, WARM_UP, SAVE_EVERY = 0, 1_000_003, 100, 180.0
-POOL, DROP = 12_000, 0.125
+HELD_OUT_SEED, POOL, DROP = 1_000_003, 12_000, 0.125
 
 
-class Stage:
-    """What both trainings share: the clock, the rate, the averaged weights and the state on disk."""
+class Stage(Training):
+    """What the trainings share: several modules in one, and the captions' own generator in the state on disk."""
 
-    name, batch, rate, minutes = "", 16, 1e-3, 15.0
+    course: Course
 
-    def __init__(self, out: Path, modules: dict[str, nn.Module]) -> None:
-        torch.manual_seed(SEED)
-        self.out, self.modules = out, nn.ModuleDict(modules)
-        self.average = copy.deepcopy(self.modules).requires_grad_(False).eval()
-        quick_norms(self.modules)
-        self.adam = torch.optim.AdamW(self.modules.parameters(), lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01)
-        self.generator, self.say = torch.Generator().manual_seed(SEED), random.Random(SEED)
-        self.step, self.seconds, self.mean = 0, 0.0, float("nan")
+    def __init__(self, modules: dict[str, nn.Module], out: Path, minutes: float | None) -> None:
+        super().__init__(nn.ModuleDict(modules), replace(self.course, minutes=minutes or self.course.minutes), out)
+        quick_norms(self.model)
+        self.say = random.Random(SEED)
 
-    def loss(self) -> Tensor:
-        raise NotImplementedError
-
+    @abstractmethod
     def held_out(self) -> float:
-        raise NotImplementedError
+        """How well the averaged weights do on what training never meets."""
 
-    def train(self, budget: float) -> None:
-        """Steps until `budget` seconds are used up, with a checkpoint every three minutes and at the end."""
-        last = saved = time.monotonic()
-        while self.seconds < budget:
-            used = min(1.0, self.seconds / budget)
-            rate = self.rate * min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * used))
-            now = self.one_step(rate)
-            self.mean = now if math.isnan(self.mean) else 0.99 * self.mean + 0.01 * now
-            clock = time.monotonic()
-            self.seconds, last = self.seconds + clock - last, clock
-            if clock - saved > SAVE_EVERY:
-                self.checkpoint()
-                saved = last = time.monotonic()
-        self.checkpoint()
+    def write(self) -> str:
+        return f"held out {self.held_out():.5f}"
 
-    def one_step(self, rate: float) -> float:
-        self.adam.param_groups[0]["lr"] = rate
-        loss = self.loss()
-        self.adam.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        self.adam.step()
-        decay = min(0.999, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.modules.parameters()), 1 - decay)
-        self.step += 1
-        return loss.item()
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"say": self.say.getstate()}
 
-    def checkpoint(self) -> None:
-        """Write the state for --resume, and say how it goes."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        state = {
-            "modules": self.modules.state_dict(),
-            "average": self.average.state_dict(),
-            "adam": self.adam.state_dict(),
-            "generator": self.generator.get_state(),
-            "say": self.say.getstate(),
-            "clock": (self.step, self.seconds, self.mean),
-        }
-        partial = self.out / f"{self.name}.pt.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.out / f"{self.name}.pt")
-        print(
-            f"{self.name} {self.seconds / 60:6.1f} min  step {self.step}  pictures {self.step * self.batch}  "
-            f"loss {self.mean:.5f}  held out {self.held_out():.5f}",
-            flush=True,
-        )
-
-    def resume(self) -> None:
-        """Go on from the state on disk."""
-        state = torch.load(self.out / f"{self.name}.pt", weights_only=True)
-        self.modules.load_state_dict(state["modules"])
-        self.average.load_state_dict(state["average"])
-        self.adam.load_state_dict(state["adam"])
-        self.generator.set_state(state["generator"])
+    def restore(self, state: dict[str, Any]) -> None:
+        if "clock" in state:  # a run's file from before it had the others' names
+            state = state | dict(zip(("step", "seconds", "loss"), state["clock"], strict=True))
+        super().restore(state)
         kind, numbers, gauss = state["say"]
         self.say.setstate((kind, tuple(numbers), gauss))
-        self.step, self.seconds, self.mean = state["clock"]
 
 
 class Autoencoder(Stage):
-    name, batch, rate, minutes = "vae", 4, 1.5e-3, 31.0
+    course = Course("vae", 4, 1.5e-3, 31.0, 100)
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, minutes: float | None = None) -> None:
         torch.manual_seed(SEED)
-        super().__init__(out, {"vae": parts.autoencoder().to(memory_format=torch.channels_last)})
+        super().__init__({"vae": parts.autoencoder().to(memory_format=torch.channels_last)}, out, minutes)
 
-    def loss(self) -> Tensor:
-        vae: Any = self.modules["vae"]
-        x = draw_scenes(choices(self.batch, self.generator), self.generator)
+    def draw_loss(self) -> Tensor:
+        vae: Any = self.model["vae"]
+        x = draw_scenes(choices(self.course.batch, self.generator), self.generator)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             code = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
             mean, logvar = code.mean.float(), code.logvar.float()
@@ -143,42 +88,42 @@ class Autoencoder(Stage):
 class Decoder(Autoencoder):
     """The autoencoder's decoder alone, trained on where `vae` ended: pictures become sharper, latents stay."""
 
-    name = "decoder"
+    course = replace(Autoencoder.course, name="decoder")
 
-    def __init__(self, out: Path) -> None:
-        super().__init__(out)
+    def __init__(self, out: Path, minutes: float | None = None) -> None:
+        super().__init__(out, minutes)
         start = torch.load(out / "vae.pt", weights_only=True)["average"]
-        self.modules.load_state_dict(start)
+        self.model.load_state_dict(start)
         self.average.load_state_dict(start)
-        vae: Any = self.modules["vae"]
+        vae: Any = self.model["vae"]
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
 
 
 class Denoiser(Stage):
-    name, batch, rate, minutes = "unet", 24, 1.2e-3, 31.0
+    course = Course("unet", 24, 1.2e-3, 31.0, 100)
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, minutes: float | None = None) -> None:
         from diffusers import DDPMScheduler
         from diffusers.models.attention_processor import AttnProcessor
 
         torch.manual_seed(SEED)
         self.words = parts.tokenizer(out / "words")
         unet = parts.unet().to(memory_format=torch.channels_last)
-        super().__init__(out, {"unet": unet, "text_encoder": parts.text_encoder(self.words)})
+        super().__init__({"unet": unet, "text_encoder": parts.text_encoder(self.words)}, out, minutes)
         unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is the slow one on a CPU
         self.vae = scaled(out)
         self.rows, self.latents = pool(self.vae, out / "pool.pt")
         self.levels = DDPMScheduler(**parts.SCHEDULE)
 
-    def loss(self) -> Tensor:
+    def draw_loss(self) -> Tensor:
         g = self.generator
-        k = torch.randint(len(self.rows), (self.batch,), generator=g)
+        k = torch.randint(len(self.rows), (self.course.batch,), generator=g)
         mean, spread = self.latents[k].float().chunk(2, dim=1)
         z = mean + spread * torch.randn(mean.shape, generator=g)
         told = ["" if self.say.random() < DROP else caption(row, self.say) for row in self.rows[k].tolist()]
         t = ((torch.arange(len(z)) + torch.rand(len(z), generator=g)) * (1000 / len(z))).long().clamp_(max=999)
-        return self.error(self.modules, z, t, told, torch.randn(z.shape, generator=g))
+        return self.error(self.model, z, t, told, torch.randn(z.shape, generator=g))
 
     def error(self, modules: Any, z: Tensor, t: Tensor, told: list[str], eps: Tensor) -> Tensor:
         """Mean squared error of the predicted noise."""
@@ -198,16 +143,12 @@ class Denoiser(Stage):
         t = torch.arange(len(z)) * 1000 // len(z)
         return self.error(self.average, z, t, told, torch.randn(z.shape, generator=g)).item()
 
-    def checkpoint(self) -> None:
-        """The state, and the whole pipeline."""
-        super().checkpoint()
-        self.write()
-
-    def write(self) -> None:
+    def write(self) -> str:
         """The pipeline with the averaged weights, in float16."""
         parts.pipeline(self.vae, self.average["text_encoder"], self.words, self.average["unet"]).save_pretrained(
             self.out / "pipeline"
         )
+        return super().write()
 
 
 STAGES: dict[str, type[Autoencoder] | type[Denoiser]] = {
@@ -271,21 +212,17 @@ def pool(vae: Any, path: Path) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m paradigms.models.latent.train", description=__doc__)
-    parser.add_argument("what", choices=[*STAGES, "write"])
-    parser.add_argument("--minutes", type=float, default=None, help="wall-clock budget (default: as shipped)")
-    parser.add_argument("--resume", action="store_true", help="continue the run whose state is in DIR")
-    parser.add_argument("--out", type=Path, default=Path(".cache/train/latent"), metavar="DIR")
-    given = parser.parse_args()
+    what = [*STAGES, "write"]
+    given = arguments("paradigms.models.latent.train", __doc__, what, ".cache/train/latent").parse_args()
     torch.set_num_threads(1)
     if given.what == "write":
         finished = Denoiser(given.out)
         finished.resume()
-        return finished.write()
-    stage = STAGES[given.what](given.out)
+        return print(finished.write())
+    stage = STAGES[given.what](given.out, given.minutes)
     if given.resume:
         stage.resume()
-    stage.train(60 * (given.minutes or stage.minutes))
+    stage.train()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""The commands `paradigms bench NAME`, a function each: it checks what it is given and returns the work in OUT.
+
+def engine(out, quick):  ->  ValueError, which ends the program before any work;  or the work, which measures
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from .. import options
+from ..ends import attempted, refused
+from ..show.files import folder
+
+Work = Callable[[], Any]
+OUT = Path("out/bench")
+bench = typer.Typer(help="Measure the sampler on this machine.")
+
+
+def command(prepare: Callable[..., Work]) -> Callable[..., Work]:
+    """Makes it the command of its name."""
+
+    @wraps(prepare)
+    def run(**given: Any) -> None:
+        attempted(refused(lambda: prepare(**given)))
+
+    bench.command(prepare.__name__)(run)
+    return prepare
+
+
+@command
+def engine(out: options.Out = OUT, quick: options.Quick = False) -> Work:
+    """Rounds and evaluations against error on the paper's chains, with the paper's iteration and criterion."""
+    from .engine import main
+
+    return partial(main, folder(out), quick)
+
+
+@command
+def overhead(out: options.Out = OUT, repeats: options.Repeats = 5, quick: options.Quick = False) -> Work:
+    """The share of a call that is spent outside the model."""
+    from .overhead import main
+
+    return partial(main, folder(out), repeats, quick)
+
+
+@command
+def devices(out: options.Out = OUT, repeats: options.Repeats = 7, quick: options.Quick = False) -> Work:
+    """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
+    from .devices import main
+
+    return partial(main, folder(out), repeats, quick)
+
+
+@command
+def auto(out: options.Out = OUT, only: options.Only = "", minutes: options.Minutes = 1e9) -> Work:
+    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    from .auto import main
+
+    return partial(main, folder(out), only, minutes)
+
+
+@command
+def pipelines(out: options.Out = OUT, quick: options.Quick = False) -> Work:
+    """The shipped text-to-image pipeline in parallel, at equal error and beside fewer steps; what rewinding costs."""
+    from .pipelines import main
+
+    return partial(main, folder(out), quick)
+
+
+@command
+def policies(
+    out: options.Out = OUT,
+    task: options.Task = "pusht",
+    episodes: options.Episodes = 100,
+    quick: options.Quick = False,
+    only: options.Only = "",
+    weights: options.PolicyFile = None,
+) -> Work:
+    """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
+    from ..policies.task import TASKS
+    from .policies import main
+
+    if task not in TASKS:
+        raise ValueError(f"--task is {task!r}; type one of {', '.join(TASKS)}")
+    return partial(main, folder(out), task, episodes, quick, only, weights)
+
+
+@command
+def census(out: options.Out = OUT, only: options.Only = "") -> Work:
+    """Every kind of diffusers pipeline in parallel at tolerance 0, against itself step by step; tiny ones, offline."""
+    from .census import chosen, main
+
+    specimens = chosen(only)
+    folder(out)
+    return lambda: None if main(out, specimens) else sys.exit(1)
+
+
+@command
+def plan(out: options.Out = OUT, quick: options.Quick = False) -> Work:
+    """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
+    from .plan import main
+
+    return partial(main, folder(out), quick)
+
+
+@command
+def images(
+    model: options.Image,
+    small: options.Small = False,
+    weights: options.Weights = "local",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    rows: options.Rows = None,
+    window: options.FixedWindow = None,
+    count: options.Pictures = 8,
+    prompts: options.Prompts = None,
+    reference: options.Reference = None,
+    out: options.Out = OUT,
+) -> Work:
+    """The paper's image networks: latency and memory against rows, a round, the plan; its table with real weights."""
+    from .images import Asked, main, prepared
+
+    asked = Asked(model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
+    ready = prepared(asked)
+    return partial(main, folder(out), ready)
+
+
+@command
+def quality(
+    out: options.Out = OUT,
+    model: options.Model = "scenes",
+    count: options.Count = 2000,
+    tolerance: options.OneTolerance = None,
+) -> Work:
+    """Whether parallel sampling changes the pictures: Fréchet distances of sets of samples and their noise floor."""
+    from ..job import choose
+    from .quality import main
+
+    choose("--model", model, dict.fromkeys(("digits", "scenes")))
+    return partial(main, folder(out), model, count, tolerance)
+
+
+@command
+def frontier(
+    out: options.Out = OUT,
+    quick: options.Quick = False,
+    only: options.Only = "",
+    again: options.Again = None,
+    plan: options.Plan = False,
+    ablate: options.Ablate = False,
+) -> Work:
+    """Every method at matched final error, beside the few-step sampler and diffusers; goes on where it was stopped."""
+    from . import frontier
+    from .problems import cells
+
+    todo = cells(quick, only)
+    contestants, out = (frontier.ABLATIONS, out / "ablation") if ablate else (frontier.CONTESTANTS, out)
+    if plan:
+        return lambda: typer.echo(frontier.plan(todo, contestants))
+    frontier.named(again or [], contestants)
+    frontier.recall(folder(out))
+    return partial(frontier.main, out, quick, only, tuple(again or ()), contestants)
