@@ -33,21 +33,24 @@ class Noise:
         new = [self._draw(row) for row in range(self.last, end)]
         keep = self.held[max(begin - self.first, 0) :]
         if new or len(keep) < len(self.held):
-            self.held = torch.cat([keep, *(z[None] for z in new)])
+            self.held = torch.cat([keep, *new])
         self.first, self.last = max(begin, self.first), max(end, self.last)
-        place = (n - self.first).clamp(0, max(len(self.held) - 1, 0))
         if not len(self.held):
             return self.x.new_zeros((*n.shape, *self.x.shape[1:]))
+        if n.shape[1] == 1 and len(n) == len(self.held):  # one sample's rows, and all of them
+            return self.held
+        place = (n - self.first).clamp(0, len(self.held) - 1)
         return self.held[place, torch.arange(n.shape[1], device=n.device)]
 
     def _draw(self, row: int) -> Tensor:
+        """z (1, B, ...) of a row."""
         if self.given is not None:
-            return self.given[row].to(self.x)
+            return self.given[row : row + 1].to(self.x)
         if not self.draws[row]:
-            return torch.zeros_like(self.x)
+            return torch.zeros_like(self.x[None])
         if isinstance(self.generator, torch.Generator):
-            return draw(self.x.shape, self.generator, self.x)
-        return torch.cat([draw((1, *self.x.shape[1:]), g, self.x) for g in self.generator])
+            return draw((1, *self.x.shape), self.generator, self.x)
+        return torch.cat([draw((1, 1, *self.x.shape[1:]), g, self.x) for g in self.generator], 1)
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:

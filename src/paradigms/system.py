@@ -96,9 +96,9 @@ class System:
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 rows of history."""
         y = rows(self.a[n], x) * x
-        for k in range(self.taps):
+        for k, b in enumerate(self.b[n].unbind(-1)):
             first = len(D) - len(x) - k
-            y.addcmul_(rows(self.b[n, k], x), D[first : first + len(x)])
+            y.addcmul_(rows(b, x), D[first : first + len(x)])
         return y if z is None else y.addcmul_(rows(self.c[n], x), z)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator | None = None, **how: Any) -> Tensor:
@@ -108,4 +108,12 @@ class System:
 
 def rows(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient (W, B) as (W, B, 1, ...), to multiply states x (W, B, ...)."""
-    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
+    more = x.ndim - coefficient.ndim
+    return coefficient.reshape(coefficient.shape + (1,) * more) if more else coefficient
+
+
+def only(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
+    """v (W, B, ...) where mask (W, B), which is on the CPU, is true, and `other` elsewhere; None is true throughout."""
+    if mask is None:
+        return v
+    return torch.where(rows(mask.to(v.device, non_blocking=True), v), v, other)
