@@ -164,12 +164,12 @@ def test_a_device_that_turns_out_slow_is_left_and_one_that_turns_out_fast_is_use
 
 @pytest.mark.parametrize("slow", [1, 2])
 def test_a_slow_moment_of_the_machine_does_not_shut_windows_out(slow: int) -> None:
-    """The first rounds of all take thirty times as long: what was seen once or twice is tried again."""
+    """The first rounds of all take ten times as long: what was seen once or twice is tried again."""
     device, system, rounds = Device(flat), pd.ddpm(LINEAR, 100), [0]
 
     def disturbed(M: int) -> float:
         rounds[0] += M > 1
-        return 30 * flat(M) if M > 1 and rounds[0] <= slow else flat(M)
+        return 10 * flat(M) if M > 1 and rounds[0] <= slow else flat(M)
 
     device.seconds = disturbed
     taken = [device.sample(system, seed=k)[1] for k in range(30)]
