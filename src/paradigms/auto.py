@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from torch import Tensor
 
@@ -49,11 +48,10 @@ class Auto(AbstractPace):
         self.sweep = known.sweep(type(method))
         self.grid = grid
         self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(size)
-        self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
         self.granted, self.faded, self.floor = False, False, 0.0
-        self.wide, self.lost, self.due = 1, 0.0, 0.0  # rows of the window before; seconds lost in windows; see `saw`
+        self.lost = self.due = 0.0  # seconds that were lost in windows; see `saw`
 
     # ------------------------------------------------------------------ what is expected
 
@@ -63,18 +61,18 @@ class Auto(AbstractPace):
         known = self.known
         return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
 
-    def seconds(self) -> dict[int, float]:
-        """Seconds of a round of each window that may be ventured."""
-        known, facts = self.known, (self.known.model.version, self.sweep.version, self.points)
-        if self.table[0] != facts:
-            most = known.bold * max(known.model.seen, default=self.B) / (self.B * self.points)
-            self.table = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
-        return self.table[1]
-
-    @property
-    def alone(self) -> bool:
-        """Whether single rows are all that was measured often enough."""
-        return max(self.known.model.trusted, default=self.B) <= self.B
+    def seconds(self) -> tuple[dict[int, float], dict[int, float]]:
+        """Seconds of a round of each window that may be ventured; and what is hoped of those that may be tried."""
+        known, sweep, P = self.known, self.sweep, self.B * self.points
+        facts = known.model.version, sweep.version
+        before, found = known.tables.get((P, sweep, self.grid), (None, ({}, {})))
+        if before != facts:
+            most = known.bold * max(known.model.seen, default=self.B) / P
+            table = {W: known.model(W * P) + sweep(W * P) for W in self.grid if most >= W or W == 2}
+            tried = self.grid if known.model.alone else table
+            found = table, {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
+            known.tables[P, sweep, self.grid] = facts, found
+        return found
 
     def round(self, W: int) -> float:
         """Seconds of a round of W rows of each sample."""
@@ -103,7 +101,7 @@ class Auto(AbstractPace):
         if self.window == 1:
             self.window = self.entered(row, left, step)
             if self.window > 1:
-                self.rounds, self.wide, self.lost = 0, 1, 0.0
+                self.rounds, self.lost = 0, 0.0
         else:
             self.window = self.changed(row, left, step)
         return self.window, max(min(int(STRETCH / step), self.most, left), 1)
@@ -120,16 +118,14 @@ class Auto(AbstractPace):
         first, gain, cost = outlook
         if gain <= SURE * cost + reach.lost:
             return 1
-        sure = not self.alone and sum(reach.rows)  # it was measured; then it must only not have failed too often
+        sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
         least = -CREDIT * step * self.N / 2 if sure else cost
         self.floor = known.credit - 2 * cost if sure else 0.0
         return first if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
-        table, known = self.seconds(), self.known
-        tried = self.grid if self.alone else table
-        hoped = {W: known.model.hoped(W * self.B * self.points) + self.sweep.hoped(W * self.B) for W in tried}
+        (table, hoped), known = self.seconds(), self.known
         here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
         tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
@@ -139,8 +135,8 @@ class Auto(AbstractPace):
             gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
         most = max(ENTRY * min(table.values()), table[min(table)])
         first = max(w for w, R in table.items() if w <= W and most >= R)
-        slow = [w for w, R in table.items() if w * self.B in known.model.seen and R > DOUBT * hoped[w]]
-        first = min(slow, default=first) if self.alone else first  # what was slow once is measured again
+        slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
+        first = min(slow, default=first) if known.model.alone else first  # what was slow once is measured again
         sweep = self.sweep.hoped(first * self.B)  # which is about what it takes to begin, too
         cost = min(table[first] + self.sweep(first * self.B), DOUBT * (hoped[first] + sweep))
         return first, gain, cost - step  # one row is sure
@@ -149,7 +145,7 @@ class Auto(AbstractPace):
         """The next window after one of more than a row."""
         if self.rounds > 1 and self.known.credit < self.floor:
             return 1
-        place, table = self.reach.place(row + min(self.window, left) / 2), self.seconds()
+        place, (table, _) = self.reach.place(row + min(self.window, left) / 2), self.seconds()
         tau, W = self.best(place, left, table)
         if tau > WORSE * step:
             return 1
@@ -195,7 +191,7 @@ class Auto(AbstractPace):
             self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
         if row + count == self.N:
             self.reach.told(self.lost)
-        self.rounds, self.wide = self.rounds + 1, window
+        self.rounds += 1
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""

@@ -40,7 +40,9 @@ class Curve:
         self.shape, self.absolute, self.prepared = shape, absolute, prepared
         self.seen: dict[int, deque[float]] = {}
         self.used: dict[int, float] = {}
+        self.trusted: dict[int, float] = {}  # of `used`, what was measured often enough
         self.latency: Latency | None = None
+        self.sure: Latency | None = None
         self.fresh: set[int] = set()
         self.version = 0
 
@@ -55,11 +57,13 @@ class Curve:
             self.seen[M][0] = seconds
         else:
             self.seen[M].append(seconds)
-            self.version += len(self.seen[M]) == TRUSTED
         now, before = lower(self.seen[M]), self.used.get(M, math.inf)
-        if not abs(now - before) <= NOISE * before < math.inf:
+        new = len(self.seen[M]) == TRUSTED and M not in self.trusted
+        if new or not abs(now - before) <= NOISE * before < math.inf:
             self.used[M], self.version = now, self.version + 1
             self.latency = Latency.of(self.used) if len(self.used) > 1 else None
+            self.trusted = {m: seconds for m, seconds in self.used.items() if len(self.seen[m]) >= TRUSTED}
+            self.sure = Latency.of(self.trusted) if len(self.trusted) > 1 else None
 
     def __call__(self, M: float) -> float:
         if self.latency:
@@ -69,16 +73,15 @@ class Curve:
         return self.shape(M)
 
     @property
-    def trusted(self) -> dict[int, float]:
-        """What was measured often enough."""
-        return {m: seconds for m, seconds in self.used.items() if len(self.seen[m]) >= TRUSTED}
+    def alone(self) -> bool:
+        """Whether single rows, or nothing, are all that was measured often enough."""
+        return len(self.trusted) < 2
 
     def hoped(self, M: float) -> float:
         """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
-        points = self.trusted
-        if len(points) > 1:
-            return min(Latency.of(points)(M), self(M))
-        for m, seconds in points.items():
+        if self.sure:
+            return min(self.sure(M), self(M))
+        for m, seconds in self.trusted.items():
             return min(seconds * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
         return min(self.shape(M), self(M)) if self.absolute else self(M)
 
@@ -137,6 +140,7 @@ class Experience:
         least, each = sweep or (least, each)
         self.shape = lambda M: least + each * M
         self.reaches: dict[Hashable, Reach] = {}
+        self.tables: dict[Hashable, Any] = {}  # what follows from the curves, for a batch and its windows
         self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
         self.credit = 0.0
 
