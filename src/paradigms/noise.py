@@ -19,7 +19,8 @@ class Noise:
     """Rows of z for states like x (B, ...), from one generator, from one a sample, or from given rows (N, B, ...)."""
 
     def __init__(self, system: System, x: Tensor, generator: Generators | None, given: Tensor | None) -> None:
-        self.draws = (system.c != 0).tolist()
+        self.draws = system.drawn
+        self.silent = not any(self.draws)
         self.x, self.given = x, given
         self.generator = default_generator(x.device) if generator is None else generator
         self.first = self.last = 0  # rows held: first <= n < last
@@ -27,7 +28,7 @@ class Noise:
 
     def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
         """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten."""
-        if not any(self.draws):
+        if self.silent:
             return None
         new = [self._draw(row) for row in range(self.last, end)]
         keep = self.held[max(begin - self.first, 0) :]

@@ -31,6 +31,7 @@ from .pace import AbstractPace
 from .slide import At, batch, enter, kept, leave, move, remember
 from .stop import AbstractStop
 from .system import System
+from .trace import Told
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
@@ -74,17 +75,10 @@ class Frame:
         return self.x[self.stride.to(self.x.device), torch.arange(len(self.stride), device=self.x.device)]
 
     @property
-    def trace(self) -> list[tuple[int, int, int]]:
-        """(begin, end, evals by then) of each round: the slowest sample's first row, the row after the fastest's."""
-        begins, evals, m = self.begin.tolist(), self.evaluate.evals, self.single
-        begin, last, B = min(begins), max(begins), len(begins)
-        if m and begin == last:
-            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
-        end, left = max(self.end.tolist()), self.stride.tolist()
-        if not m:
-            return [(begin, end, evals)]
-        after = [sum(max(rows - k - 1, 0) for rows in left) for k in range(m)]  # rows that were still to be evaluated
-        return [(begin + k, min(last + k + 1, end), evals - after[k]) for k in range(m)]
+    def told(self) -> Told:
+        """What is kept of it."""
+        end = max(self.end.tolist())
+        return Told(self.begin.tolist(), self.stride.tolist(), end, self.evaluate.evals, self.single)
 
 
 @dataclass(frozen=True)
