@@ -29,6 +29,7 @@ from .stop import AbstractStop
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
+NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FORGIVEN = 0.7  # what a call leaves of what windows lost before
 DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
 OTHERS = 3  # times the usual is the most that a measurement may cost
@@ -119,8 +120,8 @@ class Auto(AbstractPace):
         if gain <= SURE * cost + reach.lost:
             return 1
         sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
-        least = -CREDIT * step * self.N / 2 if sure else cost
-        self.floor = known.credit - 2 * cost if sure else 0.0
+        debt = -CREDIT * step * self.N / 2
+        least, self.floor = (debt, known.credit - 2 * cost) if sure else (cost, debt)
         return first if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
@@ -148,7 +149,8 @@ class Auto(AbstractPace):
         place, (table, _) = self.reach.place(row + min(self.window, left) / 2), self.seconds()
         tau, W = self.best(place, left, table)
         if tau > WORSE * step:
-            return 1
+            new = self.reach.rows[place] < NEW and self.known.credit > self.round(min(self.window, left))
+            return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
         rows = min(self.window, left)

@@ -126,7 +126,18 @@ def sample(
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    spent = (done, N, rounds, len(windows), told[-1].evals, residual, seconds, model_seconds, tuple(told), tuple(windows))
+    spent = (
+        done,
+        N,
+        rounds,
+        len(windows),
+        told[-1].evals,
+        residual,
+        seconds,
+        model_seconds,
+        tuple(told),
+        tuple(windows),
+    )
     return Solution(final, *spent, verification, comparison, evaluate.chunk, sharing)
 
 
