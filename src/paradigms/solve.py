@@ -126,19 +126,8 @@ def sample(
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    spent = (
-        done,
-        N,
-        rounds,
-        len(windows),
-        told[-1].evals,
-        residual,
-        seconds,
-        model_seconds,
-        tuple(told),
-        tuple(windows),
-    )
-    return Solution(final, *spent, verification, comparison, evaluate.chunk, sharing)
+    spent = (done, N, rounds, len(windows), told[-1].evals, residual, seconds, model_seconds)
+    return Solution(final, *spent, tuple(told), tuple(windows), verification, comparison, evaluate.chunk, sharing)
 
 
 def sequential(
