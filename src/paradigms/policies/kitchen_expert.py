@@ -20,7 +20,7 @@ HAND = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # its axes
 ARM = slice(0, 7)
 GAIN = 2.0  # in a step the joints' springs and dampers come half of the way that they are set to
 SOFT = 0.3  # share of a wrong turn of the hand that is made good in a step: more jerks the joints
-FAST, PUSH, PULL = 0.035, 0.03, 0.03  # longest way in a step: free, pushing, pulling, m
+FAST, PUSH, PULL = 0.035, 0.03, 0.02  # longest way in a step: free, pushing, pulling, m
 GRIP = np.array([0.0, -0.012, 0.0])  # the grip point when the fingers close, from the bar: m
 BACK = 0.12  # how far before a spot the hand moves sideways, m
 MICROWAVE, LIGHT, CABINET = -0.55, -0.6, 0.35  # joints' values to stop at; counted from -0.45, -0.39 and 0.07 on
@@ -84,7 +84,10 @@ def _move(data: Any) -> tuple[Vector, bool]:
         grip, shut = bar + GRIP, data.qpos[7:9].mean() < SHUT
         if np.linalg.norm(p - grip) > (0.045 if shut else 0.025):
             return _approach(p, grip), False
-        return (PULL * np.array([0.5 * np.sin(microwave), -1.0, 0.0]) if shut else grip - p), True
+        if not shut:
+            return grip - p, True
+        beside = (grip - p) * np.array([1.0, 0.0, 1.0])  # made good at once, or the bar slips out
+        return PULL * np.array([0.5 * np.sin(microwave), -1.0, 0.0]) + beside, True
     if abs(p[0] - bar[0]) < 0.1 and p[1] > bar[1] - 0.11 and p[2] < bar[2] + 0.2:
         return np.array([0.0, -0.05, 0.0]), False  # let go of the bar before turning to the rest
     if light > LIGHT:
