@@ -206,7 +206,7 @@ def test_rows_are_learned_from_as_the_equation_says_and_only_if_looked_at_twice(
     """Two looks by hand, at rows 3 and 4 of one sample; the second finds the first halved."""
     system, method = pd.ddim(LINEAR, N, prediction="x0"), pd.Spectral(forget=0.5)
     none = torch.zeros(N, 1, len(SPECTRUM.count), dtype=torch.float64)
-    known, n = Secants(SPECTRUM, torch.zeros(N), none, none), torch.tensor([[3], [4]])
+    known, n = method.begun(system, torch.zeros(1, *SHAPE, dtype=torch.float64)), torch.tensor([[3], [4]])
     X, Y = none.clone(), none.clone()
     for look in range(2):
         dX, dD = (torch.randn(2, 1, 1, 64, generator=seeded(2 * look + i), dtype=torch.float64) for i in (0, 1))

@@ -178,5 +178,5 @@ def test_a_carry_in_bands_is_the_loop_it_replaces(W: int, B: int, K: int, at: in
         for k in range(min(K, n)):
             d[n] += wide[k, n] * d[n - 1 - k]
     close = 1e-9 * max(1.0, float(d.abs().max()))
-    torch.testing.assert_close(recur(r, p, s.spread), d, atol=close, rtol=0)
-    torch.testing.assert_close(onward(recur(r, p, s.spread), p, s.spread), d - r, atol=close, rtol=0)
+    torch.testing.assert_close(recur(r, s.spread(p)), d, atol=close, rtol=0)
+    torch.testing.assert_close(onward(recur(r, s.spread(p)), s.spread(p)), d - r, atol=close, rtol=0)

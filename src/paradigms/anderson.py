@@ -22,15 +22,15 @@ plain carry; one whose carry is not finite either takes its own step alone, whic
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .carry import Spread, finite, onward, recur
+from .carry import finite, onward, recur, rms, run
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
-from .stop import rms
-from .system import System, rows
+from .system import System, only, rows
 
 RIDGE, GROWTH = 1e-3, 2.0
 
@@ -91,9 +91,7 @@ class Anderson(AbstractMethod):
         R = x - old
         if self.depth:
             before = list(zip(memory[::2], memory[1::2], strict=True))
-            x = x + safeguarded(
-                work, R, [(old - was, of) for was, of in before], P, self.most, None, self.ridge, self.growth
-            )
+            x = x + safeguarded(work, R, [(old - was, of) for was, of in before], P, self.most, self.ridge, self.growth)
         return Sweep(x, learned(D, J, x, work), y, work.live), (old, R, *memory)[: 2 * self.depth]
 
 
@@ -101,9 +99,8 @@ def safeguarded(
     work: Work,
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
-    P: Tensor,
+    P: Sequence[Tensor] | Tensor,
     most: float,
-    spread: Spread | None = None,
     ridge: float = RIDGE,
     growth: float = GROWTH,
 ) -> Tensor:
@@ -111,25 +108,26 @@ def safeguarded(
 
     before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
     """
-    if not (k := work.again):
-        return torch.zeros_like(R)
-    known = [((work.seen > j) & work.live)[:k] for j in range(len(before))]  # (k, B) each; no row after k is
-    dX = [torch.where(rows(now, R), d[:k], 0) for now, (d, _) in zip(known, before, strict=True)]
-    dR = [torch.where(rows(now, R), R[:k] - of[:k], 0) for now, (_, of) in zip(known, before, strict=True)]
-    gamma = weights(R[:k], dR, ridge)  # (k, B, m)
     found = torch.zeros_like(R)
-    for j in range(len(before)):
-        found[:k] -= rows(gamma[..., j], R) * (dX[j] + dR[j])
-    size = rms(R[:k])  # (k, B)
-    largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
-    length = rms(finite(found[:k]))
-    fits = torch.where(length > most * largest, most * largest / length, 1)
-    allowed = known[0] & (largest > 0) & (size <= growth * rms(before[0][1][:k]))
-    found[:k] = torch.where(rows(allowed, R), finite(found[:k]) * rows(fits, R), 0)
-    seen = (work.seen > 0) & work.live
-    if not bool((work.live & ~seen).any()):
+    if not (k := work.again):
         return found
-    return finite(recur(found, torch.where(rows(seen, P[0]), 0, P), spread))
+    known = [work.twice(j + 1) for j in range(len(before))]  # no row after k is
+    dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
+    gamma = weights(R[:k], dR, ridge)  # (k, B, m)
+    for j, (dX, _) in enumerate(before):
+        found[:k].addcmul_(rows(-gamma[..., j], R), only(known[j], dX[:k]) + dR[j])
+    size, length = rms(R[:k]), rms(found[:k])  # (k, B)
+    largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
+    ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
+    fits = (most * largest / length).clamp(max=1)
+    found[:k].mul_(rows(fits, R)).masked_fill_(rows(~only(known[0], ok, False), R), 0)
+    first = k
+    if known[0] is not None:  # some samples have seen less rows than others
+        seen = (work.seen > 0) & work.live
+        first, P = int(seen.sum(0).min()), [only(~seen, rows(p, R)) for p in P]
+    run(found, P, max(first, 1))
+    finite(found[first:])
+    return found
 
 
 def check_variance(v: float) -> None:
@@ -145,15 +143,19 @@ def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
     J = torch.where(known, alpha / (alpha**2 + sigma**2 / v) if v else 0 * alpha, 0)  # (N,)
     P = torch.stack([system.b[:, k] * J.roll(k) for k in range(system.taps)])  # (K, N)
     P[0] = torch.where(known, P[0] + system.a, 1)
-    return torch.where(work.live, J[work.n], 0), torch.where(work.live, P[:, work.n], 0)
+    return only(work.on, J[work.n]), torch.stack([only(work.on, p) for p in P[:, work.n]])
 
 
 def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     """gamma (W, B, m): least squares of R by dR over the rows up to each, in float64."""
+    tiny = torch.finfo(torch.float64).tiny
+    if len(dR) == 1:  # a matrix of one number
+        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=torch.float64).cumsum(0) for v in (dR[0], R))
+        return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
     each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
     g = (each @ R.flatten(2)[..., None]).double().cumsum(0)  # (W, B, m, 1)
-    scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + torch.finfo(torch.float64).tiny
+    scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + tiny
     G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
 

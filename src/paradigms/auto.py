@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
 from torch import Tensor
 
@@ -29,6 +29,9 @@ from .stop import AbstractStop
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
+FORGIVEN = 0.7  # what a call leaves of what windows lost before
+DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
+OTHERS = 3  # times the usual is the most that a measurement may cost
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
 WORTH, SURE = 1.5, 1.1  # what windows must be expected to gain over the rest, in costs of entering; where measured
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
@@ -36,19 +39,19 @@ STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states be
 
 
 class Auto(AbstractPace):
-    """The pace of one call of N rows and B samples of so many bytes; see above."""
+    """The pace of one call of N rows and B samples of so many bytes altogether; see above."""
 
     def __init__(
-        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: Sequence[int] = GRID
+        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: Sequence[int]
     ) -> None:
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
-        self.grid = [W for W in grid if W <= reach.N and 12 * W * B * size <= ROOM]
-        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(B * size)
-        self.table: tuple[Any, dict[int, float]] = None, {}  # seconds of a round, and what they follow from
+        self.grid = grid
+        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(size)
         self.clock = (0.0, 0.0)
         self.last: int | None = None  # rows of the round before
         self.granted, self.faded, self.floor = False, False, 0.0
+        self.lost = self.due = 0.0  # seconds that were lost in windows; see `saw`
 
     # ------------------------------------------------------------------ what is expected
 
@@ -58,13 +61,18 @@ class Auto(AbstractPace):
         known = self.known
         return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
 
-    def seconds(self) -> dict[int, float]:
-        """Seconds of a round of each window that may be ventured."""
-        known, facts = self.known, (self.known.model.version, self.sweep.version, self.points)
-        if self.table[0] != facts:
-            most = known.bold * max(known.model.seen, default=self.B) / (self.B * self.points)
-            self.table = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
-        return self.table[1]
+    def seconds(self) -> tuple[dict[int, float], dict[int, float]]:
+        """Seconds of a round of each window that may be ventured; and what is hoped of those that may be tried."""
+        known, sweep, P = self.known, self.sweep, self.B * self.points
+        facts = known.model.version, sweep.version
+        before, found = known.tables.get((P, sweep, self.grid), (None, ({}, {})))
+        if before != facts:
+            most = known.bold * max(known.model.seen, default=self.B) / P
+            table = {W: known.model(W * P) + sweep(W * P) for W in self.grid if most >= W or W == 2}
+            tried = self.grid if known.model.alone else table
+            found = table, {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
+            known.tables[P, sweep, self.grid] = facts, found
+        return found
 
     def round(self, W: int) -> float:
         """Seconds of a round of W rows of each sample."""
@@ -89,9 +97,11 @@ class Auto(AbstractPace):
         if not self.granted:
             self.granted, most = True, CREDIT * step * self.N
             self.known.credit = max(min(self.known.credit + ALLOWED * step * self.N, most), -most)
+            self.reach.lost *= FORGIVEN
         if self.window == 1:
             self.window = self.entered(row, left, step)
-            self.rounds = 0
+            if self.window > 1:
+                self.rounds, self.lost = 0, 0.0
         else:
             self.window = self.changed(row, left, step)
         return self.window, max(min(int(STRETCH / step), self.most, left), 1)
@@ -106,16 +116,16 @@ class Auto(AbstractPace):
             if row == 0:
                 reach.outlooks[self.B] = facts, outlook
         first, gain, cost = outlook
-        sure = self.sweep.seen and sum(reach.rows)  # it was measured; then it must only not have failed too often
+        if gain <= SURE * cost + reach.lost:
+            return 1
+        sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
         least = -CREDIT * step * self.N / 2 if sure else cost
         self.floor = known.credit - 2 * cost if sure else 0.0
-        return first if gain > (SURE if sure else WORTH) * cost and known.credit >= least else 1
+        return first if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least else 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
-        hoped = table = self.seconds()
-        if max(self.known.model.seen) == self.B:  # batches that were never tried may cost nothing
-            hoped = {W: self.known.model(self.B) + self.sweep(W * self.B) for W in self.grid}
+        (table, hoped), known = self.seconds(), self.known
         here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
         tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
@@ -125,13 +135,17 @@ class Auto(AbstractPace):
             gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
         most = max(ENTRY * min(table.values()), table[min(table)])
         first = max(w for w, R in table.items() if w <= W and most >= R)
-        return first, gain, table[first] + self.sweep(first * self.B) - step  # to begin takes a sweep; one row is sure
+        slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
+        first = min(slow, default=first) if known.model.alone else first  # what was slow once is measured again
+        sweep = self.sweep.hoped(first * self.B)  # which is about what it takes to begin, too
+        cost = min(table[first] + self.sweep(first * self.B), DOUBT * (hoped[first] + sweep))
+        return first, gain, cost - step  # one row is sure
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
         if self.rounds > 1 and self.known.credit < self.floor:
             return 1
-        place, table = self.reach.place(row + min(self.window, left) / 2), self.seconds()
+        place, (table, _) = self.reach.place(row + min(self.window, left) / 2), self.seconds()
         tau, W = self.best(place, left, table)
         if tau > WORSE * step:
             return 1
@@ -153,7 +167,10 @@ class Auto(AbstractPace):
         first, self.last = self.last != self.B, self.B
         self.known.model.saw(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
-        if gaps and not (first and self.rounds):
+        if first and self.rounds:
+            self.spend(bounded(outside - gaps * self.known.step(self.B), self.due) - self.due)
+            self.reach.told(self.lost)
+        elif gaps:
             self.known.step.saw(self.B, outside / gaps)
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
@@ -164,17 +181,27 @@ class Auto(AbstractPace):
             self.sweep.saw(self.last or M, outside)
         self.points = max(self.points, M / (min(window, self.N - row) * self.B))
         self.last = M
-        usual = self.known.model(M) + self.sweep(M)
-        lost = min(max(usual, inside + self.sweep(M)), 3 * usual) - count * step
-        self.known.credit = min(self.known.credit - lost, CREDIT * step * self.N)
+        before, self.due = self.due, self.sweep(M)  # the sweep is counted as usual until it was timed
+        found = bounded(outside, before) - before if self.rounds else bounded(outside or self.due, self.due)
+        self.spend(found + bounded(inside, self.known.model(M)) + self.due - count * step)
         if not self.faded:
             self.faded = True
             self.reach.fade()
         if self.rounds:  # the first round of a window has nothing to go by
             self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
-        else:
-            self.known.credit -= self.sweep(M)  # what begins a window, about as much as a sweep
+        if row + count == self.N:
+            self.reach.told(self.lost)
         self.rounds += 1
+
+    def spend(self, seconds: float) -> None:
+        """Seconds more than stepping takes, or less."""
+        self.known.credit = min(self.known.credit - seconds, CREDIT * (self.step or 0.0) * self.N)
+        self.lost += seconds
+
+
+def bounded(seconds: float, usual: float) -> float:
+    """A time without what else the machine did meanwhile, as far as one can know."""
+    return min(max(seconds, 0.0), OTHERS * usual)
 
 
 def stretch(size: int) -> int:
@@ -192,8 +219,13 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
         return Fixed(1, min(stretch(x.numel() * x.element_size()), 64))
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
-    middle = N // 2
-    chain = (N, system.taps, float(system.sigma[0]), float(system.a[middle]), float(system.c[middle]))
-    reach = known.reach((type(method), type(stop), stop.tolerance, chain), N)
-    grid = [W for W in GRID if W * len(x) % ranks == 0] or GRID  # all ranks have the same work
-    return Auto(known, reach, method, len(x), x[0].numel() * x.element_size(), grid)
+    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
+    size = x.numel() * x.element_size()
+    return Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks))
+
+
+@lru_cache
+def windows(N: int, B: int, size: int, ranks: int = 1) -> tuple[int, ...]:
+    """The windows there are for a chain of N rows and states of so many bytes; all ranks have the same work."""
+    even = [W for W in GRID if W * B % ranks == 0] or GRID
+    return tuple(W for W in even if W <= N and 12 * W * size <= ROOM)

@@ -1,20 +1,17 @@
 """How a correction travels down the rows of a window:
 
-    d[n] = sum_k p[k,n] d[n-1-k] + r[n],    k = 0..K-1,    d before the window = 0
-
-p may be given in bands of the coordinates of r, with `spread` from those to these.
+d[n] = sum_k p[k,n] d[n-1-k] + r[n],    k = 0..K-1,    d before the window = 0
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .system import System, rows
-
-Spread = Callable[[Tensor], Tensor]  # coefficients (W, B, F) of bands -> (W, B, ...) of coordinates
+from .system import System, only, rows
 
 
 def scan(r: Tensor, p: Tensor | None = None) -> Tensor:
@@ -30,42 +27,48 @@ def scan(r: Tensor, p: Tensor | None = None) -> Tensor:
     return r
 
 
-def recur(r: Tensor, p: Tensor, spread: Spread | None = None) -> Tensor:
-    """d (W, B, ...) for p (K, W, B), (K, W, B, ...) or, with `spread`, (K, W, B, F): row by row, for that is fastest.
+def recur(r: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
+    """d (W, B, ...) for p (K, W, B) or wide as r: row by row, for that is fastest.
 
     One multiply-add of a row is a few microseconds, and passes over all rows would need products of K x K matrices.
     """
-    wide, d = [widen(q, r, spread).unbind() for q in p], r.clone()
-    row = d.unbind()
-    for n in range(1, len(row)):
-        for k in range(min(len(wide), n)):
-            row[n].addcmul_(wide[k][n], row[n - 1 - k])
+    return run(r.clone(), p)
+
+
+def run(d: Tensor, p: Sequence[Tensor] | Tensor, first: int = 1) -> Tensor:
+    """`recur` in place, from row `first` on: the rows before it are known."""
+    row, wide = d.unbind(), [rows(q, d).unbind() for q in p]
+    for n in range(first, len(row)):
+        now = row[n]
+        for k, q in enumerate(wide[:n], 1):
+            now.addcmul_(q[n], row[n - k])
     return d
 
 
-def carry(system: System, n: Tensor, live: Tensor, J: Tensor) -> Tensor:
-    """P (K, W, B, ...) of Jacobians J (W, B, ...) at rows n: P[0] = a + b[0] J, P[k] = b[k] J[n-k]; 0 if not live."""
-    P = J.new_zeros((system.taps, *J.shape))
-    for k in range(min(system.taps, len(J))):
-        P[k, k:] = rows(system.b[n[k:], k], J) * J[: len(J) - k]
-    P[0] += rows(system.a[n], J)
-    return torch.where(rows(live, J), P, 0)
+def carry(system: System, n: Tensor, on: Tensor | None, J: Tensor) -> list[Tensor]:
+    """P (W, B, ...) of each tap for Jacobians J (W, B, ...) at rows n: P[0] = a + b[0] J, P[k] = b[k] J[n-k].
+
+    0 where the mask `on` is not true.
+    """
+    b = [rows(v, J) for v in system.b[n].unbind(-1)]
+    ahead = [torch.cat([torch.zeros_like(J[:k]), b[k][k:] * J[:-k]]) for k in range(1, min(system.taps, len(J)))]
+    return [only(on, p) for p in (torch.addcmul(rows(system.a[n], J), b[0], J), *ahead)]
 
 
-def onward(d: Tensor, p: Tensor, spread: Spread | None = None) -> Tensor:
+def onward(d: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
     """sum_k p[k,n] d[n-1-k], what each row of d (W, B, ...) is carried by; 0 at the first row."""
     carried = torch.zeros_like(d)
     for k in range(min(len(p), len(d) - 1)):
-        carried[k + 1 :] += widen(p[k, k + 1 :], d, spread) * d[: len(d) - 1 - k]
+        carried[k + 1 :].addcmul_(rows(p[k][k + 1 :], d), d[: len(d) - 1 - k])
     return carried
 
 
-def finite(v: Tensor) -> Tensor:
-    """v (W, B, ...) with 0 for every row and sample that is not finite throughout."""
-    fine = torch.isfinite(v.flatten(2).sum(2))  # a sum is finite only if its terms are
-    return v if bool(fine.all()) else torch.where(rows(fine, v), v, 0)
+def finite(v: Tensor, size: Tensor | None = None) -> Tensor:
+    """v (W, B, ...) with 0, in place, for every row and sample that is not finite; size (W, B): its `rms`, if known."""
+    size = v.flatten(2).sum(2).abs() if size is None else size  # a sum is finite only if its terms are
+    return v.masked_fill_(rows(~(size < math.inf), v), 0)
 
 
-def widen(p: Tensor, d: Tensor, spread: Spread | None) -> Tensor:
-    """Coefficients p as wide as states d."""
-    return rows(p, d) if spread is None else spread(p)
+def rms(v: Tensor) -> Tensor:
+    """Root mean square of v (W, B, ...) over each state (W, B)."""
+    return torch.linalg.vector_norm(v.flatten(2), dim=2) / math.prod(v.shape[2:]) ** 0.5

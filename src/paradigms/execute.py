@@ -7,6 +7,7 @@ D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ class Evaluator:
         self.clock.leave(x)
         self.evals, self.calls = self.evals + len(x), self.calls + 1
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
-        if not bool(torch.isfinite(D.sum())):  # one pass; a sum is finite only if its terms are
+        if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
         return D
 

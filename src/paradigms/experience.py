@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .latency import Latency
 
+TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
 NOISE = 0.04  # of a time, which is no change
@@ -31,21 +32,24 @@ class Curve:
     """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it.
     A shape may be absolute, in seconds, and then it is what is expected of the first point too.
 
-    version counts the changes of more than NOISE, all others being none.
+    version counts the changes of more than NOISE, all others being none. `hoped` is what it may be at best: one slow
+    moment of a machine must not shut out for ever what is then not tried again.
     """
 
-    def __init__(self, shape: Callable[[float], float], absolute: bool = True) -> None:
-        self.shape, self.absolute = shape, absolute
+    def __init__(self, shape: Callable[[float], float], absolute: bool = True, prepared: float = 0.0) -> None:
+        self.shape, self.absolute, self.prepared = shape, absolute, prepared
         self.seen: dict[int, deque[float]] = {}
         self.used: dict[int, float] = {}
+        self.trusted: dict[int, float] = {}  # of `used`, what was measured often enough
         self.latency: Latency | None = None
+        self.sure: Latency | None = None
         self.fresh: set[int] = set()
         self.version = 0
 
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
         if M not in self.seen:
-            most = max(self(M), seconds - PREPARED) if self.seen or self.absolute else seconds
+            most = max(self(M), seconds - self.prepared) if self.seen or self.absolute else seconds
             self.seen[M] = deque([min(seconds, most)], RECENT)
             self.fresh.add(M)
         elif M in self.fresh:
@@ -54,9 +58,12 @@ class Curve:
         else:
             self.seen[M].append(seconds)
         now, before = lower(self.seen[M]), self.used.get(M, math.inf)
-        if not abs(now - before) <= NOISE * before < math.inf:
+        new = len(self.seen[M]) == TRUSTED and M not in self.trusted
+        if new or not abs(now - before) <= NOISE * before < math.inf:
             self.used[M], self.version = now, self.version + 1
             self.latency = Latency.of(self.used) if len(self.used) > 1 else None
+            self.trusted = {m: seconds for m, seconds in self.used.items() if len(self.seen[m]) >= TRUSTED}
+            self.sure = Latency.of(self.trusted) if len(self.trusted) > 1 else None
 
     def __call__(self, M: float) -> float:
         if self.latency:
@@ -64,6 +71,19 @@ class Curve:
         for m, seconds in self.used.items():
             return seconds * self.shape(M) / self.shape(m) if m != M else seconds
         return self.shape(M)
+
+    @property
+    def alone(self) -> bool:
+        """Whether single rows, or nothing, are all that was measured often enough."""
+        return len(self.trusted) < 2
+
+    def hoped(self, M: float) -> float:
+        """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
+        if self.sure:
+            return min(self.sure(M), self(M))
+        for m, seconds in self.trusted.items():
+            return min(seconds * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
+        return min(self.shape(M), self(M)) if self.absolute else self(M)
 
 
 class Reach:
@@ -74,6 +94,7 @@ class Reach:
         self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
         self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
         self.off = 1.0  # how far q is from usual
+        self.lost = 0.0  # seconds that windows lost where they were expected to gain
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
 
@@ -92,6 +113,10 @@ class Reach:
         self.off = (1 + sum(self.extra)) / (1 + due)
         self.version += 1
 
+    def told(self, seconds: float) -> None:
+        """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
+        self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
+
     def place(self, row: float) -> int:
         """The part of the chain that a row is in."""
         return min(int(row * PLACES / self.N), PLACES - 1)
@@ -109,12 +134,13 @@ class Experience:
         cpu, size = x.device.type == "cpu", x[0].numel()
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
         least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
-        self.model = Curve(lambda M: M + free, absolute=False)
+        self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
         self.step = Curve(lambda M: 50e-6, absolute=False)
         self.sweeps: dict[Hashable, Curve] = {}
         least, each = sweep or (least, each)
         self.shape = lambda M: least + each * M
         self.reaches: dict[Hashable, Reach] = {}
+        self.tables: dict[Hashable, Any] = {}  # what follows from the curves, for a batch and its windows
         self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
         self.credit = 0.0
 

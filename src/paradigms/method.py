@@ -24,14 +24,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from .carry import scan
+from .carry import run, scan
 from .spectrum import Spectrum
-from .system import System, rows
+from .system import System, only, rows
 
 Memory = tuple[Any, ...]  # what a method remembers; tensors of W rows (W, B, ...) in it slide with the window
 
@@ -48,7 +49,8 @@ class Work:
     """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
 
     D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
-    live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was.
+    live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was. Both are on the
+    CPU, so that nobody must ask the device for them, and hold first rows: what other rows hold is nobody's input.
     """
 
     x: Tensor
@@ -58,17 +60,37 @@ class Work:
     live: Tensor
     seen: Tensor
 
-    @property
+    @cached_property
+    def begin(self) -> Tensor:
+        """The first row (B,) of each sample, on the CPU."""
+        return self.n[0].cpu()
+
+    @cached_property
+    def on(self) -> Tensor | None:
+        """live as a mask, None where all rows are."""
+        return partly(self.live)
+
+    @cached_property
     def again(self) -> int:
         """How many rows from the first hold all those that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
+
+    def twice(self, times: int = 1) -> Tensor | None:
+        """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
+        return partly(((self.seen >= times) & self.live)[: self.again])
+
+
+def partly(mask: Tensor) -> Tensor | None:
+    """A mask, or None where it is true throughout."""
+    return None if bool(mask.all()) else mask
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What a sweep found: new states x[1:] (W, B, ...), outputs D (W, B, ...), y[n] = step(x)[n] of the old states.
 
-    D is the stand-in's best knowledge of the outputs at the new states. live (W, B): the rows that were evaluated.
+    D is the stand-in's best knowledge of the outputs at the new states. live (W, B), on the CPU: the rows that were
+    evaluated.
     stride (B,): how many rows to accept, where that is the method's to say and not the tolerance's. change: a
     transform of states and the change of x[1:] in its coordinates, where the method has them, to spare others the work.
     """
@@ -86,7 +108,10 @@ class Guess(ABC):
 
     @abstractmethod
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
-        """States (W + 1, B, ...): work.x with x[w+1] guessed for w >= known (B,); the last D is D[H + known - 1]."""
+        """States (W + 1, B, ...): work.x with x[w+1] guessed for w >= known (B,), which is on the CPU.
+
+        The last D is D[H + known - 1].
+        """
 
 
 @dataclass(frozen=True)
@@ -106,19 +131,18 @@ class Extrapolate(Guess):
 
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
         W, B = work.n.shape
-        k, known = int(known.min()), known.to(work.n.device)  # rows before k are known in every sample
+        k = min(known.tolist())  # rows before k are known in every sample
         if k == W:
             return work.x
-        x, n = work.x[k + 1 :], work.n[k:]
-        new = torch.arange(k, W, device=n.device)[:, None] >= known  # (W - k, B)
-        last = work.D[len(work.D) - W - 1 + known, torch.arange(B, device=n.device)]  # (B, ...)
-        r = rows(system.b.sum(1)[n], x) * last
+        x, n, b = work.x, work.n[k:], torch.arange(B, device=work.n.device)
+        last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]  # (B, ...)
+        r, p = rows(system.b[n].sum(-1), x) * last, system.a[n]
         if work.z is not None:
             r.addcmul_(rows(system.c[n], x), work.z[k:])
-        p = torch.where(new, system.a[n], 0)
-        r = torch.where(rows(new, x), r, x)
-        r[0] += rows(p[:1], r)[0] * work.x[k]
-        return torch.cat([work.x[: k + 1], scan(r, p)])
+        new = partly(torch.arange(k, W)[:, None] >= known)  # (W - k, B)
+        r, p = only(new, r, work.x[k + 1 :]), only(new, p)
+        r[0].addcmul_(rows(p, r)[0], work.x[k])
+        return torch.cat([work.x[: k + 1], run(r, [p])])
 
 
 @dataclass(frozen=True)
@@ -147,9 +171,13 @@ class AbstractMethod(ABC):
 def step(system: System, work: Work, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
     """D (W, B, ...) of the live rows, what it was elsewhere, and y[n] = step(x)[n] (W, B, ...)."""
     (D,) = evaluate(work.x[:-1])
-    if not bool(work.live.all()):
-        D = torch.where(rows(work.live, D), D, work.D[-len(D) :])
-    return D, system.step(work.x[:-1], torch.cat([work.D[: -len(D)], D]), work.z, work.n)
+    D = only(work.on, D, work.D[-len(D) :])
+    return D, system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
+
+
+def joined(system: System, work: Work, D: Tensor) -> Tensor:
+    """D (K - 1 + W, B, ...): outputs D (W, B, ...) after as many of the rows before as a step looks back to."""
+    return torch.cat([work.D[len(work.D) - len(D) - system.taps + 1 : -len(D)], D]) if system.taps > 1 else D
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from .anderson import learned
 from .carry import carry, finite, onward, recur
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work
-from .system import System, rows
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, joined
+from .system import System, only, rows
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,11 @@ class QuasiNewton(AbstractMethod):
         W, (v,) = len(work.n), memory
         h = rows(self.reach * system.sigma.clamp(min=1e-6)[work.n], work.x)
         D, probed = evaluate(work.x[:-1], work.x[:-1] + h * v)
-        D, J = torch.where(rows(work.live, D), D, work.D[-W:]), v * (probed - D) / h
-        y = system.step(work.x[:-1], torch.cat([work.D[:-W], D]), work.z, work.n)
+        J = v * (probed - D) / h
+        D = only(work.on, D, work.D[-W:])
+        y = system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
         J = self.bounded(system, work, J)
-        P = carry(system, work.n, work.live, J)
+        P = carry(system, work.n, work.on, J)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
         return Sweep(x, learned(D, J, x, work), y, work.live), memory
 
@@ -70,5 +71,4 @@ class QuasiNewton(AbstractMethod):
         """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite."""
         known = system.alpha > 1e-12
         most = torch.where(known, self.limit / torch.where(known, system.alpha, 1), 0)[work.n]
-        J = torch.nan_to_num(J, nan=0.0).clamp(min=0).minimum(rows(most, J))
-        return torch.where(rows(work.live, J), self.damping * J, 0)
+        return self.damping * torch.nan_to_num(J, nan=0.0).clamp(min=0).minimum(rows(most, J))

@@ -19,7 +19,8 @@ class Noise:
     """Rows of z for states like x (B, ...), from one generator, from one a sample, or from given rows (N, B, ...)."""
 
     def __init__(self, system: System, x: Tensor, generator: Generators | None, given: Tensor | None) -> None:
-        self.draws = (system.c != 0).tolist()
+        self.draws = system.drawn
+        self.silent = not any(self.draws)
         self.x, self.given = x, given
         self.generator = default_generator(x.device) if generator is None else generator
         self.first = self.last = 0  # rows held: first <= n < last
@@ -27,26 +28,29 @@ class Noise:
 
     def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
         """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten."""
-        if not any(self.draws):
+        if self.silent:
             return None
         new = [self._draw(row) for row in range(self.last, end)]
         keep = self.held[max(begin - self.first, 0) :]
         if new or len(keep) < len(self.held):
-            self.held = torch.cat([keep, *(z[None] for z in new)])
+            self.held = torch.cat([keep, *new])
         self.first, self.last = max(begin, self.first), max(end, self.last)
-        place = (n - self.first).clamp(0, max(len(self.held) - 1, 0))
         if not len(self.held):
             return self.x.new_zeros((*n.shape, *self.x.shape[1:]))
+        if n.shape[1] == 1 and len(n) == len(self.held):  # one sample's rows, and all of them
+            return self.held
+        place = (n - self.first).clamp(0, len(self.held) - 1)
         return self.held[place, torch.arange(n.shape[1], device=n.device)]
 
     def _draw(self, row: int) -> Tensor:
+        """z (1, B, ...) of a row."""
         if self.given is not None:
-            return self.given[row].to(self.x)
+            return self.given[row : row + 1].to(self.x)
         if not self.draws[row]:
-            return torch.zeros_like(self.x)
+            return torch.zeros_like(self.x[None])
         if isinstance(self.generator, torch.Generator):
-            return draw(self.x.shape, self.generator, self.x)
-        return torch.cat([draw((1, *self.x.shape[1:]), g, self.x) for g in self.generator])
+            return draw((1, *self.x.shape), self.generator, self.x)
+        return torch.cat([draw((1, 1, *self.x.shape[1:]), g, self.x) for g in self.generator], 1)
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:

@@ -25,9 +25,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .carry import scan
+from .carry import rms, scan
 from .method import AbstractMethod, Evaluate, Memory, Sweep, Work
-from .stop import leading, rms
+from .stop import leading
 from .system import System, rows
 
 
@@ -123,12 +123,14 @@ class Parareal(AbstractMethod):
         row = torch.arange(W + 1, device=due.device)[:, None]
         at = work.n[:1] + row  # the row of each state (W + 1, B)
         first = (at % s == 0) & (at < len(system))
-        hit = (due[:-1] == at[:-1]) & work.live
-        (D,) = evaluate(work.x[:-1], live=hit)
+        live, seen = (v.to(due.device, non_blocking=True) for v in (work.live, work.seen))
+        hit = (due[:-1] == at[:-1]) & live
+        asked = hit.cpu()
+        (D,) = evaluate(work.x[:-1], live=asked)
         D = torch.where(rows(hit, D), D, work.D[-W:])
         if system.taps > 1:  # rows that no march has reached are as the jump takes them
             start = row[:-1] - at[:-1] % s  # their block's first row
-            new = hit.gather(0, start.clamp(min=0)) & (start >= 0) & (work.seen + hit == 0)
+            new = hit.gather(0, start.clamp(min=0)) & (start >= 0) & (seen + hit == 0)
             D = torch.where(rows(new, D), pick(D, start.clamp(min=0)), D)
         y = system.step(work.x[:-1], torch.cat([work.D[:-W], D]), work.z, work.n)
 
@@ -141,14 +143,14 @@ class Parareal(AbstractMethod):
 
         there, known = known | (due == at), torch.cat([known[:-1] | hit, known[-1:]])  # a state is there; and its D
         told = torch.zeros_like(there)  # a state that begins a block whose predecessor w - s has been evaluated
-        told[s:] = first[s:] & (work.seen + hit > 0)[: W + 1 - s] & work.live[s - 1 :]
+        told[s:] = first[s:] & (seen + hit > 0)[: W + 1 - s] & live[s - 1 :]
         C = self._noise(system, work, C, (told & ~there)[1:] & ~arrived, first)
         x, moved = self._refine(system, work, torch.cat([work.x[:s], G[:-s] + C[s:]]), told, there)
         marched |= arrived & ~(there | told)[1:]  # and where the block's first row has left the window: it was right
         x[1:] = torch.where(rows(marched, y), y, x[1:])
         moved[1:] |= marched
 
-        settled = known[:-1] & ~moved[:-1] & work.live
+        settled = known[:-1] & ~moved[:-1] & live
         good = leading(settled & (rms(x[1:] - y) <= self.tolerance * system.std[work.n]))  # (B,)
         mend = settled & (row[:-1] == good)  # a right state whose next is not: that is then this row's own step
         x[1:] = torch.where(rows(mend, y), y, x[1:])
@@ -158,7 +160,7 @@ class Parareal(AbstractMethod):
         due = torch.where(moved, at, torch.where(known, -1, due))
         left = torch.where(first[:-1] & (row[:-1] < stride), row[:-1], -1).amax(0, keepdim=True)  # (1, B)
         past = torch.where(rows(left >= 0, y), pick(D, left.clamp(min=0)), past)
-        return Sweep(x[1:], D, y, hit, stride), (blocks, due, known & ~moved, G, C, past)
+        return Sweep(x[1:], D, y, asked, stride), (blocks, due, known & ~moved, G, C, past)
 
     def _refine(self, system: System, work: Work, U: Tensor, told: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """x (W + 1, B, ...) with U where that is told and new or far from what is there; where it was (W + 1, B)."""

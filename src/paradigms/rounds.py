@@ -23,13 +23,15 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from .carry import rms
 from .execute import Evaluator
-from .method import AbstractMethod
+from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
 from .slide import At, batch, enter, kept, leave, move, remember
-from .stop import AbstractStop, rms
+from .stop import AbstractStop
 from .system import System
+from .trace import Told
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
@@ -73,17 +75,10 @@ class Frame:
         return self.x[self.stride.to(self.x.device), torch.arange(len(self.stride), device=self.x.device)]
 
     @property
-    def trace(self) -> list[tuple[int, int, int]]:
-        """(begin, end, evals by then) of each round: the slowest sample's first row, the row after the fastest's."""
-        begins, evals, m = self.begin.tolist(), self.evaluate.evals, self.single
-        begin, last, B = min(begins), max(begins), len(begins)
-        if m and begin == last:
-            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
-        end, left = max(self.end.tolist()), self.stride.tolist()
-        if not m:
-            return [(begin, end, evals)]
-        after = [sum(max(rows - k - 1, 0) for rows in left) for k in range(m)]  # rows that were still to be evaluated
-        return [(begin + k, min(last + k + 1, end), evals - after[k]) for k in range(m)]
+    def told(self) -> Told:
+        """What is kept of it."""
+        end = max(self.end.tolist())
+        return Told(self.begin.tolist(), self.stride.tolist(), end, self.evaluate.evals, self.single)
 
 
 @dataclass(frozen=True)
@@ -143,20 +138,20 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
     if at.memories:
         memory, judged = kept(memory, at.memories[0]), kept(judged, at.memories[1])
     while True:
-        round, row, evals = round + 1, int(begin.min()), chain.evaluate.evals
+        round, row, evals = round + 1, min(begin.tolist()), chain.evaluate.evals
         sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
         size, good, judged = stop.judge(system, work, sweep, judged)
-        stride = (good if sweep.stride is None else sweep.stride).cpu().minimum(end - begin)
-        if not bool((stride > 0).any()):
+        good, off = _told(system, work, sweep, good)
+        stride = good.minimum(end - begin)
+        if not max(stride.tolist()) > 0:
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
-        accepted = torch.arange(W)[:, None] < stride
-        residual = torch.where(accepted, (rms(sweep.x - sweep.y) / system.std[work.n]).cpu(), 0).amax(0)
+        residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
         work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
         yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep.D, size, residual, chain.evaluate))
 
         last, begin = end - begin, begin + stride
-        now = int(begin.min())
+        now = min(begin.tolist())
         chain.pace.saw(row, W, chain.evaluate.evals - evals, now - row, chain.evaluate)
         answer = chain.pace.next(now) if now < N else (1, 1)
         if (more := min(answer[0], N)) == 1:
@@ -164,14 +159,25 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
         end = _end(begin, more, N)
         work, more, W = move(work, sweep, stride, last, begin, end, more, N), more - W, more
         memory, judged = remember(memory, stride, more), remember(judged, stride, more)
-        work.z = stream.rows(work.n, now, int(end.max()))
-        if bool((end - begin > last - stride).any()):
-            work.x = method.guess.fill(system, work, (last - stride).minimum(end - begin))
+        work.z = stream.rows(work.n, now, max(end.tolist()))
+        known = (last - stride).minimum(end - begin)
+        if not known.equal(end - begin):
+            work.x = method.guess.fill(system, work, known)
+
+
+def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tensor, Tensor]:
+    """How many rows (B,) may be accepted, and how far, in std, each state (W, B) is from its step.
+
+    On the CPU: the one time in a round that the device is asked for something, but for whether the model is finite.
+    """
+    off = rms(sweep.x - sweep.y) / system.std[work.n]
+    both = torch.cat([(good if sweep.stride is None else sweep.stride)[None].to(off), off]).cpu()
+    return both[0].long(), both[1:]
 
 
 def _end(begin: Tensor, W: int, N: int) -> Tensor:
     """The row (B,) that a window of W rows ends before."""
-    return (begin + W).clamp(max=min(N, int(begin.min()) + AHEAD * W)).maximum(begin)
+    return (begin + W).clamp(max=min(N, min(begin.tolist()) + AHEAD * W)).maximum(begin)
 
 
 def _shown(chain: Chain, frame: Frame) -> Iterator[Frame]:

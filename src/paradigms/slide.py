@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .execute import Evaluator
-from .method import Evaluate, Memory, Sweep, Work
+from .method import Evaluate, Memory, Sweep, Work, partly
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,21 @@ class At:
 
 def enter(at: At, W: int, end: Tensor, N: int) -> Work:
     """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
-    n = numbers(at.begin, W, N, at.x)
-    live = (torch.arange(W)[:, None] < end - at.begin).to(n.device)
+    row, n = torch.arange(W)[:, None], numbers(at.begin, W, N, at.x)
     D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
-    return Work(at.x.expand(W + 1, *at.x.shape), D, None, n, live, torch.zeros_like(n))
+    work = Work(at.x.expand(W + 1, *at.x.shape), D, None, n, row < end - at.begin, 0 * row * at.begin)
+    work.begin = at.begin
+    return work
 
 
 def move(work: Work, sweep: Sweep, stride: Tensor, last: Tensor, begin: Tensor, end: Tensor, W: int, N: int) -> Work:
     """The window moved up by stride (B,) rows to [begin, end), W long; of the old one, `last` (B,) lay in the chain."""
     more, row = W - len(work.n), torch.arange(W)[:, None]
-    live = (row < end - begin).to(work.n.device)
-    seen = torch.where((row < last - stride).to(work.n.device), slide(work.seen + sweep.live, stride, more=more), 0)
-    n = numbers(begin, W, N, work.x)
-    return Work(slide(work.x, stride, last, more), slide(work.D, stride, more=more), None, n, live, seen)
+    x, D, n = slide(work.x, stride, last, more), slide(work.D, stride, more=more), numbers(begin, W, N, work.x)
+    seen = slide(work.seen + sweep.live, stride, more=more) * (row < last - stride)
+    moved = Work(x, D, None, n, row < end - begin, seen)
+    moved.begin = begin
+    return moved
 
 
 def leave(work: Work, stride: Tensor, begin: Tensor, round: int, memories: tuple[Memory, Memory]) -> At:
@@ -79,29 +81,37 @@ def of_rows(m: Any) -> bool:
 def batch(evaluate: Evaluator, work: Work) -> Evaluate:
     """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
     W, B = work.n.shape
-    b = torch.arange(B, device=work.x.device).expand(W, B)
+    n, b = work.n.flatten(), torch.arange(B, device=work.x.device).expand(W, B).flatten()
 
     def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
         live = work.live if live is None else live & work.live
-        n, P = work.n[live], len(points)
-        D = evaluate(torch.cat([x[live] for x in points]), n.repeat(P), b[live].repeat(P))
-        if bool(live.all()):
-            return D.unflatten(0, (P, W, B)).unbind()
-        found = tuple(torch.zeros_like(x) for x in points)
-        for part, whole in zip(D.chunk(P), found, strict=True):
-            whole[live] = part
-        return found
+        P = len(points)
+        x = (torch.stack(points) if P > 1 else points[0][None]).flatten(1, 2)  # (P, W B, ...)
+        if (work.on if live is work.live else partly(live)) is None:
+            return ask(x, n, b).unflatten(1, (W, B)).unbind()
+        some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
+        return torch.zeros_like(x).index_copy(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
+
+    def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
+        P = len(x)
+        return evaluate(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
 
     return batch
 
 
 def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0) -> Tensor:
     """v (R, B, ...) moved up by stride (B,) rows, R + more long; beyond `last` (B,) that row is repeated."""
-    last = torch.full_like(stride, len(v) - 1) if last is None else last
-    place = (torch.arange(len(v) + more)[:, None] + stride).minimum(last).to(v.device)
+    R, s = v.shape[0] + more, set(stride.tolist())
+    e = {v.shape[0] - 1} if last is None else set(last.tolist())
+    if len(s) == len(e) == 1:  # all samples alike, and no index to send to a device
+        (first,), (end,) = s, e
+        known, rest = v[first : end + 1], R - (end + 1 - first)
+        return known[:R] if rest <= 0 else torch.cat([known, v[end : end + 1].expand(rest, *v.shape[1:])])[:R]
+    last = stride.new_tensor(v.shape[0] - 1) if last is None else last
+    place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
     return v[place, torch.arange(v.shape[1], device=v.device)]
 
 
 def numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
     """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
-    return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device)
+    return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device, non_blocking=True)

@@ -13,6 +13,7 @@ what in truth contracts, and in high dimension it passes 1 while the samples agr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from .execute import Evaluator
 from .noise import Noise
 from .shares import Sharing
+from .trace import Round, Told, trace
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,7 @@ class Solution:
     x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. done (B,): rows accepted, of
     `rows` in the chain. sample_rounds (B,): the rounds each sample took. rounds: model batches one after the other;
     evals: rows evaluated. residual (B,): the largest distance, in std, of an accepted state from the step the model
-    gave. seconds: all of it, model_seconds: in the model. trace: (begin, end, evals so far) of every round,
-    windows: the rows of its window, 1 for a step.
+    gave. seconds: all of it, model_seconds: in the model. windows: the rows of each round's window, 1 for a step.
     verification and comparison, where asked for, cost extra rows (N a sample each) that rounds and evals leave out;
     seconds has the verification's. chunk: rows that the device had room for at once, None where it had room for all.
     sharing: what a team of ranks spent, on a mesh; seconds and model_seconds are then the same on all of them.
@@ -65,12 +66,17 @@ class Solution:
     residual: Tensor
     seconds: float
     model_seconds: float
-    trace: tuple[tuple[int, int, int], ...]
+    told: tuple[Told, ...]
     windows: tuple[int, ...]
     verification: Verification | None = None
     comparison: Comparison | None = None
     chunk: int | None = None
     sharing: Sharing | None = None
+
+    @cached_property
+    def trace(self) -> tuple[Round, ...]:
+        """(begin, end, evals so far) of every round."""
+        return trace(self.told)
 
     @property
     def converged(self) -> bool:

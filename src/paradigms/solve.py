@@ -26,6 +26,7 @@ from .solution import Comparison, Solution, verify
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError
 from .system import System
+from .trace import Told
 
 TOLERANCE = 0.003  # relative error of the finished sample
 
@@ -102,9 +103,9 @@ def sample(
     again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
     path: list[list[Tensor]] = [[] for _ in range(len(x))]
     residual, rounds = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long)
-    trace, windows = list[tuple[int, int, int]](), list[int]()
+    told, windows = list[Told](), list[int]()
     for frame in watch(frames(chain)):
-        trace += frame.trace
+        told.append(frame.told)
         if frame.single:
             rounds, windows = rounds + frame.stride, windows + [1] * frame.single
         else:
@@ -125,7 +126,7 @@ def sample(
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    spent = (done, N, rounds, len(trace), trace[-1][2], residual, seconds, model_seconds, tuple(trace), tuple(windows))
+    spent = (done, N, rounds, len(windows), told[-1].evals, residual, seconds, model_seconds, tuple(told), tuple(windows))
     return Solution(final, *spent, verification, comparison, evaluate.chunk, sharing)
 
 

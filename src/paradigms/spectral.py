@@ -24,26 +24,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .anderson import safeguarded
-from .carry import carry, finite, recur
+from .carry import carry, finite, recur, rms
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .spectrum import Spectrum, check_grid, spectrum
-from .system import System, rows
+from .system import System, only, rows
 
 
 @dataclass(frozen=True)
 class Secants:
-    """What was learned of J: the transform, l (N,), and X, Y (N, B, F) of the docstring above."""
+    """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
+
+    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal.
+    """
 
     spectrum: Spectrum
-    level: Tensor
-    X: Tensor
-    Y: Tensor
+    prior: Tensor
+    alike: Tensor
+    per: Tensor
+    XY: Tensor
+
+    @property
+    def X(self) -> Tensor:
+        """(N, B, F)."""
+        return self.XY[:, :, 0]
+
+    @property
+    def Y(self) -> Tensor:
+        """(N, B, F)."""
+        return self.XY[:, :, 1]
 
 
 @dataclass(frozen=True)
@@ -76,50 +90,63 @@ class Spectral(AbstractMethod):
     def check(self, x: Tensor) -> None:
         check_grid(self.grid, len(x[0]))
 
+    def begun(self, system: System, x: Tensor) -> Secants:
+        """What is known before states like x (B, ...) were looked at."""
+        s, high = spectrum(x, self.grid), level(system)
+        g = system.alpha[:, None] ** 2 * s.prior
+        g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
+        alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
+        per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
+        return Secants(s, self.weight * g[:, None], alike, per, x.new_zeros(len(system), len(x), 2, len(s.count)))
+
     def init(self, system: System, work: Work) -> Memory:
-        s = spectrum(work.x[0], self.grid)
-        none = work.x.new_zeros(len(system), work.x.shape[1], len(s.count))
-        J = work.x.new_zeros(*work.n.shape, len(s.count))
-        return 0 * s.forward(work.x), 0 * s.forward(work.x[1:]), J, Secants(s, level(system), none, none)
+        known = self.begun(system, work.x[0])
+        moved = torch.zeros_like(known.spectrum.forward(work.x))
+        return moved, moved[1:], moved.new_zeros(*work.n.shape, known.XY.shape[3]), known
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
         moved, R_before, J, known = memory  # moved: of x (W + 1, B, C, S)
         s: Spectrum = known.spectrum
         if k := work.again:
-            twice = (work.seen[:k] > 0) & work.live[:k]
-            dD = s.forward(D[:k] - work.D[-len(D) :][:k]) + s.spread(J[:k]) * moved[:k]  # work.D has J moved in it
-            known = self.learn(system, known, moved[:k], dD, work.n[:k], twice)
+            dD = s.forward(D[:k] - work.D[-len(D) :][:k])
+            dD.addcmul_(s.spread(J[:k]), moved[:k])  # work.D has J moved in it
+            known = self.learn(system, known, moved[:k], dD, work.n[:k], work.twice())
         J = self.jacobian(system, known, work)  # (W, B, F)
-        r, P = s.forward(y - work.x[1:]), carry(system, work.n, work.live, J)
-        R = finite(recur(r, P, s.spread))  # of x[n+1], (W, B, C, S)
-        found = safeguarded(work, R, [(moved[1:], R_before)], P, self.most, s.spread) if self.most else 0
-        moved = torch.cat([torch.zeros_like(R[:1]), R + found])
-        carried, learned = s.inverse(moved[1:] - r, y), s.inverse(s.spread(J) * moved[:-1], y)
-        return Sweep(y + carried, D + learned, y, work.live, change=(s, moved[1:])), (moved, R, J, known)
+        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
+        R = recur(r, P)  # of x[n+1], (W, B, C, S)
+        R = finite(R, rms(R))
+        before, moved = [(moved[1:], R_before)], torch.cat([torch.zeros_like(R[:1]), R])
+        if self.most:
+            moved[1:] += safeguarded(work, R, before, P, self.most)
+        x = s.inverse(torch.sub(moved[1:], r, out=r), y).add_(y)
+        learned = s.inverse(s.spread(J) * moved[:-1], y).add_(D)
+        return Sweep(x, learned, y, work.live, change=(s, moved[1:])), (moved, R, J, known)
 
-    def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor) -> Secants:
-        """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD."""
+    def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
+        """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD.
+
+        twice (W, B): which of them are such rows, all if None.
+        """
         XX, XD = known.spectrum.sums(dX, dX), known.spectrum.sums(dX, dD)
-        size = XX.sum(2, keepdim=True)
-        ok = twice[..., None] & (size > 0) & torch.isfinite(XD.sum(2, keepdim=True) / size)
-        b = torch.arange(n.shape[1], device=n.device).expand_as(n)
-        left = torch.where(twice.any(0), self.forget, 1.0).to(XX)[:, None]  # (B, 1)
-        X = (left * known.X).index_put((n, b), torch.where(ok, XX / size, 0), accumulate=True)
-        Y = (left * known.Y).index_put(
-            (n, b), torch.where(ok, rows(system.alpha[n], XD) * XD / size, 0), accumulate=True
-        )
-        return Secants(known.spectrum, known.level, X, Y)
+        told = torch.stack([XX, rows(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
+        ok = only(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
+        left = self.forget * known.XY
+        if twice is not None:
+            left = only(twice.any(0).expand(len(left), -1), left, known.XY)
+        b = torch.arange(n.shape[1], device=n.device)
+        return replace(known, XY=left.index_put_((n, b), torch.where(rows(ok, told), told, 0), accumulate=True))
 
     def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:
-        """J (W, B, F) of the window's rows; 0 where there is no row or no signal."""
-        alpha, sigma = system.alpha[work.n][..., None], system.sigma[work.n][..., None]
-        g = alpha**2 * known.spectrum.prior
-        g = g / (g + sigma**2).clamp(min=1e-30)
-        k = (1 + ((known.level[work.n][..., None] - known.level) / self.width) ** 2) ** -2  # (W, B, N)
-        X, Y = (torch.einsum("wbn,nbf->wbf", k, v) for v in (known.X, known.Y))
-        share = ((Y + self.weight * g) / (X + self.weight)).clamp(0, 1)
-        return torch.where(work.live[..., None] & (alpha > 0), share / alpha.clamp(min=1e-30), 0)
+        """J (W, B, F) of the window's rows; 0 where there is no signal."""
+        begin = work.begin.tolist()
+        first, last = min(begin), min(max(begin) + len(work.n), len(system))
+        X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
+        share = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1)
+        J = share * known.per[first:last]  # of all rows from the first to the last
+        if first == max(begin) and len(J) == len(work.n):
+            return J
+        return J[work.n - first, torch.arange(len(begin), device=work.n.device)]
 
 
 def level(system: System) -> Tensor:

@@ -16,6 +16,7 @@ so that a state's mean variance is 1/2. The axes, by the shape of one state:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from torch import Tensor
 
 OCTAVE = 2  # bands an octave
 VARIANCE = 0.5  # mean variance of the coordinates of data
+FEW, LONG = 256, 64  # places that are transformed by one matrix of them all, an axis that is worth halving
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,31 @@ class Spectrum:
     """The transform of states of one shape; coordinates are (W, B, C, S), the S places of C alike channels.
 
     shape: of a state with its tokens on their grid; places: the axes of it that are transformed, and `cosines` their
-    C's; bands (F, S), 1 where a place is in a band; count (F,) of coordinates in it; prior (F,) variance of one.
+    C's, or the one of all of them; bands (F, S), 1 where a place is in a band; count (F,) of coordinates in it; prior
+    (F,) variance of one.
     """
 
     shape: tuple[int, ...]
     places: tuple[int, ...]
-    cosines: tuple[Tensor, ...]
+    cosines: tuple[Cosines, ...]
     bands: Tensor
     count: Tensor
     prior: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Coordinates (W, B, C, S) of states x (W, B, ...)."""
-        x = self._last(x.reshape(*x.shape[:2], *self.shape))
-        return self._apply(x, self.cosines).reshape(*x.shape[:2], -1, self.bands.shape[1])
+        v = x.reshape(*x.shape[:2], *self.shape).permute(self._there).reshape(*x.shape[:2], -1, *self._lengths)
+        for axis, C in enumerate(self.cosines, -len(self.cosines)):
+            v = C.forward(v, axis)
+        return v.reshape(*v.shape[:3], -1)
 
     def inverse(self, v: Tensor, like: Tensor) -> Tensor:
         """States shaped as `like` (W, B, ...) of coordinates v (W, B, C, S)."""
-        there = self._last(like.reshape(*like.shape[:2], *self.shape)).shape
-        x = self._apply(v.reshape(*v.shape[:2], *there[2:]), tuple(C.T for C in self.cosines))
-        return x.movedim(self._ends, self._starts).reshape(*v.shape[:2], *like.shape[2:])
+        x = v.reshape(*v.shape[:3], *self._lengths)
+        for axis, C in enumerate(self.cosines, -len(self.cosines)):
+            x = C.inverse(x, axis)
+        x = x.reshape(*v.shape[:2], *(self.shape[axis - 2] for axis in self._there[2:]))
+        return x.permute(self._back).reshape(*v.shape[:2], *like.shape[2:])
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
@@ -66,27 +73,76 @@ class Spectrum:
         return self.shape == other.shape and self.places == other.places
 
     @property
-    def _starts(self) -> tuple[int, ...]:
-        return tuple(2 + axis for axis in self.places)
+    def size(self) -> float:
+        """The norm of a state before anything is known of it."""
+        return math.sqrt(VARIANCE * math.prod(self.shape))
 
-    @property
-    def _ends(self) -> tuple[int, ...]:
-        return tuple(range(-len(self.places), 0))
+    @functools.cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(C.length for C in self.cosines)
 
-    def _last(self, x: Tensor) -> Tensor:
-        """x (W, B, *shape) with the axes to be transformed at its end."""
-        return x.movedim(self._starts, self._ends)
+    @functools.cached_property
+    def _there(self) -> tuple[int, ...]:
+        """The axes of (W, B, *shape) with those that are transformed at the end."""
+        kept = (axis for axis in range(len(self.shape)) if axis not in self.places)
+        return (0, 1, *(2 + axis for axis in (*kept, *self.places)))
 
-    def _apply(self, x: Tensor, matrices: tuple[Tensor, ...]) -> Tensor:
-        """x with each of its last axes multiplied by its matrix; the last two by plain products, the fastest."""
-        for axis, C in zip(self._ends, matrices, strict=True):
-            if axis == -1:
-                x = x @ C.T
-            elif axis == -2:
-                x = C @ x
-            else:
-                x = torch.tensordot(C, x, ([1], [x.ndim + axis])).movedim(0, axis)
-        return x
+    @functools.cached_property
+    def _back(self) -> tuple[int, ...]:
+        return tuple(self._there.index(axis) for axis in range(len(self._there)))
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """C of one axis of `length` places; where it is long, in halves, which is half the work: even k first, then odd.
+
+    v[even] = even (x[i] + x[L-1-i]),    v[odd] = odd (x[i] - x[L-1-i]),    i < L / 2
+    """
+
+    length: int
+    even: Tensor  # all of C where the axis is not halved
+    odd: Tensor | None = None
+
+    @classmethod
+    def of(cls, C: Tensor) -> Cosines:
+        """The transform of an axis by its C (L, L), whose rows are in the order of `order`."""
+        h = len(C) // 2
+        return cls(len(C), C[:h, :h].contiguous(), C[h:, :h].contiguous()) if halved(len(C)) else cls(len(C), C)
+
+    def forward(self, x: Tensor, axis: int) -> Tensor:
+        """C x along an axis < 0 of x."""
+        if self.odd is None:
+            return times(self.even, x, axis)
+        one, other = x.chunk(2, axis)
+        other = other.flip(axis)
+        even = times(self.even, one + other, axis)
+        return torch.cat([even, times(self.odd, torch.sub(one, other, out=other), axis)], axis)
+
+    def inverse(self, v: Tensor, axis: int) -> Tensor:
+        """C^T v along an axis < 0 of v."""
+        if self.odd is None:
+            return times(self.even.T, v, axis)
+        even, odd = v.chunk(2, axis)
+        even, odd = times(self.even.T, even, axis), times(self.odd.T, odd, axis)
+        return torch.cat([even + odd, torch.sub(even, odd, out=odd).flip(axis)], axis)
+
+
+def halved(L: int) -> bool:
+    """Whether an axis of L places is transformed in halves."""
+    return L >= LONG and L % 2 == 0
+
+
+def order(L: int) -> Tensor:
+    """The frequencies k (L,) of an axis in the order of its coordinates."""
+    k = torch.arange(L, dtype=torch.float64)
+    return torch.cat([k[::2], k[1::2]]) if halved(L) else k
+
+
+def times(M: Tensor, x: Tensor, axis: int) -> Tensor:
+    """M x along an axis < 0 of x; the last two by plain products, the fastest."""
+    if axis == -1:
+        return x @ M.T
+    return M @ x if axis == -2 else torch.tensordot(M, x, ([1], [x.ndim + axis])).movedim(0, axis)
 
 
 def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
@@ -94,14 +150,21 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
 
     Raises ValueError where a grid does not hold the tokens.
     """
-    shape, places = tuple(x.shape[1:]), transformed(tuple(x.shape[1:]))
-    check_grid(grid, shape[0])
+    check_grid(grid, x.shape[1])
+    return _spectrum(tuple(x.shape[1:]), None if grid is None else tuple(grid), x.dtype, x.device)
+
+
+@functools.lru_cache(maxsize=16)
+def _spectrum(
+    shape: tuple[int, ...], grid: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device
+) -> Spectrum:
+    places = transformed(shape)
     if grid is not None:
         shape, places = (*grid, *shape[1:]), tuple(range(len(grid)))
     lengths = [shape[axis] for axis in places]
     f = torch.zeros(lengths, dtype=torch.float64)
     for i, L in enumerate(lengths):
-        k = torch.arange(L, dtype=torch.float64) * max(lengths) / L
+        k = order(L) * max(lengths) / L
         f = f + k.square().reshape([-1 if j == i else 1 for j in range(len(lengths))])
     f = f.sqrt().flatten()  # (S,)
     _, band = torch.where(f < 1, -1, (OCTAVE * f.clamp(min=1).log2() + 1e-9).floor()).unique(return_inverse=True)
@@ -110,7 +173,10 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     prior = bands @ (1 / (1 + f**2)) / places_of
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
-    return Spectrum(shape, places, tuple(cosines(L).to(x) for L in lengths), *(v.to(x) for v in (bands, count, prior)))
+    each = [cosines(L)[order(L).long()].to(device, dtype) for L in lengths]
+    few = 1 < len(f) <= FEW
+    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if few else [Cosines.of(C) for C in each]
+    return Spectrum(shape, places, tuple(parts), *(v.to(device, dtype) for v in (bands, count, prior)))
 
 
 def check_grid(grid: Sequence[int] | None, tokens: int | None = None) -> None:

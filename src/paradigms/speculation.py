@@ -54,23 +54,23 @@ class Speculation(AbstractMethod):
         D, y = step(system, work, evaluate)
         W, B = work.n.shape
         b = torch.arange(B, device=work.x.device)
-        c = system.c[work.n]  # (W, B)
+        c, live = system.c[work.n], work.live.to(b.device, non_blocking=True)  # (W, B)
         if work.z is None:  # the one row of a chain without noise
-            stands, other = torch.zeros_like(work.live), y
+            stands, other = torch.zeros_like(live), y
         else:
             Delta = (work.x[1:] - y) / rows(torch.where(c > 0, c, 1), y)
             ratio = -dot(work.z, Delta) - dot(Delta, Delta) / 2
-            stands = (memory[0][0, b, work.n].log() <= ratio) & (c > 0) & work.live
+            stands = (memory[0][0, b, work.n].log() <= ratio) & (c > 0) & live
             other = y + rows(c, y) * (mirrored(work.z, Delta) - work.z)
         first = stands.long().cumprod(0).sum(0)  # (B,), the first row that does not stand
-        count = work.live.long().sum(0)
+        count = live.long().sum(0)
         stride = (first + 1).minimum(count)
         row = torch.arange(W, device=b.device)[:, None]
         x = torch.where(rows(row == first, y), other, work.x[1:])
         D = torch.where(rows(row < stride, D), D, D[stride - 1, b])  # the rows after are drafted with D[first]
         x = torch.cat([work.x[:1], x])
         after = replace(work, x=x, D=torch.cat([work.D[:-W], D]))
-        return Sweep(Extrapolate().fill(system, after, stride)[1:], D, y, work.live, stride), memory
+        return Sweep(Extrapolate().fill(system, after, stride.cpu())[1:], D, y, work.live, stride), memory
 
 
 def mirrored(z: Tensor, Delta: Tensor) -> Tensor:

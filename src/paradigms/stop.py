@@ -33,10 +33,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .carry import recur
+from .carry import recur, rms
 from .method import Memory, Sweep, Work
 from .spectrum import Spectrum, check_grid, spectrum
-from .system import System
+from .system import System, only
 
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect, so at tolerance 0 nothing that moved is settled
 FIRST, FALL = 0.1, 0.1  # eps before a row was looked at twice; what a round leaves of it at least
@@ -73,8 +73,9 @@ class StepNoise(AbstractStop):
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         change = rms(sweep.x - work.x[1:]) / system.std[work.n]
-        settled = (change <= self.tolerance) & work.live
-        return change / max(self.tolerance, 1e-30), leading(settled) + 1, memory
+        settled = leading(change <= self.tolerance)
+        inside = work.live.sum(0).to(settled.device, non_blocking=True)
+        return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory
 
 
 @dataclass(frozen=True)
@@ -103,38 +104,42 @@ class FinalError(AbstractStop):
         check_grid(self.grid, len(x[0]))
 
     def init(self, system: System, work: Work) -> Memory:
-        s, B = spectrum(work.x[0], self.grid), work.x.shape[1]
-        moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, B)
-        return moved, FIRST * one, 0 * one, (s, becomes(system, s.prior), share(system))
+        s = spectrum(work.x[0], self.grid)
+        moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
+        return moved, FIRST * one, 0 * one, (s, becomes(system, s.prior)[1:] ** 2, share(system))
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        moved, eps, spent, (s, G, part) = memory
-        change = self.norm(work, sweep, s, G)  # of x[n+1]
-        again = ((work.seen > 0) & sweep.live)[: work.again]
-        off, of = (torch.where(again, v, 0).sum(0) for v in (change[: len(again)], moved[: len(again)].cumsum(0)))
+        moved, eps, spent, (s, G2, part) = memory
+        change, k = self.norm(work, sweep, s, G2), work.again  # of x[n+1]
+        usual = sweep.live is work.live
+        again = work.twice() if usual else ((work.seen > 0) & sweep.live)[:k]
+        off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
-        moved = torch.cat([torch.zeros_like(change[:1]), change[:-1]]) + torch.where(sweep.live, 0, moved)  # of x[n]
+        before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
+        if not usual or work.on is not None:
+            moved = moved + only(~sweep.live, before)
         E = spent + self.margin * eps * moved.cumsum(0)
         limit = self.tolerance * part[work.n]
-        seen = sweep.live | (work.seen > 0)
-        most = self.most(system, work, again.any(0))
-        count = leading((limit >= E) & seen & work.live).minimum(most).clamp(min=1)
+        settled = limit >= E if usual else only(sweep.live | (work.seen > 0), limit >= E, False)
+        most = self.most(system, work, again)
+        count = leading(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
         return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), memory[3])
 
-    def norm(self, work: Work, sweep: Sweep, s: Spectrum, G: Tensor) -> Tensor:
-        """|change of x[n+1]|_{n+1} (W, B)."""
-        data = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1)
-        unit = data.maximum((s.count * s.prior).sum().sqrt())  # (B,)
+    def norm(self, work: Work, sweep: Sweep, s: Spectrum, G2: Tensor) -> Tensor:
+        """|change of x[n+1]|_{n+1} (W, B); G2 (N, F) is G^2 at row n + 1."""
+        unit = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1).clamp(min=s.size)  # (B,)
         given = sweep.change if sweep.change is not None and sweep.change[0].alike(s) else None
         c = given[1] if given else s.forward(sweep.x - work.x[1:])
-        return (s.sums(c, c) * G[work.n + 1] ** 2).sum(2).sqrt() / unit
+        return (s.sums(c, c) * G2[work.n]).sum(2).sqrt() / unit
 
-    def most(self, system: System, work: Work, told: Tensor) -> Tensor:
+    def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
         """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
         inside = work.live.sum(0)
-        last = work.n.gather(0, inside[None].clamp(min=1) - 1)[0] == len(system) - 1
-        return torch.where(last | told, inside, inside - (inside * self.overlap).ceil().long())
+        if work.again and again is None:
+            return inside
+        told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
+        return torch.where(told, inside, inside - (inside * self.overlap).ceil().long())
 
 
 def becomes(system: System, variance: Tensor) -> Tensor:
@@ -146,8 +151,9 @@ def becomes(system: System, variance: Tensor) -> Tensor:
         P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
     P[0, 1:, 0] += system.a.flip(0)[:, None]
     last = J.new_zeros(N + 1, 1, len(variance))
-    last[0] = 1
-    return recur(last, P)[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
+    last[0] = P[0, 0] = 1
+    G = recur(last, P) if system.taps > 1 else P[0].cumprod(0)
+    return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
 
 
 def share(system: System) -> Tensor:
@@ -161,9 +167,4 @@ def share(system: System) -> Tensor:
 
 def leading(settled: Tensor) -> Tensor:
     """How many rows (B,) of settled (W, B) are, before the first that is not."""
-    return settled.long().cumprod(0).sum(0)
-
-
-def rms(v: Tensor) -> Tensor:
-    """Root mean square of v (W, B, ...) over each state (W, B)."""
-    return torch.linalg.vector_norm(v.flatten(2), dim=2) / v[0, 0].numel() ** 0.5
+    return settled.cumprod(0).sum(0)

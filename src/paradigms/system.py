@@ -9,6 +9,7 @@ multistep rule. The rules that fill the table are in `rules.py`; nothing else kn
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,16 +71,34 @@ class System:
         return max(self.taps - 1, 1)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
-        """The same table with its coefficients on `device` in `dtype`."""
-        moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
-        return replace(self, t=self.t.to(device), denoiser=self.denoiser.to(device, dtype), **moved)
+        """The same table with its coefficients on `device` in `dtype`, made once."""
+        if (device, dtype) not in self._moved:
+            moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
+            moved |= {"t": self.t.to(device), "denoiser": self.denoiser.to(device, dtype)}
+            self._moved[device, dtype] = replace(self, **moved)
+        return self._moved[device, dtype]
+
+    @cached_property
+    def _moved(self) -> dict[Any, System]:
+        return {}
+
+    @cached_property
+    def drawn(self) -> list[bool]:
+        """Whether row n draws noise."""
+        return (self.c != 0).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def kind(self) -> tuple[float, ...]:
+        """Numbers that tell one table from another, as far as is likely to matter."""
+        n = len(self) // 2
+        return len(self), self.taps, float(self.sigma[0]), float(self.a[n]), float(self.c[n])
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 rows of history."""
         y = rows(self.a[n], x) * x
-        for k in range(self.taps):
+        for k, b in enumerate(self.b[n].unbind(-1)):
             first = len(D) - len(x) - k
-            y.addcmul_(rows(self.b[n, k], x), D[first : first + len(x)])
+            y.addcmul_(rows(b, x), D[first : first + len(x)])
         return y if z is None else y.addcmul_(rows(self.c[n], x), z)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator | None = None, **how: Any) -> Tensor:
@@ -89,4 +108,12 @@ class System:
 
 def rows(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient (W, B) as (W, B, 1, ...), to multiply states x (W, B, ...)."""
-    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim))
+    more = x.ndim - coefficient.ndim
+    return coefficient.reshape(coefficient.shape + (1,) * more) if more else coefficient
+
+
+def only(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
+    """v (W, B, ...) where mask (W, B), which is on the CPU, is true, and `other` elsewhere; None is true throughout."""
+    if mask is None:
+        return v
+    return torch.where(rows(mask.to(v.device, non_blocking=True), v), v, other)

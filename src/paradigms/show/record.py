@@ -42,7 +42,7 @@ def record(frames: Iterable[Frame], into: list[Moment]) -> Iterator[Frame]:
 def steps(frame: Frame) -> Iterator[Moment]:
     """A stretch of single steps, one by one."""
     begin, end = frame.begin[:MOST], frame.end[:MOST]
-    for k, (_, _, evals) in enumerate(frame.trace):
+    for k, (_, _, evals) in enumerate(frame.told.rounds()):
         here, done = (begin + k).minimum(end), (begin + k + 1).minimum(end)
         yield Moment(here, done, done, frame.size[k : k + 1, :MOST], evals, drawable(frame.x[k + 1, :MOST].cpu()))
 

@@ -22,8 +22,7 @@ from torch import Tensor
 
 from ...anderson import ExponentialPicard, gaussian
 from ...method import AbstractMethod, Jacobi, Picard, Work
-from ...spectral import Secants, Spectral, level
-from ...spectrum import spectrum
+from ...spectral import Spectral
 from ...system import System
 
 AHEAD = 32  # rows whose J is computed at once
@@ -58,17 +57,14 @@ class Learned:
 
     def __init__(self, method: Spectral, system: System, x: Tensor) -> None:
         self.method, self.system = method, system
-        s = spectrum(x, method.grid)
-        none = x.new_zeros(len(system), len(x), len(s.count))
-        self.known = Secants(s, level(system), none, none)
+        self.known = method.begun(system, x)
         self.J: dict[int, Tensor] = {}  # (1, B, F) a row, since it last learned
 
     def learn(self, n: Tensor, dX: Tensor, dD: Tensor) -> None:
         """Secants of the rows that moved."""
         s, B = self.known.spectrum, dX.shape[1]
-        twice = torch.ones(len(n), B, dtype=torch.bool, device=dX.device)
         moved, answered = s.forward(dX), s.forward(dD)
-        self.known = self.method.learn(self.system, self.known, moved, answered, n[:, None].expand(-1, B), twice)
+        self.known = self.method.learn(self.system, self.known, moved, answered, n[:, None].expand(-1, B), None)
         self.J.clear()
 
     def times(self, n: int, d: Tensor) -> Tensor:
@@ -77,7 +73,7 @@ class Learned:
         if n not in self.J:
             last = min(n + AHEAD, len(self.system))
             row = torch.arange(n, last, device=d.device)[:, None].expand(-1, len(d))
-            work = Work(d, d, None, row, torch.ones_like(row, dtype=torch.bool), row)
+            work = Work(d, d, None, row, torch.ones(row.shape, dtype=torch.bool), row)
             J = s.spread(self.method.jacobian(self.system, self.known, work))
             self.J |= {k: J[k - n : k - n + 1] for k in range(n, last)}
         return s.inverse(self.J[n] * s.forward(d[None]), d[None])[0]

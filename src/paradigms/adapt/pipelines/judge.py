@@ -103,9 +103,9 @@ class Judge:
         old.append(was.to(x) if whole else new[-1])  # type: ignore[union-attr]
         new.append(now.to(x) if whole else new[-1])  # type: ignore[union-attr]
         old, new = ([*v, *[v[-1]] * (W - R)] for v in (old, new))
-        place = torch.arange(W, device=x.device)[:, None].expand(W, len(x))
-        n = (begin + place).clamp(max=len(self.course) - 1)
-        live, seen = place < R, self.seen.to(x.device)[:, None].expand(W, len(x))
+        place = torch.arange(W)[:, None].expand(W, len(x))
+        n = (begin + place).clamp(max=len(self.course) - 1).to(x.device)
+        live, seen = place < R, self.seen[:, None].expand(W, len(x))
         work = Work(torch.stack(old), x.new_zeros(0), None, n, live, torch.where(live, seen, 0))
         D = states[0][2][None].expand(W, *x.shape)
         system = self.course.system.to(x.device, torch.float32)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...auto import GRID, Auto
+from ...auto import Auto, windows
 from ...experience import experience
 from ...pace import AbstractPace, Fixed
 from .network import compiled
@@ -28,8 +28,10 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
     chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
     reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
-    sizes = (PAD,) if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()) else GRID
-    return Auto(known, reach, settings.method, 1, x.numel() * x.element_size(), sizes)
+    size, sizes = x.numel() * x.element_size(), windows(len(times), 1, x.numel() * x.element_size())
+    if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()):
+        sizes = tuple(W for W in (PAD,) if W in sizes)
+    return Auto(known, reach, settings.method, 1, size, sizes)
 
 
 def copied_or_none(scheduler: Any) -> Any:

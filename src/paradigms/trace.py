@@ -1,0 +1,36 @@
+"""What is kept of a round, little enough that a stretch of steps costs no more than one.
+
+(begin, end, evals by then)     of every round: the slowest sample's first row, the row after the fastest's last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Round = tuple[int, int, int]
+
+
+class Told(NamedTuple):
+    """Of a frame: first rows and rows accepted of each sample, the last row's next, evaluations by then, its steps."""
+
+    begin: list[int]
+    stride: list[int]
+    end: int
+    evals: int
+    single: int  # 0 where it is a round of a window
+
+    def rounds(self) -> list[Round]:
+        """The trace of it, a round a row of a stretch."""
+        begin, last, B, m, evals = min(self.begin), max(self.begin), len(self.begin), self.single, self.evals
+        if not m:
+            return [(begin, self.end, evals)]
+        if begin == last:
+            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
+        after = [sum(max(rows - k - 1, 0) for rows in self.stride) for k in range(m)]  # that were still to be evaluated
+        return [(begin + k, min(last + k + 1, self.end), evals - after[k]) for k in range(m)]
+
+
+def trace(told: Iterable[Told]) -> tuple[Round, ...]:
+    """Of all frames."""
+    return tuple(round for each in told for round in each.rounds())
