@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from paradigms.policies import load_policy, load_task, rollout
+from paradigms.policies.demos import collect
 from paradigms.policies.kitchen import START, SUBTASKS
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
@@ -50,6 +51,13 @@ def test_a_seed_is_an_episode_and_moves_the_arms_start_alone(kitchen) -> None:  
 @pytest.mark.parametrize("noise", [0.0, 0.04])
 def test_the_expert_does_all_subtasks(noise: float) -> None:
     assert_the_expert_succeeds(TASK, noise)
+
+
+@simulated
+def test_the_expert_closes_its_fingers_twice_and_keeps_what_it_holds() -> None:
+    demos, _ = collect(TASK, range(700, 704), 0.0)
+    for fingers in np.split(demos.actions[:, -1], demos.ends[:-1]):
+        assert (np.diff(np.sign(fingers)) != 0).sum() == 3  # on the bar, off it, on for pushing
 
 
 @simulated

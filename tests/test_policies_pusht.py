@@ -94,7 +94,7 @@ def test_a_policy_in_training_is_not_judged() -> None:
 
 def test_corrections_begin_where_the_policy_got_to() -> None:
     policy = few_steps(build(TASK, "mlp", width=16, depth=1, embed=8), 2)
-    demos = corrections(policy, TASK, range(2))
+    demos = corrections(policy, TASK, range(2), [TASK.environment(), TASK.environment()])
     starts = {tuple(TASK.environment().reset(seed).round(3)) for seed in range(2)}
     first = [demos.observations[s] for s in (0, *demos.ends[:-1])]
     assert len(demos) >= 1

@@ -16,7 +16,7 @@ from paradigms.policies.demos import Demos
 from paradigms.policies.recipes import Recipe
 from paradigms.policies.store import load_policy
 from paradigms.policies.task import load_task
-from paradigms.policies.train import Run, Windows
+from paradigms.policies.train import STILL, Run, Windows
 
 TASK = load_task("pusht")
 
@@ -42,6 +42,14 @@ def test_windows_stay_in_their_episode_and_repeat_its_edges() -> None:
         assert not actions[n, :, 1].any() and not obs[n, :, 1].any()
     assert actions[13, :, 0].tolist() == [0, 0, 1] + 13 * [2]
     assert actions[13, :, 1].tolist() == 16 * [1]
+
+
+def test_what_demonstrations_hold_still_does_not_become_huge_when_touched(tmp_path: Path) -> None:
+    policy = run(tmp_path, 1.0, Clock()).model
+    seen = torch.zeros(TASK.observation)
+    seen[0], seen[2] = 29.0, 0.1  # as far as the demonstrations go; 0.1 beyond what they never moved
+    normal = policy.normalizer["obs"].normalize(seen)
+    assert normal[0] == 1.0 and normal[2].item() == pytest.approx(0.1 / STILL)
 
 
 class Clock:

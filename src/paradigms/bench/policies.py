@@ -1,7 +1,7 @@
 """`paradigms bench policies`: a policy step by step against the same policy in parallel, in its simulator.
 
     reward       paired over episodes of one seed and one noise: mean difference, 1.96 standard errors either way
-    difference   the largest |action - sequential's| of any chunk, on one observation and noise, of the action's range
+    difference   the largest |action - sequential's| of a chunk, on one observation and noise, of the action's range
     time         of a chunk alone; over the actions that are carried out of it, and times the chunks of an episode
 
 Beside every sampler stands the rival of equal latency: the plain sampler with as many steps as ours took rounds.
@@ -202,16 +202,18 @@ def row(data: Data, task: Task, sampler: str, way: str) -> list[Any] | None:
         per = statistics.mean(closed["chunks"]) if closed else None
         line.append(f"{middle * per:.2f} s" if per else missing)
         line += [f"{1e3 * middle / actions:.1f} ms", f"{1e3 * late / actions:.1f} ms"]
-        line.append("" if way == SEQUENTIAL else f"{100 * max(alone['difference']):.2f} %")
+        apart = alone["difference"]
+        far = [100 * statistics.median(apart), 100 * max(apart)]
+        line += [""] * 2 if way == SEQUENTIAL else [f"{d:.2f} %" for d in far]
         line.append(f"{statistics.median(base['seconds']) / middle:.2f}" if base else missing)
     else:
-        line += [missing] * 5
+        line += [missing] * 6
     return line
 
 
 HEAD = (
     "sampler", "way", "evaluations", "rounds", "reward", "success", "paired difference", "time an episode",
-    "an action, median", "99th percentile", "largest action difference", "speedup",
+    "an action, median", "99th percentile", "action difference, median", "largest", "speedup",
 )  # fmt: skip
 
 

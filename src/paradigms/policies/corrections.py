@@ -23,12 +23,12 @@ from .demos import Demos, follow
 from .policy import DiffusionPolicy, few_steps
 from .rollout import Live
 from .store import load_policy
-from .task import Task, Vector, load_task
+from .task import Environment, Task, Vector, load_task
 
 
-def corrections(policy: DiffusionPolicy, task: Task, seeds: range) -> Demos:
-    """One correction a seed, handed over at a random chunk of the episode; solved ones are kept."""
-    lives = [Live.begin(seed, task.environment(), task, policy.device) for seed in seeds]
+def corrections(policy: DiffusionPolicy, task: Task, seeds: range, rooms: list[Environment]) -> Demos:
+    """One correction a seed, each in a room of its own, handed over at a random chunk; solved ones are kept."""
+    lives = [Live.begin(seed, room, task, policy.device) for seed, room in zip(seeds, rooms, strict=True)]
     chunks = task.max_steps // task.n_action_steps
     handover = {seed: int(np.random.default_rng((seed, 2)).integers(1, chunks)) for seed in seeds}
     last: dict[int, Vector] = {}
@@ -68,14 +68,16 @@ def main() -> None:
     name = Path(given.policy).stem
     task = load_task(name.split("-")[0])
     seeds = range(*given.seeds)
+    rooms = [task.environment() for _ in range(min(task.at_once, len(seeds)))]  # made once: robosuite takes seconds
     demos = None
     for k in range(0, len(seeds), task.at_once):
-        part = corrections(policy, task, seeds[k : k + task.at_once])
+        some = seeds[k : k + task.at_once]
+        part = corrections(policy, task, some, rooms[: len(some)])
         demos = part if demos is None else demos + part
         demos.save(given.out or Path(f".cache/policies/{name}-corrections.npz"))
         took = time.monotonic() - began
         print(
-            f"{len(demos)} corrections of {k + task.at_once} seeds, {len(demos.actions)} steps, {took:.0f} s",
+            f"{len(demos)} corrections of {k + len(some)} seeds, {len(demos.actions)} steps, {took:.0f} s",
             flush=True,
         )
 

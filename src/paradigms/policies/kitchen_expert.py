@@ -20,13 +20,14 @@ HAND = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # its axes
 ARM = slice(0, 7)
 GAIN = 2.0  # in a step the joints' springs and dampers come half of the way that they are set to
 SOFT = 0.3  # share of a wrong turn of the hand that is made good in a step: more jerks the joints
-FAST, PUSH, PULL = 0.035, 0.03, 0.03  # longest way in a step: free, pushing, pulling, m
+FAST, PUSH, PULL = 0.035, 0.03, 0.02  # longest way in a step: free, pushing, pulling, m
 GRIP = np.array([0.0, -0.012, 0.0])  # the grip point when the fingers close, from the bar: m
 BACK = 0.12  # how far before a spot the hand moves sideways, m
 MICROWAVE, LIGHT, CABINET = -0.55, -0.6, 0.35  # joints' values to stop at; counted from -0.45, -0.39 and 0.07 on
 LEVER = np.array([-0.300, 0.585, 2.28])  # right of the light's lever
 HANDLE = np.array([-0.158, 0.590, 2.60])  # left of the closed cabinet's handle
-SHUT = 0.034  # a finger's joint when closed on the bar (0.02) and not open (0.04)
+SHUT = 0.026  # a finger's joint when closed on the bar (0.02) and not open (0.04)
+SLOW = 0.35  # share of the last 7 cm forward that is gone in a step: a step too early or late then matters little
 
 
 class KitchenExpert:
@@ -84,7 +85,10 @@ def _move(data: Any) -> tuple[Vector, bool]:
         grip, shut = bar + GRIP, data.qpos[7:9].mean() < SHUT
         if np.linalg.norm(p - grip) > (0.045 if shut else 0.025):
             return _approach(p, grip), False
-        return (PULL * np.array([0.5 * np.sin(microwave), -1.0, 0.0]) if shut else grip - p), True
+        if not shut:
+            return grip - p, True
+        beside = (grip - p) * np.array([1.0, 0.0, 1.0])  # made good at once, or the bar slips out
+        return PULL * np.array([0.5 * np.sin(microwave), -1.0, 0.0]) + beside, True
     if abs(p[0] - bar[0]) < 0.1 and p[1] > bar[1] - 0.11 and p[2] < bar[2] + 0.2:
         return np.array([0.0, -0.05, 0.0]), False  # let go of the bar before turning to the rest
     if light > LIGHT:
@@ -104,10 +108,11 @@ def _push(p: Vector, spot: Vector, side: float) -> Vector:
 
 
 def _approach(p: Vector, spot: Vector) -> Vector:
-    """The way (3,) to a spot: BACK before it until right before it, then forward."""
+    """The way (3,) to a spot: BACK before it until right before it, then forward, slower and slower."""
     way = spot - p
     off = float(np.hypot(way[0], way[2]))
     way[1] -= BACK * np.clip((off - 0.015) / 0.03, 0.0, 1.0)
     if off > 0.015:  # too deep in to go sideways yet
         way[[0, 2]] *= np.clip(1.2 + way[1] / 0.05, 0.0, 1.0)
+    way[1] *= SLOW if way[1] < 0.07 else 1.0
     return way

@@ -30,7 +30,7 @@ RECIPES = {
     for r in (
         Recipe("pusht-unet", "pusht", "unet", 70.0, SMALL),
         Recipe("pusht-mlp", "pusht", "mlp", 15.0, {"width": 320, "depth": 3}),
-        Recipe("square-unet", "square", "unet", 9.0, TINY, batch=128),
-        Recipe("kitchen-unet", "kitchen", "unet", 5.0, TINY, batch=128),
+        Recipe("square-unet", "square", "unet", 45.0, TINY, batch=128),
+        Recipe("kitchen-unet", "kitchen", "unet", 52.0, TINY, batch=128),
     )
 }

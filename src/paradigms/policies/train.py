@@ -25,6 +25,8 @@ from .recipes import RECIPES, Recipe
 from .store import save
 from .task import Task, load_task
 
+STILL = 0.02  # rad, m, or a second of it: half of the least that an observation is taken to range over
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -64,6 +66,15 @@ class Windows:
         return self.observations[steps[:, : self.task.n_obs_steps]], self.actions[steps]
 
 
+def wide(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds (o,) at least 2 STILL apart.
+
+    What no demonstration moves would fill -1..1 with its sensor's noise, and its first touch be a number of thousands.
+    """
+    middle = 0.5 * (low + high)
+    return low.minimum(middle - STILL), high.maximum(middle + STILL)
+
+
 class Run(Training):
     """A policy that learns from demonstrations."""
 
@@ -72,7 +83,7 @@ class Run(Training):
     ) -> None:
         self.recipe, self.task = recipe, load_task(recipe.task)
         self.windows = Windows.of(demos, self.task)
-        bounds = self.windows.observations.amin(0), self.windows.observations.amax(0)
+        bounds = wide(self.windows.observations.amin(0), self.windows.observations.amax(0))
         torch.manual_seed(SEED)
         policy = build(self.task, recipe.kind, normalizers(*bounds, self.task), **recipe.sizes).train()
         course = Course(recipe.name, recipe.batch, recipe.rate, minutes, 500, (0.95, 0.999), 1e-3)
