@@ -69,7 +69,7 @@ class Auto(AbstractPace):
         before, found = known.tables.get((P, sweep, self.grid), (None, ({}, {})))
         if before != facts:
             most = known.bold * max(known.model.seen, default=self.B) / P
-            table = {W: known.model(W * P) + sweep(W * P) for W in self.grid if most >= W or W == 2}
+            table = {W: self.round(W) for W in self.grid if most >= W or W == 2}
             tried = self.grid if known.model.alone else table
             found = table, {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
             known.tables[P, sweep, self.grid] = facts, found
@@ -117,8 +117,6 @@ class Auto(AbstractPace):
             if row == 0:
                 reach.outlooks[self.B] = facts, outlook
         first, gain, cost = outlook
-        if gain <= SURE * cost + reach.lost:
-            return 1
         sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
         debt = -CREDIT * step * self.N / 2
         least, self.floor = (debt, known.credit - 2 * cost) if sure else (cost, debt)
@@ -213,16 +211,15 @@ def stretch(size: int) -> int:
 
 def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
     """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
-    system = evaluate.system
+    system, size = evaluate.system, x.numel() * x.element_size()
     N = len(system)
     if method.steady:
         return Fixed(method.steady)
     if stop.tolerance == 0:
-        return Fixed(1, min(stretch(x.numel() * x.element_size()), 64))
+        return Fixed(1, min(stretch(size), 64))
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
-    size = x.numel() * x.element_size()
     return Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from .execute import Evaluator
 from .noise import Noise
 from .shares import Sharing
-from .trace import Round, Told, trace
+from .trace import Round, Told
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Solution:
     @cached_property
     def trace(self) -> tuple[Round, ...]:
         """(begin, end, evals so far) of every round."""
-        return trace(self.told)
+        return tuple(round for each in self.told for round in each.rounds())
 
     @property
     def converged(self) -> bool:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 Round = tuple[int, int, int]
@@ -29,8 +28,3 @@ class Told(NamedTuple):
             return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
         after = [sum(max(rows - k - 1, 0) for rows in self.stride) for k in range(m)]  # that were still to be evaluated
         return [(begin + k, min(last + k + 1, self.end), evals - after[k]) for k in range(m)]
-
-
-def trace(told: Iterable[Told]) -> tuple[Round, ...]:
-    """Of all frames."""
-    return tuple(round for each in told for round in each.rounds())

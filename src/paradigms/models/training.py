@@ -23,11 +23,8 @@ import torch
 from torch import Tensor, nn
 
 SAVE_EVERY, SEED = 180.0, 0
-CALLED = (
-    "model",
-    "policy",
-    "modules",
-)  # what trained weights are called in a run's file: the first, in older ones others
+# what trained weights are called in a run's file: the first, in older ones others
+CALLED = ("model", "policy", "modules")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
     chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
     reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
-    size, sizes = x.numel() * x.element_size(), windows(len(times), 1, x.numel() * x.element_size())
+    size = x.numel() * x.element_size()
+    sizes = windows(len(times), 1, size)
     if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()):
         sizes = tuple(W for W in (PAD,) if W in sizes)
     return Auto(known, reach, settings.method, 1, size, sizes)
