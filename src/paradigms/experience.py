@@ -146,11 +146,15 @@ class Experience:
 
     def sweep(self, method: Hashable) -> Curve:
         """O of a method."""
-        return self.sweeps.setdefault(method, Curve(self.shape))
+        if method not in self.sweeps:
+            self.sweeps[method] = Curve(self.shape)
+        return self.sweeps[method]
 
     def reach(self, chain: Hashable, N: int) -> Reach:
         """q of a chain under a method and a criterion."""
-        return self.reaches.setdefault(chain, Reach(N))
+        if chain not in self.reaches:
+            self.reaches[chain] = Reach(N)
+        return self.reaches[chain]
 
 
 def lower(seconds: deque[float]) -> float:

@@ -77,8 +77,9 @@ class Frame:
     @property
     def told(self) -> Told:
         """What is kept of it."""
-        end = max(self.end.tolist())
-        return Told(self.begin.tolist(), self.stride.tolist(), end, self.evaluate.evals, self.single)
+        each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
+        window = 1 if self.single else len(self.size)
+        return Told(*each, max(self.end.tolist()), self.evaluate.evals, window, self.single)
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,16 @@ def frames(chain: Chain) -> Iterator[Frame]:
 
 def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
     """So many single steps, as one frame."""
-    row, x, D, states, said = at.row, at.x, at.D, [at.x], []
+    x, D, states, said = at.x, at.D, [at.x], []
     for x, D in islice(singly(chain.evaluate, chain.stream, at), steps):
         if chain.keep:
             states.append(x)
             said.append(D)
     states, said = (states, said) if chain.keep else ([at.x, x], [D])
-    chain.pace.stepped(row, steps, chain.evaluate)
+    chain.pace.stepped(at.row, steps, chain.evaluate)
     end = (at.begin + steps).clamp(max=len(chain.system))
-    nothing, round = torch.zeros(len(x)), at.round + steps
-    size = nothing.expand(steps, len(x))
-    frame = Frame(round, at.begin, end, end - at.begin, states, said, size, nothing, chain.evaluate, steps)
+    size, round = torch.zeros(steps, len(x)), at.round + steps
+    frame = Frame(round, at.begin, end, end - at.begin, states, said, size, size[0], chain.evaluate, steps)
     yield from _shown(chain, frame)
     return At(x, D[-len(at.D) :], end, round, at.memories)
 

@@ -48,30 +48,54 @@ class Comparison:
 class Solution:
     """A sample and its account.
 
-    x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. done (B,): rows accepted, of
-    `rows` in the chain. sample_rounds (B,): the rounds each sample took. rounds: model batches one after the other;
-    evals: rows evaluated. residual (B,): the largest distance, in std, of an accepted state from the step the model
-    gave. seconds: all of it, model_seconds: in the model. windows: the rows of each round's window, 1 for a step.
-    verification and comparison, where asked for, cost extra rows (N a sample each) that rounds and evals leave out;
-    seconds has the verification's. chunk: rows that the device had room for at once, None where it had room for all.
-    sharing: what a team of ranks spent, on a mesh; seconds and model_seconds are then the same on all of them.
+    x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. rows: in the chain. told:
+    what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where asked
+    for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk: rows
+    that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on a
+    mesh; seconds and model_seconds are then the same on all of them.
     """
 
     x: Tensor
-    done: Tensor
     rows: int
-    sample_rounds: Tensor
-    rounds: int
-    evals: int
-    residual: Tensor
+    told: tuple[Told, ...]
     seconds: float
     model_seconds: float
-    told: tuple[Told, ...]
-    windows: tuple[int, ...]
     verification: Verification | None = None
     comparison: Comparison | None = None
     chunk: int | None = None
     sharing: Sharing | None = None
+
+    @cached_property
+    def windows(self) -> tuple[int, ...]:
+        """The rows of each round's window, 1 for a step."""
+        return tuple(each.window for each in self.told for _ in range(each.single or 1))
+
+    @property
+    def rounds(self) -> int:
+        """Model batches one after the other."""
+        return len(self.windows)
+
+    @property
+    def evals(self) -> int:
+        """Rows evaluated."""
+        return self.told[-1].evals
+
+    @cached_property
+    def done(self) -> Tensor:
+        """Rows accepted (B,)."""
+        last = self.told[-1]
+        return torch.tensor(last.begin) + torch.tensor(last.stride)
+
+    @cached_property
+    def sample_rounds(self) -> Tensor:
+        """The rounds each sample took (B,)."""
+        strides = ((torch.tensor(each.stride), each.single) for each in self.told)
+        return torch.stack([s if single else (s > 0).long() for s, single in strides]).sum(0)
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """The largest distance (B,), in std, of an accepted state from the step the model gave."""
+        return torch.tensor([each.residual for each in self.told]).amax(0)
 
     @cached_property
     def trace(self) -> tuple[Round, ...]:

@@ -29,6 +29,7 @@ from .system import System
 from .trace import Told
 
 TOLERANCE = 0.003  # relative error of the finished sample
+DEFAULT = Spectral()
 
 
 @over_mesh
@@ -47,16 +48,17 @@ def iterate(
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
     check_problem(system, x, window, generator, noise, condition)
-    method = method or Spectral()
+    method = method or DEFAULT
     return frames(_chain(model, system, x, method, window, criterion(tolerance, method), generator, noise, condition))
 
 
 def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
     """The criterion of a tolerance; a `FinalError` without a grid takes that of a `Spectral`. Raises ValueError."""
-    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
-    if isinstance(stop, FinalError) and isinstance(method, Spectral) and stop.grid is None:
-        return replace(stop, grid=method.grid)
-    return stop
+    if not isinstance(tolerance, AbstractStop):
+        return FinalError(tolerance, grid=method.grid if isinstance(method, Spectral) else None)
+    if isinstance(tolerance, FinalError) and isinstance(method, Spectral) and tolerance.grid is None:
+        return replace(tolerance, grid=method.grid)
+    return tolerance
 
 
 @over_mesh
@@ -96,38 +98,33 @@ def sample(
         raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
     began = time.perf_counter()
     check_problem(system, x, window, generator, noise, condition)
-    method, limit = method or Spectral(), max_rounds or 1 << 62
+    method, limit = method or DEFAULT, max_rounds or 1 << 62
     stop = criterion(tolerance, method)
     how = (method, window, stop, generator, noise, condition, limit, verified or watch is not iter)
     chain = _chain(model, system, x, *how)
     again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
     path: list[list[Tensor]] = [[] for _ in range(len(x))]
-    residual, rounds = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.long)
-    told, windows = list[Told](), list[int]()
+    told = list[Told]()
     for frame in watch(frames(chain)):
         told.append(frame.told)
-        if frame.single:
-            rounds, windows = rounds + frame.stride, windows + [1] * frame.single
-        else:
-            residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
-            windows.append(len(frame.said))
-        for b, s in enumerate(frame.stride.tolist() if verified else []):
+        for b, s in enumerate(told[-1].stride if verified else []):
             path[b].append(frame.x[1 : s + 1, b])
         if frame.round == max_rounds:
             break
-    done, N, final, evaluate = frame.begin + frame.stride, len(system), frame.last, frame.evaluate
+    final, evaluate = frame.last, frame.evaluate
     verification = comparison = None
-    if verified and bool((done == N).all()):
+    if verified and all(sum(map(len, p)) == len(system) for p in path):
         states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
-        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), max(32, *windows))
+        widest = max(32, *(each.window for each in told))
+        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), widest)
     seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    spent = (done, N, rounds, len(windows), told[-1].evals, residual, seconds, model_seconds)
-    return Solution(final, *spent, tuple(told), tuple(windows), verification, comparison, evaluate.chunk, sharing)
+    spent = (len(system), tuple(told), seconds, model_seconds)
+    return Solution(final, *spent, verification, comparison, evaluate.chunk, sharing)
 
 
 def sequential(

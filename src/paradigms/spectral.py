@@ -88,7 +88,7 @@ class Spectral(AbstractMethod):
         check_grid(self.grid)
 
     def check(self, x: Tensor) -> None:
-        check_grid(self.grid, len(x[0]))
+        check_grid(self.grid, x.shape[1])
 
     def begun(self, system: System, x: Tensor) -> Secants:
         """What is known before states like x (B, ...) were looked at."""

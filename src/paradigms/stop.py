@@ -101,7 +101,7 @@ class FinalError(AbstractStop):
         check_grid(self.grid)
 
     def check(self, x: Tensor) -> None:
-        check_grid(self.grid, len(x[0]))
+        check_grid(self.grid, x.shape[1])
 
     def init(self, system: System, work: Work) -> Memory:
         s = spectrum(work.x[0], self.grid)

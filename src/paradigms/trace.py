@@ -11,13 +11,15 @@ Round = tuple[int, int, int]
 
 
 class Told(NamedTuple):
-    """Of a frame: first rows and rows accepted of each sample, the last row's next, evaluations by then, its steps."""
+    """Of a frame: first rows, rows accepted and residuals of each sample, the last row's next, evaluations by then."""
 
     begin: list[int]
     stride: list[int]
+    residual: list[float]
     end: int
     evals: int
-    single: int  # 0 where it is a round of a window
+    window: int
+    single: int  # steps, 0 where it is a round of a window
 
     def rounds(self) -> list[Round]:
         """The trace of it, a round a row of a stretch."""
