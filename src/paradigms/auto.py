@@ -50,6 +50,7 @@ class Auto(AbstractPace):
         self.grid = grid
         self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(size)
         self.clock = (0.0, 0.0)
+        self.facts, self.ventured = (-1, -1, 1.0), dict[int, float]()  # see `table`
         self.last: int | None = None  # rows of the round before
         self.granted, self.faded, self.floor = False, False, 0.0
         self.lost = self.due = 0.0  # seconds that were lost in windows; see `saw`
@@ -62,18 +63,20 @@ class Auto(AbstractPace):
         known = self.known
         return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
 
-    def seconds(self) -> tuple[dict[int, float], dict[int, float]]:
-        """Seconds of a round of each window that may be ventured; and what is hoped of those that may be tried."""
-        known, sweep, P = self.known, self.sweep, self.B * self.points
-        facts = known.model.version, sweep.version
-        before, found = known.tables.get((P, sweep, self.grid), (None, ({}, {})))
-        if before != facts:
+    def table(self) -> dict[int, float]:
+        """Seconds of a round of each window that may be ventured."""
+        facts = self.known.model.version, self.sweep.version, self.points
+        if self.facts != facts:
+            known, P = self.known, self.B * self.points
             most = known.bold * max(known.model.seen, default=self.B) / P
-            table = {W: self.round(W) for W in self.grid if most >= W or W == 2}
-            tried = self.grid if known.model.alone else table
-            found = table, {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
-            known.tables[P, sweep, self.grid] = facts, found
-        return found
+            self.facts, self.ventured = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
+        return self.ventured
+
+    def hoped(self, table: dict[int, float]) -> dict[int, float]:
+        """What is hoped of the seconds of a round of each window that may be tried."""
+        known, P = self.known, self.B * self.points
+        tried = self.grid if known.model.alone else table
+        return {W: known.model.hoped(W * P) + self.sweep.hoped(W * P) for W in tried}
 
     def round(self, W: int) -> float:
         """Seconds of a round of W rows of each sample."""
@@ -82,12 +85,15 @@ class Auto(AbstractPace):
 
     def best(self, place: int, left: int, table: dict[int, float]) -> tuple[float, int]:
         """The least seconds a row of any window at a place of the chain, and the window."""
-        q, found = self.reach.at(place), (math.inf, 1)
+        q, least, best = self.reach.at(place), math.inf, 1
         for W, R in table.items():
-            if left <= W:
-                return min(found, (self.round(left) * (1 / (left - 0.5) + q), W))
-            found = min(found, (R * (1 / (W - 0.5) + q), W))
-        return found
+            rows = min(W, left)
+            tau = (R if rows == W else self.round(rows)) * (1 / (rows - 0.5) + q)
+            if tau < least:
+                least, best = tau, W
+            if rows < W:
+                break  # wider ones are the same
+        return least, best
 
     # ------------------------------------------------------------------ what is decided
 
@@ -124,7 +130,8 @@ class Auto(AbstractPace):
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
-        (table, hoped), known = self.seconds(), self.known
+        table, known = self.table(), self.known
+        hoped = self.hoped(table)
         here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
         tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
@@ -144,7 +151,7 @@ class Auto(AbstractPace):
         """The next window after one of more than a row."""
         if self.rounds > 1 and self.known.credit < self.floor:
             return 1
-        place, (table, _) = self.reach.place(row + min(self.window, left) / 2), self.seconds()
+        place, table = self.reach.place(row + min(self.window, left) / 2), self.table()
         tau, W = self.best(place, left, table)
         if tau > WORSE * step:
             new = self.reach.rows[place] < NEW and self.known.credit > self.round(min(self.window, left))

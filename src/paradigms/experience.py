@@ -40,11 +40,11 @@ class Curve:
         self.shape, self.absolute, self.prepared = shape, absolute, prepared
         self.seen: dict[int, deque[float]] = {}
         self.used: dict[int, float] = {}
-        self.trusted: dict[int, float] = {}  # of `used`, what was measured often enough
-        self.latency: Latency | None = None
-        self.sure: Latency | None = None
         self.fresh: set[int] = set()
+        self.trusted: set[int] = set()  # sizes that were measured often enough
         self.version = 0
+        self.through: Latency | None = None  # all points, made when it is asked for
+        self.sure: Latency | None = None  # those that are trusted
 
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
@@ -61,13 +61,14 @@ class Curve:
         new = len(self.seen[M]) == TRUSTED and M not in self.trusted
         if new or not abs(now - before) <= NOISE * before < math.inf:
             self.used[M], self.version = now, self.version + 1
-            self.latency = Latency.of(self.used) if len(self.used) > 1 else None
-            self.trusted = {m: seconds for m, seconds in self.used.items() if len(self.seen[m]) >= TRUSTED}
-            self.sure = Latency.of(self.trusted) if len(self.trusted) > 1 else None
+            self.through = self.sure = None
+        if new:
+            self.trusted.add(M)
 
     def __call__(self, M: float) -> float:
-        if self.latency:
-            return self.latency(M)
+        if len(self.used) > 1:
+            self.through = self.through or Latency.of(self.used)
+            return self.through(M)
         for m, seconds in self.used.items():
             return seconds * self.shape(M) / self.shape(m) if m != M else seconds
         return self.shape(M)
@@ -79,10 +80,11 @@ class Curve:
 
     def hoped(self, M: float) -> float:
         """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
-        if self.sure:
+        if not self.alone:
+            self.sure = self.sure or Latency.of({m: self.used[m] for m in self.trusted})
             return min(self.sure(M), self(M))
-        for m, seconds in self.trusted.items():
-            return min(seconds * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
+        for m in self.trusted:
+            return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
         return min(self.shape(M), self(M)) if self.absolute else self(M)
 
 
@@ -140,7 +142,6 @@ class Experience:
         least, each = sweep or (least, each)
         self.shape = lambda M: least + each * M
         self.reaches: dict[Hashable, Reach] = {}
-        self.tables: dict[Hashable, Any] = {}  # what follows from the curves, for a batch and its windows
         self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
         self.credit = 0.0
 

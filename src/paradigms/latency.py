@@ -9,6 +9,7 @@ T never falls, for a small batch can be padded to a larger: a point that took lo
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,11 +45,11 @@ class Latency:
 
     def __call__(self, M: float) -> float:
         """Seconds of a call of M rows."""
-        if len(self.rows) == 1 or self.rows[0] >= M:
-            return self.seconds[0] * max(M / self.rows[0], 1.0)
-        i = max((i for i, r in enumerate(self.rows[:-1]) if r <= M), default=0)
-        slope = (self.seconds[i + 1] - self.seconds[i]) / (self.rows[i + 1] - self.rows[i])
-        return self.seconds[i] + (M - self.rows[i]) * slope
+        rows, seconds = self.rows, self.seconds
+        if len(rows) == 1 or rows[0] >= M:
+            return seconds[0] * max(M / rows[0], 1.0)
+        i = bisect_right(rows, M, hi=len(rows) - 1) - 1
+        return seconds[i] + (M - rows[i]) * (seconds[i + 1] - seconds[i]) / (rows[i + 1] - rows[i])
 
 
 def measure(
