@@ -48,7 +48,7 @@ class Auto(AbstractPace):
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
         self.grid = grid
-        self.window, self.rounds, self.points, self.most = 1, 0, 1.0, stretch(size)
+        self.window, self.rounds, self.wide, self.points, self.most = 1, 0, 0, 1.0, stretch(size)
         self.clock = (0.0, 0.0)
         self.facts, self.ventured = (-1, -1, 1.0), dict[int, float]()  # see `table`
         self.last: int | None = None  # rows of the round before
@@ -108,7 +108,7 @@ class Auto(AbstractPace):
         if self.window == 1:
             self.window = self.entered(row, left, step)
             if self.window > 1:
-                self.rounds, self.lost = 0, 0.0
+                self.rounds, self.wide, self.lost = 0, 0, 0.0
         else:
             self.window = self.changed(row, left, step)
         return self.window, max(min(int(STRETCH / step), self.most, left), 1)
@@ -126,7 +126,12 @@ class Auto(AbstractPace):
         sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
         debt = -CREDIT * step * self.N / 2
         least, self.floor = (debt, known.credit - 2 * cost) if sure else (cost, debt)
-        return first if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least else 1
+        if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least:
+            return first
+        if row == 0 and known.credit >= CREDIT * step * self.N:  # nothing was tried for long
+            for curve in (known.model, self.sweep):
+                curve.doubt(self.B)
+        return 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
@@ -136,9 +141,11 @@ class Auto(AbstractPace):
         tau, W = self.best(here, left, hoped)
         if tau > BETTER * step:
             return 1, 0.0, math.inf
+        lines = [(R / (W - 0.5), R) for W, R in hoped.items() if left >= W]
         for i in range(here, PLACES):
-            rows = min(part, (i + 1) * part - row)
-            gain += rows * max(step - self.best(i, left, hoped)[0], 0.0)
+            q = self.reach.at(i)
+            least = min((one + R * q for one, R in lines), default=math.inf)
+            gain += min(part, (i + 1) * part - row) * max(step - least, 0.0)
         most = max(ENTRY * min(table.values()), table[min(table)])
         first = max(w for w, R in table.items() if w <= W and most >= R)
         slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
@@ -194,11 +201,11 @@ class Auto(AbstractPace):
         if not self.faded:
             self.faded = True
             self.reach.fade()
-        if self.rounds:  # the first round of a window has nothing to go by
+        if window <= self.wide:  # in a wider one than before most rows are looked at for the first time
             self.reach.saw(row, max(1 - count / (min(window, self.N - row) - 0.5), 0.0), count)
         if row + count == self.N:
             self.reach.told(self.lost)
-        self.rounds += 1
+        self.rounds, self.wide = self.rounds + 1, window
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""

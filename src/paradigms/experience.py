@@ -19,17 +19,21 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from .latency import Latency
+from .latency import between, rising
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
+DOUBTED = 4e-3  # seconds that something else may have had the machine meanwhile
 NOISE = 0.04  # of a time, which is no change
 PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it counted
 
 
+Points = tuple[list[int], list[float]]  # rows and seconds
+
+
 class Curve:
-    """Seconds against rows M: as last measured, in between and beyond as `Latency`; of one point, as `shape` has it.
+    """Seconds against rows M: as last measured, in between and beyond as in `latency.py`; of one point, as `shape` has it.
     A shape may be absolute, in seconds, and then it is what is expected of the first point too.
 
     version counts the changes of more than NOISE, all others being none. `hoped` is what it may be at best: one slow
@@ -43,8 +47,8 @@ class Curve:
         self.fresh: set[int] = set()
         self.trusted: set[int] = set()  # sizes that were measured often enough
         self.version = 0
-        self.through: Latency | None = None  # all points, made when it is asked for
-        self.sure: Latency | None = None  # those that are trusted
+        self.through: Points | None = None  # all of `used`, made when it is asked for
+        self.sure: Points | None = None  # what of it is trusted
 
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
@@ -67,11 +71,20 @@ class Curve:
 
     def __call__(self, M: float) -> float:
         if len(self.used) > 1:
-            self.through = self.through or Latency.of(self.used)
-            return self.through(M)
+            self.through = self.through or points(self.used)
+            return between(*self.through, M)
         for m, seconds in self.used.items():
             return seconds * self.shape(M) / self.shape(m) if m != M else seconds
         return self.shape(M)
+
+    def doubt(self, single: int) -> None:
+        """Forgets all sizes but one that took longer than hoped, as far as one slow moment of DOUBTED seconds can."""
+        usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
+        for M in [m for m, seconds in self.used.items() if m != single and 0 < seconds - usual(m) < DOUBTED]:
+            del self.seen[M], self.used[M]
+            self.fresh.discard(M)
+            self.trusted.discard(M)
+            self.through, self.sure, self.version = None, None, self.version + 1
 
     @property
     def alone(self) -> bool:
@@ -81,8 +94,8 @@ class Curve:
     def hoped(self, M: float) -> float:
         """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
         if not self.alone:
-            self.sure = self.sure or Latency.of({m: self.used[m] for m in self.trusted})
-            return min(self.sure(M), self(M))
+            self.sure = self.sure or points({m: self.used[m] for m in self.trusted})
+            return min(between(*self.sure, M), self(M))
         for m in self.trusted:
             return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
         return min(self.shape(M), self(M)) if self.absolute else self(M)
@@ -95,7 +108,7 @@ class Reach:
         self.N = N
         self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
         self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
-        self.off = 1.0  # how far q is from usual
+        self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
         self.lost = 0.0  # seconds that windows lost where they were expected to gain
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
@@ -103,6 +116,7 @@ class Reach:
     def fade(self) -> None:
         """What calls before this one counted is half forgotten."""
         self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
+        self.all, self.due = 1 + FADE * (self.all - 1), 1 + FADE * (self.due - 1)
 
     def saw(self, row: int, extra: float, rows: int) -> None:
         """`rows` rows from `row` on took `extra` more rounds than full windows."""
@@ -111,8 +125,8 @@ class Reach:
             share = min(end, (i + 1) * part) - max(row, i * part)
             self.extra[i] += extra * share / rows
             self.rows[i] += share
-        due = sum(r * u for r, u in zip(self.rows, self.usual, strict=True))
-        self.off = (1 + sum(self.extra)) / (1 + due)
+            self.due += share * self.usual[i]
+        self.all += extra
         self.version += 1
 
     def told(self, seconds: float) -> None:
@@ -126,7 +140,7 @@ class Reach:
     def at(self, i: int) -> float:
         """q there, leaning on the usual where little was counted."""
         lean = self.N / PLACES / 4
-        return (self.extra[i] + lean * self.off * self.usual[i]) / (self.rows[i] + lean)
+        return (self.extra[i] + lean * self.usual[i] * self.all / self.due) / (self.rows[i] + lean)
 
 
 class Experience:
@@ -156,6 +170,12 @@ class Experience:
         if chain not in self.reaches:
             self.reaches[chain] = Reach(N)
         return self.reaches[chain]
+
+
+def points(used: dict[int, float]) -> Points:
+    """Points in the order of their rows, that never fall."""
+    rows = sorted(used)
+    return rows, rising([used[M] for M in rows])
 
 
 def lower(seconds: deque[float]) -> float:

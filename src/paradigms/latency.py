@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -34,9 +34,7 @@ class Latency:
                 f"latency: given rows {self.rows}, seconds {self.seconds}; needed: rising rows from 1 on, and as many "
                 "positive seconds"
             )
-        least = self.seconds[-1]
-        lower = [least := min(least, s) for s in reversed(self.seconds)]
-        object.__setattr__(self, "seconds", tuple(reversed(lower)))
+        object.__setattr__(self, "seconds", tuple(rising(self.seconds)))
 
     @classmethod
     def of(cls, points: Mapping[int, float]) -> Latency:
@@ -45,11 +43,21 @@ class Latency:
 
     def __call__(self, M: float) -> float:
         """Seconds of a call of M rows."""
-        rows, seconds = self.rows, self.seconds
-        if len(rows) == 1 or rows[0] >= M:
-            return seconds[0] * max(M / rows[0], 1.0)
-        i = bisect_right(rows, M, hi=len(rows) - 1) - 1
-        return seconds[i] + (M - rows[i]) * (seconds[i + 1] - seconds[i]) / (rows[i + 1] - rows[i])
+        return between(self.rows, self.seconds, M)
+
+
+def rising(seconds: Sequence[float]) -> list[float]:
+    """Seconds of rising rows, none of which is more than a later one."""
+    least = seconds[-1]
+    return [least := min(least, s) for s in reversed(seconds)][::-1]
+
+
+def between(rows: Sequence[int], seconds: Sequence[float], M: float) -> float:
+    """T(M) through the points (rows, seconds)."""
+    if len(rows) == 1 or rows[0] >= M:
+        return seconds[0] * max(M / rows[0], 1.0)
+    i = bisect_right(rows, M, hi=len(rows) - 1) - 1
+    return seconds[i] + (M - rows[i]) * (seconds[i + 1] - seconds[i]) / (rows[i + 1] - rows[i])
 
 
 def measure(
