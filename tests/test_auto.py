@@ -177,6 +177,18 @@ def test_a_slow_moment_of_the_machine_does_not_shut_windows_out(slow: int) -> No
     assert max(taken[-3:]) < device.stepping(system) / 3
 
 
+def test_what_spoke_against_windows_for_long_is_doubted() -> None:
+    """Something else slows rounds down as often as they are tried, until they are not tried any more; then it ends."""
+    device, system, calls = Device(flat), pd.ddim(LINEAR, 200), 60
+    taken = []
+    for k in range(calls):
+        device.seconds = lambda M, k=k: 1e-4 + (3.5e-3 if M > 1 and k < 30 else 0.0)
+        taken.append(device.sample(system, seed=k)[1])
+    assert taken[30] >= 0.99 * device.stepping(system), "windows are shut out"
+    assert max(taken[-3:]) < device.stepping(system) / 1.5
+    assert sum(taken[:30]) < 30 * device.stepping(system) / 0.98
+
+
 def test_a_method_that_settles_nothing_is_left() -> None:
     """With room for every row, and a criterion that hardly accepts more than one."""
     device, system = Device(flat), pd.ddim(LINEAR, 100)

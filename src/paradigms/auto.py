@@ -95,6 +95,16 @@ class Auto(AbstractPace):
                 break  # wider ones are the same
         return least, best
 
+    def gain(self, row: int, left: int, step: float, table: dict[int, float]) -> float:
+        """The most seconds that windows are expected to gain over steps by any row further on, on good ways and bad."""
+        lines = [(R / (W - 0.5), R) for W, R in table.items() if left >= W]
+        part, total, most = self.N / PLACES, 0.0, 0.0
+        for i in range(self.reach.place(row), PLACES if lines else 0):
+            q = self.reach.at(i)
+            total += min(part, (i + 1) * part - row) * (step - min(one + R * q for one, R in lines))
+            most = max(most, total)
+        return most
+
     # ------------------------------------------------------------------ what is decided
 
     def next(self, row: int) -> tuple[int, int]:
@@ -137,15 +147,10 @@ class Auto(AbstractPace):
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
         table, known = self.table(), self.known
         hoped = self.hoped(table)
-        here, part, gain = self.reach.place(row), self.N / PLACES, 0.0
-        tau, W = self.best(here, left, hoped)
+        tau, W = self.best(self.reach.place(row), left, hoped)
         if tau > BETTER * step:
             return 1, 0.0, math.inf
-        lines = [(R / (W - 0.5), R) for W, R in hoped.items() if left >= W]
-        for i in range(here, PLACES):
-            q = self.reach.at(i)
-            least = min((one + R * q for one, R in lines), default=math.inf)
-            gain += min(part, (i + 1) * part - row) * max(step - least, 0.0)
+        gain = self.gain(row, left, step, hoped)
         most = max(ENTRY * min(table.values()), table[min(table)])
         first = max(w for w, R in table.items() if w <= W and most >= R)
         slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
@@ -160,7 +165,7 @@ class Auto(AbstractPace):
             return 1
         place, table = self.reach.place(row + min(self.window, left) / 2), self.table()
         tau, W = self.best(place, left, table)
-        if tau > WORSE * step:
+        if tau > WORSE * step and not self.gain(row, left, step, table):
             new = self.reach.rows[place] < NEW and self.known.credit > self.round(min(self.window, left))
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from .latency import between, rising
+from .latency import between, lowered
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
@@ -33,7 +33,7 @@ Points = tuple[list[int], list[float]]  # rows and seconds
 
 
 class Curve:
-    """Seconds against rows M: as last measured, in between and beyond as in `latency.py`; of one point, as `shape` has it.
+    """Seconds against rows M: as last measured, in between and beyond as in `latency.py`, of one point as in `shape`.
     A shape may be absolute, in seconds, and then it is what is expected of the first point too.
 
     version counts the changes of more than NOISE, all others being none. `hoped` is what it may be at best: one slow
@@ -175,7 +175,7 @@ class Experience:
 def points(used: dict[int, float]) -> Points:
     """Points in the order of their rows, that never fall."""
     rows = sorted(used)
-    return rows, rising([used[M] for M in rows])
+    return rows, lowered([used[M] for M in rows])
 
 
 def lower(seconds: deque[float]) -> float:

@@ -34,7 +34,7 @@ class Latency:
                 f"latency: given rows {self.rows}, seconds {self.seconds}; needed: rising rows from 1 on, and as many "
                 "positive seconds"
             )
-        object.__setattr__(self, "seconds", tuple(rising(self.seconds)))
+        object.__setattr__(self, "seconds", tuple(lowered(self.seconds)))
 
     @classmethod
     def of(cls, points: Mapping[int, float]) -> Latency:
@@ -46,7 +46,7 @@ class Latency:
         return between(self.rows, self.seconds, M)
 
 
-def rising(seconds: Sequence[float]) -> list[float]:
+def lowered(seconds: Sequence[float]) -> list[float]:
     """Seconds of rising rows, none of which is more than a later one."""
     least = seconds[-1]
     return [least := min(least, s) for s in reversed(seconds)][::-1]

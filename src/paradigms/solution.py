@@ -49,10 +49,10 @@ class Solution:
     """A sample and its account.
 
     x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. rows: in the chain. told:
-    what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where asked
-    for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk: rows
-    that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on a
-    mesh; seconds and model_seconds are then the same on all of them.
+    what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where
+    asked for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk:
+    rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on
+    a mesh; seconds and model_seconds are then the same on all of them.
     """
 
     x: Tensor

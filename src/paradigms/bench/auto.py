@@ -3,10 +3,10 @@
     speed = seconds of `sequential` / seconds of `sample`, of a pair of calls one after the other
 
 Of every cell: CALLS pairs from nothing known on, the first one cold; then every window of the grid; then the best of
-those, `sequential` and auto in every order. Most models here are small and run on a CPU, where few cells have more to gain
-than a window costs; two devices are played by a small model that sleeps until its time is over: one that has room for
-every row, and one that has room for 16. Results go to out/auto.json after every cell, and what is there is not measured
-again.
+those, `sequential` and auto in every order. Most models here are small and run on a CPU, where few cells have more to
+gain than a window costs; two devices are played by a small model that sleeps until its time is over: one that has room
+for every row, and one that has room for 16. Results go to out/auto.json after every cell, and what is there is not
+measured again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     best, turns = min(grid, key=lambda v: grid[v]), []
     three: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s), lambda s: cell.call(best, s)]
     for seed, order in enumerate(itertools.permutations(range(3)), 100):  # what ran before warms the caches
-        spent = {k: timed(lambda k=k: three[k](seed))[0] for k in order}  # type: ignore[misc]
+        spent = {k: timed(partial(three[k], seed))[0] for k in order}
         turns.append([spent[k] for k in range(3)])
     return {"pairs": pairs, "turns": turns, "grid": grid, "best": best, "max error": max(errors),
             "windows": [windows[0], windows[-1]]}  # fmt: skip
