@@ -8,7 +8,6 @@ From then on all ranks compute the same, and meet in each call of the model.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
@@ -42,8 +41,7 @@ def over_mesh(solve: F) -> F:
         given = names.bind(*args, **kwargs)
         mesh, a = given.arguments.pop("mesh"), given.arguments
         team = Team(mesh)
-        refused(team, lambda: check_problem(a["system"], a["x"], 1, *(a.get(k) for k in PROBLEM)))  # type: ignore[arg-type]
-        team.agree({k: described(v) for k, v in a.items() if k not in ("model", "watch")})
+        agree(team, a)
         noise, condition, generator = a.get("noise"), a.get("condition") or {}, a.get("generator")
         draws = generators(generator, a["x"].device)
         tensors = [a["x"], *([] if noise is None else [noise]), *condition.values()]
@@ -60,10 +58,15 @@ def over_mesh(solve: F) -> F:
     return cast(F, solved)
 
 
-def refused(team: Team, check: Callable[[], None]) -> None:
-    """Runs a check of what was given on every rank; raises its ValueError, or RankError where it is another rank's."""
+def agree(team: Team, given: Mapping[str, Any]) -> None:
+    """Checks what was given on every rank, and that it is one problem; raises ValueError, RankError for another's."""
+
+    def what() -> dict[str, str]:
+        check_problem(given["system"], given["x"], 1, *(given.get(k) for k in PROBLEM))  # type: ignore[arg-type]
+        return {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
+
     try:
-        team.together(check)
+        team.agree(what)
     except RankError as error:
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
 
@@ -73,8 +76,7 @@ def described(v: Any) -> str:
     if isinstance(v, Tensor):
         return f"{tuple(v.shape)} {v.dtype}"
     if isinstance(v, System):
-        table = str([c.tolist() for c in (v.t, v.a, v.b, v.c, v.std)])
-        return f"a table of {len(v)} rows, {hashlib.sha256(table.encode()).hexdigest()[:8]}"
+        return f"a table of {len(v)} rows, {v.digest}"
     if isinstance(v, Mapping):
         return str({k: described(w) for k, w in v.items()})
     if isinstance(v, torch.Generator):

@@ -164,15 +164,21 @@ class Team:
         except RuntimeError as error:
             raise self.roll.call(call, place, told(error), patience) from error
 
-    def agree(self, what: Mapping[str, str]) -> None:
-        """Raises ValueError, on all ranks, where they were given different things, by their names."""
-        mine = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what.items()}
-        text = json.dumps(mine).encode()[:TEXT].ljust(TEXT)
-        sent = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        texts = [bytes(v.tolist()) for v in self.each(TEXT, lambda: [sent])]
-        for r, other in zip(self.ranks, texts, strict=True):
-            if other != texts[0]:
-                one, two = (json.loads(v) for v in (texts[0], other))
+    def agree(self, what: Callable[[], Mapping[str, str]]) -> None:
+        """Raises ValueError, on all ranks, where they were given different things, by their names.
+
+        what: says what this rank was given; what it raises is raised, as RankError, on all ranks.
+        """
+
+        def ask() -> list[Tensor]:
+            mine = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what().items()}
+            text = json.dumps(mine).encode()[:TEXT].ljust(TEXT)
+            return [torch.frombuffer(bytearray(text), dtype=torch.uint8)]
+
+        first, *others = self.each(TEXT, ask)
+        for r, other in zip(self.ranks[1:], others, strict=True):
+            if not torch.equal(first, other):
+                one, two = (json.loads(bytes(v.tolist())) for v in (first, other))
                 name = next(k for k in [*one, *two] if one.get(k) != two.get(k))
                 raise ValueError(
                     f"{name}: rank {self.ranks[0]} was given {one.get(name)}, rank {r} {two.get(name)}; needed: the "

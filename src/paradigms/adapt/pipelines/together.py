@@ -21,7 +21,7 @@ from ...team import Team
 def together(team: Team, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """The arguments of a call as the first rank has them; raises ValueError where ranks were given different ones."""
     given = {f"argument {k}": v for k, v in enumerate(args)} | kwargs
-    team.agree({"pipeline": type(pipe).__name__} | {k: described(v) for k, v in given.items()})
+    team.agree(lambda: {"pipeline": type(pipe).__name__} | {k: described(v) for k, v in given.items()})
     leaves, spec = tree_flatten((args, kwargs))
     own = [torch.default_generator]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
