@@ -23,7 +23,6 @@ from .shard import sharded
 from .system import System
 from .team import Team
 
-PROBLEM = ("generator", "noise", "condition")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,16 +40,7 @@ def over_mesh(solve: F) -> F:
         given = names.bind(*args, **kwargs)
         mesh, a = given.arguments.pop("mesh"), given.arguments
         team = Team(mesh)
-        agree(team, a)
-        noise, condition, generator = a.get("noise"), a.get("condition") or {}, a.get("generator")
-        draws = generators(generator, a["x"].device)
-        tensors = [a["x"], *([] if noise is None else [noise]), *condition.values()]
-        made = iter(team.broadcast([*tensors, *(g.get_state() for g in draws)], a["x"].device))
-        a["x"] = next(made)
-        a["noise"] = None if noise is None else next(made)
-        a["condition"] = {k: next(made) for k in condition}
-        for g, state in zip(draws, made, strict=True):
-            g.set_state(state)
+        begin(team, a)
         a["model"] = sharded(a["model"], mesh)
         with team.told():
             return solve(*given.args, **given.kwargs)
@@ -58,17 +48,30 @@ def over_mesh(solve: F) -> F:
     return cast(F, solved)
 
 
-def agree(team: Team, given: Mapping[str, Any]) -> None:
-    """Checks what was given on every rank, and that it is one problem; raises ValueError, RankError for another's."""
+def begin(team: Team, given: dict[str, Any]) -> None:
+    """Puts the first rank's numbers in the place of what was given, which is one problem on all ranks, and is checked.
 
-    def what() -> dict[str, str]:
-        check_problem(given["system"], given["x"], 1, *(given.get(k) for k in PROBLEM))  # type: ignore[arg-type]
-        return {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
+    Raises ValueError where it is not, RankError where only another rank's is none.
+    """
+
+    noise, condition, draws = given.get("noise"), given.get("condition") or {}, list[torch.Generator]()
+
+    def problem() -> tuple[dict[str, str], list[Tensor]]:
+        check_problem(given["system"], given["x"], 1, given.get("generator"), noise, condition)
+        draws.extend(generators(given.get("generator"), given["x"].device))
+        tensors = [given["x"], *([] if noise is None else [noise]), *condition.values()]
+        what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
+        return what, [*tensors, *(g.get_state() for g in draws)]
 
     try:
-        team.agree(what)
+        made = iter(team.begin(problem))
     except RankError as error:
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
+    given["x"] = next(made)
+    given["noise"] = None if noise is None else next(made)
+    given["condition"] = {k: next(made) for k in condition}
+    for g, state in zip(draws, made, strict=True):
+        g.set_state(state)
 
 
 def described(v: Any) -> str:
