@@ -40,7 +40,7 @@ from .report import spread, table
 
 CASES = ("scenes ddpm 1000 16", "scenes ddpm 200 64", "scenes ddim 200 32", "digits ddpm 100 32")
 HEAD = ("model", "rule", "window", "processes", "predicted s", "measured s (range)", "off by")
-TERMS = (*HEAD[:4], "T of a row", "T of a rank's most rows", "outside", "G of a row a rank", "call")
+TERMS = (*HEAD[:4], "T of a row", "T of a rank's most", "outside a round", "a step", "G of a row a rank", "call")
 WHAT = "What they were predicted from, in ms, each measured by itself:"
 WAIT = 280  # seconds until a run is given up
 ENOUGH = 0.3  # seconds of runs in a turn: of short ones there are more
@@ -61,9 +61,9 @@ def row(entry: dict[str, Any]) -> list[Any]:
 
 def parts(entry: dict[str, Any]) -> list[Any]:
     """What a prediction was made of, in milliseconds."""
-    each = [entry["T"][0], entry["T"][-1], entry["outside"], entry["lag"], entry["call"]]
+    each = [entry["T"][0], entry["T"][-1], *(entry[k] for k in ("outside", "step", "lag", "call"))]
     facts = [entry[k] for k in ("model", "rule", "window", "processes")]
-    return [*facts, *(f"{1000 * s:.2f}" for s in each)]
+    return [*facts, *(f"{1000 * s:.2f}" if s else "-" for s in each)]
 
 
 def launch(P: int, repeats: int, cases: Sequence[str]) -> list[dict[str, Any]]:
