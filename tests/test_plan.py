@@ -212,11 +212,15 @@ def test_a_point_without_its_trace_is_refused(groups: dict[str, list[Trace]], pu
 
 
 @given(st.integers(2, 8), st.integers(2, 64), st.floats(0, 1), st.floats(0, 1))
-def test_the_links_of_the_check_take_as_long_as_sharing_out_did(P: int, most: int, least: float, more: float) -> None:
-    link = linked([{1: least, most: least + more}], most, 1000.0, P, 0.5)
+def test_the_links_of_the_check_take_as_long_as_sharing_out_did(P: int, most: int, least: float, all: float) -> None:
+    link = linked([{1: least, most: all}], most, 1000.0, P, 0.5)
+    slope = max(all - least, 0) / (most - 1)
+    found = link.gather(P, P, 1000.0), link.gather(P * most, P, 1000.0)
+    if all < least:
+        assert found == pytest.approx(((least + all) / 2,) * 2, abs=1e-9)
+    else:
+        assert found == pytest.approx((max(least, slope), max(all, most * slope)), abs=1e-9)
     assert link.call == 0.5
-    assert link.gather(P * most, P, 1000.0) == pytest.approx(max(least + more, most / (most - 1) * more), abs=1e-9)
-    assert link.gather(P, P, 1000.0) == pytest.approx(max(least, more / (most - 1)), abs=1e-9)
 
 
 def test_the_check_predicts_runs_of_one_process_and_of_two() -> None:
