@@ -53,13 +53,12 @@ def begin(team: Team, given: dict[str, Any]) -> None:
 
     Raises ValueError where it is not, RankError where only another rank's is none.
     """
-
-    noise, condition, draws = given.get("noise"), given.get("condition") or {}, list[torch.Generator]()
+    noise, condition, draws = given.get("noise"), given.get("condition"), list[torch.Generator]()
 
     def problem() -> tuple[dict[str, str], list[Tensor]]:
         check_problem(given["system"], given["x"], 1, given.get("generator"), noise, condition)
         draws.extend(generators(given.get("generator"), given["x"].device))
-        tensors = [given["x"], *([] if noise is None else [noise]), *condition.values()]
+        tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
         what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
         return what, [*tensors, *(g.get_state() for g in draws)]
 
@@ -69,7 +68,7 @@ def begin(team: Team, given: dict[str, Any]) -> None:
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
     given["x"] = next(made)
     given["noise"] = None if noise is None else next(made)
-    given["condition"] = {k: next(made) for k in condition}
+    given["condition"] = {k: next(made) for k in condition or {}}
     for g, state in zip(draws, made, strict=True):
         g.set_state(state)
 
