@@ -16,11 +16,13 @@ from torch.distributed.device_mesh import init_device_mesh
 import paradigms as pd
 import ranks
 from paradigms.shares import shares
+from paradigms.team import FIRST, Team
 from paradigms.wire import ALIGN, HEADER
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
 
 METHODS = {"Spectral": pd.Spectral(), "Picard": pd.Picard(pd.Extrapolate()), "QuasiNewton": pd.QuasiNewton()}
+assert FIRST < 24 * 16 * 6 * 8
 HOW: dict[str, dict[str, Any]] = {
     **{f"{rule}, Spectral": {"rule": rule} for rule in RULES},
     **{f"ddpm, {name}": {"method": method} for name, method in METHODS.items()},
@@ -29,6 +31,7 @@ HOW: dict[str, dict[str, Any]] = {
     "a verification": {"verified": True},
     "the paper's criterion": {"tolerance": pd.StepNoise(0.1)},
     "given noise": {"noise": True},
+    "more noise than goes with the agreement": {"noise": True, "B": 16},
     "a generator a sample": {"generators": True},
     "a condition": {"condition": True},
 }
@@ -124,8 +127,10 @@ def of_eight(rank: int) -> dict[str, Any]:
     few = pd.sample(model, system, start(system, 1, torch.float32), window=3, generator=seeded(1), **how)
     by_rows = pd.sharded(model, dist.group.WORLD)
     reference = pd.sequential(by_rows, system, start(system, 1, torch.float32), generator=seeded(1))
+    before = Team(dist.group.WORLD).next()
     usual = solve(rank, dist.group.WORLD)
-    return {"half": half, "rows": rows, "few": few, "reference": reference, "usual": usual}
+    calls = Team(dist.group.WORLD).next() - before - 1
+    return {"calls": calls, "half": half, "rows": rows, "few": few, "reference": reference, "usual": usual}
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +165,11 @@ def test_eight_ranks_sample_what_one_process_samples(eight: list[dict[str, Any]]
     for found in eight:
         torch.testing.assert_close(found["usual"].x, alone.x, rtol=1e-5, atol=1e-5)
         assert (found["usual"].rounds, found["usual"].evals) == (alone.rounds, alone.evals)
+
+
+def test_a_call_is_one_collective_and_one_a_round(eight: list[dict[str, Any]]) -> None:
+    for found in eight:
+        assert found["calls"] == 1 + found["usual"].rounds
 
 
 def test_more_ranks_than_rows_is_no_trouble(eight: list[dict[str, Any]]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from paradigms import cli, planrun
+from paradigms.bench.check import check, linked
 from paradigms.bench.paper import Fit, Published, compared, fit
 from paradigms.bench.rounds import LOOSE, OURS, THEIRS
 from paradigms.latency import Latency
@@ -78,6 +81,20 @@ def test_a_round_pays_the_link_and_what_is_outside_the_model() -> None:
     assert found.seconds == pytest.approx(0.5 * 8.5 + wire + 0.125 * 4.5)
 
 
+def test_several_devices_begin_a_call_once() -> None:
+    link = Link("slow to begin", inf, 0.0, call=0.25)
+    assert seconds(LINE, TRACE, 2, link) == pytest.approx(0.25 + seconds(LINE, TRACE, 2))
+    assert seconds(LINE, TRACE, 1, link) == seconds(LINE, TRACE, 1)
+    assert predict(LINE, TRACE, 2, link).communication == 0
+
+
+def test_a_single_step_pays_what_is_outside_the_model_too() -> None:
+    trace = replace(TRACE, step=0.125)
+    assert predict(FLAT, trace).speedup == pytest.approx(10 * 0.625 / (0.5 * 4.5))
+    alone = best(FLAT, [replace(trace, outside=9.0)], 2)
+    assert (alone.window, alone.seconds, alone.speedup) == (1, pytest.approx(10 * 0.625), pytest.approx(1.0))
+
+
 def test_a_batch_is_compared_with_a_sequential_batch() -> None:
     trace = Trace(10, 4, 3, ((12, 12, 6),))
     assert predict(FLAT, trace).speedup == pytest.approx(10 / 3)
@@ -128,6 +145,7 @@ def test_the_plan_has_every_link_and_number_of_devices_and_one_device_once() -> 
         {"runs": ((4, 4, 4),), "N": 0},
         {"runs": ((4, 4, 4),), "outside": -1.0},
         {"runs": ((4, 4, 4),), "size": inf},
+        {"runs": ((4, 4, 4),), "step": -1.0},
     ],
 )
 def test_what_is_no_trace_is_refused(how: dict) -> None:
@@ -188,6 +206,32 @@ def test_the_latency_that_ships_is_the_fits(groups: dict[str, list[Trace]], publ
 def test_a_point_without_its_trace_is_refused(groups: dict[str, list[Trace]], published: Published) -> None:
     with pytest.raises(ValueError, match=r"\[80\]"):
         fit(published, [t for t in groups[THEIRS] if t.window != 80])
+
+
+# ---------------------------------------------------------------- the check against real runs
+
+
+@given(st.integers(2, 8), st.integers(2, 64), st.floats(0, 1), st.floats(0, 1))
+def test_the_links_of_the_check_take_as_long_as_sharing_out_did(P: int, most: int, least: float, all: float) -> None:
+    link = linked([{1: least, most: all}], most, 1000.0, P, 0.5)
+    slope = max(all - least, 0) / (most - 1)
+    found = link.gather(P, P, 1000.0), link.gather(P * most, P, 1000.0)
+    if all < least:
+        assert found == pytest.approx(((least + all) / 2,) * 2, abs=1e-9)
+    else:
+        assert found == pytest.approx((max(least, slope), max(all, most * slope)), abs=1e-9)
+    assert link.call == 0.5
+
+
+def test_the_check_predicts_runs_of_one_process_and_of_two() -> None:
+    text, found = check(("digits ddim 8 4",), (1, 2), 1)
+    assert [(e["processes"], e["window"]) for e in found] == [(1, 4), (1, 1), (2, 4)]
+    assert all(e["off"] == pytest.approx(e["predicted"] / median(e["measured"]) - 1) for e in found)
+    assert all(s > 0 for e in found for s in (*e["T"], e["outside"], *e["measured"]))
+    alone, _, shared = found
+    assert alone["call"] == alone["lag"] == 0 < shared["call"]
+    assert alone["rows"] == [1, 2, 4] and shared["rows"] == [1, 2]  # of four rows each rank has two
+    assert "| digits | ddim-8 |" in text
 
 
 # ---------------------------------------------------------------- files and the command line

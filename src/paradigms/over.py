@@ -8,7 +8,6 @@ From then on all ranks compute the same, and meet in each call of the model.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
@@ -24,7 +23,6 @@ from .shard import sharded
 from .system import System
 from .team import Team
 
-PROBLEM = ("generator", "noise", "condition")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -42,17 +40,7 @@ def over_mesh(solve: F) -> F:
         given = names.bind(*args, **kwargs)
         mesh, a = given.arguments.pop("mesh"), given.arguments
         team = Team(mesh)
-        refused(team, lambda: check_problem(a["system"], a["x"], 1, *(a.get(k) for k in PROBLEM)))  # type: ignore[arg-type]
-        team.agree({k: described(v) for k, v in a.items() if k not in ("model", "watch")})
-        noise, condition, generator = a.get("noise"), a.get("condition") or {}, a.get("generator")
-        draws = generators(generator, a["x"].device)
-        tensors = [a["x"], *([] if noise is None else [noise]), *condition.values()]
-        made = iter(team.broadcast([*tensors, *(g.get_state() for g in draws)], a["x"].device))
-        a["x"] = next(made)
-        a["noise"] = None if noise is None else next(made)
-        a["condition"] = {k: next(made) for k in condition}
-        for g, state in zip(draws, made, strict=True):
-            g.set_state(state)
+        begin(team, a)
         a["model"] = sharded(a["model"], mesh)
         with team.told():
             return solve(*given.args, **given.kwargs)
@@ -60,12 +48,29 @@ def over_mesh(solve: F) -> F:
     return cast(F, solved)
 
 
-def refused(team: Team, check: Callable[[], None]) -> None:
-    """Runs a check of what was given on every rank; raises its ValueError, or RankError where it is another rank's."""
+def begin(team: Team, given: dict[str, Any]) -> None:
+    """Puts the first rank's numbers in the place of what was given, which is one problem on all ranks, and is checked.
+
+    Raises ValueError where it is not, RankError where only another rank's is none.
+    """
+    noise, condition, draws = given.get("noise"), given.get("condition"), list[torch.Generator]()
+
+    def problem() -> tuple[dict[str, str], list[Tensor]]:
+        check_problem(given["system"], given["x"], 1, given.get("generator"), noise, condition)
+        draws.extend(generators(given.get("generator"), given["x"].device))
+        tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
+        what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
+        return what, [*tensors, *(g.get_state() for g in draws)]
+
     try:
-        team.together(check)
+        made = iter(team.begin(problem))
     except RankError as error:
         raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
+    given["x"] = next(made)
+    given["noise"] = None if noise is None else next(made)
+    given["condition"] = {k: next(made) for k in condition or {}}
+    for g, state in zip(draws, made, strict=True):
+        g.set_state(state)
 
 
 def described(v: Any) -> str:
@@ -73,8 +78,7 @@ def described(v: Any) -> str:
     if isinstance(v, Tensor):
         return f"{tuple(v.shape)} {v.dtype}"
     if isinstance(v, System):
-        table = str([c.tolist() for c in (v.t, v.a, v.b, v.c, v.std)])
-        return f"a table of {len(v)} rows, {hashlib.sha256(table.encode()).hexdigest()[:8]}"
+        return f"a table of {len(v)} rows, {v.digest}"
     if isinstance(v, Mapping):
         return str({k: described(w) for k, w in v.items()})
     if isinstance(v, torch.Generator):

@@ -1,14 +1,16 @@
 """What several devices would give: a latency curve and a trace of rounds, put together.
 
-    seconds(P)  = sum_r [ T(ceil(m[r] / P)) + G(m[r], P) + outside ]      m[r] rows of round r, B samples, P devices
+    seconds(P)  = call + sum_r [ T(ceil(m[r] / P)) + G(m[r], P) + outside ]       m[r] rows of round r, P devices
     G(m, P)     = (P - 1) (lag + ceil(m / P) bytes / speed)               every device sends its outputs to all others
-    sequential  = N T(B)                                                  one device, N rows of the chain
+    sequential  = N (T(B) + step)                                         one device, N rows of the chain, B samples
     speedup     = sequential / seconds                                    efficiency(m, P) = (m / B) T(B) / (T + G)
     cost        = sum_r m[r] / (N B)                                      of iterating: evaluations over the chain's
 
 The rows are those of real runs, round by round, for they vary: a window is short at the chain's end, and samples of a
-batch finish one after another. `outside` is what a round takes outside the model, which devices do not share. A plan is
-a prediction: it knows nothing of what else a machine does.
+batch finish one after another. `outside` is what a round takes outside the model, which devices do not share, `step`
+what a single step does; `call` what several take to begin a call, once: to agree on it, and send the first one's
+numbers. It was measured on no link that is named here, and counts as 0 there. A plan is a prediction: it knows nothing
+of what else a machine does.
 """
 
 from __future__ import annotations
@@ -26,11 +28,15 @@ Seconds = Callable[[float], float]  # of a model call of M rows, as `Latency`
 
 @dataclass(frozen=True)
 class Link:
-    """What joins the devices: bytes a second out of each, seconds that each message waits. Nominal, not measured."""
+    """What joins the devices: bytes a second out of each, seconds that each message waits. Nominal, not measured.
+
+    call: seconds until all have begun a call, where that was measured.
+    """
 
     name: str
     speed: float
     lag: float
+    call: float = 0.0
 
     def gather(self, m: float, P: int, size: float) -> float:
         """Seconds until P devices have all outputs of m rows of `size` bytes, each of which one of them evaluated."""
@@ -56,8 +62,9 @@ LINKS = {
 class Trace:
     """Rounds of real runs with one window: runs[k][r] rows were evaluated in round r of run k, all B samples' together.
 
-    N rows of the chain. size: bytes of one row's output. outside: seconds of a round outside the model. about: of what.
-    Raises ValueError unless every run has evaluated the whole chain and no round more rows than the window's.
+    N rows of the chain. size: bytes of one row's output. outside: seconds of a round outside the model; step: of a step
+    of the sequential sampler. about: of what. Raises ValueError unless every run has evaluated the whole chain and no
+    round more rows than the window's.
     """
 
     N: int
@@ -67,6 +74,7 @@ class Trace:
     size: float = 0.0
     outside: float = 0.0
     about: str = ""
+    step: float = 0.0
 
     def __post_init__(self) -> None:
         counts = all(isinstance(v, int) and v >= 1 for v in (self.N, self.window, self.batch))
@@ -74,7 +82,7 @@ class Trace:
         fits = whole and all(
             sum(run) >= self.N * self.batch and max(run) <= self.window * self.batch for run in self.runs
         )
-        if not (self.runs and fits and all(isfinite(v) and v >= 0 for v in (self.size, self.outside))):
+        if not (self.runs and fits and all(isfinite(v) and v >= 0 for v in (self.size, self.outside, self.step))):
             raise ValueError(
                 f"trace: given a chain of {self.N} rows, window {self.window}, {self.batch} samples, {len(self.runs)} "
                 "runs; needed: at least one run, whose rounds evaluate from 1 row to window x samples, in all at least "
@@ -124,14 +132,15 @@ class Prediction:
 
 def seconds(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> float:
     """Predicted seconds of one run, in the mean over the trace's."""
-    return fmean(
+    rounds = fmean(
         sum(latency(ceil(m / P)) + link.gather(m, P, trace.size) + trace.outside for m in run) for run in trace.runs
     )
+    return rounds + (link.call if P > 1 else 0.0)
 
 
 def sequential(latency: Seconds, trace: Trace) -> float:
     """Predicted seconds of the N steps of a batch, one by one, on one device."""
-    return trace.N * latency(trace.batch)
+    return trace.N * (latency(trace.batch) + trace.step)
 
 
 def efficiency(latency: Seconds, m: float, P: int = 1, link: Link = FREE, size: float = 0.0, batch: int = 1) -> float:
@@ -162,7 +171,7 @@ def predict(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> Pr
 
 def step_by_step(trace: Trace) -> Trace:
     """The sequential sampler as a trace: a window of one row, N rounds."""
-    return Trace(trace.N, 1, trace.batch, ((trace.batch,) * trace.N,), trace.size, 0.0, trace.about)
+    return replace(trace, window=1, runs=((trace.batch,) * trace.N,), outside=trace.step)
 
 
 def best(latency: Seconds, traces: Sequence[Trace], P: int = 1, link: Link = FREE) -> Prediction:

@@ -88,7 +88,7 @@ def read_traces(path: Path, group: str | None = None) -> list[Trace]:
 
 def trace_of(entry: dict[str, Any]) -> Trace:
     """A trace as `rounds.json` holds it."""
-    names = ("N", "window", "batch", "size", "outside", "about")
+    names = ("N", "window", "batch", "size", "outside", "about", "step")
     return Trace(runs=tuple(map(tuple, entry["runs"])), **{k: entry[k] for k in names if k in entry})
 
 
@@ -132,11 +132,12 @@ def measure(job: Job, windows: Sequence[int], tell: Callable[[str], None]) -> tu
     curve = measure_latency(caller(job, most), points)
     about = f"{job.request.model}, {job.request.rule}-{job.steps}, measured here"
     size = 4.0 * prod(job.shape)
+    step = stepping(job)
     traces = []
     for window in windows:
         tell(f"rounds at window {window} ...")
         runs, outside = rounds(job, window)
-        traces.append(Trace(N, window, B, runs, size, outside, about))
+        traces.append(Trace(N, window, B, runs, size, outside, about, step))
     return Curve(curve, about, size), traces
 
 
@@ -161,6 +162,11 @@ def rounds(job: Job, window: int) -> tuple[tuple[tuple[int, ...], ...], float]:
     evals = [e for _, _, e in solution.trace]
     rows = tuple(b - a for a, b in pairwise((0, *evals)))
     return (rows,), max(solution.seconds - solution.model_seconds, 0.0) / len(rows)
+
+
+def stepping(job: Job, some: int = 64) -> float:
+    """The seconds of a single step outside the model, in the mean over some."""
+    return rounds(replace(job, request=replace(job.request, max_rounds=some)), 1)[1]
 
 
 def fitted(curve: Curve, traces: Sequence[Trace]) -> list[Trace]:
@@ -197,7 +203,7 @@ def run(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over: Seq
         "latency": {"about": curve.about, "rows": curve.latency.rows, "seconds": curve.latency.seconds},
         "traces": [
             {"about": t.about, "N": t.N, "window": t.window, "batch": t.batch, "rounds": t.rounds, "evals": t.evals}
-            | {"outside": t.outside, "size": t.size}
+            | {"outside": t.outside, "size": t.size, "step": t.step}
             for t in traces
         ],
         "links": {k.name: {"bytes_per_second": k.speed, "seconds": k.lag, "nominal": True} for k in over if k.lag},

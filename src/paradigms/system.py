@@ -8,6 +8,7 @@ multistep rule. The rules that fill the table are in `rules.py`; nothing else kn
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -92,6 +93,12 @@ class System:
         """Numbers that tell one table from another, as far as is likely to matter."""
         n = len(self) // 2
         return len(self), self.taps, float(self.sigma[0]), float(self.a[n]), float(self.c[n])
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for the same table, on any rank."""
+        table = str([v.tolist() for v in (self.t, self.a, self.b, self.c, self.std)])
+        return hashlib.sha256(table.encode()).hexdigest()[:8]
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 rows of history."""

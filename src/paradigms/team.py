@@ -27,7 +27,9 @@ from .shares import Agreed, Sharing, shares
 from .wire import HEADER, Head, aligned, length, packed, told, unpacked
 
 TEXT = 4096  # bytes of what ranks say of a problem before they begin
+FIRST = 16384  # and of the first rank's tensors that go with it, if they are no more
 PATIENCE = 5.0  # seconds in which ranks have to sign the roll, beside three model calls
+CPU = torch.device("cpu")
 _calls: dict[str, int] = {}  # how many calls a group has shared, by its name
 
 T = TypeVar("T")
@@ -107,8 +109,7 @@ class Team:
     def each(self, size: int, ask: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
         """What every rank gives, `size` bytes; raises RankError, on all ranks alike, where one raises."""
         parts = shares(self.size, self.size, 0)
-        cpu = torch.device("cpu")
-        found, _ = self.exchange(self.size, parts, lambda a, b: size * (b - a), lambda *_: (ask(), 0.0), cpu)
+        found, _ = self.exchange(self.size, parts, lambda a, b: size * (b - a), lambda *_: (ask(), 0.0), CPU)
         return [v[HEADER : HEADER + size] for v in found]
 
     def verify(self, heads: Sequence[Head], fault: Exception | None) -> None:
@@ -164,20 +165,34 @@ class Team:
         except RuntimeError as error:
             raise self.roll.call(call, place, told(error), patience) from error
 
-    def agree(self, what: Mapping[str, str]) -> None:
-        """Raises ValueError, on all ranks, where they were given different things, by their names."""
-        mine = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what.items()}
-        text = json.dumps(mine).encode()[:TEXT].ljust(TEXT)
-        sent = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        texts = [bytes(v.tolist()) for v in self.each(TEXT, lambda: [sent])]
-        for r, other in zip(self.ranks, texts, strict=True):
-            if other != texts[0]:
-                one, two = (json.loads(v) for v in (texts[0], other))
+    def begin(self, given: Callable[[], tuple[Mapping[str, str], Sequence[Tensor]]]) -> list[Tensor]:
+        """The first rank's tensors, once all ranks were given the same problem; given: what it is, and its tensors.
+
+        Raises ValueError, on all ranks, where they were given different things, by their names; and RankError, on all,
+        where `given` raises.
+        """
+        tensors: list[Tensor] = []
+
+        def ask() -> list[Tensor]:
+            what, mine = given()
+            tensors.extend(mine)
+            said = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what.items()}
+            text = json.dumps(said).encode()[:TEXT].ljust(TEXT)
+            small = self.rank == 0 and sum(map(length, tensors)) <= FIRST
+            return [torch.frombuffer(bytearray(text), dtype=torch.uint8), packed(mine if small else (), FIRST, CPU)]
+
+        first, *others = self.each(TEXT + FIRST, ask)
+        for r, other in zip(self.ranks[1:], others, strict=True):
+            if not torch.equal(first[:TEXT], other[:TEXT]):
+                one, two = (json.loads(bytes(v[:TEXT].tolist())) for v in (first, other))
                 name = next(k for k in [*one, *two] if one.get(k) != two.get(k))
                 raise ValueError(
                     f"{name}: rank {self.ranks[0]} was given {one.get(name)}, rank {r} {two.get(name)}; needed: the "
                     "same on all ranks"
                 )
+        if sum(map(length, tensors)) <= FIRST:
+            return unpacked(first[TEXT:], tensors)
+        return self.broadcast(tensors, tensors[0].device)
 
     def broadcast(self, tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
         """The first rank's tensors, given tensors of the same shapes and dtypes on every rank."""

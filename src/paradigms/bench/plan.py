@@ -3,7 +3,7 @@
 1. Rounds against the window, of ParaDiGMS and of ours (rounds.py).
 2. The paper's A100 figure, recovered from its published points (paper.py).
 3. A prediction: Stable Diffusion v2, DDPM-1000 on 8 A100s, at the latencies of 2 with the rounds of 1.
-4. The check: a latency measured here and the rounds of one seed predict the seconds of another seed's runs.
+4. The check: what calls, rounds and steps take here, each measured by itself, predicts the seconds of real runs.
 """
 
 from __future__ import annotations

@@ -21,14 +21,14 @@ from ...team import Team
 def together(team: Team, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """The arguments of a call as the first rank has them; raises ValueError where ranks were given different ones."""
     given = {f"argument {k}": v for k, v in enumerate(args)} | kwargs
-    team.agree({"pipeline": type(pipe).__name__} | {k: described(v) for k, v in given.items()})
     leaves, spec = tree_flatten((args, kwargs))
     own = [torch.default_generator]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         own.append(torch.cuda.default_generators[torch.cuda.current_device()])
     draws = [v for v in leaves if isinstance(v, torch.Generator)] + own
-    tensors = [v for v in leaves if isinstance(v, Tensor)]
-    first = iter(team.broadcast([*tensors, *(g.get_state() for g in draws)], torch.device("cpu")))
+    tensors = [*(v for v in leaves if isinstance(v, Tensor)), *(g.get_state() for g in draws)]
+    what = {"pipeline": type(pipe).__name__} | {k: described(v) for k, v in given.items()}
+    first = iter(team.begin(lambda: (what, tensors)))
     leaves = [next(first) if isinstance(v, Tensor) else v for v in leaves]
     for g, state in zip(draws, first, strict=True):
         g.set_state(state)
