@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from torch import nn
 
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
 from paradigms.bench.zoo.stable_diffusion import named
@@ -151,6 +153,17 @@ def test_two_pipelines_that_share_a_network_are_parallel_at_once() -> None:
     assert all(off(a, b) <= CLOSE for a, b in zip(found, references, strict=True)) and run.calls == second.calls == 1
     with parallelize(pipe, tolerance=0, window=4):
         assert torch.equal(sample(other), references[1])
+
+
+def test_modules_are_watched_while_any_pipeline_is_parallel_and_no_longer() -> None:
+    pipe, other = text2image(), text2image()
+    gc.collect()
+    with parallelize(pipe, tolerance=0, window=4, batched=False):
+        sample(pipe)
+        with parallelize(other, tolerance=0, window=4, batched=False):
+            sample(other)
+        assert "paradigms" in nn.Module.__setattr__.__module__
+    assert nn.Module.__setattr__.__module__ == "torch.nn.modules.module"
 
 
 def test_a_pipeline_called_from_anothers_callback_is_its_own() -> None:

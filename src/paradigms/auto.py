@@ -121,17 +121,17 @@ class Auto(AbstractPace):
                 self.rounds, self.wide, self.lost = 0, 0, 0.0
         else:
             self.window = self.changed(row, left, step)
-        return self.window, max(min(int(STRETCH / step), self.most, left), 1)
+        return self.window, max(min(max(int(STRETCH / step), self.N // 8), self.most, left), 1)
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
         known, reach = self.known, self.reach
         facts = known.model.version, known.step.version, self.sweep.version, reach.version, self.points, len(self.grid)
-        was, outlook = reach.outlooks.get(self.B, (None, (1, 0.0, math.inf)))
-        if row or was != facts:
+        place = self.B, reach.place(row)
+        was, outlook = reach.outlooks.get(place, (None, (1, 0.0, math.inf)))
+        if was != facts:
             outlook = self.outlook(row, left, step)
-            if row == 0:
-                reach.outlooks[self.B] = facts, outlook
+            reach.outlooks[place] = facts, outlook
         first, gain, cost = outlook
         sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
         debt = -CREDIT * step * self.N / 2

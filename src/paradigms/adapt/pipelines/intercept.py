@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from torch import nn
 
@@ -129,25 +130,51 @@ def intercepted(pipe: Any, active: Active) -> Iterator[None]:
     """Within it the networks of a pipeline are answered by the loop that runs."""
     kinds = [(m, type(m), answered) for m in {id(m): m for m in networks(pipe)}.values()]
     kinds += [(part, type(part), rewound) for part in parts(pipe)]
-    token, plain = _active.set(active), nn.Module.__setattr__
-
-    def watched(module: nn.Module, name: str, value: Any) -> None:
-        now = _active.get()
-        inside = now is not None and now.loop is not None and now.loop.inside
-        if inside and name != REGISTRY and getattr(module, name, plain) is not value:
-            raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
-        plain(module, name, value)
-
+    watch(pipe)
+    token = _active.set(active)
     try:
         for thing, kind, made in kinds:
-            thing.__class__ = made(kind)  # type: ignore[arg-type]
-        nn.Module.__setattr__ = watched  # type: ignore[method-assign, assignment]
+            become(thing, made(kind))  # type: ignore[arg-type]
         yield
     finally:
-        nn.Module.__setattr__ = plain  # type: ignore[method-assign]
         _active.reset(token)
         for thing, kind, _ in kinds:
-            thing.__class__ = kind
+            become(thing, kind)
+
+
+def become(thing: Any, kind: type) -> None:
+    """Changes the class of a thing, past what a module does where an attribute is set."""
+    object.__setattr__(thing, "__class__", kind)
+
+
+_plain, _watched = nn.Module.__setattr__, WeakSet[Any]()
+
+
+def watch(pipe: Any) -> None:
+    """From now on, until `unwatch`, what steps set of networks is noticed.
+
+    Not from call to call: where this changes Python forgets all it has cached of every module, and a small network
+    takes milliseconds to recover.
+    """
+    _watched.add(pipe)
+    if nn.Module.__setattr__ is not watched:
+        nn.Module.__setattr__ = watched  # type: ignore[method-assign, assignment]
+
+
+def unwatch(pipe: Any) -> None:
+    """The opposite of `watch`, once there is no other pipeline that is watched."""
+    _watched.discard(pipe)
+    if not _watched and nn.Module.__setattr__ is watched:
+        nn.Module.__setattr__ = _plain  # type: ignore[method-assign]
+
+
+def watched(module: nn.Module, name: str, value: Any) -> None:
+    """Sets an attribute of a network; raises UnparallelError where a step does."""
+    active = _active.get()
+    inside = active is not None and active.loop is not None and active.loop.inside
+    if inside and name != REGISTRY and getattr(module, name, watched) is not value:
+        raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
+    _plain(module, name, value)
 
 
 def networks(pipe: Any) -> Iterator[nn.Module]:
@@ -162,11 +189,11 @@ def answered(kind: type) -> type:
 
     def real(self: Any, *args: Any, **kwargs: Any) -> Any:
         mine = type(self)
-        self.__class__ = kind  # compiled networks look at their class
+        become(self, kind)  # compiled networks look at their class
         try:
             return self(*args, **kwargs)
         finally:
-            self.__class__ = mine
+            become(self, mine)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         active = _active.get()

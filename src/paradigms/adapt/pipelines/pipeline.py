@@ -24,7 +24,7 @@ from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from ...team import Team
 from .belief import belief
-from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound
+from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound, unwatch
 from .network import Network
 from .paced import PAD
 from .report import Run, Settings
@@ -74,6 +74,7 @@ def disable_parallel_sampling(pipe: Any) -> None:
     """Makes a pipeline sample step by step again."""
     pipe.__class__ = original(type(pipe))
     pipe.__dict__.pop("_paradigms", None)
+    unwatch(pipe)
 
 
 @contextlib.contextmanager
