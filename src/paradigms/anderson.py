@@ -22,14 +22,14 @@ plain carry; one whose carry is not finite either takes its own step alone, whic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .carry import finite, onward, recur, rms, run
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
 RIDGE, GROWTH = 1e-3, 2.0
@@ -52,7 +52,7 @@ class ExponentialPicard(AbstractMethod):
         D, y = step(system, work, evaluate)
         J, P = gaussian(system, work, self.variance)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Sweep(x, learned(D, J, x, work), y, work.live), memory
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Anderson(AbstractMethod):
         if self.depth:
             before = list(zip(memory[::2], memory[1::2], strict=True))
             x = x + safeguarded(work, R, [(old - was, of) for was, of in before], P, self.most, self.ridge, self.growth)
-        return Sweep(x, learned(D, J, x, work), y, work.live), (old, R, *memory)[: 2 * self.depth]
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), (old, R, *memory)[: 2 * self.depth]
 
 
 def safeguarded(
@@ -160,8 +160,12 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
 
 
-def learned(D: Tensor, J: Tensor, x: Tensor, work: Work) -> Tensor:
-    """What the stand-in says at the new states: D[n] + J[n] (x[n] - its old value), (W, B, ...)."""
-    D = D.clone()
-    D[1:] += rows(J[1:], x) * (x[:-1] - work.x[1:-1])
-    return D
+def shift(J: Tensor, x: Tensor, work: Work) -> Callable[[Tensor], Tensor]:
+    """J[n] (x[n] - its old value) of the new states x[1:] (W, B, ...), as `Sweep` has it; the first state stays."""
+    old, new = work.x[1:], x
+
+    def shift(w: Tensor) -> Tensor:
+        before = (w - 1).clamp(min=0)
+        return rows(w > 0, x) * rows(pick(J, w), x) * (pick(new, before) - pick(old, before))
+
+    return shift

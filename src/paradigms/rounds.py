@@ -28,7 +28,7 @@ from .execute import Evaluator
 from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
-from .slide import At, batch, enter, kept, leave, move, remember
+from .slide import At, batch, enter, kept, leave, move, remember, said
 from .stop import AbstractStop
 from .system import System
 from .trace import Told
@@ -51,7 +51,7 @@ class Frame:
     end: Tensor
     stride: Tensor
     states: Tensor | Sequence[Tensor]
-    said: Tensor | Sequence[Tensor]
+    said: Sweep | Sequence[Tensor]
     size: Tensor
     residual: Tensor
     evaluate: Evaluator
@@ -65,7 +65,9 @@ class Frame:
     @cached_property
     def D(self) -> Tensor:
         """The outputs (W, B, ...)."""
-        return self.said if isinstance(self.said, Tensor) else torch.stack([D[-1] for D in self.said])
+        if isinstance(self.said, Sweep):
+            return self.said.known(torch.arange(len(self.size), device=self.x.device)[:, None])
+        return torch.stack([D[-1] for D in self.said])
 
     @property
     def last(self) -> Tensor:
@@ -147,10 +149,11 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
-        work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
-        yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep.D, size, residual, chain.evaluate))
+        last, work.x = end - begin, torch.cat([work.x[:1], sweep.x])
+        work.D, newest = said(system, work, sweep, stride, last)
+        yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep, size, residual, chain.evaluate))
 
-        last, begin = end - begin, begin + stride
+        begin = begin + stride
         now = min(begin.tolist())
         chain.pace.saw(row, W, chain.evaluate.evals - evals, now - row, chain.evaluate)
         answer = chain.pace.next(now) if now < N else (1, 1)
@@ -162,6 +165,7 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
         work.z = stream.rows(work.n, now, max(end.tolist()))
         known = (last - stride).minimum(end - begin)
         if not known.equal(end - begin):
+            work.newest = newest
             work.x = method.guess.fill(system, work, known)
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .execute import Evaluator
-from .method import Evaluate, Memory, Sweep, Work, partly
+from .method import Evaluate, Memory, Sweep, Work, partly, pick
+from .system import System
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,22 @@ def enter(at: At, W: int, end: Tensor, N: int) -> Work:
     work = Work(at.x.expand(W + 1, *at.x.shape), D, None, n, row < end - at.begin, 0 * row * at.begin)
     work.begin = at.begin
     return work
+
+
+def said(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> tuple[Tensor, Tensor | None]:
+    """D (H + W, B, ...) after a sweep, and `newest` (B, ...): of the new states where these are read again, else the old.
+
+    That is in the K - 1 rows before the next window, for the taps, and in the last row of this one, for a guess.
+    """
+    D = torch.cat([work.D[: -len(work.n)], sweep.D])
+    if sweep.shift is None:
+        return D, None
+    w = torch.cat([torch.arange(1 - system.taps, 0)[:, None] + stride, last[None] - 1]).to(D.device, non_blocking=True)
+    place = len(D) - len(sweep.D) + w  # w < 0 lies before this window, and does not move
+    now = pick(D, place) + sweep.shift(w.clamp(min=0))
+    if system.taps > 1:
+        D[place[:-1], torch.arange(len(last), device=D.device)] = now[:-1]
+    return D, now[-1]
 
 
 def move(work: Work, sweep: Sweep, stride: Tensor, last: Tensor, begin: Tensor, end: Tensor, W: int, N: int) -> Work:

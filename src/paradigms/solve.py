@@ -110,7 +110,7 @@ def sample(
             rounds, windows = rounds + frame.stride, windows + [1] * frame.single
         else:
             residual, rounds = residual.maximum(frame.residual), rounds + (frame.stride > 0)
-            windows.append(len(frame.said))
+            windows.append(len(frame.size))
         for b, s in enumerate(frame.stride.tolist() if verified else []):
             path[b].append(frame.x[1 : s + 1, b])
         if frame.round == max_rounds:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .anderson import safeguarded
 from .carry import carry, finite, recur, rms
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only, rows
 
@@ -110,7 +110,6 @@ class Spectral(AbstractMethod):
         s: Spectrum = known.spectrum
         if k := work.again:
             dD = s.forward(D[:k] - work.D[-len(D) :][:k])
-            dD.addcmul_(s.spread(J[:k]), moved[:k])  # work.D has J moved in it
             known = self.learn(system, known, moved[:k], dD, work.n[:k], work.twice())
         J = self.jacobian(system, known, work)  # (W, B, F)
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
@@ -120,8 +119,11 @@ class Spectral(AbstractMethod):
         if self.most:
             moved[1:] += safeguarded(work, R, before, P, self.most)
         x = s.inverse(torch.sub(moved[1:], r, out=r), y).add_(y)
-        learned = s.inverse(s.spread(J) * moved[:-1], y).add_(D)
-        return Sweep(x, learned, y, work.live, change=(s, moved[1:])), (moved, R, J, known)
+
+        def shift(w: Tensor) -> Tensor:
+            return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
+
+        return Sweep(x, D, y, work.live, change=(s, moved[1:]), shift=shift), (moved, R, J, known)
 
     def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
         """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD.
