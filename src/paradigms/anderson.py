@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .carry import finite, onward, recur, rms, run
+from .carry import dot, finite, onward, recur, rms, run, times
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
@@ -120,7 +120,7 @@ def safeguarded(
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
     ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
     fits = (most * largest / length).clamp(max=1)
-    found[:k].mul_(rows(fits, R)).masked_fill_(rows(~only(known[0], ok, False), R), 0)
+    times(found[:k], torch.where(only(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others
         seen = (work.seen > 0) & work.live
@@ -150,7 +150,7 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     """gamma (W, B, m): least squares of R by dR over the rows up to each, in float64."""
     tiny = torch.finfo(torch.float64).tiny
     if len(dR) == 1:  # a matrix of one number
-        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=torch.float64).cumsum(0) for v in (dR[0], R))
+        G, g = (dot(dR[0], v).double().cumsum(0) for v in (dR[0], R))
         return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
     each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)

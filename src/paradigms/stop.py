@@ -129,9 +129,12 @@ class FinalError(AbstractStop):
     def norm(self, work: Work, sweep: Sweep, s: Spectrum, G2: Tensor) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B); G2 (N, F) is G^2 at row n + 1."""
         unit = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1).clamp(min=s.size)  # (B,)
-        given = sweep.change if sweep.change is not None and sweep.change[0].alike(s) else None
-        c = given[1] if given else s.forward(sweep.x - work.x[1:])
-        return (s.sums(c, c) * G2[work.n]).sum(2).sqrt() / unit
+        if sweep.change is not None and sweep.change[0].alike(s):
+            square = sweep.change[1]
+        else:
+            c = s.forward(sweep.x - work.x[1:])
+            square = s.sums(c, c)
+        return (square * G2[work.n]).sum(2).sqrt() / unit
 
     def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
         """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
