@@ -111,7 +111,7 @@ def safeguarded(
     found = torch.zeros_like(R)
     if not (k := work.again):
         return found
-    known = [work.twice(j + 1) for j in range(len(before))]  # no row after k is
+    known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
     dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
     gamma = weights(R[:k], dR, ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):

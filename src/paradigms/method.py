@@ -78,7 +78,12 @@ class Work:
         """How many rows from the first hold all those that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
 
-    def twice(self, times: int = 1) -> Tensor | None:
+    @cached_property
+    def twice(self) -> Tensor | None:
+        """The mask of the rows that were evaluated before and are again, of the first `again`."""
+        return self.often(1)
+
+    def often(self, times: int) -> Tensor | None:
         """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
         return partly(((self.seen >= times) & self.live)[: self.again])
 

@@ -103,29 +103,31 @@ class Spectral(AbstractMethod):
         known = self.begun(system, work.x[0])
         moved = torch.zeros_like(known.spectrum.forward(work.x))
         square = moved.new_zeros(*moved.shape[:2], known.XY.shape[3])
-        return moved, square, moved[1:], square[1:], known
+        return moved, square, moved[1:], known
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
-        moved, square, R_before, J, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
+        moved, square, R_before, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
         s: Spectrum = known.spectrum
         if k := work.again:
-            dD = s.forward(D[:k] - work.D[-len(D) :][:k])
-            known = self.learn(system, known, square[:k], s.sums(moved[:k], dD), work.n[:k], work.twice())
+            XD = s.sums(moved[:k], s.forward(D[:k] - work.D[-len(D) :][:k]))
+            known = self.learn(system, known, square[:k], XD, work.n[:k], work.twice)
         J = self.jacobian(system, known, work)  # (W, B, F)
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)
         finite(R, rms(R))
-        before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
-        found = safeguarded(work, R, before, P, self.most) if self.most else moved[1:]
-        torch.add(R, found, out=moved[1:])
-        square = s.sums(moved, moved)
-        x = s.inverse(torch.sub(moved[1:], r, out=r), y).add_(y)
+        before, moved = [(moved[1:], R_before)], R.new_empty(len(R) + 1, *R.shape[1:])
+        moved[0] = 0
+        torch.add(R, safeguarded(work, R, before, P, self.most) if self.most else 0, out=moved[1:])
+        square = s.sums(moved[1:], moved[1:])
+        square = torch.cat([torch.zeros_like(square[:1]), square])
+        x = y.clone()  # of the first row, and of others what is carried to them
+        x[1:] += s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y)
 
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
 
-        return Sweep(x, D, y, work.live, change=(s, square[1:]), shift=shift), (moved, square, R, J, known)
+        return Sweep(x, D, y, work.live, change=(s, square[1:]), shift=shift), (moved, square, R, known)
 
     def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
         """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.

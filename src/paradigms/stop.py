@@ -112,7 +112,7 @@ class FinalError(AbstractStop):
         moved, eps, spent, (s, G2, part) = memory
         change, k = self.norm(work, sweep, s, G2), work.again  # of x[n+1]
         usual = sweep.live is work.live
-        again = work.twice() if usual else ((work.seen > 0) & sweep.live)[:k]
+        again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
         off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
