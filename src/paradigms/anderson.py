@@ -91,11 +91,13 @@ class Anderson(AbstractMethod):
         R = x - old
         if self.depth:
             before = list(zip(memory[::2], memory[1::2], strict=True))
-            x = x + safeguarded(work, R, [(old - was, of) for was, of in before], P, self.most, self.ridge, self.growth)
+            before = [(old - was, of) for was, of in before]
+            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, self.most, self.ridge, self.growth)
         return Sweep(x, D, y, work.live, shift=shift(J, x, work)), (old, R, *memory)[: 2 * self.depth]
 
 
 def safeguarded(
+    found: Tensor,
     work: Work,
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
@@ -104,18 +106,17 @@ def safeguarded(
     ridge: float = RIDGE,
     growth: float = GROWTH,
 ) -> Tensor:
-    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), 0 where the safeguards say so.
+    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
     before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
     """
-    found = torch.zeros_like(R)
     if not (k := work.again):
         return found
     known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
     dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
     gamma = weights(R[:k], dR, ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
-        found[:k].addcmul_(rows(-gamma[..., j], R), only(known[j], dX[:k]) + dR[j])
+        found[:k].addcmul_(rows(-gamma[..., j], R), dR[j].add_(only(known[j], dX[:k])))
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
     ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)

@@ -123,7 +123,7 @@ def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0) 
     if len(s) == len(e) == 1:  # all samples alike, and no index to send to a device
         (first,), (end,) = s, e
         known, rest = v[first : end + 1], R - (end + 1 - first)
-        return known[:R] if rest <= 0 else torch.cat([known, v[end : end + 1].expand(rest, *v.shape[1:])])[:R]
+        return known[:R] if rest <= 0 else torch.cat([known, v[end : end + 1].expand(rest, *v.shape[1:])])
     last = stride.new_tensor(v.shape[0] - 1) if last is None else last
     place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
     return v[place, torch.arange(v.shape[1], device=v.device)]

@@ -116,9 +116,10 @@ class Spectral(AbstractMethod):
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)
         finite(R, rms(R))
-        before, moved = [(moved[1:], R_before)], R.new_empty(len(R) + 1, *R.shape[1:])
-        moved[0] = 0
-        torch.add(R, safeguarded(work, R, before, P, self.most) if self.most else 0, out=moved[1:])
+        before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
+        if self.most:
+            safeguarded(moved[1:], work, R, before, P, self.most)
+        moved[1:] += R
         square = s.sums(moved[1:], moved[1:])
         square = torch.cat([torch.zeros_like(square[:1]), square])
         x = y.clone()  # of the first row, and of others what is carried to them
