@@ -37,7 +37,7 @@ KNOWS = {
     "execute": {"chunks", "clock", "shard", "system", "team"},
     "check": {"noise", "pace", "system"},
     "pace": {"clock"},
-    "slide": {"execute", "method"},
+    "slide": {"execute", "method", "system"},
     "experience": {"latency"},
     "auto": {"execute", "experience", "method", "pace", "stop"},
     "trace": set(),

@@ -103,9 +103,9 @@ class Sweep:
     """What a sweep found: new states x[1:] (W, B, ...); of the old ones outputs D (W, B, ...) and y[n] = step(x)[n].
 
     live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
-    method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by
-    band (W, B, F), where the method has them, to spare others the work. shift: J[n] (x[n] - its old value) (R, B, ...) at rows w (R, B)
-    of the window, where the stand-in has a J: asked for the few rows that are read again and no other.
+    method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by band
+    (W, B, F), where the method has them, to spare others the work. shift: J[n] (x[n] - its old value) (R, B, ...) at
+    rows w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that are read again.
     """
 
     x: Tensor

@@ -48,9 +48,9 @@ def enter(at: At, W: int, end: Tensor, N: int) -> Work:
 
 
 def said(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> tuple[Tensor, Tensor | None]:
-    """D (H + W, B, ...) after a sweep, and `newest` (B, ...): of the new states where these are read again, else the old.
+    """D (H + W, B, ...) after a sweep, and `newest` (B, ...) of its last row; `last` (B,): how many lay in the chain.
 
-    That is in the K - 1 rows before the next window, for the taps, and in the last row of this one, for a guess.
+    Of the new states where these are read again, in `newest` and in the K - 1 rows before the next window; else the old.
     """
     D = torch.cat([work.D[: -len(work.n)], sweep.D])
     if sweep.shift is None:
