@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .carry import dot, finite, onward, recur, rms, run, times
+from .carry import dot, finite, onward, recur, rms, run, scaled
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
@@ -121,7 +121,7 @@ def safeguarded(
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
     ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
     fits = (most * largest / length).clamp(max=1)
-    times(found[:k], torch.where(only(known[0], ok, False), fits, 0))
+    scaled(found[:k], torch.where(only(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others
         seen = (work.seen > 0) & work.live

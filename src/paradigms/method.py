@@ -217,5 +217,5 @@ class Picard(AbstractMethod):
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
         x = y.clone()
-        x[1:] += scan(y[:-1] - work.x[1:-1])
+        x[1:].add_(scan(y[:-1] - work.x[1:-1]))
         return Sweep(x, D, y, work.live), memory

@@ -101,8 +101,9 @@ class Spectral(AbstractMethod):
 
     def init(self, system: System, work: Work) -> Memory:
         known = self.begun(system, work.x[0])
-        moved = torch.zeros_like(known.spectrum.forward(work.x))
-        square = moved.new_zeros(*moved.shape[:2], known.XY.shape[3])
+        one = known.spectrum.forward(work.x[:1])
+        moved = one.new_zeros(len(work.x), *one.shape[1:])
+        square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
         return moved, square, moved[1:], known
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
@@ -119,11 +120,10 @@ class Spectral(AbstractMethod):
         before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
         if self.most:
             safeguarded(moved[1:], work, R, before, P, self.most)
-        moved[1:] += R
-        square = s.sums(moved[1:], moved[1:])
-        square = torch.cat([torch.zeros_like(square[:1]), square])
+        moved[1:].add_(R)
+        square = s.sums(moved, moved)
         x = y.clone()  # of the first row, and of others what is carried to them
-        x[1:] += s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y)
+        x[1:].add_(s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y))
 
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
