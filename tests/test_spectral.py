@@ -139,9 +139,9 @@ def test_it_remembers_two_states_a_row_and_two_numbers_a_band(rule: str, shape: 
     state = x[0, 0].numel()
     (known,) = (v for v in memory if isinstance(v, Secants))
     F = len(known.spectrum.count)
-    moved, R, J = (v for v in memory if isinstance(v, Tensor))
-    assert moved[0, 0].numel() == R[0, 0].numel() == state and J[0, 0].numel() == F
-    assert [len(v) for v in (moved, R, J)] == [W + 1, W, W], "they slide with the window, and a state ends it"
+    moved, square, R = (v for v in memory if isinstance(v, Tensor))
+    assert moved[0, 0].numel() == R[0, 0].numel() == state and square[0, 0].numel() == F
+    assert [len(v) for v in (moved, square, R)] == [W + 1, W + 1, W], "they slide with the window, and a state ends it"
     assert known.X.numel() + known.Y.numel() == 2 * F * len(system) * B and state >= F <= 12
 
 
@@ -182,6 +182,25 @@ def test_a_bad_field_is_refused_by_name(name: str, value: float) -> None:
         pd.Spectral(**{name: value})
 
 
+@pytest.mark.parametrize("rule", ["ddim", "dpmsolver"])
+def test_a_frame_tells_what_the_model_says_of_the_new_states_where_the_carry_is_right(rule: str) -> None:
+    """Gaussian data of the prior's own variance, and nothing learned: then D + J (x - old) is the answer itself."""
+
+    def prior(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (v[t][:, None] for v in (LINEAR.alpha, LINEAR.sigma))
+        J = alpha * SPECTRUM.prior / (alpha**2 * SPECTRUM.prior + sigma**2)  # (M, F)
+        return SPECTRUM.inverse((SPECTRUM.spread(J) * SPECTRUM.forward(x[None])[0])[None], x[None])[0]
+
+    system = getattr(pd, rule)(LINEAR, 20, prediction="x0")
+    x = system.noise((2, *SHAPE), seeded(0), dtype=torch.float64)
+    method = pd.Spectral(weight=1e12, most=0)
+    for frame in itertools.islice(pd.iterate(prior, system, x, method, window=8, tolerance=0.01), 3):
+        rows = torch.arange(int(frame.begin[0]), int(frame.begin[0]) + 8)
+        said = prior(frame.x[:-1].flatten(0, 1), system.t[rows].repeat_interleave(2)).unflatten(0, (8, 2))
+        torch.testing.assert_close(frame.D, said, atol=1e-9, rtol=0)
+        assert float((frame.said.D - said).abs().max()) > 1e-3, "or no state moved"  # type: ignore[union-attr]
+
+
 def test_a_model_whose_secants_are_noise_is_survived() -> None:
     """It bends 30 times over a unit of x, so that no secant is a slope; the sample still ends, and is finite."""
     system = RULES["ddpm"](30)
@@ -210,7 +229,8 @@ def test_rows_are_learned_from_as_the_equation_says_and_only_if_looked_at_twice(
     X, Y = none.clone(), none.clone()
     for look in range(2):
         dX, dD = (torch.randn(2, 1, 1, 64, generator=seeded(2 * look + i), dtype=torch.float64) for i in (0, 1))
-        known = method.learn(system, known, dX, dD, n, torch.tensor([[True], [False]]))
+        XX, XD = SPECTRUM.sums(dX, dX), SPECTRUM.sums(dX, dD)
+        known = method.learn(system, known, XX, XD, n, torch.tensor([[True], [False]]))
         X, Y = X / 2, Y / 2
         for f, band in enumerate(SPECTRUM.bands == 1):
             u, v = dX[0, 0, 0], dD[0, 0, 0]

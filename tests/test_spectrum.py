@@ -13,7 +13,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.carry import onward, recur
-from paradigms.spectrum import Spectrum, cosines, spectrum
+from paradigms.spectrum import Spectrum, cosines, order, spectrum
 from problems import LINEAR, seeded, start
 from toy import Mixture
 
@@ -69,6 +69,16 @@ def test_coordinates_are_the_cosine_sums_of_the_books(shape: tuple[int, ...]) ->
                     term *= math.cos(math.pi * (2 * i + 1) * k / (2 * L)) * math.sqrt((2 if k else 1) / L)
                 total += term
             assert float(v[c, s]) == pytest.approx(total, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 96), (1, 96, 5), (1, 5, 64), (1, 64, 3, 2)])
+def test_a_long_axis_is_transformed_in_halves_to_the_same_sums(shape: tuple[int, ...]) -> None:
+    x = states(shape)
+    s, found = spectrum(x[0]), x
+    for axis, L in enumerate(shape[1:], 3):
+        found = (found.movedim(axis, -1) @ cosines(L)[order(L).long()].T).movedim(-1, axis)
+    torch.testing.assert_close(s.forward(x), found.flatten(3), atol=1e-12, rtol=0)
+    torch.testing.assert_close(s.inverse(s.forward(x), x), x, atol=1e-12, rtol=0)
 
 
 def test_a_row_of_actions_is_transformed_along_time_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -23,6 +24,25 @@ def test_a_round_of_one_sample_asks_torch_for_so_many_operations(method: pd.Abst
     with Operations() as operations:
         rounds = pd.sample(shown, system, x, method, window=32, generator=seeded(1)).rounds
     assert operations.count.total() <= most * rounds
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("rule", ["ddpm", "dpmsolver"])
+def test_of_new_states_the_stand_in_is_asked_for_as_many_rows_as_a_step_has_taps(rule: str, B: int) -> None:
+    """Those of a multistep rule before the next window, and the last, from which rows that enter are guessed."""
+    asked: list[int] = []
+
+    class Counted(pd.Spectral):
+        def sweep(self, *given: Any) -> Any:
+            sweep, memory = super().sweep(*given)
+            shift = sweep.shift
+            assert shift is not None
+            return replace(sweep, shift=lambda w: asked.append(len(w)) or shift(w)), memory
+
+    system = RULES[rule](60)
+    x = system.noise((B, 6), seeded(0), dtype=torch.float64)
+    rounds = pd.sample(Mixture(), system, x, Counted(), window=16, tolerance=0.01, generator=seeded(1)).rounds
+    assert asked == [system.taps] * rounds and rounds > 3
 
 
 class Far(Tensor):

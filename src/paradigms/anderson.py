@@ -22,14 +22,14 @@ plain carry; one whose carry is not finite either takes its own step alone, whic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .carry import finite, onward, recur, rms, run
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .carry import dot, finite, onward, recur, rms, run, scaled
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
 RIDGE, GROWTH = 1e-3, 2.0
@@ -52,7 +52,7 @@ class ExponentialPicard(AbstractMethod):
         D, y = step(system, work, evaluate)
         J, P = gaussian(system, work, self.variance)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Sweep(x, learned(D, J, x, work), y, work.live), memory
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,13 @@ class Anderson(AbstractMethod):
         R = x - old
         if self.depth:
             before = list(zip(memory[::2], memory[1::2], strict=True))
-            x = x + safeguarded(work, R, [(old - was, of) for was, of in before], P, self.most, self.ridge, self.growth)
-        return Sweep(x, learned(D, J, x, work), y, work.live), (old, R, *memory)[: 2 * self.depth]
+            before = [(old - was, of) for was, of in before]
+            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, self.most, self.ridge, self.growth)
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), (old, R, *memory)[: 2 * self.depth]
 
 
 def safeguarded(
+    found: Tensor,
     work: Work,
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
@@ -104,23 +106,22 @@ def safeguarded(
     ridge: float = RIDGE,
     growth: float = GROWTH,
 ) -> Tensor:
-    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), 0 where the safeguards say so.
+    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
     before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
     """
-    found = torch.zeros_like(R)
     if not (k := work.again):
         return found
-    known = [work.twice(j + 1) for j in range(len(before))]  # no row after k is
+    known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
     dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
     gamma = weights(R[:k], dR, ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
-        found[:k].addcmul_(rows(-gamma[..., j], R), only(known[j], dX[:k]) + dR[j])
+        found[:k].addcmul_(rows(-gamma[..., j], R), dR[j].add_(only(known[j], dX[:k])))
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
     ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
     fits = (most * largest / length).clamp(max=1)
-    found[:k].mul_(rows(fits, R)).masked_fill_(rows(~only(known[0], ok, False), R), 0)
+    scaled(found[:k], torch.where(only(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others
         seen = (work.seen > 0) & work.live
@@ -150,7 +151,7 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     """gamma (W, B, m): least squares of R by dR over the rows up to each, in float64."""
     tiny = torch.finfo(torch.float64).tiny
     if len(dR) == 1:  # a matrix of one number
-        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=torch.float64).cumsum(0) for v in (dR[0], R))
+        G, g = (dot(dR[0], v).double().cumsum(0) for v in (dR[0], R))
         return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
     each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
@@ -160,8 +161,12 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
 
 
-def learned(D: Tensor, J: Tensor, x: Tensor, work: Work) -> Tensor:
-    """What the stand-in says at the new states: D[n] + J[n] (x[n] - its old value), (W, B, ...)."""
-    D = D.clone()
-    D[1:] += rows(J[1:], x) * (x[:-1] - work.x[1:-1])
-    return D
+def shift(J: Tensor, x: Tensor, work: Work) -> Callable[[Tensor], Tensor]:
+    """J[n] (x[n] - its old value) of the new states x[1:] (W, B, ...), as `Sweep` has it; the first state stays."""
+    old, new = work.x[1:], x
+
+    def shift(w: Tensor) -> Tensor:
+        before = (w - 1).clamp(min=0)
+        return rows(w > 0, x) * rows(pick(J, w), x) * (pick(new, before) - pick(old, before))
+
+    return shift

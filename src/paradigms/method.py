@@ -23,6 +23,7 @@ model has not seen: `Copy` and `Extrapolate`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -51,6 +52,7 @@ class Work:
     D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
     live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was. Both are on the
     CPU, so that nobody must ask the device for them, and hold first rows: what other rows hold is nobody's input.
+    newest (B, ...), for a guess: what the stand-in says of the last state that the model has seen, as it is by now.
     """
 
     x: Tensor
@@ -59,6 +61,7 @@ class Work:
     n: Tensor
     live: Tensor
     seen: Tensor
+    newest: Tensor | None = None
 
     @cached_property
     def begin(self) -> Tensor:
@@ -75,9 +78,19 @@ class Work:
         """How many rows from the first hold all those that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
 
-    def twice(self, times: int = 1) -> Tensor | None:
+    @cached_property
+    def twice(self) -> Tensor | None:
+        """The mask of the rows that were evaluated before and are again, of the first `again`."""
+        return self.often(1)
+
+    def often(self, times: int) -> Tensor | None:
         """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
         return partly(((self.seen >= times) & self.live)[: self.again])
+
+
+def pick(v: Tensor, w: Tensor) -> Tensor:
+    """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at rows w (R, B)."""
+    return v[w, torch.arange(v.shape[1], device=v.device)]
 
 
 def partly(mask: Tensor) -> Tensor | None:
@@ -87,12 +100,12 @@ def partly(mask: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found: new states x[1:] (W, B, ...), outputs D (W, B, ...), y[n] = step(x)[n] of the old states.
+    """What a sweep found: new states x[1:] (W, B, ...); of the old ones outputs D (W, B, ...) and y[n] = step(x)[n].
 
-    D is the stand-in's best knowledge of the outputs at the new states. live (W, B), on the CPU: the rows that were
-    evaluated.
-    stride (B,): how many rows to accept, where that is the method's to say and not the tolerance's. change: a
-    transform of states and the change of x[1:] in its coordinates, where the method has them, to spare others the work.
+    live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
+    method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by band
+    (W, B, F), where the method has them, to spare others the work. shift: J[n] (x[n] - its old value) (R, B, ...) at
+    rows w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that are read again.
     """
 
     x: Tensor
@@ -101,6 +114,12 @@ class Sweep:
     live: Tensor
     stride: Tensor | None = None
     change: tuple[Spectrum, Tensor] | None = None
+    shift: Callable[[Tensor], Tensor] | None = None
+
+    def known(self, w: Tensor) -> Tensor:
+        """What the stand-in says of the new states (R, B, ...) at rows w (R, B) of the window: D + J (x - old)."""
+        D = pick(self.D, w)
+        return D if self.shift is None else D + self.shift(w)
 
 
 class Guess(ABC):
@@ -110,7 +129,7 @@ class Guess(ABC):
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
         """States (W + 1, B, ...): work.x with x[w+1] guessed for w >= known (B,), which is on the CPU.
 
-        The last D is D[H + known - 1].
+        The last D is D[H + known - 1], and `newest` knows more of it where it is not None.
         """
 
 
@@ -135,7 +154,9 @@ class Extrapolate(Guess):
         if k == W:
             return work.x
         x, n, b = work.x, work.n[k:], torch.arange(B, device=work.n.device)
-        last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]  # (B, ...)
+        last = work.newest  # (B, ...)
+        if last is None:
+            last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]
         r, p = rows(system.b[n].sum(-1), x) * last, system.a[n]
         if work.z is not None:
             r.addcmul_(rows(system.c[n], x), work.z[k:])
@@ -196,5 +217,5 @@ class Picard(AbstractMethod):
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
         x = y.clone()
-        x[1:] += scan(y[:-1] - work.x[1:-1])
+        x[1:].add_(scan(y[:-1] - work.x[1:-1]))
         return Sweep(x, D, y, work.live), memory

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .anderson import learned
+from .anderson import shift
 from .carry import carry, finite, onward, recur
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, joined
 from .system import System, only, rows
@@ -65,7 +65,7 @@ class QuasiNewton(AbstractMethod):
         J = self.bounded(system, work, J)
         P = carry(system, work.n, work.on, J)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Sweep(x, learned(D, J, x, work), y, work.live), memory
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
     def bounded(self, system: System, work: Work, J: Tensor) -> Tensor:
         """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .carry import rms, scan
-from .method import AbstractMethod, Evaluate, Memory, Sweep, Work
+from .method import AbstractMethod, Evaluate, Memory, Sweep, Work, pick
 from .stop import leading
 from .system import System, rows
 
@@ -175,8 +175,3 @@ class Parareal(AbstractMethod):
             return C
         r = scan(rows(system.c[work.n], C) * work.z, torch.where(first[:-1], 0, system.a[work.n]))
         return torch.cat([C[:1], torch.where(rows(new, r), r, C[1:])])
-
-
-def pick(v: Tensor, w: Tensor) -> Tensor:
-    """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at w (R, B)."""
-    return v[w, torch.arange(v.shape[1], device=v.device)]

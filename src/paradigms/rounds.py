@@ -28,7 +28,7 @@ from .execute import Evaluator
 from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
-from .slide import At, batch, enter, kept, leave, move, remember
+from .slide import At, after, batch, enter, kept, move, remember, reread
 from .stop import AbstractStop
 from .system import System
 from .trace import Told
@@ -50,8 +50,8 @@ class Frame:
     begin: Tensor
     end: Tensor
     stride: Tensor
-    states: Tensor | Sequence[Tensor]
-    said: Tensor | Sequence[Tensor]
+    states: Tensor | list[Tensor]
+    said: Sweep | Sequence[Tensor]
     size: Tensor
     residual: Tensor
     evaluate: Evaluator
@@ -60,12 +60,16 @@ class Frame:
     @cached_property
     def x(self) -> Tensor:
         """The states (W + 1, B, ...)."""
-        return self.states if isinstance(self.states, Tensor) else torch.stack(list(self.states))
+        if isinstance(self.said, Sweep):
+            return torch.cat([self.states[0][None], self.said.x])
+        return torch.stack(list(self.states))
 
     @cached_property
     def D(self) -> Tensor:
         """The outputs (W, B, ...)."""
-        return self.said if isinstance(self.said, Tensor) else torch.stack([D[-1] for D in self.said])
+        if isinstance(self.said, Sweep):
+            return self.said.known(torch.arange(len(self.size), device=self.x.device)[:, None])
+        return torch.stack([D[-1] for D in self.said])
 
     @property
     def last(self) -> Tensor:
@@ -147,22 +151,23 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
-        work.x, work.D = torch.cat([work.x[:1], sweep.x]), torch.cat([work.D[:-W], sweep.D])
-        yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep.D, size, residual, chain.evaluate))
+        yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep, size, residual, chain.evaluate))
 
         last, begin = end - begin, begin + stride
+        known = reread(system, work, sweep, stride, last)
         now = min(begin.tolist())
         chain.pace.saw(row, W, chain.evaluate.evals - evals, now - row, chain.evaluate)
         answer = chain.pace.next(now) if now < N else (1, 1)
         if (more := min(answer[0], N)) == 1:
-            return leave(work, stride, begin, round, (memory, judged)), answer
+            x, D = after(work, sweep, known, stride, None, -W)
+            return At(x[0], D, begin, round, (memory, judged)), answer
         end = _end(begin, more, N)
-        work, more, W = move(work, sweep, stride, last, begin, end, more, N), more - W, more
+        work, more, W = move(work, sweep, known, stride, last, begin, end, more, N), more - W, more
         memory, judged = remember(memory, stride, more), remember(judged, stride, more)
         work.z = stream.rows(work.n, now, max(end.tolist()))
-        known = (last - stride).minimum(end - begin)
-        if not known.equal(end - begin):
-            work.x = method.guess.fill(system, work, known)
+        before = (last - stride).minimum(end - begin)
+        if not before.equal(end - begin):
+            work.x = method.guess.fill(system, work, before)
 
 
 def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tensor, Tensor]:

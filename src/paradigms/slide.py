@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .execute import Evaluator
-from .method import Evaluate, Memory, Sweep, Work, partly
+from .method import Evaluate, Memory, Sweep, Work, partly, pick
+from .system import System
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,51 @@ def enter(at: At, W: int, end: Tensor, N: int) -> Work:
     return work
 
 
-def move(work: Work, sweep: Sweep, stride: Tensor, last: Tensor, begin: Tensor, end: Tensor, W: int, N: int) -> Work:
-    """The window moved up by stride (B,) rows to [begin, end), W long; of the old one, `last` (B,) lay in the chain."""
+def reread(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> Tensor | None:
+    """D (K, B, ...) of the new states where it is read again; None where that of the old is as good.
+
+    That is in the K - 1 rows before the next window, for the taps, and in the last row that lay in the chain, of `last`
+    (B,), for a guess.
+    """
+    if sweep.shift is None:
+        return None
+    D, w = sweep.D, last[None] - 1
+    if system.taps > 1:
+        w = torch.cat([torch.arange(1 - system.taps, 0)[:, None] + stride, w])
+    if min(w.flatten().tolist()) >= 0:
+        return sweep.known(w.to(D.device, non_blocking=True))
+    H = len(work.D) - len(D)  # rows before this window, where nothing moves any more
+    D, place, w = torch.cat([work.D[:H], D]), w + H, w.clamp(min=0)
+    return pick(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
+
+
+def move(
+    work: Work,
+    sweep: Sweep,
+    now: Tensor | None,
+    stride: Tensor,
+    last: Tensor,
+    begin: Tensor,
+    end: Tensor,
+    W: int,
+    N: int,
+) -> Work:
+    """The window after a sweep, moved up by stride (B,) rows to [begin, end), W long; now and last as in `reread`."""
     more, row = W - len(work.n), torch.arange(W)[:, None]
-    x, D, n = slide(work.x, stride, last, more), slide(work.D, stride, more=more), numbers(begin, W, N, work.x)
+    x, D = after(work, sweep, now, stride, last, more)
     seen = slide(work.seen + sweep.live, stride, more=more) * (row < last - stride)
-    moved = Work(x, D, None, n, row < end - begin, seen)
+    moved = Work(x, D, None, numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1])
     moved.begin = begin
     return moved
 
 
-def leave(work: Work, stride: Tensor, begin: Tensor, round: int, memories: tuple[Memory, Memory]) -> At:
-    """Where a round leaves the samples, if no window follows it."""
-    H = len(work.D) - len(work.n)
-    b = torch.arange(len(begin), device=work.x.device)
-    return At(work.x[stride.to(b.device), b], slide(work.D, stride, more=-len(work.n))[:H], begin, round, memories)
+def after(
+    work: Work, sweep: Sweep, now: Tensor | None, stride: Tensor, last: Tensor | None, more: int
+) -> tuple[Tensor, Tensor]:
+    """x (W + more + 1, B, ...) and D (H + W + more, B, ...) moved up by stride (B,); now and last as in `reread`."""
+    x = slide(sweep.x, stride, last, more, work.x[:1])
+    D = slide(sweep.D, stride, None, more, work.D[: -len(work.n)])
+    return x, D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
 
 
 def remember(memory: Memory, stride: Tensor, more: int) -> Memory:
@@ -99,15 +130,25 @@ def batch(evaluate: Evaluator, work: Work) -> Evaluate:
     return batch
 
 
-def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0) -> Tensor:
-    """v (R, B, ...) moved up by stride (B,) rows, R + more long; beyond `last` (B,) that row is repeated."""
-    R, s = v.shape[0] + more, set(stride.tolist())
-    e = {v.shape[0] - 1} if last is None else set(last.tolist())
-    if len(s) == len(e) == 1:  # all samples alike, and no index to send to a device
+def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, before: Tensor | None = None) -> Tensor:
+    """v (R, B, ...), after the H rows `before`, moved up by stride (B,) rows, H + R + more long.
+
+    Beyond the row `last` (B,) that row is repeated.
+    """
+    H = 0 if before is None else len(before)
+    R, s = H + len(v) + more, set(stride.tolist())
+    e = {H + len(v) - 1} if last is None else set(last.tolist())
+    if len(s) == len(e) == 1 and max(e) >= H:  # all samples alike, and no index to send to a device
         (first,), (end,) = s, e
-        known, rest = v[first : end + 1], R - (end + 1 - first)
-        return known[:R] if rest <= 0 else torch.cat([known, v[end : end + 1].expand(rest, *v.shape[1:])])[:R]
-    last = stride.new_tensor(v.shape[0] - 1) if last is None else last
+        end = min(end, first + R - 1)
+        parts = [v[max(first - H, 0) : end + 1 - H]]
+        if before is not None and first < H:
+            parts.insert(0, before[first : end + 1])
+        if rest := R - (end + 1 - first):
+            parts.append(v[end - H : end + 1 - H].expand(rest, *v.shape[1:]))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    v = v if before is None else torch.cat([before, v])
+    last = stride.new_tensor(len(v) - 1) if last is None else last
     place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
     return v[place, torch.arange(v.shape[1], device=v.device)]
 

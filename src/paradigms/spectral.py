@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .anderson import safeguarded
 from .carry import carry, finite, recur, rms
-from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only, rows
 
@@ -101,34 +101,40 @@ class Spectral(AbstractMethod):
 
     def init(self, system: System, work: Work) -> Memory:
         known = self.begun(system, work.x[0])
-        moved = torch.zeros_like(known.spectrum.forward(work.x))
-        return moved, moved[1:], moved.new_zeros(*work.n.shape, known.XY.shape[3]), known
+        one = known.spectrum.forward(work.x[:1])
+        moved = one.new_zeros(len(work.x), *one.shape[1:])
+        square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
+        return moved, square, moved[1:], known
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
-        moved, R_before, J, known = memory  # moved: of x (W + 1, B, C, S)
+        moved, square, R_before, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
         s: Spectrum = known.spectrum
         if k := work.again:
-            dD = s.forward(D[:k] - work.D[-len(D) :][:k])
-            dD.addcmul_(s.spread(J[:k]), moved[:k])  # work.D has J moved in it
-            known = self.learn(system, known, moved[:k], dD, work.n[:k], work.twice())
+            XD = s.sums(moved[:k], s.forward(D[:k] - work.D[-len(D) :][:k]))
+            known = self.learn(system, known, square[:k], XD, work.n[:k], work.twice)
         J = self.jacobian(system, known, work)  # (W, B, F)
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)
-        R = finite(R, rms(R))
-        before, moved = [(moved[1:], R_before)], torch.cat([torch.zeros_like(R[:1]), R])
+        finite(R, rms(R))
+        before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
         if self.most:
-            moved[1:] += safeguarded(work, R, before, P, self.most)
-        x = s.inverse(torch.sub(moved[1:], r, out=r), y).add_(y)
-        learned = s.inverse(s.spread(J) * moved[:-1], y).add_(D)
-        return Sweep(x, learned, y, work.live, change=(s, moved[1:])), (moved, R, J, known)
+            safeguarded(moved[1:], work, R, before, P, self.most)
+        moved[1:].add_(R)
+        square = s.sums(moved, moved)
+        x = y.clone()  # of the first row, and of others what is carried to them
+        x[1:].add_(s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y))
 
-    def learn(self, system: System, known: Secants, dX: Tensor, dD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
-        """What rows n (W, B) say that were looked at twice, moved by dX (W, B, C, S), and whose answers moved by dD.
+        def shift(w: Tensor) -> Tensor:
+            return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
+
+        return Sweep(x, D, y, work.live, change=(s, square[1:]), shift=shift), (moved, square, R, known)
+
+    def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
+        """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.
 
         twice (W, B): which of them are such rows, all if None.
         """
-        XX, XD = known.spectrum.sums(dX, dX), known.spectrum.sums(dX, dD)
         told = torch.stack([XX, rows(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
         ok = only(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
         left = self.forget * known.XY

@@ -47,7 +47,8 @@ class Spectrum:
 
     def forward(self, x: Tensor) -> Tensor:
         """Coordinates (W, B, C, S) of states x (W, B, ...)."""
-        v = x.reshape(*x.shape[:2], *self.shape).permute(self._there).reshape(*x.shape[:2], -1, *self._lengths)
+        v = x.reshape(*x.shape[:2], *self.shape).permute(self._there) if self._moves else x
+        v = v.reshape(*x.shape[:2], -1, *self._lengths)
         for axis, C in enumerate(self.cosines, -len(self.cosines)):
             v = C.forward(v, axis)
         return v.reshape(*v.shape[:3], -1)
@@ -57,8 +58,9 @@ class Spectrum:
         x = v.reshape(*v.shape[:3], *self._lengths)
         for axis, C in enumerate(self.cosines, -len(self.cosines)):
             x = C.inverse(x, axis)
-        x = x.reshape(*v.shape[:2], *(self.shape[axis - 2] for axis in self._there[2:]))
-        return x.permute(self._back).reshape(*v.shape[:2], *like.shape[2:])
+        if self._moves:
+            x = x.reshape(*v.shape[:2], *(self.shape[axis - 2] for axis in self._there[2:])).permute(self._back)
+        return x.reshape(*v.shape[:2], *like.shape[2:])
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
@@ -86,6 +88,11 @@ class Spectrum:
         """The axes of (W, B, *shape) with those that are transformed at the end."""
         kept = (axis for axis in range(len(self.shape)) if axis not in self.places)
         return (0, 1, *(2 + axis for axis in (*kept, *self.places)))
+
+    @functools.cached_property
+    def _moves(self) -> bool:
+        """Whether any axis does not lie where it is wanted."""
+        return self._there != tuple(range(len(self._there)))
 
     @functools.cached_property
     def _back(self) -> tuple[int, ...]:

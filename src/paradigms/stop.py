@@ -112,7 +112,7 @@ class FinalError(AbstractStop):
         moved, eps, spent, (s, G2, part) = memory
         change, k = self.norm(work, sweep, s, G2), work.again  # of x[n+1]
         usual = sweep.live is work.live
-        again = work.twice() if usual else ((work.seen > 0) & sweep.live)[:k]
+        again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
         off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
@@ -129,9 +129,12 @@ class FinalError(AbstractStop):
     def norm(self, work: Work, sweep: Sweep, s: Spectrum, G2: Tensor) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B); G2 (N, F) is G^2 at row n + 1."""
         unit = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1).clamp(min=s.size)  # (B,)
-        given = sweep.change if sweep.change is not None and sweep.change[0].alike(s) else None
-        c = given[1] if given else s.forward(sweep.x - work.x[1:])
-        return (s.sums(c, c) * G2[work.n]).sum(2).sqrt() / unit
+        if sweep.change is not None and sweep.change[0].alike(s):
+            square = sweep.change[1]
+        else:
+            c = s.forward(sweep.x - work.x[1:])
+            square = s.sums(c, c)
+        return (square * G2[work.n]).sum(2).sqrt() / unit
 
     def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
         """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""

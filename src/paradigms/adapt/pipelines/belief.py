@@ -64,7 +64,8 @@ class Learned:
         """Secants of the rows that moved."""
         s, B = self.known.spectrum, dX.shape[1]
         moved, answered = s.forward(dX), s.forward(dD)
-        self.known = self.method.learn(self.system, self.known, moved, answered, n[:, None].expand(-1, B), None)
+        XX, XD = s.sums(moved, moved), s.sums(moved, answered)
+        self.known = self.method.learn(self.system, self.known, XX, XD, n[:, None].expand(-1, B), None)
         self.J.clear()
 
     def times(self, n: int, d: Tensor) -> Tensor:
