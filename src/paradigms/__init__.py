@@ -3,11 +3,11 @@
 from .adapt import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
 from .anderson import Anderson, ExponentialPicard
 from .execute import Guided, NonFiniteError
+from .frame import Frame
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .newton import QuasiNewton
 from .parareal import Held, Linear, Parareal
 from .roll import RankError
-from .rounds import Frame
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .shard import sharded

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from .frame import Frame
 from .job import Job, Request, prepare
-from .rounds import Frame
 from .run import account
 from .show.files import write_json
 from .show.progress import progress

@@ -26,10 +26,10 @@ from . import rules
 from .anderson import Anderson
 from .check import check_problem
 from .execute import Guided, Model
+from .frame import Frame
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
 from .newton import QuasiNewton
-from .rounds import Frame
 from .schedule import Schedule, check_steps, linear
 from .solution import Solution
 from .solve import TOLERANCE, iterate, sample, sequential

@@ -15,9 +15,8 @@ shorter, as a pace says; where it is one row, rows are stepped through as the se
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 
 import torch
@@ -25,65 +24,15 @@ from torch import Tensor
 
 from .carry import rms
 from .execute import Evaluator
+from .frame import Frame, Slide, Stretch
 from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
 from .slide import At, after, batch, enter, kept, move, remember, reread
 from .stop import AbstractStop
 from .system import System
-from .trace import Told
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One round as it ended, before the window slides: B samples, W rows of which [begin, end) were evaluated.
-
-    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the model said of them, size (W, B) how
-    far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
-    distance, in std, of an accepted state from the step the model gave. `evaluate` counts. A stretch of single steps
-    is one frame too: it tells of as many rounds as it has rows, the last of them `round`.
-    """
-
-    round: int
-    begin: Tensor
-    end: Tensor
-    stride: Tensor
-    states: Tensor | list[Tensor]
-    said: Sweep | Sequence[Tensor]
-    size: Tensor
-    residual: Tensor
-    evaluate: Evaluator
-    single: int = 0  # steps, where it is a stretch of them
-
-    @cached_property
-    def x(self) -> Tensor:
-        """The states (W + 1, B, ...)."""
-        if isinstance(self.said, Sweep):
-            return torch.cat([self.states[0][None], self.said.x])
-        return torch.stack(list(self.states))
-
-    @cached_property
-    def D(self) -> Tensor:
-        """The outputs (W, B, ...)."""
-        if isinstance(self.said, Sweep):
-            return self.said.known(torch.arange(len(self.size), device=self.x.device)[:, None])
-        return torch.stack([D[-1] for D in self.said])
-
-    @property
-    def last(self) -> Tensor:
-        """The last accepted states (B, ...)."""
-        if self.single:
-            return self.states[-1]
-        return self.x[self.stride.to(self.x.device), torch.arange(len(self.stride), device=self.x.device)]
-
-    @property
-    def told(self) -> Told:
-        """What is kept of it."""
-        each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
-        window = 1 if self.single else len(self.size)
-        return Told(*each, max(self.end.tolist()), self.evaluate.evals, window, self.single)
 
 
 @dataclass(frozen=True)
@@ -123,11 +72,9 @@ def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
             said.append(D)
     states, said = (states, said) if chain.keep else ([at.x, x], [D])
     chain.pace.stepped(at.row, steps, chain.evaluate)
-    end = (at.begin + steps).clamp(max=len(chain.system))
-    size, round = torch.zeros(steps, len(x)), at.round + steps
-    frame = Frame(round, at.begin, end, end - at.begin, states, said, size, size[0], chain.evaluate, steps)
+    frame = Stretch(at.round + steps, at.begin, steps, len(chain.system), states, said, chain.evaluate)
     yield from _shown(chain, frame)
-    return At(x, D[-len(at.D) :], end, round, at.memories)
+    return At(x, D[-len(at.D) :], frame.end, frame.round, at.memories)
 
 
 def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:
@@ -151,7 +98,7 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
-        yield from _shown(chain, Frame(round, begin, end, stride, work.x, sweep, size, residual, chain.evaluate))
+        yield from _shown(chain, Slide(round, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate))
 
         last, begin = end - begin, begin + stride
         known = reread(system, work, sweep, stride, last)

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from .frame import Frame
 from .job import Job
-from .rounds import Frame
 from .series import ranks, series
 from .shares import Sharing
 from .show.files import write_json

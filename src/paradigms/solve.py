@@ -17,11 +17,12 @@ from torch import Tensor
 from .auto import auto
 from .check import check_problem
 from .execute import Evaluator, Model
+from .frame import Frame
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
 from .pace import AbstractPace, Fixed
-from .rounds import Chain, Frame, frames, singly, start
+from .rounds import Chain, frames, singly, start
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError

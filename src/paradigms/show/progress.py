@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ..rounds import Frame
+from ..frame import Frame
 
 WIDTH = 30
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..rounds import Frame
+from ..frame import Frame
 
 MOST = 8  # samples that are drawn
 

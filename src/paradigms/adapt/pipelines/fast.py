@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...rounds import Frame
+from ...frame import Frame
 from ...solve import sample
 from ...system import System
 from ..scheduler import SchedulerError, from_scheduler

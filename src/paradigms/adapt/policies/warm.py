@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from ...carry import scan
+from ...frame import Frame
 from ...method import Guess, Work
 from ...noise import Generators
 from ...pace import AbstractPace
-from ...rounds import Frame
 from ...stop import AbstractStop, FinalError
 from ...system import System, rows
 
