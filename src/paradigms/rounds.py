@@ -15,6 +15,7 @@ shorter, as a pace says; where it is one row, rows are stepped through as the se
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -65,16 +66,12 @@ def frames(chain: Chain) -> Iterator[Frame]:
 
 def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
     """So many single steps, as one frame."""
-    x, D, states, said = at.x, at.D, [at.x], []
-    for x, D in islice(singly(chain.evaluate, chain.stream, at), steps):
-        if chain.keep:
-            states.append(x)
-            said.append(D)
-    states, said = (states, said) if chain.keep else ([at.x, x], [D])
+    found = deque(islice(singly(chain.evaluate, chain.stream, at), steps), maxlen=None if chain.keep else 1)
+    states, said = [at.x, *(x for x, _ in found)], [D for _, D in found]
     chain.pace.stepped(at.row, steps, chain.evaluate)
     frame = Stretch(at.round + steps, at.begin, steps, len(chain.system), states, said, chain.evaluate)
     yield from _shown(chain, frame)
-    return At(x, D[-len(at.D) :], frame.end, frame.round, at.memories)
+    return At(states[-1], said[-1][-len(at.D) :], frame.end, frame.round, at.memories)
 
 
 def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:
