@@ -121,7 +121,7 @@ def batch(evaluate: Evaluator, work: Work) -> Evaluate:
         if (work.on if live is work.live else partly(live)) is None:
             return ask(x, n, b).unflatten(1, (W, B)).unbind()
         some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
-        return torch.zeros_like(x).index_copy(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
+        return torch.zeros_like(x).index_copy_(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
 
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)

@@ -4,7 +4,8 @@ share = 1 - model_seconds / seconds          medians and ranges of repeats, afte
 
 The share is of window 32 and one sample of `scenes`. Milliseconds are of the default method with a model that answers
 what it is shown, which takes no time. Operations are what torch is asked for, the model's none among them, and on CUDA
-a synchronisation is one of those that wait for the device.
+a synchronisation is one of those that wait for the device. Memory as large as activations are is asked for once before:
+what glibc gives back to the system, only to take it again, depends on the largest piece it ever had back.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def call(shape: tuple[int, ...], window: int, rule: str, steps: int) -> Callable
     return lambda: sample(shown, system, x, window=window, generator=torch.Generator().manual_seed(1))
 
 
+ACTIVATIONS = 31 << 18  # numbers in 31 MiB: above 32 glibc learns nothing
 STATES: dict[str, tuple[tuple[int, ...], int, str, int]] = {
     "64 numbers, window 32, ddpm of 100 steps": ((1, 8, 8), 32, "ddpm", 100),
     "4x96x96, window 16, ddim of 50 steps": ((4, 96, 96), 16, "ddim", 50),
@@ -86,6 +88,7 @@ STATES: dict[str, tuple[tuple[int, ...], int, str, int]] = {
 def rounds(repeats: int) -> dict[str, dict[str, Any]]:
     """Of each state the milliseconds outside the model a round, and the operations and synchronisations."""
     found: dict[str, dict[str, Any]] = {}
+    torch.ones(ACTIVATIONS)
     for name, how in STATES.items():
         run = call(*how)
         runs = [run() for _ in range(repeats + 1)][1:]
