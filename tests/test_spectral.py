@@ -198,7 +198,7 @@ def test_a_frame_tells_what_the_model_says_of_the_new_states_where_the_carry_is_
         rows = torch.arange(int(frame.begin[0]), int(frame.begin[0]) + 8)
         said = prior(frame.x[:-1].flatten(0, 1), system.t[rows].repeat_interleave(2)).unflatten(0, (8, 2))
         torch.testing.assert_close(frame.D, said, atol=1e-9, rtol=0)
-        assert float((frame.said.D - said).abs().max()) > 1e-3, "or no state moved"  # type: ignore[union-attr]
+        assert float((frame.sweep.D - said).abs().max()) > 1e-3, "or no state moved"  # type: ignore[attr-defined]
 
 
 def test_a_model_whose_secants_are_noise_is_survived() -> None:
