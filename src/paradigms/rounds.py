@@ -40,7 +40,7 @@ AHEAD = 4  # no sample's window reaches further than this many windows past the 
 class Frame:
     """One round as it ended, before the window slides: B samples, W rows of which [begin, end) were evaluated.
 
-    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the model said of them, size (W, B) how
+    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the stand-in says of them, size (W, B) how
     far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
     distance, in std, of an accepted state from the step the model gave. `evaluate` counts. A stretch of single steps
     is one frame too: it tells of as many rounds as it has rows, the last of them `round`.
