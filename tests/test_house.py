@@ -44,7 +44,7 @@ KNOWS = {
     "solution": {"execute", "noise", "shares", "system", "trace"},
     "plan": set(),
     "parareal": {"carry", "method", "stop", "system"},
-    "speculation": {"carry", "method", "system"},
+    "speculation": {"method", "system"},
     "stop": {"carry", "method", "spectrum", "system"},
     "frame": {"execute", "method", "trace"},
     "rounds": {"carry", "execute", "frame", "method", "noise", "pace", "slide", "stop", "system"},

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .carry import dot, finite, onward, recur, rms, run, scaled
+from .carry import finite, onward, recur, rms, run, scaled
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
@@ -148,10 +148,11 @@ def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
 
 
 def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
-    """gamma (W, B, m): least squares of R by dR over the rows up to each, in float64."""
+    """gamma (W, B, m): least squares of R by dR over the rows up to each, added up and solved in float64."""
     tiny = torch.finfo(torch.float64).tiny
     if len(dR) == 1:  # a matrix of one number
-        G, g = (dot(dR[0], v).double().cumsum(0) for v in (dR[0], R))
+        wide = torch.promote_types(R.dtype, torch.float32)  # of a row's sum, for half a float overflows
+        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=wide).double().cumsum(0) for v in (dR[0], R))
         return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
     each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)

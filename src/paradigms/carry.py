@@ -70,13 +70,8 @@ def finite(v: Tensor, size: Tensor | None = None) -> Tensor:
 
 
 def scaled(v: Tensor, c: Tensor) -> Tensor:
-    """c v in place, of v (W, B, ...) and c (W, B), and 0 where that is no number; a sixth of masked_fill_'s time."""
+    """c v in place, of v (W, B, ...) and c (W, B), and 0 where that is no number; a third of masked_fill_'s time."""
     return v.mul_(rows(c, v)).nan_to_num_(0.0, math.inf, -math.inf)
-
-
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    """u . v (W, B) of u, v (W, B, ...)."""
-    return (u * v).flatten(2).sum(2)
 
 
 def rms(v: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .carry import dot
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .system import System, rows
 
@@ -78,3 +77,8 @@ def mirrored(z: Tensor, Delta: Tensor) -> Tensor:
     """z (W, B, ...) reflected in the plane that Delta is normal to; z itself where Delta is 0."""
     square = dot(Delta, Delta)
     return z - rows(2 * dot(z, Delta) / torch.where(square > 0, square, 1), z) * Delta
+
+
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """u . v (W, B) of u, v (W, B, ...)."""
+    return (u * v).flatten(2).sum(2)
