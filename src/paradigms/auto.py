@@ -172,7 +172,10 @@ class Auto(AbstractPace):
             return W
         rows = min(self.window, left)
         now = self.round(rows) * (1 / (rows - 0.5) + self.reach.at(place))
-        return W if tau < BETTER * now else self.window
+        if tau > BETTER * now:
+            return self.window
+        self.floor -= max(table[W] - self.round(rows), 0.0)  # its first round will not accept more rows for being wider
+        return W
 
     # ------------------------------------------------------------------ what is seen
 
