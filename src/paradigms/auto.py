@@ -34,7 +34,7 @@ FORGIVEN = 0.7  # what a call leaves of what windows lost before
 DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
 OTHERS = 3  # times the usual is the most that a measurement may cost
 BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to change, and to step again
-WORTH, SURE = 1.5, 1.1  # what windows must be expected to gain over the rest, in costs of entering; where measured
+WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
 STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 
@@ -136,9 +136,10 @@ class Auto(AbstractPace):
         sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
         debt = -CREDIT * step * self.N / 2
         least, self.floor = (debt, known.credit - 2 * cost) if sure else (cost, debt)
-        if gain > (SURE if sure else WORTH) * cost + reach.lost and known.credit >= least:
+        idle = known.credit >= CREDIT * step * self.N  # nothing was tried for long
+        if gain > (SURE if sure or idle else WORTH) * cost + reach.lost and known.credit >= least:
             return first
-        if row == 0 and known.credit >= CREDIT * step * self.N:  # nothing was tried for long
+        if row == 0 and idle:
             for curve in (known.model, self.sweep):
                 curve.doubt(self.B)
         return 1
@@ -155,6 +156,7 @@ class Auto(AbstractPace):
         first = max(w for w, R in table.items() if w <= W and most >= R)
         slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
         first = min(slow, default=first) if known.model.alone else first  # what was slow once is measured again
+        gain -= max(hoped[W] - hoped[first], 0.0)  # the first round of a wider window will not accept more rows
         sweep = self.sweep.hoped(first * self.B)  # which is about what it takes to begin, too
         cost = min(table[first] + self.sweep(first * self.B), DOUBT * (hoped[first] + sweep))
         return first, gain, cost - step  # one row is sure
@@ -174,7 +176,7 @@ class Auto(AbstractPace):
         now = self.round(rows) * (1 / (rows - 0.5) + self.reach.at(place))
         if tau > BETTER * now:
             return self.window
-        self.floor -= max(table[W] - self.round(rows), 0.0)  # its first round will not accept more rows for being wider
+        self.floor -= max(table[W] - self.round(rows), 0.0)  # likewise, and that is no failure
         return W
 
     # ------------------------------------------------------------------ what is seen
