@@ -63,6 +63,11 @@ class Auto(AbstractPace):
         known = self.known
         return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
 
+    @property
+    def full(self) -> float:
+        """The most seconds of credit."""
+        return CREDIT * (self.step or 0.0) * self.N
+
     def table(self) -> dict[int, float]:
         """Seconds of a round of each window that may be ventured."""
         facts = self.known.model.version, self.sweep.version, self.points
@@ -112,8 +117,8 @@ class Auto(AbstractPace):
         if step is None or not self.grid:
             return 1, 2 if self.grid else left
         if not self.granted:
-            self.granted, most = True, CREDIT * step * self.N
-            self.known.credit = max(min(self.known.credit + ALLOWED * step * self.N, most), -most)
+            self.granted = True
+            self.known.credit = max(min(self.known.credit + ALLOWED * step * self.N, self.full), -self.full)
             self.reach.lost *= FORGIVEN
         if self.window == 1:
             self.window = self.entered(row, left, step)
@@ -134,9 +139,9 @@ class Auto(AbstractPace):
             reach.outlooks[place] = facts, outlook
         first, gain, cost = outlook
         sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
-        debt = -CREDIT * step * self.N / 2
+        debt = -self.full / 2
         least, self.floor = (debt, known.credit - 2 * cost) if sure else (cost, debt)
-        idle = known.credit >= CREDIT * step * self.N  # nothing was tried for long
+        idle = known.credit >= self.full  # nothing was tried for long
         if gain > (SURE if sure or idle else WORTH) * cost + reach.lost and known.credit >= least:
             return first
         if row == 0 and idle:
@@ -219,7 +224,7 @@ class Auto(AbstractPace):
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""
-        self.known.credit = min(self.known.credit - seconds, CREDIT * (self.step or 0.0) * self.N)
+        self.known.credit = min(self.known.credit - seconds, self.full)
         self.lost += seconds
 
 

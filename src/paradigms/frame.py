@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .execute import Evaluator
-from .method import Sweep
+from .method import Sweep, pick
 from .trace import Told
 
 
@@ -81,7 +81,7 @@ class Slide:
     @property
     def last(self) -> Tensor:
         """The last accepted states (B, ...)."""
-        return self.x[self.stride.to(self.x.device), torch.arange(len(self.stride), device=self.x.device)]
+        return pick(self.x, self.stride[None].to(self.x.device))[0]
 
     @property
     def told(self) -> Told:

@@ -150,7 +150,7 @@ def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, 
     v = v if before is None else torch.cat([before, v])
     last = stride.new_tensor(len(v) - 1) if last is None else last
     place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
-    return v[place, torch.arange(v.shape[1], device=v.device)]
+    return pick(v, place)
 
 
 def numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:

@@ -55,11 +55,9 @@ def iterate(
 
 def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
     """The criterion of a tolerance; a `FinalError` without a grid takes that of a `Spectral`. Raises ValueError."""
-    if not isinstance(tolerance, AbstractStop):
-        return FinalError(tolerance, grid=method.grid if isinstance(method, Spectral) else None)
-    if isinstance(tolerance, FinalError) and isinstance(method, Spectral) and tolerance.grid is None:
-        return replace(tolerance, grid=method.grid)
-    return tolerance
+    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
+    grid = method.grid if isinstance(method, Spectral) else None
+    return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
 
 
 @over_mesh

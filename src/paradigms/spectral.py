@@ -152,7 +152,7 @@ class Spectral(AbstractMethod):
         J = share * known.per[first:last]  # of all rows from the first to the last
         if first == max(begin) and len(J) == len(work.n):
             return J
-        return J[work.n - first, torch.arange(len(begin), device=work.n.device)]
+        return pick(J, work.n - first)
 
 
 def level(system: System) -> Tensor:

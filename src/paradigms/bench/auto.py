@@ -151,8 +151,10 @@ def pipeline(rule: str) -> Cell:
     one, other = (latent().__class__(**parts) for _ in range(2))
     reports: dict[int | str, Any] = {}
 
-    def made(pipe: Any, seed: int) -> Tensor:
+    for pipe in (one, other):
         pipe.set_progress_bar_config(disable=True)
+
+    def made(pipe: Any, seed: int) -> Tensor:
         found = pipe(
             "a red sun over the sea", num_inference_steps=int(steps), guidance_scale=GUIDANCE, output_type="latent",
             generator=torch.Generator().manual_seed(seed),
@@ -172,12 +174,10 @@ def pipeline(rule: str) -> Cell:
 
 @cache
 def latent() -> Any:
-    """The shipped pipeline, without a bar."""
+    """The shipped pipeline."""
     from ..models.latent import load
 
-    pipe = load()
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return load()
 
 
 def measure(cell: Cell) -> dict[str, Any]:

@@ -49,9 +49,8 @@ def steps(frame: Frame) -> Iterator[Moment]:
 
 def moment(frame: Frame) -> Moment:
     """The part of a frame that is drawn, on the CPU."""
-    begin, end, stride, x = frame.begin[:MOST], frame.end[:MOST], frame.stride[:MOST], frame.x[:, :MOST]
-    states = x[stride.to(x.device), torch.arange(x.shape[1], device=x.device)].cpu()
-    size = frame.size[:, :MOST].cpu()
+    begin, end, stride = frame.begin[:MOST], frame.end[:MOST], frame.stride[:MOST]
+    size, states = frame.size[:, :MOST].cpu(), frame.last[:MOST].cpu()
     return Moment(begin, end, begin + stride, size, frame.evaluate.evals, drawable(states))
 
 
