@@ -37,6 +37,7 @@ BETTER, WORSE = 0.95, 1.0  # seconds a row against those of what it does: to cha
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 ENTRY = 1.3  # how much longer than the smallest window the first round may take
 STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
+RESTS = 7  # calls that step and are not asked at all, after one in which no credit would have made windows worth it
 
 
 class Auto(AbstractPace):
@@ -48,12 +49,13 @@ class Auto(AbstractPace):
         self.known, self.reach, self.N, self.B = known, reach, reach.N, B
         self.sweep = known.sweep(type(method))
         self.grid = grid
-        self.window, self.rounds, self.wide, self.points, self.most = 1, 0, 0, 1.0, stretch(size)
+        self.window, self.rounds, self.wide, self.points = 1, 0, 0, 1.0
+        self.steps = self.most = stretch(size)
         self.clock = (0.0, 0.0)
         self.facts, self.ventured = (-1, -1, 1.0), dict[int, float]()  # see `table`
         self.last: int | None = None  # rows of the round before
         self.granted, self.faded, self.floor = False, False, 0.0
-        self.lost = self.due = 0.0  # seconds that were lost in windows; see `saw`
+        self.lost = self.due = self.full = 0.0  # seconds that were lost in windows, see `saw`; the most of credit
 
     # ------------------------------------------------------------------ what is expected
 
@@ -62,11 +64,6 @@ class Auto(AbstractPace):
         """Seconds of a step, where it was measured."""
         known = self.known
         return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
-
-    @property
-    def full(self) -> float:
-        """The most seconds of credit."""
-        return CREDIT * (self.step or 0.0) * self.N
 
     def table(self) -> dict[int, float]:
         """Seconds of a round of each window that may be ventured."""
@@ -116,17 +113,20 @@ class Auto(AbstractPace):
         step, left = self.step, self.N - row
         if step is None or not self.grid:
             return 1, 2 if self.grid else left
+        self.full, self.steps = CREDIT * step * self.N, max(min(max(int(STRETCH / step), self.N // 8), self.most), 1)
         if not self.granted:
             self.granted = True
-            self.known.credit = max(min(self.known.credit + ALLOWED * step * self.N, self.full), -self.full)
-            self.reach.lost *= FORGIVEN
+            calls = 1 + RESTS * (self.reach.rests.pop(self.B, None) == [])
+            credit = self.known.credit + calls * ALLOWED * step * self.N
+            self.known.credit = max(min(credit, self.full), -self.full)
+            self.reach.lost *= FORGIVEN**calls
         if self.window == 1:
             self.window = self.entered(row, left, step)
             if self.window > 1:
                 self.rounds, self.wide, self.lost = 0, 0, 0.0
         else:
             self.window = self.changed(row, left, step)
-        return self.window, max(min(max(int(STRETCH / step), self.N // 8), self.most, left), 1)
+        return self.window, min(self.steps, left)
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
@@ -144,9 +144,11 @@ class Auto(AbstractPace):
         idle = known.credit >= self.full  # nothing was tried for long
         if gain > (SURE if sure or idle else WORTH) * cost + reach.lost and known.credit >= least:
             return first
-        if row == 0 and idle:
-            for curve in (known.model, self.sweep):
+        if row == 0:
+            for curve in (known.model, self.sweep) if idle else ():
                 curve.doubt(self.B)
+            if gain <= SURE * cost + reach.lost:
+                reach.rests[self.B] = RESTS * [Fixed(1, self.steps)]
         return 1
 
     def outlook(self, row: int, left: int, step: float) -> tuple[int, float, float]:
@@ -249,6 +251,8 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
+    if resting := reach.rests.get(len(x)):
+        return resting.pop()
     return Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks))
 
 

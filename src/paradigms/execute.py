@@ -19,7 +19,6 @@ from .chunks import Model as Model
 from .clock import Clock, TeamClock
 from .shard import Sharded
 from .system import System
-from .team import Team
 
 
 class NonFiniteError(ArithmeticError):
@@ -30,12 +29,15 @@ class Evaluator:
     """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
 
     condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
-    what it is given; outputs come back in the state's. Raises ValueError for a wrong shape, `NonFiniteError`, and
-    RankError where a rank of a sharded model fails.
+    what it is given; outputs come back in the state's. source: the model that it was made from; team: the ranks that
+    share its rows. Raises ValueError for a wrong shape, `NonFiniteError`, and RankError where a rank of a team fails.
     """
 
     def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
-        self.model = model if isinstance(model, Sharded) else Chunked(model)
+        self.model: Sharded | Chunked = model if isinstance(model, Sharded) else Chunked(model)
+        self.team = model.team if isinstance(model, Sharded) else None
+        inner = self.model.model if isinstance(self.model, Sharded) else self.model
+        self.source, self.room = inner.model, inner.room
         self.system, self.condition = system, dict(condition or {})
         parameter = (
             next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -45,7 +47,7 @@ class Evaluator:
         self.dtype = None if parameter is None else parameter.dtype
         self.evals = self.calls = 0
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
-        self.clock: Clock = TeamClock(self.model.team) if isinstance(self.model, Sharded) else mine()
+        self.clock: Clock = TeamClock(self.team) if self.team else mine()
 
     @property
     def seconds(self) -> float:
@@ -53,20 +55,9 @@ class Evaluator:
         return self.clock.inside
 
     @property
-    def source(self) -> Model:
-        """The model that this one was made from."""
-        return (self.model.model if isinstance(self.model, Sharded) else self.model).model
-
-    @property
-    def team(self) -> Team | None:
-        """The ranks that share the rows."""
-        return self.model.team if isinstance(self.model, Sharded) else None
-
-    @property
     def chunk(self) -> int | None:
         """How many rows the device has room for, None where it had room for all."""
-        inner = self.model.model if isinstance(self.model, Sharded) else self.model
-        return inner.room.most
+        return self.room.most
 
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -112,6 +113,7 @@ class Reach:
         self.lost = 0.0  # seconds that windows lost where they were expected to gain
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
+        self.rests: dict[int, list[Any]] = {}  # of so many samples, the paces of calls to come that are not to be asked
 
     def fade(self) -> None:
         """What calls before this one counted is half forgotten."""
@@ -200,7 +202,7 @@ def experience(
     """
     key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
     try:
-        found = _known.setdefault(getattr(model, "__self__", model), {})
+        found = _known.setdefault(model.__self__ if isinstance(model, MethodType) else model, {})
     except TypeError:  # it cannot be remembered
         found = {}
     if key not in found:

@@ -145,5 +145,5 @@ class Stretch:
         """What is kept of it."""
         begin = self.begin.tolist()
         stride = [min(self.single, self.N - row) for row in begin]
-        end = max(row + rows for row, rows in zip(begin, stride, strict=True))
+        end = min(max(begin) + self.single, self.N)
         return Told(begin, stride, [0.0] * len(begin), end, self.evaluate.evals, 1, self.single)

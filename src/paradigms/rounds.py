@@ -58,20 +58,20 @@ def frames(chain: Chain) -> Iterator[Frame]:
         if min(window, N) > 1:
             at, (window, steps) = yield from _slides(chain, at, min(window, N))
             row = at.row
-        else:
-            at = yield from _steps(chain, at, min(steps, N - row, chain.limit - at.round))
-            row = at.row
-            window, steps = chain.pace.next(row) if row < N else (1, 1)
+            continue
+        stretch = _steps(chain, at, row, min(steps, N - row, chain.limit - at.round))
+        yield from _shown(chain, stretch)
+        if (row := row + stretch.single) < N:
+            at = At(stretch.last, stretch.said[-1][-len(at.D) :], stretch.end, stretch.round, at.memories)
+            window, steps = chain.pace.next(row)
 
 
-def _steps(chain: Chain, at: At, steps: int) -> Generator[Frame, None, At]:
-    """So many single steps, as one frame."""
+def _steps(chain: Chain, at: At, row: int, steps: int) -> Stretch:
+    """So many single steps, the slowest sample's first at `row`."""
     found = deque(islice(singly(chain.evaluate, chain.stream, at), steps), maxlen=None if chain.keep else 1)
     states, said = [at.x, *(x for x, _ in found)], [D for _, D in found]
-    chain.pace.stepped(at.row, steps, chain.evaluate)
-    frame = Stretch(at.round + steps, at.begin, steps, len(chain.system), states, said, chain.evaluate)
-    yield from _shown(chain, frame)
-    return At(states[-1], said[-1][-len(at.D) :], frame.end, frame.round, at.memories)
+    chain.pace.stepped(row, steps, chain.evaluate)
+    return Stretch(at.round + steps, at.begin, steps, len(chain.system), states, said, chain.evaluate)
 
 
 def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:

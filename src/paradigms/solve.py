@@ -30,7 +30,7 @@ from .system import System
 from .trace import Told
 
 TOLERANCE = 0.003  # relative error of the finished sample
-DEFAULT = Spectral()
+DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
 
 
 @over_mesh
@@ -55,6 +55,8 @@ def iterate(
 
 def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
     """The criterion of a tolerance; a `FinalError` without a grid takes that of a `Spectral`. Raises ValueError."""
+    if method is DEFAULT and tolerance == TOLERANCE:
+        return USUAL
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     grid = method.grid if isinstance(method, Spectral) else None
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
@@ -101,21 +103,21 @@ def sample(
     stop = criterion(tolerance, method)
     how = (method, window, stop, generator, noise, condition, limit, verified or watch is not iter)
     chain = _chain(model, system, x, *how)
-    again = [replica(generator, x.device) for _ in range(2 * (verified or compare))]  # nothing was drawn yet
-    path: list[list[Tensor]] = [[] for _ in range(len(x))]
-    told = list[Told]()
+    again = [replica(generator, x.device) for _ in "12"] if verified or compare else []  # nothing was drawn yet
+    path: list[list[Tensor]] = [[] for _ in x] if verified else []
+    told: list[Told] = []
     for frame in watch(frames(chain)):
         told.append(frame.told)
-        for b, s in enumerate(told[-1].stride if verified else []):
-            path[b].append(frame.x[1 : s + 1, b])
+        for b, states in enumerate(path):
+            states.append(frame.x[1 : told[-1].stride[b] + 1, b])
         if frame.round == max_rounds:
             break
     final, evaluate = frame.last, frame.evaluate
     verification = comparison = None
     if verified and all(sum(map(len, p)) == len(system) for p in path):
-        states = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
+        whole = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
         widest = max(32, *(each.window for each in told))
-        final, verification = verify(evaluate, states, Noise(system, final, again[0], noise), widest)
+        final, verification = verify(evaluate, whole, Noise(system, final, again[0], noise), widest)
     seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:

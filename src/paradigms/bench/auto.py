@@ -39,7 +39,8 @@ CALLS, TIMES = (8, 24), (1, 3)  # pairs, and runs of each window: of slow calls,
 FAST = 0.2  # seconds of a call
 LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
 
-Call = Callable[[int | str, int], tuple[Tensor, Sequence[int]]]  # window, seed -> the sample and its windows
+Windows = Callable[[], Sequence[int]]
+Call = Callable[[int | str, int], tuple[Tensor, Windows]]  # window, seed -> the sample, and what tells its windows
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,10 @@ def chain(name: str, model: Any, system: Any, shape: tuple[int, ...], condition:
         x, how = given(seed)
         return sequential(model, system, x, **how)
 
-    def call(window: int | str, seed: int) -> tuple[Tensor, Sequence[int]]:
+    def call(window: int | str, seed: int) -> tuple[Tensor, Windows]:
         x, how = given(seed)
         solution = sample(model, system, x, window=window, **how)
-        return solution.x, solution.windows
+        return solution.x, lambda: solution.windows
 
     return Cell(name, len(system), plain, call)
 
@@ -161,13 +162,13 @@ def pipeline(rule: str) -> Cell:
         )  # fmt: skip
         return found.images  # type: ignore[no-any-return]
 
-    def call(window: int | str, seed: int) -> tuple[Tensor, Sequence[int]]:
+    def call(window: int | str, seed: int) -> tuple[Tensor, Windows]:
         if window not in reports:
             reports.clear()
             reports[window] = enable_parallel_sampling(other, window=window)
         run = reports[window]
         before = len(run.windows)
-        return made(other, seed), run.windows[before:]
+        return made(other, seed), lambda: run.windows[before:]
 
     return Cell(f"latent pipeline, 1, {rule}", int(steps), partial(made, one), call)
 
@@ -191,7 +192,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         two, (y, w) = timed(lambda s=seed: cell.call("auto", s))  # type: ignore[misc]
         pairs.append((one, two))
         errors.append(float(relative_error(y, x).max()))
-        windows.append(told(w))
+        windows.append(told(w()))
     grid: dict[int, float] = {}
     for W in (w for w in WINDOWS if w <= cell.rows):
         grid[W] = statistics.median(timed(lambda W=W, k=k: cell.call(W, k))[0] for k in range(TIMES[quick]))  # type: ignore[misc]
