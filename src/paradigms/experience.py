@@ -164,7 +164,7 @@ class Experience:
     def sweep(self, method: Hashable) -> Curve:
         """O of a method."""
         if method not in self.sweeps:
-            self.sweeps[method] = Curve(self.shape)
+            self.sweeps[method] = Curve(self.shape, prepared=PREPARED)
         return self.sweeps[method]
 
     def reach(self, chain: Hashable, N: int) -> Reach:

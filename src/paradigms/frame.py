@@ -55,9 +55,13 @@ class Frame(Protocol):
 
 @dataclass(frozen=True)
 class Slide:
-    """A round of a window: `first` (B, ...) is its first state, `sweep` what it found."""
+    """A round of a window: `first` (B, ...) is its first state, `sweep` what it found.
+
+    The rows W are those that the chain has left, of the `window` that was asked for.
+    """
 
     round: int
+    window: int
     begin: Tensor
     end: Tensor
     stride: Tensor
@@ -87,7 +91,7 @@ class Slide:
     def told(self) -> Told:
         """What is kept of it."""
         each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
-        return Told(*each, max(self.end.tolist()), self.evaluate.evals, len(self.size), 0)
+        return Told(*each, max(self.end.tolist()), self.evaluate.evals, self.window, 0)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def frames(chain: Chain) -> Iterator[Frame]:
     window, steps = chain.pace.next(row)
     while row < N and at.round < chain.limit:
         if min(window, N) > 1:
-            at, (window, steps) = yield from _slides(chain, at, min(window, N))
+            at, (window, steps) = yield from _slides(chain, at, row, min(window, N))
             row = at.row
             continue
         stretch = _steps(chain, at, row, min(steps, N - row, chain.limit - at.round))
@@ -74,19 +74,19 @@ def _steps(chain: Chain, at: At, row: int, steps: int) -> Stretch:
     return Stretch(at.round + steps, at.begin, steps, len(chain.system), states, said, chain.evaluate)
 
 
-def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:
-    """Rounds of windows, W rows at first, until the pace answers with steps or all is done."""
+def _slides(chain: Chain, at: At, row: int, window: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:
+    """Rounds of windows until the pace answers with steps or all is done; the slowest sample is at `row`."""
     system, stream, method, stop, N = chain.system, chain.stream, chain.method, chain.stop, len(chain.system)
-    begin, round = at.begin, at.round
-    end = _end(begin, W, N)
+    begin, round, W = at.begin, at.round, _trimmed(chain, window, row)
+    end = _end(begin, window, N)
     work = enter(at, W, end, N)
-    work.z = stream.rows(work.n, int(begin.min()), int(end.max()))
+    work.z = stream.rows(work.n, row, max(end.tolist()))
     work.x = method.guess.fill(system, work, torch.zeros_like(begin))
     memory, judged = method.init(system, work), stop.init(system, work)
     if at.memories:
         memory, judged = kept(memory, at.memories[0]), kept(judged, at.memories[1])
     while True:
-        round, row, evals = round + 1, min(begin.tolist()), chain.evaluate.evals
+        round, evals = round + 1, chain.evaluate.evals
         sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
         size, good, judged = stop.judge(system, work, sweep, judged)
         good, off = _told(system, work, sweep, good)
@@ -95,20 +95,21 @@ def _slides(chain: Chain, at: At, W: int) -> Generator[Frame, None, tuple[At, tu
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
-        yield from _shown(chain, Slide(round, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate))
+        frame = Slide(round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate)
+        yield from _shown(chain, frame)
 
         last, begin = end - begin, begin + stride
         known = reread(system, work, sweep, stride, last)
         now = min(begin.tolist())
-        chain.pace.saw(row, W, chain.evaluate.evals - evals, now - row, chain.evaluate)
+        chain.pace.saw(row, window, chain.evaluate.evals - evals, now - row, chain.evaluate)
         answer = chain.pace.next(now) if now < N else (1, 1)
-        if (more := min(answer[0], N)) == 1:
+        if (window := min(answer[0], N)) == 1:
             x, D = after(work, sweep, known, stride, None, -W)
             return At(x[0], D, begin, round, (memory, judged)), answer
-        end = _end(begin, more, N)
+        row, end, more = now, _end(begin, window, N), _trimmed(chain, window, now)
         work, more, W = move(work, sweep, known, stride, last, begin, end, more, N), more - W, more
         memory, judged = remember(memory, stride, more), remember(judged, stride, more)
-        work.z = stream.rows(work.n, now, max(end.tolist()))
+        work.z = stream.rows(work.n, row, max(end.tolist()))
         before = (last - stride).minimum(end - begin)
         if not before.equal(end - begin):
             work.x = method.guess.fill(system, work, before)
@@ -122,6 +123,11 @@ def _told(system: System, work: Work, sweep: Sweep, good: Tensor) -> tuple[Tenso
     off = rms(sweep.x - sweep.y) / system.std[work.n]
     both = torch.cat([(good if sweep.stride is None else sweep.stride)[None].to(off), off]).cpu()
     return both[0].long(), both[1:]
+
+
+def _trimmed(chain: Chain, window: int, row: int) -> int:
+    """The rows that a window from `row` on holds: no more than are left, for those beyond the chain cost time, too."""
+    return window if chain.method.steady else min(window, max(len(chain.system) - row, 2))
 
 
 def _end(begin: Tensor, W: int, N: int) -> Tensor:
