@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import paradigms as pd
 from devices import Device, Scheduled, flat, knee, linear
-from paradigms import experience
+from paradigms import auto, experience
 from paradigms.experience import PREPARED, Curve, Experience, Reach
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
@@ -189,6 +189,27 @@ def test_what_spoke_against_windows_for_long_is_doubted() -> None:
     assert sum(taken[:30]) < 30 * device.stepping(system) / 0.98
 
 
+def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_and_what_changes_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, made = [0], auto.Auto
+
+    def counted(*args: Any) -> auto.Auto:
+        asked[0] += 1
+        return made(*args)
+
+    monkeypatch.setattr(auto, "Auto", counted)
+    device, system = Device(linear), pd.ddim(LINEAR, 20)
+    for seed in range(30):
+        device.sample(system, seed=seed)
+    asked[0] = 0
+    assert {w for seed in range(16) for w in device.sample(system, seed=seed)[0].windows} == {1}
+    assert asked[0] == 2
+    device.seconds = flat
+    taken = [device.sample(system, seed=seed)[1] for seed in range(150)]
+    assert max(taken[-5:]) < device.stepping(system) / 1.5 and sum(taken) < 150 * device.stepping(system) / 0.98
+
+
 def test_a_method_that_settles_nothing_is_left() -> None:
     """With room for every row, and a criterion that hardly accepts more than one."""
     device, system = Device(flat), pd.ddim(LINEAR, 100)
@@ -246,11 +267,23 @@ def test_a_curve_forgives_the_first_call_of_a_size_what_preparing_takes() -> Non
     assert curve(8) == pytest.approx(0.0042), "the lower median of the last five"
 
 
+def test_rounds_outside_of_the_model_go_on_as_they_did_from_the_smallest_to_the_largest() -> None:
+    """Neither what the first round of a size prepared nor a close neighbour says what a larger one takes."""
+    known = Experience(torch.zeros(1, 64))
+    curve = known.sweep("method")
+    for M, seconds in ((4, 1.0e-3), (44, 1.1e-3), (48, 1.2e-3)):
+        curve.saw(M, 1.0)
+        curve.saw(M, seconds)
+    assert curve(92) == pytest.approx(1.4e-3)
+    known.step.saw(1, 2e-5)
+    assert known.sweep("another")(4) == pytest.approx(22 * 2e-5, rel=0.02), "of a machine whose steps take no longer"
+
+
 def test_reach_counts_rounds_beyond_full_windows_by_place() -> None:
     reach = Reach(160)
     usual = reach.at(15)
     for row in range(0, 40, 10):
-        reach.saw(row, 0.5, 10)
+        reach.saw(row, 0.5, 10, 10)
     assert 0.04 < reach.at(0) < 0.05, "half a round on ten rows, leaning on what is usual"
     assert reach.at(15) > usual, "what was harder than usual so far is expected to be so after"
 

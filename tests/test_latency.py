@@ -14,6 +14,11 @@ def test_between_points_it_is_a_line_and_beyond_the_last_slope_goes_on():
     assert [latency(M) for M in (1, 2, 4, 6, 8, 12)] == pytest.approx([1.0, 1.5, 2.5, 3.0, 3.5, 4.5])
 
 
+def test_points_that_lie_close_do_not_say_how_it_goes_on():
+    """46 and 48 rows took 0.2 and 0.3 s, which says nothing of 96 rows; 16 and 48 do."""
+    assert Latency((16, 46, 48), (0.14, 0.2, 0.3))(96) == pytest.approx(0.3 + 48 * 0.16 / 32)
+
+
 def test_a_single_point_is_the_worst_case():
     assert Latency((4,), (2.0,))(8) == pytest.approx(4.0)
     assert Latency((4,), (2.0,))(1) == pytest.approx(2.0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,13 +21,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from .latency import between, lowered
+from .latency import WIDE, between, lowered
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
-DOUBTED = 4e-3  # seconds that something else may have had the machine meanwhile
 NOISE = 0.04  # of a time, which is no change
+SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
 PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it counted
 
 
@@ -73,15 +74,19 @@ class Curve:
     def __call__(self, M: float) -> float:
         if len(self.used) > 1:
             self.through = self.through or points(self.used)
-            return between(*self.through, M)
+            return self.between(self.through, M)
         for m, seconds in self.used.items():
             return seconds * self.shape(M) / self.shape(m) if m != M else seconds
         return self.shape(M)
 
-    def doubt(self, single: int) -> None:
-        """Forgets all sizes but one that took longer than hoped, as far as one slow moment of DOUBTED seconds can."""
+    def between(self, through: Points, M: float) -> float:
+        """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
+        return between(*through, M, 0 if self.absolute else WIDE)
+
+    def doubt(self, single: int, most: float) -> None:
+        """Forgets all sizes but one that took longer than hoped, by less than `most` seconds."""
         usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
-        for M in [m for m, seconds in self.used.items() if m != single and 0 < seconds - usual(m) < DOUBTED]:
+        for M in [m for m, seconds in self.used.items() if m != single and 0 < seconds - usual(m) < most]:
             del self.seen[M], self.used[M]
             self.fresh.discard(M)
             self.trusted.discard(M)
@@ -96,10 +101,19 @@ class Curve:
         """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
         if not self.alone:
             self.sure = self.sure or points({m: self.used[m] for m in self.trusted})
-            return min(between(*self.sure, M), self(M))
+            return min(self.between(self.sure, M), self(M))
         for m in self.trusted:
             return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
         return min(self.shape(M), self(M)) if self.absolute else self(M)
+
+
+@dataclass
+class Rest:
+    """Calls in a row, of which `left` are to come, that step, and are not asked whether to, so many `steps` a frame."""
+
+    calls: int
+    left: int
+    steps: int
 
 
 class Reach:
@@ -111,25 +125,32 @@ class Reach:
         self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
         self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
         self.lost = 0.0  # seconds that windows lost where they were expected to gain
+        self.since = 0  # calls since windows were tried
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
-        self.rests: dict[int, list[Any]] = {}  # of so many samples, the paces of calls to come that are not to be asked
+        self.rests: dict[int, Rest] = {}  # by how many samples
 
     def fade(self) -> None:
         """What calls before this one counted is half forgotten."""
         self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
         self.all, self.due = 1 + FADE * (self.all - 1), 1 + FADE * (self.due - 1)
 
-    def saw(self, row: int, extra: float, rows: int) -> None:
-        """`rows` rows from `row` on took `extra` more rounds than full windows."""
-        part, end = self.N / PLACES, row + rows
+    def saw(self, row: int, extra: float, rows: int, span: int) -> None:
+        """`rows` rows from `row` on took `extra` more rounds than full windows; all that was looked at, `span` rows,
+        had its part in it."""
+        part, end = self.N / PLACES, row + span
         for i in range(self.place(row), self.place(end - 1) + 1):
-            share = min(end, (i + 1) * part) - max(row, i * part)
-            self.extra[i] += extra * share / rows
-            self.rows[i] += share
-            self.due += share * self.usual[i]
+            share = (min(end, (i + 1) * part) - max(row, i * part)) / span
+            self.extra[i] += extra * share
+            self.rows[i] += rows * share
+            self.due += rows * share * self.usual[i]
         self.all += extra
         self.version += 1
+
+    def doubt(self) -> None:
+        """Where nothing was counted yet it may be half of what is usual."""
+        if not any(self.rows) and self.all == self.due:
+            self.all, self.version = self.due / 2, self.version + 1
 
     def told(self, seconds: float) -> None:
         """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
@@ -151,15 +172,18 @@ class Experience:
     def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
         cpu, size = x.device.type == "cpu", x[0].numel()
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
-        least, each = (1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size)  # of a sweep, likewise
+        self.guess = sweep or ((1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size))  # of a sweep, likewise
         self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
         self.step = Curve(lambda M: 50e-6, absolute=False)
         self.sweeps: dict[Hashable, Curve] = {}
-        least, each = sweep or (least, each)
-        self.shape = lambda M: least + each * M
         self.reaches: dict[Hashable, Reach] = {}
         self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
         self.credit = 0.0
+
+    def shape(self, M: float) -> float:
+        """O of a method that was not seen yet."""
+        least, each = self.guess
+        return min([least, *(SWEEP * seconds for seconds in self.step.used.values())]) + each * M
 
     def sweep(self, method: Hashable) -> Curve:
         """O of a method."""

@@ -2,7 +2,8 @@
 
     T(M) = T[i] + (M - M[i]) (T[i+1] - T[i]) / (M[i+1] - M[i]),    M[i] <= M <= M[i+1]
 
-Beyond the last point the last slope goes on; a single point is taken as the worst case, cost in proportion to rows.
+Beyond the last point its slope goes on, from a point of at most WIDE of its rows, for what lies closer may differ by
+what else the machine did; a single point is taken as the worst case, cost in proportion to rows.
 T never falls, for a small batch can be padded to a larger: a point that took longer than a later one takes its time.
 """
 
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
+
+WIDE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ def lowered(seconds: Sequence[float]) -> list[float]:
     return [least := min(least, s) for s in reversed(seconds)][::-1]
 
 
-def between(rows: Sequence[int], seconds: Sequence[float], M: float) -> float:
-    """T(M) through the points (rows, seconds)."""
+def between(rows: Sequence[int], seconds: Sequence[float], M: float, wide: float = WIDE) -> float:
+    """T(M) through the points (rows, seconds); beyond the last with the slope from a point of at most `wide` of it."""
     if len(rows) == 1 or rows[0] >= M:
         return seconds[0] * max(M / rows[0], 1.0)
-    i = bisect_right(rows, M, hi=len(rows) - 1) - 1
-    return seconds[i] + (M - rows[i]) * (seconds[i + 1] - seconds[i]) / (rows[i + 1] - rows[i])
+    i = j = bisect_right(rows, M, hi=len(rows) - 1) - 1
+    if rows[-1] < M:
+        j = max(bisect_right(rows, wide * rows[-1]) - 1, 0)
+    return seconds[i + 1] + (M - rows[i + 1]) * (seconds[i + 1] - seconds[j]) / (rows[i + 1] - rows[j])
 
 
 def measure(

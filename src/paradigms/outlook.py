@@ -1,0 +1,112 @@
+"""What windows are expected to take along a chain, and to gain over steps.
+
+    seconds a row     tau(W) = (T(W B) + O(W B)) (1 / (W - 1/2) + q[n]),    tau(1) = the seconds of a step
+
+of a batch of B samples, see `experience.py`; half a row of a window is left to be looked at again. So the best window
+is about sqrt(alpha / (beta q)) where a round takes alpha + beta W: wide where a device has room and rows settle easily,
+as at the beginning of a chain, and 1 where a row costs as much as ever.
+
+A chain is entered with a small window where a wide one takes longer, for the first round accepts few rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+from .experience import PLACES, Experience, Reach
+
+BETTER = 0.95  # of the seconds a row: what is worth a change
+DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
+ENTRY = 1.4  # how much longer than the smallest window the first round may take
+BEGINS = 0.5  # of what a round takes outside the model: what it takes to enter a window
+
+
+class Outlook:
+    """What is expected of windows of a grid for B samples; points: evaluations a row, as far as was seen."""
+
+    def __init__(self, known: Experience, reach: Reach, method: Hashable, B: int, grid: Sequence[int]) -> None:
+        self.known, self.reach, self.sweep, self.N = known, reach, known.sweep(method), reach.N
+        self.B, self.grid = B, grid
+        self.points = 1.0
+        self.facts, self.ventured = (-1, -1, 1.0), dict[int, float]()  # see `table`
+
+    @property
+    def step(self) -> float | None:
+        """Seconds of a step, where it was measured."""
+        known = self.known
+        return known.model(self.B) + known.step(self.B) if self.B in known.step.seen else None
+
+    def table(self) -> dict[int, float]:
+        """Seconds of a round of each window that may be ventured."""
+        facts = self.known.model.version, self.sweep.version, self.points
+        if self.facts != facts:
+            known, P = self.known, self.B * self.points
+            most = known.bold * max(known.model.seen, default=self.B) / P
+            self.facts, self.ventured = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
+        return self.ventured
+
+    def hoped(self, table: dict[int, float]) -> dict[int, float]:
+        """What is hoped of the seconds of a round of each window that may be tried."""
+        known, P = self.known, self.B * self.points
+        tried = self.grid if known.model.alone else table
+        return {W: known.model.hoped(W * P) + self.sweep.hoped(W * P) for W in tried}
+
+    def round(self, W: int) -> float:
+        """Seconds of a round of W rows of each sample."""
+        M = W * self.B * self.points
+        return self.known.model(M) + self.sweep(M)
+
+    def seconds(self, W: int, place: int) -> float:
+        """Seconds a row of W rows, where that many are left."""
+        return self.round(W) * (1 / (W - 0.5) + self.reach.at(place))
+
+    def best(self, place: int, left: int, table: dict[int, float]) -> tuple[float, int]:
+        """The least seconds a row of any window at a place of the chain, and the window."""
+        q, least, best = self.reach.at(place), math.inf, 1
+        for W, R in table.items():
+            rows = min(W, left)
+            tau = R * (1 / (W - 0.5) + q) if rows == W else self.seconds(rows, place)
+            if tau < least:
+                least, best = tau, W
+            if rows < W:
+                break  # wider ones are the same
+        return least, best
+
+    def gain(self, row: int, left: int, step: float, table: dict[int, float]) -> float:
+        """The most seconds that windows are expected to gain over steps by any row further on, on good ways and bad."""
+        lines = [(R / (W - 0.5), R) for W, R in table.items() if left >= W]
+        part, total, most = self.N / PLACES, 0.0, 0.0
+        for i in range(self.reach.place(row), PLACES if lines else 0):
+            q = self.reach.at(i)
+            total += min(part, (i + 1) * part - row) * (step - min(one + R * q for one, R in lines))
+            most = max(most, total)
+        return most
+
+    def entering(self, row: int, left: int, step: float) -> tuple[int, float, float]:
+        """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
+        known, reach = self.known, self.reach
+        facts = known.model.version, known.step.version, self.sweep.version, reach.version, self.points, len(self.grid)
+        place = self.B, reach.place(row)
+        was, found = reach.outlooks.get(place, (None, (1, 0.0, math.inf)))
+        if was != facts:
+            found = self.first(row, left, step)
+            reach.outlooks[place] = facts, found
+        return found
+
+    def first(self, row: int, left: int, step: float) -> tuple[int, float, float]:
+        """The same, found out."""
+        table, known = self.table(), self.known
+        hoped = self.hoped(table)
+        tau, W = self.best(self.reach.place(row), left, hoped)
+        if tau > BETTER * step:
+            return 1, 0.0, math.inf
+        gain = self.gain(row, left, step, hoped)
+        most = max(ENTRY * min(table.values()), table[min(table)])
+        first = max(w for w, R in table.items() if w <= W and most >= R)
+        slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
+        first = min(slow, default=first) if known.model.alone else first  # what was slow once is measured again
+        gain -= max(hoped[W] - hoped[first], 0.0)  # the first round of a wider window will not accept more rows
+        usual, sweep = (BEGINS * o(first * self.B) for o in (self.sweep, self.sweep.hoped))
+        cost = min(table[first] + usual, DOUBT * (hoped[first] + sweep))
+        return first, gain, cost - step  # one row is sure
