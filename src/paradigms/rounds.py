@@ -152,16 +152,18 @@ def singly(evaluate: Evaluator, stream: Noise, at: At) -> Iterator[tuple[Tensor,
     x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
     first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)
     for row in range(first, N):
+        end = row - first + last + 1
         if first == last:
             n = torch.full((1, len(x)), row, device=x.device)
-            D = torch.cat([D[-H:], evaluate(x, n[0], b)[None]])
-            x = system.step(x[None], D, stream.rows(n, row, row + 1), n)[0]
         else:
             n = (at.begin + row - first)[None].to(x.device)
+        if end <= N:
+            D = torch.cat([D[-H:], evaluate(x, n[0], b)[None]])
+            x = system.step(x[None], D, stream.rows(n, row, end), n)[0]
+        else:
             on = (n[0] < N).nonzero()[:, 0]
             n = n.clamp(max=N - 1)
             D = torch.cat([D[-H:], D[-1:]])
             D[-1, on] = evaluate(x[on], n[0, on], b[on])
-            new = system.step(x[None], D, stream.rows(n, row, min(row - first + last + 1, N)), n)[0]
-            x = x.index_copy(0, on, new[on])
+            x = x.index_copy(0, on, system.step(x[None], D, stream.rows(n, row, N), n)[0, on])
         yield x, D
