@@ -30,7 +30,6 @@ ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FORGIVEN = 0.7  # what a call leaves of what windows lost before
 OTHERS = 3  # times the usual is the most that a measurement may cost
-SHORTER = 0.88  # like BETTER, for a shorter window, in which rows are looked at less before their turn comes
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 DOUBTED, LONG = 4e-3, 100  # seconds that something else may have had the machine meanwhile; calls until anything may
@@ -109,15 +108,16 @@ class Auto(AbstractPace):
             return 1
         outlook, rows = self.outlook, min(self.window, left)
         place, table = self.reach.place(row + rows / 2), outlook.table()
-        tau, W = outlook.best(place, left, table)
+        tau, W = outlook.best(place, left, table, rows)
         if tau > step and not outlook.gain(row, left, step, table):
             new = self.reach.rows[place] < NEW and self.known.credit > outlook.round(rows)
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
-        if tau > (BETTER if self.window < W else SHORTER) * outlook.seconds(rows, place):
+        now = outlook.round(rows)
+        if tau > BETTER * outlook.seconds(rows, place, now):
             return self.window
-        self.floor -= max(table[W] - outlook.round(rows), 0.0)  # its first round will not accept more: no failure
+        self.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W
 
     # ------------------------------------------------------------------ what is seen

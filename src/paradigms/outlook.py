@@ -17,6 +17,7 @@ from collections.abc import Hashable, Sequence
 from .experience import PLACES, Experience, Reach
 
 BETTER = 0.95  # of the seconds a row: what is worth a change
+LESS = 1.15  # times q: what becomes of it in a shorter window
 DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
 ENTRY = 1.4  # how much longer than the smallest window the first round may take
 BEGINS = 0.5  # of what a round takes outside the model: what it takes to enter a window
@@ -57,21 +58,21 @@ class Outlook:
         M = W * self.B * self.points
         return self.known.model(M) + self.sweep(M)
 
-    def seconds(self, W: int, place: int) -> float:
-        """Seconds a row of W rows, where that many are left."""
-        return self.round(W) * (1 / (W - 0.5) + self.reach.at(place))
-
-    def best(self, place: int, left: int, table: dict[int, float]) -> tuple[float, int]:
-        """The least seconds a row of any window at a place of the chain, and the window."""
-        q, least, best = self.reach.at(place), math.inf, 1
+    def best(self, place: int, left: int, table: dict[int, float], now: int = 0) -> tuple[float, int]:
+        """The least seconds a row of any window at a place of the chain, and the window; after one of `now` rows."""
+        least, best = math.inf, 1
         for W, R in table.items():
             rows = min(W, left)
-            tau = R * (1 / (W - 0.5) + q) if rows == W else self.seconds(rows, place)
+            tau = self.seconds(rows, place, R if rows == W else self.round(rows), now)
             if tau < least:
                 least, best = tau, W
             if rows < W:
                 break  # wider ones are the same
         return least, best
+
+    def seconds(self, W: int, place: int, R: float, now: int = 0) -> float:
+        """Seconds a row of rounds of R seconds; in a shorter window than now rows were looked at less before."""
+        return R * (1 / (W - 0.5) + self.reach.at(place) * (LESS if now > W else 1.0))
 
     def gain(self, row: int, left: int, step: float, table: dict[int, float]) -> float:
         """The most seconds that windows are expected to gain over steps by any row further on, on good ways and bad."""
