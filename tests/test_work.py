@@ -45,6 +45,17 @@ def test_of_new_states_the_stand_in_is_asked_for_as_many_rows_as_a_step_has_taps
     assert asked == [system.taps] * rounds and rounds > 3
 
 
+@pytest.mark.parametrize("method", [pd.Spectral(), pd.Picard(), pd.Speculation()])
+def test_a_window_holds_no_more_rows_than_the_chain_has_left_and_is_told_of_as_asked(method: pd.AbstractMethod) -> None:
+    """Rows beyond the chain cost time; a method whose window must stay has them."""
+    system = pd.ddpm(LINEAR, 40)
+    x = system.noise((2, 6), seeded(0), dtype=torch.float64)
+    for frame in pd.iterate(Mixture(), system, x, method, window=16, tolerance=0.1, generator=seeded(1)):
+        left = 40 - int(frame.begin.min())
+        assert len(frame.size) == (16 if method.steady else min(16, max(left, 2))) and frame.told.window == 16
+    assert left < 16, "the last window was a short one"
+
+
 class Far(Tensor):
     """A tensor that counts what is asked of it which a device must be waited for; what is made of it is such a one."""
 
