@@ -30,6 +30,7 @@ ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FORGIVEN = 0.7  # what a call leaves of what windows lost before
 OTHERS = 3  # times the usual is the most that a measurement may cost
+SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 DOUBTED, LONG = 4e-3, 100  # seconds that something else may have had the machine meanwhile; calls until anything may
@@ -107,14 +108,13 @@ class Auto(AbstractPace):
         if self.rounds > 1 and self.known.credit < self.floor:
             return 1
         outlook, rows = self.outlook, min(self.window, left)
-        place, table = self.reach.place(row + rows / 2), outlook.table()
+        place, table, now = self.reach.place(row + rows / 2), outlook.table(), outlook.round(rows)
         tau, W = outlook.best(place, left, table, rows)
-        if tau > step and not outlook.gain(row, left, step, table):
-            new = self.reach.rows[place] < NEW and self.known.credit > outlook.round(rows)
+        if tau > step and max(outlook.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
+            new = self.reach.rows[place] < NEW and self.known.credit > now
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
-        now = outlook.round(rows)
         if tau > BETTER * outlook.seconds(rows, place, now):
             return self.window
         self.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure

@@ -6,7 +6,7 @@ of a batch of B samples, see `experience.py`; half a row of a window is left to 
 is about sqrt(alpha / (beta q)) where a round takes alpha + beta W: wide where a device has room and rows settle easily,
 as at the beginning of a chain, and 1 where a row costs as much as ever.
 
-A chain is entered with a small window where a wide one takes longer, for the first round accepts few rows.
+A chain is entered with the window that gains most along it; the first one of all is a small one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Hashable, Sequence
 
 from .experience import PLACES, Experience, Reach
 
-BETTER = 0.95  # of the seconds a row: what is worth a change
+BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
 LESS = 1.15  # times q: what becomes of it in a shorter window
 DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
-ENTRY = 1.4  # how much longer than the smallest window the first round may take
+ENTRY = 1.4  # how much longer than the smallest window the first round of all may take
 BEGINS = 0.5  # of what a round takes outside the model: what it takes to enter a window
 
 
@@ -74,15 +74,19 @@ class Outlook:
         """Seconds a row of rounds of R seconds; in a shorter window than now rows were looked at less before."""
         return R * (1 / (W - 0.5) + self.reach.at(place) * (LESS if now > W else 1.0))
 
-    def gain(self, row: int, left: int, step: float, table: dict[int, float]) -> float:
-        """The most seconds that windows are expected to gain over steps by any row further on, on good ways and bad."""
-        lines = [(R / (W - 0.5), R) for W, R in table.items() if left >= W]
-        part, total, most = self.N / PLACES, 0.0, 0.0
-        for i in range(self.reach.place(row), PLACES if lines else 0):
-            q = self.reach.at(i)
-            total += min(part, (i + 1) * part - row) * (step - min(one + R * q for one, R in lines))
-            most = max(most, total)
-        return most
+    def gains(self, row: int, left: int, step: float, table: dict[int, float]) -> dict[int, float]:
+        """Of each window the most seconds it is expected to gain over steps by any row ahead, on good ways and bad."""
+        part, found = self.N / PLACES, dict[int, float]()
+        ahead = [(min(part, (i + 1) * part - row), self.reach.at(i)) for i in range(self.reach.place(row), PLACES)]
+        for W, R in table.items():
+            if left < W:
+                break
+            one, total, most = step - R / (W - 0.5), 0.0, 0.0
+            for rows, q in ahead:
+                total += rows * (one - R * q)
+                most = max(most, total)
+            found[W] = most
+        return found
 
     def entering(self, row: int, left: int, step: float) -> tuple[int, float, float]:
         """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
@@ -99,15 +103,17 @@ class Outlook:
         """The same, found out."""
         table, known = self.table(), self.known
         hoped = self.hoped(table)
-        tau, W = self.best(self.reach.place(row), left, hoped)
-        if tau > BETTER * step:
+        gains = self.gains(row, left, step, hoped)
+        W = max(gains, key=lambda W: gains[W] - hoped[W], default=1)
+        if not gains.get(W):
             return 1, 0.0, math.inf
-        gain = self.gain(row, left, step, hoped)
-        most = max(ENTRY * min(table.values()), table[min(table)])
-        first = max(w for w, R in table.items() if w <= W and most >= R)
-        slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
-        first = min(slow, default=first) if known.model.alone else first  # what was slow once is measured again
-        gain -= max(hoped[W] - hoped[first], 0.0)  # the first round of a wider window will not accept more rows
+        first, gain = W, gains[W]
+        if known.model.alone:  # the first round of all is a small one, and what was slow once is measured again
+            most = max(ENTRY * min(table.values()), table[min(table)])
+            small = max(w for w, R in table.items() if w <= W and most >= R)
+            slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
+            first = min(slow, default=small)
+            gain -= max(hoped[W] - hoped[first], 0.0)  # the first round of a wider window will not accept more rows
         usual, sweep = (BEGINS * o(first * self.B) for o in (self.sweep, self.sweep.hoped))
         cost = min(table[first] + usual, DOUBT * (hoped[first] + sweep))
         return first, gain, cost - step  # one row is sure
