@@ -28,7 +28,7 @@ RECENT = 5  # measurements that count; of those the lower median, for what else 
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
 NOISE = 0.04  # of a time, which is no change
 SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
-PLACES, FADE = 16, 0.5  # of a chain; what a call leaves of what calls before it counted
+PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
 
 
 Points = tuple[list[int], list[float]]  # rows and seconds
