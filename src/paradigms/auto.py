@@ -12,7 +12,6 @@ call was, and no credit would have changed that, the next few are not asked.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 from torch import Tensor
@@ -47,11 +46,12 @@ class Auto(AbstractPace):
         method: AbstractMethod,
         B: int,
         size: int,
-        grid: Sequence[int],
+        grid: tuple[int, ...],
         rested: int = 0,
     ) -> None:
         self.known, self.reach, self.N, self.B, self.grid = known, reach, reach.N, B, grid
-        self.outlook = Outlook(known, reach, type(method), B, grid)
+        self.outlook: Outlook = reach.outlooks.get((B, grid)) or Outlook(known, reach, type(method), B, grid)
+        reach.outlooks[B, grid] = self.outlook
         self.sweep = self.outlook.sweep
         self.window, self.rounds, self.wide = 1, 0, 0
         self.steps = self.most = stretch(size)
@@ -109,13 +109,13 @@ class Auto(AbstractPace):
             return 1
         outlook, rows = self.outlook, min(self.window, left)
         place, table, now = self.reach.place(row + rows / 2), outlook.table(), outlook.round(rows)
-        tau, W = outlook.best(place, left, table, rows)
+        tau, W = outlook.best(place, left, rows)
         if tau > step and max(outlook.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
             new = self.reach.rows[place] < NEW and self.known.credit > now
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
-        if tau > BETTER * outlook.seconds(rows, place, now):
+        if tau > BETTER * now * (1 / (rows - 0.5) + self.reach.at(place)):
             return self.window
         self.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W

@@ -17,10 +17,13 @@ from collections.abc import Hashable, Sequence
 from .experience import PLACES, Experience, Reach
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
-LESS = 1.15  # times q: what becomes of it in a shorter window
+LESS = 1.15  # times q: what becomes of it in a shorter window, whose rows are looked at less ahead of their turn
 DOUBT = 2  # times what is hoped is the most that is believed of a time that was not measured often
 ENTRY = 1.4  # how much longer than the smallest window the first round of all may take
 BEGINS = 0.5  # of what a round takes outside the model: what it takes to enter a window
+
+
+Entering = tuple[int, float, float]  # the first window if any, the seconds that it is expected to gain, what it costs
 
 
 class Outlook:
@@ -30,7 +33,9 @@ class Outlook:
         self.known, self.reach, self.sweep, self.N = known, reach, known.sweep(method), reach.N
         self.B, self.grid = B, grid
         self.points = 1.0
-        self.facts, self.ventured = (-1, -1, 1.0), dict[int, float]()  # see `table`
+        self.timed: tuple[float, ...] = ()  # what the two were made of
+        self.ventured, self.wished = dict[int, float](), dict[int, float]()
+        self.found: dict[int, tuple[tuple[int, ...], Entering]] = {}
 
     @property
     def step(self) -> float | None:
@@ -40,69 +45,57 @@ class Outlook:
 
     def table(self) -> dict[int, float]:
         """Seconds of a round of each window that may be ventured."""
-        facts = self.known.model.version, self.sweep.version, self.points
-        if self.facts != facts:
-            known, P = self.known, self.B * self.points
-            most = known.bold * max(known.model.seen, default=self.B) / P
-            self.facts, self.ventured = facts, {W: self.round(W) for W in self.grid if most >= W or W == 2}
-        return self.ventured
+        return self.tables()[0]
 
-    def hoped(self, table: dict[int, float]) -> dict[int, float]:
-        """What is hoped of the seconds of a round of each window that may be tried."""
-        known, P = self.known, self.B * self.points
-        tried = self.grid if known.model.alone else table
-        return {W: known.model.hoped(W * P) + self.sweep.hoped(W * P) for W in tried}
+    def tables(self) -> tuple[dict[int, float], dict[int, float]]:
+        """The same, and what is hoped of each window that may be tried."""
+        known, sweep, P = self.known, self.sweep, self.B * self.points
+        timed = known.model.version, sweep.version, P
+        if self.timed != timed:
+            most = known.bold * max(known.model.seen, default=self.B) / P
+            self.timed, self.ventured = timed, {W: self.round(W) for W in self.grid if most >= W or W == 2}
+            tried = self.grid if known.model.alone else self.ventured
+            self.wished = {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
+        return self.ventured, self.wished
 
     def round(self, W: int) -> float:
         """Seconds of a round of W rows of each sample."""
         M = W * self.B * self.points
         return self.known.model(M) + self.sweep(M)
 
-    def best(self, place: int, left: int, table: dict[int, float], now: int = 0) -> tuple[float, int]:
-        """The least seconds a row of any window at a place of the chain, and the window; after one of `now` rows."""
-        least, best = math.inf, 1
-        for W, R in table.items():
+    def best(self, place: int, left: int, now: int) -> tuple[float, int]:
+        """The least seconds a row of any window at a place of the chain, and the window, after one of `now` rows."""
+        q, least, best = self.reach.at(place), math.inf, 1
+        for W, R in self.table().items():
             rows = min(W, left)
-            tau = self.seconds(rows, place, R if rows == W else self.round(rows), now)
+            tau = (R if rows == W else self.round(rows)) * (1 / (rows - 0.5) + (LESS * q if now > rows else q))
             if tau < least:
                 least, best = tau, W
             if rows < W:
                 break  # wider ones are the same
         return least, best
 
-    def seconds(self, W: int, place: int, R: float, now: int = 0) -> float:
-        """Seconds a row of rounds of R seconds; in a shorter window than now rows were looked at less before."""
-        return R * (1 / (W - 0.5) + self.reach.at(place) * (LESS if now > W else 1.0))
-
     def gains(self, row: int, left: int, step: float, table: dict[int, float]) -> dict[int, float]:
         """Of each window the most seconds it is expected to gain over steps by any row ahead, on good ways and bad."""
-        part, found = self.N / PLACES, dict[int, float]()
-        ahead = [(min(part, (i + 1) * part - row), self.reach.at(i)) for i in range(self.reach.place(row), PLACES)]
-        for W, R in table.items():
-            if left < W:
-                break
-            one, total, most = step - R / (W - 0.5), 0.0, 0.0
-            for rows, q in ahead:
-                total += rows * (one - R * q)
-                most = max(most, total)
-            found[W] = most
-        return found
+        part, n, rounds, ahead = self.N / PLACES, 0.0, 0.0, [(0.0, 0.0)]
+        for i in range(self.reach.place(row), PLACES):
+            rows = min(part, (i + 1) * part - row)
+            n, rounds = n + rows, rounds + rows * self.reach.at(i)
+            ahead.append((n, rounds))
+        each = ((W, R, step - R / (W - 0.5)) for W, R in table.items() if left >= W)
+        return {W: max([one * n - R * rounds for n, rounds in ahead]) for W, R, one in each}
 
-    def entering(self, row: int, left: int, step: float) -> tuple[int, float, float]:
-        """The first window if any, the seconds that windows are expected to gain over the rest, and what it costs."""
-        known, reach = self.known, self.reach
-        facts = known.model.version, known.step.version, self.sweep.version, reach.version, self.points, len(self.grid)
-        place = self.B, reach.place(row)
-        was, found = reach.outlooks.get(place, (None, (1, 0.0, math.inf)))
-        if was != facts:
-            found = self.first(row, left, step)
-            reach.outlooks[place] = facts, found
-        return found
+    def entering(self, row: int, left: int, step: float) -> Entering:
+        """What windows from a row on are expected to come to."""
+        known, place = self.known, self.reach.place(row)
+        facts = known.model.version, known.step.version, self.sweep.version, self.reach.version
+        if place not in self.found or self.found[place][0] != facts:
+            self.found[place] = facts, self.first(row, left, step)
+        return self.found[place][1]
 
-    def first(self, row: int, left: int, step: float) -> tuple[int, float, float]:
+    def first(self, row: int, left: int, step: float) -> Entering:
         """The same, found out."""
-        table, known = self.table(), self.known
-        hoped = self.hoped(table)
+        known, (table, hoped) = self.known, self.tables()
         gains = self.gains(row, left, step, hoped)
         W = max(gains, key=lambda W: gains[W] - hoped[W], default=1)
         if not gains.get(W):
