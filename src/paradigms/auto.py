@@ -56,7 +56,7 @@ class Auto(AbstractPace):
         self.window, self.rounds, self.wide = 1, 0, 0
         self.steps = self.most = stretch(size)
         self.clock = (0.0, 0.0)
-        self.last = 0  # rows of the call before, 0 where that is not to be remembered
+        self.last = 0  # about how many rows the call before had
         self.granted, self.faded, self.floor = False, False, 0.0
         self.hopeless, self.rested = True, rested  # whether no credit would have made windows worth it; calls before
         self.lost = self.due = self.full = 0.0  # seconds that were lost in windows, see `saw`; the most of credit
@@ -144,12 +144,11 @@ class Auto(AbstractPace):
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
         M, step, rows = asked, self.outlook.step or 0.0, min(window, self.N - row)
-        if self.rounds and self.last:  # what lies between two calls is the work of the round before
+        if self.rounds:  # what lies between two calls is the work of the round before
             self.sweep.saw(self.last, outside)
-        whole = (window == rows and rows * self.B <= M) or max(self.known.model.seen, default=0) < M
-        if whole:  # the last rows of a chain are of every number, and tell little
-            self.known.model.saw(M, inside)
-        self.last = M if whole else 0
+        if (window == rows and rows * self.B <= M) or max(self.known.model.seen, default=0) < M:
+            self.known.model.saw(M, inside)  # the last rows of a chain are of every number, and tell little
+        self.last = self.outlook.nearest(M)
         self.outlook.points = max(self.outlook.points, M / (rows * self.B))
         before, self.due = self.due, self.sweep(M)  # the sweep is counted as usual until it was timed
         found = bounded(outside, before) - before if self.rounds else bounded(outside or self.due, self.due)

@@ -63,6 +63,10 @@ class Outlook:
         M = W * self.B * self.points
         return self.known.model(M) + self.sweep(M)
 
+    def nearest(self, M: int) -> int:
+        """The rows of the window that is nearest to a batch of M rows."""
+        return min((round(W * self.B * self.points) for W in self.grid), key=lambda rows: abs(rows - M))
+
     def best(self, place: int, left: int, now: int) -> tuple[float, int]:
         """The least seconds a row of any window at a place of the chain, and the window, after one of `now` rows."""
         q, least, best = self.reach.at(place), math.inf, 1
