@@ -67,7 +67,7 @@ class Solution:
 
     @cached_property
     def windows(self) -> tuple[int, ...]:
-        """The rows of each round's window, 1 for a step."""
+        """The window of each round, 1 for a step; the last ones hold no more rows than are left."""
         return tuple(each.window for each in self.told for _ in range(each.single or 1))
 
     @property
