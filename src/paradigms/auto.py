@@ -19,7 +19,7 @@ from torch import Tensor
 from .execute import Evaluator
 from .experience import Experience, Reach, Rest, experience
 from .method import AbstractMethod
-from .outlook import BETTER, Outlook
+from .outlook import BETTER, Outlook, tau
 from .pace import AbstractPace, Fixed, Timed
 from .stop import AbstractStop
 
@@ -109,13 +109,13 @@ class Auto(AbstractPace):
             return 1
         outlook, rows = self.outlook, min(self.window, left)
         place, table, now = self.reach.place(row + rows / 2), outlook.table(), outlook.round(rows)
-        tau, W = outlook.best(place, left, rows)
-        if tau > step and max(outlook.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
+        least, W = outlook.best(place, left, rows)
+        if least > step and max(outlook.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
             new = self.reach.rows[place] < NEW and self.known.credit > now
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
-        if tau > BETTER * now * (1 / (rows - 0.5) + self.reach.at(place)):
+        if least > BETTER * tau(rows, now, self.reach.at(place)):
             return self.window
         self.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W

@@ -131,7 +131,7 @@ class Reach:
         self.rests: dict[int, Rest] = {}  # by how many samples
 
     def fade(self) -> None:
-        """What calls before this one counted is half forgotten."""
+        """What calls before this one counted is partly forgotten."""
         self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
         self.all, self.due = 1 + FADE * (self.all - 1), 1 + FADE * (self.due - 1)
 

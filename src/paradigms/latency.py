@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 
-WIDE = 2 / 3
+WIDE = 2 / 3  # of the last point's rows
 
 
 @dataclass(frozen=True)

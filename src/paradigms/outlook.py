@@ -35,7 +35,7 @@ class Outlook:
         self.points = 1.0
         self.timed: tuple[float, ...] = ()  # what the two were made of
         self.ventured, self.wished = dict[int, float](), dict[int, float]()
-        self.found: dict[int, tuple[tuple[int, ...], Entering]] = {}
+        self.found: dict[int, tuple[tuple[float, ...], Entering]] = {}
 
     @property
     def step(self) -> float | None:
@@ -72,9 +72,9 @@ class Outlook:
         q, least, best = self.reach.at(place), math.inf, 1
         for W, R in self.table().items():
             rows = min(W, left)
-            tau = (R if rows == W else self.round(rows)) * (1 / (rows - 0.5) + (LESS * q if now > rows else q))
-            if tau < least:
-                least, best = tau, W
+            each = tau(rows, R if rows == W else self.round(rows), LESS * q if now > rows else q)
+            if each < least:
+                least, best = each, W
             if rows < W:
                 break  # wider ones are the same
         return least, best
@@ -92,7 +92,7 @@ class Outlook:
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""
         known, place = self.known, self.reach.place(row)
-        facts = known.model.version, known.step.version, self.sweep.version, self.reach.version
+        facts = known.model.version, known.step.version, self.sweep.version, self.reach.version, self.points
         if place not in self.found or self.found[place][0] != facts:
             self.found[place] = facts, self.first(row, left, step)
         return self.found[place][1]
@@ -114,3 +114,8 @@ class Outlook:
         usual, sweep = (BEGINS * o(first * self.B) for o in (self.sweep, self.sweep.hoped))
         cost = min(table[first] + usual, DOUBT * (hoped[first] + sweep))
         return first, gain, cost - step  # one row is sure
+
+
+def tau(W: int, R: float, q: float) -> float:
+    """Seconds a row of windows of W rows whose rounds take R."""
+    return R * (1 / (W - 0.5) + q)

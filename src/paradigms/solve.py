@@ -103,7 +103,7 @@ def sample(
     stop = criterion(tolerance, method)
     how = (method, window, stop, generator, noise, condition, limit, verified or watch is not iter)
     chain = _chain(model, system, x, *how)
-    again = [replica(generator, x.device) for _ in "12"] if verified or compare else []  # nothing was drawn yet
+    again = [replica(generator, x.device) for _ in range(2)] if verified or compare else []  # nothing was drawn yet
     path: list[list[Tensor]] = [[] for _ in x] if verified else []
     told: list[Told] = []
     for frame in watch(frames(chain)):
