@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from devices import Scheduled
 from paradigms import clock, experience, parallelize
+from paradigms.adapt.pipelines import paced
 from promises import CLOSE, off, sample, text2image
 
 
@@ -106,3 +108,47 @@ def test_windows_are_used_where_a_call_takes_the_same_however_many_rows(
             found = sample(pipe, steps=40)
     assert run.rounds < 25 and max(run.windows) > 4, run.windows
     assert off(found, reference) < 0.01
+
+
+def test_a_pipeline_that_needs_no_windows_is_asked_in_one_call_of_eight(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its network takes a hundredth of a second a row."""
+    now, asked, made, kind = [0.0], [0], paced.Auto, type(pipe.unet)
+    forward = kind.forward
+
+    def slow(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        now[0] += 1e-2 * len(x)
+        return forward(self, x, *args, **kwargs)
+
+    def counted(*args: Any) -> Any:
+        asked[0] += 1
+        return made(*args)
+
+    monkeypatch.setattr(clock, "now", lambda _: now[0])
+    monkeypatch.setattr(kind, "forward", slow)
+    monkeypatch.setattr(paced, "Auto", counted)
+    reference = sample(pipe, steps=8)
+    for calls, times in ((30, None), (16, 2)):
+        asked[0] = 0
+        with parallelize(pipe) as run:
+            found = [sample(pipe, steps=8) for _ in range(calls)]
+        assert times is None or (asked[0] == times and set(run.windows) == {1})
+    assert all(torch.equal(x, reference) for x in found) and (run.steps, run.evaluations) == (128, 128)
+
+
+def test_a_row_that_is_stepped_through_keeps_nothing_of_the_one_before(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, alive, kept = type(pipe.scheduler), list[int](), list[weakref.ref[Any]]()
+    step = kind.step
+
+    def looked(self: Any, said: Any, *args: Any, **kwargs: Any) -> Any:
+        alive.append(sum(v() is not None for v in kept))
+        kept.append(weakref.ref(said))
+        return step(self, said, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "step", looked)
+    with parallelize(pipe, window=1):
+        sample(pipe, steps=6)
+    assert alive == [0] * 6

@@ -44,13 +44,15 @@ def test_cells_that_were_measured_are_kept_and_the_table_has_all(
         for name in ("toy, 2, A", "toy, 2, B"):
             yield name, lambda name=name: made.append(name) or tiny(name)
 
-    for name, value in (("cells", cells), ("CALLS", (2, 2)), ("TIMES", (1, 1)), ("TURNS", (1, 1))):
+    for name, value in (("cells", cells), ("CALLS", (2, 2)), ("TIMES", (1, 1)), ("LIVES", (1, 1)), ("TURNS", (1, 1))):
         monkeypatch.setattr(auto, name, value)
     auto.main(tmp_path, "toy, 2, A")
     auto.main(tmp_path)
     assert made == ["toy, 2, A", "toy, 2, B"]
     found = json.loads((tmp_path / "auto.json").read_text())["cells"]
-    assert found.keys() == {"toy, 2, A", "toy, 2, B"} and all(len(m["pairs"]) == 2 for m in found.values())
+    assert found.keys() == {"toy, 2, A", "toy, 2, B"} and all(
+        [len(life) for life in m["lives"]] == [2] for m in found.values()
+    )
     text = (tmp_path / "auto.md").read_text()
     assert "2 of 2 cells measured" in text and text.count("| toy ") == 2
     assert "2 of 2 cells" in capsys.readouterr().out

@@ -30,6 +30,7 @@ class Rows:
     """The hooks of a rewound loop: rows in the order `course`; locals at the beginning of each, as they first were."""
 
     Halt = Halt
+    looks = True
 
     def __init__(self, course: list[int], pipe: Any, items: Any, scheduler: Any, state: str | None) -> None:
         self.items, self.course, self.given = list(items), course, (pipe, scheduler, state)

@@ -31,7 +31,7 @@ FORGIVEN = 0.7  # what a call leaves of what windows lost before
 OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
-STRETCH, MOST, KEPT = 0.025, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
+STRETCH, MOST, KEPT = 0.1, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 DOUBTED, LONG = 4e-3, 100  # seconds that something else may have had the machine meanwhile; calls until anything may
 RESTS = 7  # calls at most that step and are not asked, where no credit would have made windows worth it
 
@@ -47,7 +47,6 @@ class Auto(AbstractPace):
         B: int,
         size: int,
         grid: tuple[int, ...],
-        rested: int = 0,
     ) -> None:
         self.known, self.reach, self.N, self.B, self.grid = known, reach, reach.N, B, grid
         self.outlook: Outlook = reach.outlooks.get((B, grid)) or Outlook(known, reach, type(method), B, grid)
@@ -58,7 +57,8 @@ class Auto(AbstractPace):
         self.clock = (0.0, 0.0)
         self.last = 0  # about how many rows the call before had
         self.granted, self.faded, self.floor = False, False, 0.0
-        self.hopeless, self.rested = True, rested  # whether no credit would have made windows worth it; calls before
+        rest = reach.rests.pop(B, None)
+        self.hopeless, self.rested = True, rest.calls if rest else 0  # whether no credit would help; calls before
         self.lost = self.due = self.full = 0.0  # seconds that were lost in windows, see `saw`; the most of credit
 
     # ------------------------------------------------------------------ what is decided
@@ -189,12 +189,16 @@ def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractS
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
-    rest = reach.rests.get(len(x))
-    if rest and rest.left:
-        rest.left -= 1
-        return Fixed(1, rest.steps)
-    rested = reach.rests.pop(len(x)).calls if rest else 0
-    return Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks), rested)
+    return resting(reach, len(x)) or Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks))
+
+
+def resting(reach: Reach, B: int) -> Fixed | None:
+    """The steps of a call of B samples that is not asked, None where one is."""
+    rest = reach.rests.get(B)
+    if not rest or not rest.left:
+        return None
+    rest.left -= 1
+    return Fixed(1, rest.steps)
 
 
 @lru_cache

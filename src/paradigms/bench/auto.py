@@ -2,11 +2,11 @@
 
     speed = seconds of `sequential` / seconds of `sample`, of a pair of calls one after the other
 
-Of every cell: CALLS pairs from nothing known on, the first one cold; then every window of the grid; then the best of
-those, `sequential` and auto in every order. Most models here are small and run on a CPU, where few cells have more to
-gain than a window costs; two devices are played by a small model that sleeps until its time is over: one that has room
-for every row, and one that has room for 16. Results go to out/auto.json after every cell, and what is there is not
-measured again.
+Of every cell: CALLS pairs from nothing known on, the first one cold, and that again a few times, each a life of auto's;
+then every window of the grid; then the best of those, `sequential` and auto in every order, a few times. Most models
+here are small and run on a CPU, where few cells have more to gain than a window costs; two devices are played by a
+small model that sleeps until its time is over: one that has room for every row, and one that has room for 16. Results
+go to out/auto.json after every cell, and what is there is not measured again.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from .report import machine, spread, table, write
 
 WINDOWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 CALLS, TIMES = (12, 48), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
-TURNS = (2, 4)  # in every order, likewise
-FAST = 0.2  # seconds of a call
+LIVES, TURNS = (1, 8), (2, 8)  # times that all is forgotten, and turns in every order: at least, and at most
+FAST, PATIENCE = 0.2, 15.0  # seconds of a call; of calls after which there are no more lives, or turns, than the least
 LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
 
 Windows = Callable[[], Sequence[int]]
@@ -185,28 +185,41 @@ def latent() -> Any:
 def measure(cell: Cell) -> dict[str, Any]:
     """Seconds of all that is compared, in the order they were taken."""
     cell.plain(0)  # what a machine does once
-    experience.forget()
-    pairs, errors, windows = [], [], []
     quick = timed(lambda: cell.plain(0))[0] < FAST
-    for seed in range(CALLS[quick]):
-        one, x = timed(lambda s=seed: cell.plain(s))  # type: ignore[misc]
-        two, (y, w) = timed(lambda s=seed: cell.call("auto", s))  # type: ignore[misc]
-        pairs.append((one, two))
-        errors.append(float(relative_error(y, x).max()))
-        windows.append(told(w()))
+    lives: list[list[tuple[float, float]]] = []
+    errors, windows = [], []
+    for life in often(LIVES):
+        experience.forget()
+        lives.append([])
+        for k, seed in enumerate(range(CALLS[quick] * life, CALLS[quick] * (life + 1))):
+            two: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s)]
+            pair = {i: timed(partial(two[i], seed)) for i in ((0, 1), (1, 0))[k % 2]}  # the first one is no better off
+            (one, x), (other, (y, w)) = pair[0], pair[1]
+            lives[-1].append((one, other))
+            errors.append(float(relative_error(y, x).max()))
+            windows.append(told(w()))
     grid: dict[int, float] = {}
     for W in (w for w in WINDOWS if w <= cell.rows):
         grid[W] = statistics.median(timed(lambda W=W, k=k: cell.call(W, k))[0] for k in range(TIMES[quick]))  # type: ignore[misc]
-        if grid[W] > 3 * pairs[0][0] and min(grid, key=lambda v: grid[v]) * 4 < W:
+        if grid[W] > 3 * lives[0][0][0] and min(grid, key=lambda v: grid[v]) * 4 < W:
             break  # windows that are wider still are no better
     best, turns = min(grid, key=lambda v: grid[v]), []
     three: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s), lambda s: cell.call(best, s)]
-    orders = TURNS[quick] * list(itertools.permutations(range(3)))  # what ran before warms the caches
-    for seed, order in enumerate(orders, 100):
-        spent = {k: timed(partial(three[k], seed))[0] for k in order}
-        turns.append([spent[k] for k in range(3)])
-    return {"pairs": pairs, "turns": turns, "grid": grid, "best": best, "max error": max(errors),
+    for turn in often(TURNS):
+        for seed, order in enumerate(itertools.permutations(range(3)), 1000 + 6 * turn):  # what ran before warms caches
+            spent = {k: timed(partial(three[k], seed))[0] for k in order}
+            turns.append([spent[k] for k in range(3)])
+    return {"lives": lives, "turns": turns, "grid": grid, "best": best, "max error": max(errors),
             "windows": [windows[0], windows[-1]]}  # fmt: skip
+
+
+def often(times: tuple[int, int]) -> Iterator[int]:
+    """0, 1, ... at least and at most so often, in between as long as there is patience."""
+    began = time.perf_counter()
+    for k in range(times[1]):
+        if k >= times[0] and time.perf_counter() - began > PATIENCE:
+            return
+        yield k
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -226,13 +239,14 @@ def row(name: str, m: dict[str, Any]) -> list[Any]:
     """A cell's line of the table."""
     model, batch, rule = name.split(", ")
     steps = statistics.median(t[0] for t in m["turns"])
-    speeds = [one / two for one, two in m["pairs"]]
+    speeds = [one / two for pairs in m["lives"] for one, two in pairs]
+    first = [pairs[0][0] / pairs[0][1] for pairs in m["lives"]]
     share = statistics.median(min(t[0], t[2]) / t[1] for t in m["turns"])
     fixed = statistics.median(t[0] / t[2] for t in m["turns"])
     warm = [t[0] / t[1] for t in m["turns"]]
     return [
-        model, int(batch), rule, 1e3 * steps, int(m["best"]), fixed, speeds[0], statistics.median(speeds), spread(warm),
-        share, m["max error"], m["windows"][1],
+        model, int(batch), rule, 1e3 * steps, int(m["best"]), fixed, statistics.median(first),
+        statistics.median(speeds), spread(warm), share, m["max error"], m["windows"][1],
     ]  # fmt: skip
 
 

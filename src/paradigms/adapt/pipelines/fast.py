@@ -31,6 +31,7 @@ class Table:
     Halt = Halt
     passes_by = True
     inside = stepping = False  # networks are called as they are
+    looks = True
 
     def __init__(
         self, settings: Settings, run: Run, pipe: Any, arguments: tuple[str, ...], items: Any, state: str

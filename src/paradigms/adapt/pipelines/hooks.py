@@ -21,7 +21,7 @@ from .call import Call
 from .course import Course, course
 from .judge import Judge, Visit
 from .network import Network
-from .paced import copied_or_none, paced
+from .paced import copied_or_none, paced, windowed
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
 from .snapshot import Fields, Snapshot, snapshot
@@ -45,7 +45,7 @@ class Hooks:
         self.items = list(items)
         self.settings, self.run, self.network, self.state = settings, run, network, state
         self.pipe, self.times = pipe, [_time(item, scheduler) for item in self.items]
-        self.scheduler = copied_or_none(scheduler)
+        self.scheduler = scheduler  # a copy of it as it is now, once a window may need it
         self.pace: AbstractPace | None = None
         self.window, self.steps, self.stepping, self.asked = 1, 1, False, 0
         self.standins: dict[int, StandIn] = {}  # by the place of a call in its step
@@ -59,11 +59,17 @@ class Hooks:
         self.renewed = False  # a callback changed a network
         self.width = 0  # samples in the state
 
+    @property
+    def looks(self) -> bool:
+        """Whether a row's locals are looked at."""
+        return self.pace is None or self.mode != "step"
+
     def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The beginning of a row; gives the locals to be set, where the loop went back."""
         if self.pace is None:
             ranks = self.network.team.size if self.network.team else 1
             self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
+            self.scheduler = copied_or_none(self.scheduler) if windowed(self.pace) else None
             self.decide()
         if self.mode == "step":
             self.stepping = True

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...auto import Auto, windows
+from ...auto import Auto, resting, windows
 from ...experience import experience
 from ...pace import AbstractPace, Fixed
 from .network import compiled
@@ -28,11 +28,18 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
     chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
     reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
+    if rest := resting(reach, 1):
+        return rest
     size = x.numel() * x.element_size()
     sizes = windows(len(times), 1, size)
     if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()):
         sizes = tuple(W for W in (PAD,) if W in sizes)
     return Auto(known, reach, settings.method, 1, size, sizes)
+
+
+def windowed(pace: AbstractPace) -> bool:
+    """Whether a pace may answer with a window of more than a row."""
+    return not (isinstance(pace, Fixed) and pace.answer[0] == 1)
 
 
 def copied_or_none(scheduler: Any) -> Any:

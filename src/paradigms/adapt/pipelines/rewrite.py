@@ -2,13 +2,15 @@
 
     for i, t in timesteps:            for i, t in (__loop__ := __paradigms__(self, timesteps, scheduler, "latents")):
         BODY                    ->        try:
-                                              __was__ = __loop__.enter(locals())   # the beginning of a row
+                                              __was__ = __loop__.enter(LOCALS)     # the beginning of a row
                                               if "latents" in __was__: latents = __was__["latents"]
                                               __loop__.go()
                                               BODY, with callback(..) as __loop__.callback(callback, ..)
                                           except __loop__.Halt: pass
-                                          finally: __loop__.leave(locals())
+                                          finally: __loop__.leave(LOCALS)
 
+LOCALS is `locals()` where the loop looks at them, for they are kept until it looks again; a row that is stepped through
+as it is keeps nothing.
 Nothing else of the pipeline is read or modelled: guidance, schedulers, masks and noise stay its own code. The loop is
 the innermost whose iterator speaks of steps and whose body calls a scheduler's `step`, or a modular `loop_step`.
 """
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 CALLBACKS = ("callback_on_step_end", "callback_on_step_begin", "callback")
+LOCALS = "locals() if __loop__.looks else {}"
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 FUTURE = functools.reduce(int.__or__, (getattr(future, name).compiler_flag for name in future.all_feature_names))
 
@@ -115,10 +118,11 @@ def _rewind(loop: ast.For, where: str) -> None:
     target = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}  # set by the for itself
     stored = {n.id for n, _ in inside if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     scheduler, state = _stepped([node for node, _ in inside])
-    lines = ["__was__ = __loop__.enter(locals())"]
+    lines = [f"__was__ = __loop__.enter({LOCALS})"]
     lines += [f"if {name!r} in __was__: {name} = __was__[{name!r}]" for name in sorted(stored - target)]
     text = "try:\n" + "".join(f"    {line}\n" for line in [*lines, "__loop__.go()"])
-    frame = ast.parse(text + "except __loop__.Halt:\n    pass\nfinally:\n    __loop__.leave(locals())").body[0]
+    text += f"except __loop__.Halt:\n    pass\nfinally:\n    __loop__.leave({LOCALS})"
+    frame = ast.parse(text).body[0]
     made = ast.parse(f"(__loop__ := __paradigms__(self, None, {scheduler}, {state!r}))").body[0]
     assert isinstance(frame, ast.Try) and isinstance(made, ast.Expr) and isinstance(made.value, ast.NamedExpr)
     for node in (*ast.walk(frame), *ast.walk(made)):
