@@ -129,7 +129,7 @@ def test_a_pipeline_that_needs_no_windows_is_asked_in_one_call_of_eight(
     monkeypatch.setattr(kind, "forward", slow)
     monkeypatch.setattr(paced, "Auto", counted)
     reference = sample(pipe, steps=8)
-    for calls, times in ((30, None), (16, 2)):
+    for calls, times in ((60, None), (16, 2)):
         asked[0] = 0
         with parallelize(pipe) as run:
             found = [sample(pipe, steps=8) for _ in range(calls)]

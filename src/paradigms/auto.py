@@ -12,6 +12,7 @@ call was, and no credit would have changed that, the next few are not asked.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import lru_cache
 
 from torch import Tensor
@@ -60,6 +61,8 @@ class Auto(AbstractPace):
         rest = reach.rests.pop(B, None)
         self.hopeless, self.rested = True, rest.calls if rest else 0  # whether no credit would help; calls before
         self.lost = self.due = self.full = 0.0  # seconds that were lost in windows, see `saw`; the most of credit
+        self.kept: int | None = None  # the window to keep all along, 0 for none, see `whole.py`
+        self.used = Counter[int]()  # rows by window
 
     # ------------------------------------------------------------------ what is decided
 
@@ -77,11 +80,23 @@ class Auto(AbstractPace):
             self.reach.lost *= FORGIVEN**calls
         if self.window == 1:
             self.window = self.entered(row, left, step)
+            if row == 0:
+                self.window = self.keeping() or self.window
             if self.window > 1:
                 self.rounds, self.wide, self.lost = 0, 0, 0.0
         else:
             self.window = self.changed(row, left, step)
         return self.window, min(self.steps, left)
+
+    def keeping(self) -> int:
+        """The window that this call keeps, 0 where it is free."""
+        credit, half = self.known.credit, self.full / 2
+        if credit < -half:
+            return 0
+        self.kept = self.outlook.whole.next(self.window, self.outlook.table(), credit >= half, credit >= self.full)
+        if self.kept:
+            self.floor, self.reach.since = credit - half, 0
+        return self.kept
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
@@ -91,9 +106,9 @@ class Auto(AbstractPace):
         debt = -self.full / 2
         least, self.floor = (debt, known.credit - 2 * cost) if sure else (cost, debt)
         idle = known.credit >= self.full  # nothing was tried for long
-        self.hopeless &= gain <= SURE * cost + reach.lost
+        hopeless = gain <= SURE * cost + reach.lost
         if gain > (SURE if sure or idle else WORTH) * cost + reach.lost and known.credit >= least:
-            reach.since = 0
+            self.hopeless, reach.since = False, 0
             return first
         if row == 0 and idle:
             most = DOUBTED if reach.since < LONG else math.inf
@@ -101,12 +116,17 @@ class Auto(AbstractPace):
             self.sweep.doubt(self.B, most)
             reach.doubt()
             reach.since %= LONG
+            _, gain, cost = self.outlook.entering(row, left, step)
+            hopeless = gain <= SURE * cost + reach.lost
+        self.hopeless &= hopeless
         return 1
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
         if self.rounds > 1 and self.known.credit < self.floor:
             return 1
+        if self.kept:
+            return self.kept
         outlook, rows = self.outlook, min(self.window, left)
         place, table, now = self.reach.place(row + rows / 2), outlook.table(), outlook.round(rows)
         least, W = outlook.best(place, left, rows)
@@ -137,9 +157,11 @@ class Auto(AbstractPace):
             self.reach.told(self.lost)
         elif gaps:
             self.known.step.saw(self.B, outside / gaps)
-        if row + steps == self.N and self.granted and self.hopeless:
-            calls = min(2 * self.rested + 1, RESTS)
-            self.reach.rests[self.B] = Rest(calls, calls, self.steps)
+        if row + steps == self.N and self.granted:
+            self.ended(evaluate)
+            if self.hopeless:
+                calls = min(2 * self.rested + 1, RESTS)
+                self.reach.rests[self.B] = Rest(calls, calls, self.steps)
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
@@ -158,14 +180,22 @@ class Auto(AbstractPace):
             self.reach.fade()
         if window <= self.wide:  # in a wider one than before most rows are looked at for the first time
             self.reach.saw(row, max(1 - count / (rows - 0.5), 0.0), count, rows)
+        self.rounds, self.wide = self.rounds + 1, window
+        self.used[window] += count
         if row + count == self.N:
             self.reach.told(self.lost)
-        self.rounds, self.wide = self.rounds + 1, window
+            self.ended(evaluate, self.due)
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""
         self.known.credit = min(self.known.credit - seconds, self.full)
         self.lost += seconds
+
+    def ended(self, evaluate: Timed, after: float = 0.0) -> None:
+        """The call is over, but for so many seconds."""
+        if self.kept is not None and self.outlook.step:
+            seconds = sum(evaluate.clock.read()) + after
+            self.outlook.whole.told(self.kept, 1 - seconds / (self.outlook.step * self.N), self.used)
 
 
 def bounded(seconds: float, usual: float) -> float:

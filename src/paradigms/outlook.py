@@ -15,6 +15,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 from .experience import PLACES, Experience, Reach
+from .whole import Whole
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
 LESS = 1.15  # times q: what becomes of it in a shorter window, whose rows are looked at less ahead of their turn
@@ -32,7 +33,7 @@ class Outlook:
     def __init__(self, known: Experience, reach: Reach, method: Hashable, B: int, grid: Sequence[int]) -> None:
         self.known, self.reach, self.sweep, self.N = known, reach, known.sweep(method), reach.N
         self.B, self.grid = B, grid
-        self.points = 1.0
+        self.points, self.whole = 1.0, Whole(grid)
         self.timed: tuple[float, ...] = ()  # what the two were made of
         self.ventured, self.wished = dict[int, float](), dict[int, float]()
         self.found: dict[int, tuple[tuple[float, ...], Entering]] = {}

@@ -1,0 +1,62 @@
+"""What calls with one window all along came to: facts that overrule the outlook.
+
+    gain(W)    1 - seconds of the call / seconds of stepping,  the upper median of the last few
+
+Rows that were looked at for long settle sooner than q says, which was counted with other windows. So a few calls keep
+to the window that gave free calls most rows, to the widest that they had, and to those next to the best in the grid;
+from then on the one that gained most is kept, if that is more than calls gain that are free to change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+
+RECENT, ENOUGH = 5, 2  # calls that count, and those that a window needs to be believed
+EVERY, FREE, LONG = 2, 8, 100  # calls: one is a trial, one is free, all but the best window is forgotten
+MORE, FAR = 0.02, 0.1  # of a call's time: what a window must gain over free calls; what one trial is enough to tell
+
+
+class Whole:
+    """The gains of calls by the window that they kept, 0 for calls that were free."""
+
+    def __init__(self, grid: Sequence[int]) -> None:
+        self.grid, self.calls = grid, 0
+        self.usual = self.widest = 0  # windows of the last free call that had any
+        self.gains: dict[int, deque[float]] = {}
+
+    def told(self, W: int, gain: float, used: Mapping[int, int]) -> None:
+        """A call that kept a window W, or was free and used windows for so many rows, gained so much."""
+        self.gains.setdefault(W, deque(maxlen=RECENT)).append(gain)
+        if not W and used:
+            self.usual, self.widest = max(used, key=lambda w: used[w]), max(used)
+
+    def gain(self, W: int) -> float:
+        """What calls with W gain; what else a machine does only ever takes from it."""
+        found = sorted(self.gains.get(W, ()))
+        return found[len(found) // 2] if found else -math.inf
+
+    def next(self, W: int, ventured: Collection[int], affordable: bool, idle: bool) -> int:
+        """The window that a call is to keep which would begin with W, or 0; trials are made where affordable, and in
+        one that would step where nothing was tried for long."""
+        kept = [w for w in self.gains if w]
+        best = self.usual if self.usual not in self.gains else max(kept, key=self.gain, default=0)
+        sure = self.count(best) >= ENOUGH and self.gain(best) > max(self.gain(0), 0.0) + MORE
+        if W == 1 and not sure and not idle:
+            return 0
+        self.calls += 1
+        if self.calls % LONG == 0:
+            self.gains = {w: self.gains[w] for w in self.gains if w in (0, best)}
+        if best and affordable and (self.calls % EVERY == 0 or (W == 1 and idle)):
+            i, least = self.grid.index(best), max(map(self.gain, self.gains)) - FAR
+            near = best, self.widest, *self.grid[i + 1 : i + 2], *self.grid[max(i - 1, 0) : i]
+            able = [w for w in near if w in ventured or w <= self.widest]
+            new = [w for w in able if self.count(w) < ENOUGH and (not self.count(w) or self.gain(w) > least)]
+            if new or (W == 1 and self.gain(best) > least):
+                return new[0] if new else best
+        return best if sure and self.calls % FREE else 0
+
+    def count(self, W: int) -> int:
+        """How many calls are known of W."""
+        return len(self.gains.get(W, ()))
