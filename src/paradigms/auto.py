@@ -41,13 +41,7 @@ class Auto(AbstractPace):
     """The pace of one call of N rows and B samples of so many bytes altogether; see above."""
 
     def __init__(
-        self,
-        known: Experience,
-        reach: Reach,
-        method: AbstractMethod,
-        B: int,
-        size: int,
-        grid: tuple[int, ...],
+        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: tuple[int, ...]
     ) -> None:
         self.known, self.reach, self.N, self.B, self.grid = known, reach, reach.N, B, grid
         self.outlook: Outlook = reach.outlooks.get((B, grid)) or Outlook(known, reach, type(method), B, grid)
@@ -158,7 +152,7 @@ class Auto(AbstractPace):
         elif gaps:
             self.known.step.saw(self.B, outside / gaps)
         if row + steps == self.N and self.granted:
-            self.ended(evaluate)
+            self.ended()
             if self.hopeless:
                 calls = min(2 * self.rested + 1, RESTS)
                 self.reach.rests[self.B] = Rest(calls, calls, self.steps)
@@ -184,17 +178,17 @@ class Auto(AbstractPace):
         self.used[window] += count
         if row + count == self.N:
             self.reach.told(self.lost)
-            self.ended(evaluate, self.due)
+            self.ended(self.due)
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""
         self.known.credit = min(self.known.credit - seconds, self.full)
         self.lost += seconds
 
-    def ended(self, evaluate: Timed, after: float = 0.0) -> None:
+    def ended(self, after: float = 0.0) -> None:
         """The call is over, but for so many seconds."""
         if self.kept is not None and self.outlook.step:
-            seconds = sum(evaluate.clock.read()) + after
+            seconds = sum(self.clock) + after
             self.outlook.whole.told(self.kept, 1 - seconds / (self.outlook.step * self.N), self.used)
 
 

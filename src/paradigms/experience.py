@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from statistics import median_low
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -63,7 +64,7 @@ class Curve:
             self.seen[M][0] = seconds
         else:
             self.seen[M].append(seconds)
-        now, before = lower(self.seen[M]), self.used.get(M, math.inf)
+        now, before = median_low(self.seen[M]), self.used.get(M, math.inf)
         new = len(self.seen[M]) == TRUSTED and M not in self.trusted
         if new or not abs(now - before) <= NOISE * before < math.inf:
             self.used[M], self.version = now, self.version + 1
@@ -202,11 +203,6 @@ def points(used: dict[int, float]) -> Points:
     """Points in the order of their rows, that never fall."""
     rows = sorted(used)
     return rows, lowered([used[M] for M in rows])
-
-
-def lower(seconds: deque[float]) -> float:
-    """The lower median."""
-    return sorted(seconds)[(len(seconds) - 1) // 2]
 
 
 _known: WeakKeyDictionary[Any, dict[Hashable, Experience]] = WeakKeyDictionary()

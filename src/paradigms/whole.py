@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from statistics import median_high
 
 RECENT, ENOUGH = 5, 2  # calls that count, and those that a window needs to be believed
 EVERY, FREE, LONG = 2, 8, 100  # calls: one is a trial, one is free, all but the best window is forgotten
@@ -34,8 +35,7 @@ class Whole:
 
     def gain(self, W: int) -> float:
         """What calls with W gain; what else a machine does only ever takes from it."""
-        found = sorted(self.gains.get(W, ()))
-        return found[len(found) // 2] if found else -math.inf
+        return median_high(self.gains[W]) if W in self.gains else -math.inf
 
     def next(self, W: int, ventured: Collection[int], affordable: bool, idle: bool) -> int:
         """The window that a call is to keep which would begin with W, or 0; trials are made where affordable, and in

@@ -186,14 +186,14 @@ def measure(cell: Cell) -> dict[str, Any]:
     """Seconds of all that is compared, in the order they were taken."""
     cell.plain(0)  # what a machine does once
     quick = timed(lambda: cell.plain(0))[0] < FAST
+    two: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s)]
     lives: list[list[tuple[float, float]]] = []
     errors, windows = [], []
     for life in often(LIVES):
         experience.forget()
         lives.append([])
-        for k, seed in enumerate(range(CALLS[quick] * life, CALLS[quick] * (life + 1))):
-            two: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s)]
-            pair = {i: timed(partial(two[i], seed)) for i in ((0, 1), (1, 0))[k % 2]}  # the first one is no better off
+        for seed in range(CALLS[quick] * life, CALLS[quick] * (life + 1)):
+            pair = {i: timed(partial(two[i], seed)) for i in ((0, 1), (1, 0))[seed % 2]}  # neither is always first
             (one, x), (other, (y, w)) = pair[0], pair[1]
             lives[-1].append((one, other))
             errors.append(float(relative_error(y, x).max()))
@@ -204,7 +204,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         if grid[W] > 3 * lives[0][0][0] and min(grid, key=lambda v: grid[v]) * 4 < W:
             break  # windows that are wider still are no better
     best, turns = min(grid, key=lambda v: grid[v]), []
-    three: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s), lambda s: cell.call(best, s)]
+    three = [*two, lambda s: cell.call(best, s)]
     for turn in often(TURNS):
         for seed, order in enumerate(itertools.permutations(range(3)), 1000 + 6 * turn):  # what ran before warms caches
             spent = {k: timed(partial(three[k], seed))[0] for k in order}
