@@ -38,7 +38,7 @@ KNOWS = {
     "check": {"noise", "pace", "system"},
     "pace": {"clock"},
     "slide": {"execute", "method", "system"},
-    "experience": {"latency"},
+    "experience": {"latency", "pace"},
     "outlook": {"experience", "whole"},
     "whole": set(),
     "auto": {"execute", "experience", "method", "outlook", "pace", "stop"},

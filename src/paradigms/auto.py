@@ -34,7 +34,7 @@ SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in fo
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 STRETCH, MOST, KEPT = 0.1, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
 DOUBTED, LONG = 4e-3, 100  # seconds that something else may have had the machine meanwhile; calls until anything may
-RESTS = 7  # calls at most that step and are not asked, where no credit would have made windows worth it
+RESTS = 7  # calls that step and are not asked, where no credit would have made windows worth it; or a stretch of them
 
 
 class Auto(AbstractPace):
@@ -153,9 +153,9 @@ class Auto(AbstractPace):
             self.known.step.saw(self.B, outside / gaps)
         if row + steps == self.N and self.granted:
             self.ended()
-            if self.hopeless:
-                calls = min(2 * self.rested + 1, RESTS)
-                self.reach.rests[self.B] = Rest(calls, calls, self.steps)
+            if self.hopeless and self.outlook.step:
+                calls = min(2 * self.rested + 1, max(RESTS, int(STRETCH / (self.outlook.step * self.N))))
+                self.reach.rests[self.B] = Rest(calls, calls, Fixed(1, self.steps))
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
@@ -204,16 +204,16 @@ def stretch(size: int) -> int:
 
 def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
     """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
-    system, size = evaluate.system, x.numel() * x.element_size()
-    N = len(system)
     if method.steady:
         return Fixed(method.steady)
     if stop.tolerance == 0:
-        return Fixed(1, min(stretch(size), 64))
+        return Fixed(1, min(stretch(x.nbytes), 64))
+    system, B = evaluate.system, len(x)
+    N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
     reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
-    return resting(reach, len(x)) or Auto(known, reach, method, len(x), size, windows(N, len(x), size, ranks))
+    return resting(reach, B) or Auto(known, reach, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
 
 
 def resting(reach: Reach, B: int) -> Fixed | None:
@@ -222,7 +222,7 @@ def resting(reach: Reach, B: int) -> Fixed | None:
     if not rest or not rest.left:
         return None
     rest.left -= 1
-    return Fixed(1, rest.steps)
+    return rest.pace
 
 
 @lru_cache

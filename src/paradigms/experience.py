@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .latency import WIDE, between, lowered
+from .pace import Fixed
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
@@ -110,11 +111,11 @@ class Curve:
 
 @dataclass
 class Rest:
-    """Calls in a row, of which `left` are to come, that step, and are not asked whether to, so many `steps` a frame."""
+    """Calls in a row, of which `left` are to come, that have a pace which steps, and are not asked whether to."""
 
     calls: int
     left: int
-    steps: int
+    pace: Fixed
 
 
 class Reach:
@@ -194,9 +195,10 @@ class Experience:
 
     def reach(self, chain: Hashable, N: int) -> Reach:
         """q of a chain under a method and a criterion."""
-        if chain not in self.reaches:
-            self.reaches[chain] = Reach(N)
-        return self.reaches[chain]
+        found = self.reaches.get(chain)
+        if found is None:
+            found = self.reaches[chain] = Reach(N)
+        return found
 
 
 def points(used: dict[int, float]) -> Points:
@@ -220,14 +222,16 @@ def experience(
 
     ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
     """
+    of = model.__self__ if isinstance(model, MethodType) else model
     key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
     try:
-        found = _known.setdefault(model.__self__ if isinstance(model, MethodType) else model, {})
+        all = _known.get(of) or _known.setdefault(of, {})
     except TypeError:  # it cannot be remembered
-        found = {}
-    if key not in found:
-        found[key] = Experience(x, ranks, sweep)
-    return found[key]
+        all = {}
+    found = all.get(key)
+    if found is None:
+        found = all[key] = Experience(x, ranks, sweep)
+    return found
 
 
 def forget() -> None:

@@ -21,7 +21,9 @@ class Timed(Protocol):
 
 
 class AbstractPace(ABC):
-    """The windows of one call; it may remember what it saw of the call."""
+    """The windows of one call; it may remember what it saw of the call. `only`: all that it answers, 0 if they vary."""
+
+    only = 0
 
     @abstractmethod
     def next(self, row: int) -> tuple[int, int]:
@@ -38,7 +40,7 @@ class Fixed(AbstractPace):
     """The same window in every round; of a window of 1, so many steps a question."""
 
     def __init__(self, window: int, steps: int = 1) -> None:
-        self.answer = window, steps
+        self.answer, self.only = (window, steps), window
 
     def next(self, row: int) -> tuple[int, int]:
         return self.answer

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,8 +35,7 @@ from .system import System
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(NamedTuple):
     """What is solved, and how."""
 
     system: System
@@ -68,7 +66,7 @@ def frames(chain: Chain) -> Iterator[Frame]:
 
 def _steps(chain: Chain, at: At, row: int, steps: int) -> Stretch:
     """So many single steps, the slowest sample's first at `row`."""
-    found = deque(islice(singly(chain.evaluate, chain.stream, at), steps), maxlen=None if chain.keep else 1)
+    found = deque(singly(chain.evaluate, chain.stream, at, steps), maxlen=None if chain.keep else 1)
     states, said = [at.x, *(x for x, _ in found)], [D for _, D in found]
     chain.pace.stepped(row, steps, chain.evaluate)
     return Stretch(at.round + steps, at.begin, steps, len(chain.system), states, said, chain.evaluate)
@@ -147,11 +145,18 @@ def start(system: System, x: Tensor) -> At:
     return At(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
 
 
-def singly(evaluate: Evaluator, stream: Noise, at: At) -> Iterator[tuple[Tensor, Tensor]]:
+def through(evaluate: Evaluator, stream: Noise) -> Tensor:
+    """The sample (B, ...) of equation (1), all rows one by one."""
+    system = evaluate.system
+    ((final, _),) = deque(singly(evaluate, stream, start(system, stream.x), len(system)), maxlen=1)
+    return final
+
+
+def singly(evaluate: Evaluator, stream: Noise, at: At, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """States x (B, ...) and outputs D (H + 1, B, ...) of equation (1) row by row, each sample from its own row on."""
     x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
     first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)
-    for row in range(first, N):
+    for row in range(first, min(first + steps, N)):
         end = row - first + last + 1
         if first == last:
             n = torch.full((1, len(x)), row, device=x.device)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
 from .pace import AbstractPace, Fixed
-from .rounds import Chain, frames, singly, start
+from .rounds import Chain, frames, through
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError
@@ -101,20 +100,25 @@ def sample(
     check_problem(system, x, window, generator, noise, condition)
     method, limit = method or DEFAULT, max_rounds or 1 << 62
     stop = criterion(tolerance, method)
-    how = (method, window, stop, generator, noise, condition, limit, verified or watch is not iter)
-    chain = _chain(model, system, x, *how)
+    N, B, keep = len(system), len(x), verified or watch is not iter
+    chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit, keep)
+    evaluate = chain.evaluate
     again = [replica(generator, x.device) for _ in range(2)] if verified or compare else []  # nothing was drawn yet
     path: list[list[Tensor]] = [[] for _ in x] if verified else []
     told: list[Told] = []
-    for frame in watch(frames(chain)):
-        told.append(frame.told)
-        for b, states in enumerate(path):
-            states.append(frame.x[1 : told[-1].stride[b] + 1, b])
-        if frame.round == max_rounds:
-            break
-    final, evaluate = frame.last, frame.evaluate
+    if chain.pace.only == 1 and not keep and limit >= N:  # nobody looks at a step
+        final = through(evaluate, chain.stream)
+        told.append(Told([0] * B, [N] * B, [0.0] * B, N, evaluate.evals, 1, N))
+    else:
+        for frame in watch(frames(chain)):
+            told.append(frame.told)
+            for b, states in enumerate(path):
+                states.append(frame.x[1 : told[-1].stride[b] + 1, b])
+            if frame.round == max_rounds:
+                break
+        final = frame.last
     verification = comparison = None
-    if verified and all(sum(map(len, p)) == len(system) for p in path):
+    if verified and all(sum(map(len, p)) == N for p in path):
         whole = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
         widest = max(32, *(each.window for each in told))
         final, verification = verify(evaluate, whole, Noise(system, final, again[0], noise), widest)
@@ -124,8 +128,7 @@ def sample(
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    spent = (len(system), tuple(told), seconds, model_seconds)
-    return Solution(final, *spent, verification, comparison, evaluate.chunk, sharing)
+    return Solution(final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing)
 
 
 def sequential(
@@ -139,9 +142,7 @@ def sequential(
 ) -> Tensor:
     """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
     check_problem(system, x, 1, generator, noise, condition)
-    evaluate, stream = _problem(model, system, x, generator, noise, condition)
-    ((final, _),) = deque(singly(evaluate, stream, start(evaluate.system, stream.x)), maxlen=1)
-    return final
+    return through(*_problem(model, system, x, generator, noise, condition))
 
 
 def _chain(

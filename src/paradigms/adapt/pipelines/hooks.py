@@ -21,7 +21,7 @@ from .call import Call
 from .course import Course, course
 from .judge import Judge, Visit
 from .network import Network
-from .paced import copied_or_none, paced, windowed
+from .paced import copied_or_none, paced
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
 from .snapshot import Fields, Snapshot, snapshot
@@ -69,7 +69,7 @@ class Hooks:
         if self.pace is None:
             ranks = self.network.team.size if self.network.team else 1
             self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
-            self.scheduler = copied_or_none(self.scheduler) if windowed(self.pace) else None
+            self.scheduler = copied_or_none(self.scheduler) if self.pace.only != 1 else None
             self.decide()
         if self.mode == "step":
             self.stepping = True

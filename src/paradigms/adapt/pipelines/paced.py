@@ -37,11 +37,6 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     return Auto(known, reach, settings.method, 1, size, sizes)
 
 
-def windowed(pace: AbstractPace) -> bool:
-    """Whether a pace may answer with a window of more than a row."""
-    return not (isinstance(pace, Fixed) and pace.answer[0] == 1)
-
-
 def copied_or_none(scheduler: Any) -> Any:
     """A scheduler as it is now, None where it cannot be copied."""
     try:
