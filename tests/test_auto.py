@@ -189,8 +189,9 @@ def test_what_spoke_against_windows_for_long_is_doubted() -> None:
     assert sum(taken[:30]) < 30 * device.stepping(system) / 0.98
 
 
-def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_and_what_changes_is_noticed(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("seconds", "calls"), [(linear, 8), (lambda M: 9e-5 * M, 27)], ids=["200 ms", "3.8 ms"])
+def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_or_in_a_tenth_of_a_second_and_changes_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float], calls: int
 ) -> None:
     asked, made = [0], auto.Auto
 
@@ -199,11 +200,11 @@ def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_and_what_ch
         return made(*args)
 
     monkeypatch.setattr(auto, "Auto", counted)
-    device, system = Device(linear), pd.ddim(LINEAR, 20)
+    device, system = Device(seconds), pd.ddim(LINEAR, 20)
     for seed in range(30):
         device.sample(system, seed=seed)
     asked[0] = 0
-    assert {w for seed in range(16) for w in device.sample(system, seed=seed)[0].windows} == {1}
+    assert {w for seed in range(2 * calls) for w in device.sample(system, seed=seed)[0].windows} == {1}
     assert asked[0] == 2
     device.seconds = flat
     taken = [device.sample(system, seed=seed)[1] for seed in range(150)]
