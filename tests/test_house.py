@@ -49,7 +49,8 @@ KNOWS = {
     "speculation": {"method", "system"},
     "stop": {"carry", "method", "spectrum", "system"},
     "frame": {"execute", "method", "trace"},
-    "rounds": {"carry", "execute", "frame", "method", "noise", "pace", "slide", "stop", "system"},
+    "heap": set(),
+    "rounds": {"carry", "execute", "frame", "heap", "method", "noise", "pace", "slide", "stop", "system"},
     "solve": {
         "auto",
         "check",
@@ -109,6 +110,7 @@ KNOWS = {
     "adapt/pipelines/hooks": {
         "call",
         "course",
+        "heap",
         "judge",
         "network",
         "pace",

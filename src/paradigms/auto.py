@@ -87,9 +87,9 @@ class Auto(AbstractPace):
         credit, half = self.known.credit, self.full / 2
         if credit < -half:
             return 0
-        self.kept = self.outlook.whole.next(self.window, self.outlook.table(), credit >= half, credit >= self.full)
+        self.kept = self.outlook.whole.next(self.window, self.outlook.hopes, credit >= half, credit >= self.full)
         if self.kept:
-            self.floor, self.reach.since = credit - half, 0
+            self.floor, self.reach.since = credit - self.full, 0  # first rounds lose what later ones bring back
         return self.kept
 
     def entered(self, row: int, left: int, step: float) -> int:

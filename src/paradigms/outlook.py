@@ -90,6 +90,11 @@ class Outlook:
         each = ((W, R, step - R / (W - 0.5)) for W, R in table.items() if left >= W)
         return {W: max([one * n - R * rounds for n, rounds in ahead]) for W, R, one in each}
 
+    def hopes(self) -> dict[int, float]:
+        """Of each window that may be ventured the part of a call's time that it is expected to gain."""
+        step = self.step or math.inf
+        return {W: gain / (step * self.N) for W, gain in self.gains(0, self.N, step, self.table()).items()}
+
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""
         known, place = self.known, self.reach.place(row)

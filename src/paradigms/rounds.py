@@ -25,6 +25,7 @@ from torch import Tensor
 from .carry import rms
 from .execute import Evaluator
 from .frame import Frame, Slide, Stretch
+from .heap import keep_freed
 from .method import AbstractMethod, Sweep, Work
 from .noise import Noise
 from .pace import AbstractPace
@@ -75,6 +76,7 @@ def _steps(chain: Chain, at: At, row: int, steps: int) -> Stretch:
 def _slides(chain: Chain, at: At, row: int, window: int) -> Generator[Frame, None, tuple[At, tuple[int, int]]]:
     """Rounds of windows until the pace answers with steps or all is done; the slowest sample is at `row`."""
     system, stream, method, stop, N = chain.system, chain.stream, chain.method, chain.stop, len(chain.system)
+    keep_freed()
     begin, round, W = at.begin, at.round, _trimmed(chain, window, row)
     end = _end(begin, window, N)
     work = enter(at, W, end, N)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...heap import keep_freed
 from ...pace import AbstractPace
 from .call import Call
 from .course import Course, course
@@ -195,6 +196,8 @@ class Hooks:
         window, self.steps = self.pace.next(self.begin) if left else (1, 1)
         self.window = min(window, len(self.items))
         self.mode = "step" if self.window == 1 else "sweep"
+        if self.mode == "sweep":
+            keep_freed()
 
 
 def _time(item: Any, scheduler: Any) -> Any:
