@@ -34,6 +34,7 @@ class Outlook:
         self.known, self.reach, self.sweep, self.N = known, reach, known.sweep(method), reach.N
         self.B, self.grid = B, grid
         self.points, self.whole = 1.0, Whole(grid)
+        self.nearby: dict[tuple[int, float], int] = {}
         self.timed: tuple[float, ...] = ()  # what the two were made of
         self.ventured, self.wished = dict[int, float](), dict[int, float]()
         self.found: dict[int, tuple[tuple[float, ...], Entering]] = {}
@@ -66,7 +67,10 @@ class Outlook:
 
     def nearest(self, M: int) -> int:
         """The rows of the window that is nearest to a batch of M rows."""
-        return min((round(W * self.B * self.points) for W in self.grid), key=lambda rows: abs(rows - M))
+        if (M, self.points) not in self.nearby:
+            rows = (round(W * self.B * self.points) for W in self.grid)
+            self.nearby[M, self.points] = min(rows, key=lambda rows: abs(rows - M))
+        return self.nearby[M, self.points]
 
     def best(self, place: int, left: int, now: int) -> tuple[float, int]:
         """The least seconds a row of any window at a place of the chain, and the window, after one of `now` rows."""

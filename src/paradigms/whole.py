@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median_high
+from statistics import median, median_high
 
-RECENT, ENOUGH = 5, 2  # calls that count, and those that a window needs to be believed
+RECENT, ENOUGH = 15, 2  # calls that count, and those that a window needs to be believed
 EVERY, FREE, LONG = 2, 8, 100  # calls: one is a trial, one is free, all but the best window is forgotten
-MORE, FAR = 0.02, 0.1  # of a call's time: what a window must gain over free calls; what one trial is enough to tell
+MORE, FAR = 0.02, 0.2  # of the time of a call: what a window must gain over free calls; what one trial may be wrong by
 
 
 class Whole:
@@ -48,12 +48,20 @@ class Whole:
         if self.calls % LONG == 0:
             self.gains = {w: self.gains[w] for w in self.gains if w in (0, best)}
         if self.usual and affordable and (self.calls % EVERY == 0 or (W == 1 and idle)):
-            least = max(map(self.gain, self.gains)) - FAR
-            near = self.near(best, hopes())
-            new = [w for w in near if not self.count(w) or (self.count(w) < ENOUGH and self.gain(w) > least)]
-            if new or (W == 1 and self.gain(best) > least):
+            new = [w for w in self.near(best, hopes()) if self.count(w) < RECENT and self.promising(w)]
+            if new or (W == 1 and self.promising(best)):
                 return new[0] if new else best
         return best if sure and self.calls % FREE else 0
+
+    def promising(self, W: int) -> bool:
+        """Whether W may yet be the best, as far as calls with one window differ."""
+        n = self.count(W)
+        return not n or self.gain(W) > max(map(self.gain, self.gains)) - (2 * self.spread() / n**0.5 if n > 1 else FAR)
+
+    def spread(self) -> float:
+        """How far a call is from the median of its window's, in the median."""
+        several = [found for found in self.gains.values() if len(found) > 1]
+        return median([abs(v - median(found)) for found in several for v in found])
 
     def near(self, best: int, hopes: Mapping[int, float]) -> list[int]:
         """The windows that may be best, the likeliest first."""

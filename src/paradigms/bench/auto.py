@@ -35,7 +35,7 @@ from .problems import GUIDANCE, SHORT, problem
 from .report import machine, spread, table, write
 
 WINDOWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-CALLS, TIMES = (12, 48), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
+CALLS, TIMES = (24, 48), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
 LIVES, TURNS = (1, 8), (2, 8)  # times that all is forgotten, and turns in every order: at least, and at most
 FAST, PATIENCE = 0.2, 15.0  # seconds of a call; of calls after which there are no more lives, or turns, than the least
 LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
@@ -241,8 +241,8 @@ def row(name: str, m: dict[str, Any]) -> list[Any]:
     steps = statistics.median(t[0] for t in m["turns"])
     speeds = [one / two for pairs in m["lives"] for one, two in pairs]
     first = [pairs[0][0] / pairs[0][1] for pairs in m["lives"]]
-    share = statistics.median(min(t[0], t[2]) / t[1] for t in m["turns"])
     fixed = statistics.median(t[0] / t[2] for t in m["turns"])
+    share = statistics.median(t[2 if fixed > 1 else 0] / t[1] for t in m["turns"])
     above = f"{sum(e > TOLERANCE for e in m['errors'])} of {len(m['errors'])}"
     warm = [t[0] / t[1] for t in m["turns"]]
     return [
