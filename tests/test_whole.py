@@ -21,7 +21,7 @@ def calls(
     hopes = {w: 0.2 if w <= hoped else 0.1 for w in GRID}
     kept = []
     for _ in range(n):
-        w = whole.next(W, lambda: hopes, how.get("affordable", True), how.get("idle", False))
+        w, _ = whole.next(W, lambda: hopes, how.get("affordable", True), how.get("idle", False))
         whole.told(w, gain(w), {used: 10} if W > 1 else {})
         kept.append(w)
     return kept

@@ -56,6 +56,7 @@ class Auto(AbstractPace):
         self.hopeless, self.rested = True, rest.calls if rest else 0  # whether no credit would help; calls before
         self.lost = self.due = self.full = 0.0  # seconds that were lost in windows, see `saw`; the most of credit
         self.kept: int | None = None  # the window to keep all along, 0 for none, see `whole.py`
+        self.sure = False  # and it was often enough
         self.used = Counter[int]()  # rows by window
 
     # ------------------------------------------------------------------ what is decided
@@ -87,7 +88,8 @@ class Auto(AbstractPace):
         credit, half = self.known.credit, self.full / 2
         if credit < -half:
             return 0
-        self.kept = self.outlook.whole.next(self.window, self.outlook.hopes, credit >= half, credit >= self.full)
+        afford = credit >= half, credit >= self.full
+        self.kept, self.sure = self.outlook.whole.next(self.window, self.outlook.hopes, *afford)
         if self.kept:
             self.floor, self.reach.since = credit - self.full, 0  # first rounds lose what later ones bring back
         return self.kept
@@ -159,7 +161,26 @@ class Auto(AbstractPace):
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
-        M, step, rows = asked, self.outlook.step or 0.0, min(window, self.N - row)
+        if self.sure:
+            self.charge(asked, count, inside + outside)
+        else:
+            self.learn(row, window, asked, count, inside, outside)
+        self.rounds, self.wide = self.rounds + 1, window
+        self.used[window] += count
+        if row + count == self.N:
+            self.reach.told(self.lost)
+            self.ended(self.due)
+
+    def charge(self, M: int, count: int, seconds: float) -> None:
+        """A round of a window that is known well: it is charged, and looked at no closer, for that takes time."""
+        before, self.due = self.due, self.due or self.sweep(M)
+        spent = bounded(seconds, self.known.model(M) + self.due) + self.due - before
+        self.spend(spent - count * (self.outlook.step or 0.0))
+        self.last = 0
+
+    def learn(self, row: int, window: int, M: int, count: int, inside: float, outside: float) -> None:
+        """A round that tells what rounds take and how far they reach."""
+        step, rows = self.outlook.step or 0.0, min(window, self.N - row)
         if self.rounds:  # what lies between two calls is the work of the round before
             self.sweep.saw(self.last, outside)
         if (window == rows and rows * self.B <= M) or max(self.known.model.seen, default=0) < M:
@@ -174,11 +195,6 @@ class Auto(AbstractPace):
             self.reach.fade()
         if window <= self.wide:  # in a wider one than before most rows are looked at for the first time
             self.reach.saw(row, max(1 - count / (rows - 0.5), 0.0), count, rows)
-        self.rounds, self.wide = self.rounds + 1, window
-        self.used[window] += count
-        if row + count == self.N:
-            self.reach.told(self.lost)
-            self.ended(self.due)
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""

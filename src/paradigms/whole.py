@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median, median_high
 
 RECENT, ENOUGH = 15, 2  # calls that count, and those that a window needs to be believed
-EVERY, FREE, LONG = 2, 8, 100  # calls: one is a trial, one is free, all but the best window is forgotten
+EVERY = 2, 4  # calls of which one is a trial, where it is not known which window pays, and where it is
+FREE, LONG = 8, 100  # calls of which one is free; until all but the best window is forgotten
 MORE, FAR = 0.02, 0.2  # of the time of a call: what a window must gain over free calls; what one trial may be wrong by
 
 
@@ -38,21 +39,22 @@ class Whole:
         """What calls with W gain; what else a machine does only ever takes from it."""
         return median_high(self.gains[W]) if W in self.gains else -math.inf
 
-    def next(self, W: int, hopes: Callable[[], Mapping[int, float]], affordable: bool, idle: bool) -> int:
-        """The window that a call is to keep which would begin with W, or 0; trials are made where affordable, and in
-        one that would step where nothing was tried for long. hopes: what a call is expected to gain with each."""
+    def next(self, W: int, hopes: Callable[[], Mapping[int, float]], affordable: bool, idle: bool) -> tuple[int, bool]:
+        """The window that a call is to keep which would begin with W, or 0, and whether that is no trial: those are
+        made where affordable, and in a call that would step where nothing was tried for long. hopes: what a call is
+        expected to gain with each window."""
         best = max((w for w in self.gains if w), key=self.gain, default=0)
         sure = self.count(best) >= ENOUGH and self.gain(best) > max(self.gain(0), 0.0) + MORE
         if W == 1 and not sure and not idle:
-            return 0
+            return 0, False
         self.calls += 1
         if self.calls % LONG == 0:
             self.gains = {w: self.gains[w] for w in self.gains if w in (0, best)}
-        if self.usual and affordable and (self.calls % EVERY == 0 or (W == 1 and idle)):
+        if self.usual and affordable and (self.calls % EVERY[sure] == 0 or (W == 1 and idle)):
             new = [w for w in self.near(best, hopes()) if self.count(w) < RECENT and self.promising(w)]
             if new or (W == 1 and self.promising(best)):
-                return new[0] if new else best
-        return best if sure and self.calls % FREE else 0
+                return new[0] if new else best, False
+        return (best, True) if sure and self.calls % FREE else (0, False)
 
     def promising(self, W: int) -> bool:
         """Whether W may yet be the best, as far as calls with one window differ."""
