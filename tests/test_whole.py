@@ -74,5 +74,11 @@ def test_chains_that_step_are_left_alone_but_for_trials_when_nothing_was_tried_f
     assert any(tried) and (gain > -0.1 or not any(tried[10:])), "what is far behind is not tried again"
 
 
+def test_what_a_call_had_is_tried_where_nothing_else_may_be() -> None:
+    whole = Whole(GRID[1:])
+    whole.told(0, 0.1, {6: 10})
+    assert {whole.next(6, dict, True, False)[0] for _ in range(4)} == {0, 6}
+
+
 def test_a_chain_that_never_had_windows_is_not_tried() -> None:
     assert set(calls(Whole(GRID), lambda w: 0.5 if w else 0.0, 30, W=1, idle=True)) == {0}

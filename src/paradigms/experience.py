@@ -225,12 +225,12 @@ def experience(
     of = model.__self__ if isinstance(model, MethodType) else model
     key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
     try:
-        all = _known.get(of) or _known.setdefault(of, {})
+        mine = _known.get(of) or _known.setdefault(of, {})
     except TypeError:  # it cannot be remembered
-        all = {}
-    found = all.get(key)
+        mine = {}
+    found = mine.get(key)
     if found is None:
-        found = all[key] = Experience(x, ranks, sweep)
+        found = mine[key] = Experience(x, ranks, sweep)
     return found
 
 

@@ -68,11 +68,11 @@ class Whole:
 
     def near(self, best: int, hopes: Mapping[int, float]) -> list[int]:
         """The windows that may be best, the likeliest first."""
-        most = max(*hopes.values(), MORE)
+        most = max([*hopes.values(), MORE])
         hoped = max((w for w, gain in hopes.items() if gain > most - MORE), default=self.usual)
         i = self.grid.index(best or hoped)
-        all = best or hoped, hoped, self.usual, *self.grid[i + 1 : i + 2], *self.grid[max(i - 1, 0) : i]
-        return [w for w in all if w in hopes or w <= self.widest]
+        near = best or hoped, hoped, self.usual, *self.grid[i + 1 : i + 2], *self.grid[max(i - 1, 0) : i]
+        return [w for w in near if w in hopes or w <= self.widest]
 
     def count(self, W: int) -> int:
         """How many calls are known of W."""
