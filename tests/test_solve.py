@@ -216,3 +216,20 @@ def test_a_method_that_accepts_nothing_is_stopped_by_name() -> None:
 
     with pytest.raises(RuntimeError, match="Idle: given 0 rows to accept of every sample; needed: at least 1 row"):
         solve(pd.ddim(LINEAR, 10), Idle(), window=4)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_stepping_that_nobody_watches_has_the_account_of_stepping_that_is_watched(rule: str) -> None:
+    system = RULES[rule](12)
+    x = start(system, 3)
+    alone, seen = (
+        pd.sample(Mixture(), system, x, window=1, generator=seeded(1), **how)  # type: ignore[arg-type]
+        for how in ({}, {"watch": lambda found: found})
+    )
+    assert torch.equal(alone.x, seen.x) and torch.equal(
+        alone.x, pd.sequential(Mixture(), system, x, generator=seeded(1))
+    )
+    for name in ("rows", "windows", "rounds", "evals", "trace", "converged", "status"):
+        assert getattr(alone, name) == getattr(seen, name), name
+    for name in ("done", "sample_rounds", "residual"):
+        assert torch.equal(getattr(alone, name), getattr(seen, name)), name
