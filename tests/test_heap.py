@@ -10,7 +10,6 @@ import pytest
 
 FAULTS = """
 import resource
-import sys
 
 import torch
 
@@ -25,8 +24,7 @@ def rounds(times):
         held = [torch.ones(2**18) for _ in range(12)]  # a MiB each
         del held
 
-if sys.argv[1] == "kept":
-    keep_freed()
+keep_freed()
 rounds(3)
 before = faults()
 rounds(20)
@@ -36,10 +34,6 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
 def test_pages_of_a_round_are_not_given_back_and_cleared_anew() -> None:
-    pages = 20 * 12 * 256
-    anew, kept = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("as it is", "kept")
-    )
-    assert anew > pages / 2, "then nothing needs to be done about it, and heap.py can go"
-    assert kept < pages / 20
+    """Without `keep_freed` it is most of them, unless something as large was freed before by chance."""
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 20 * 12 * 256 / 20, "of so many pages"
