@@ -13,7 +13,6 @@ import resource
 
 import torch
 
-import paradigms as pd
 from paradigms.heap import keep_freed
 
 def faults():

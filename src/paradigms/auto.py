@@ -54,7 +54,7 @@ class Auto(AbstractPace):
         self.granted, self.faded, self.floor = False, False, 0.0
         rest = reach.rests.pop(B, None)
         self.hopeless, self.rested = True, rest.calls if rest else 0  # whether no credit would help; calls before
-        self.lost = self.due = self.full = 0.0  # seconds that were lost in windows, see `saw`; the most of credit
+        self.lost = self.due = self.full = 0.0  # seconds lost in windows, of a sweep not yet timed, of credit
         self.kept: int | None = None  # the window to keep all along, 0 for none, see `whole.py`
         self.sure = False  # and it was often enough
         self.used = Counter[int]()  # rows by window

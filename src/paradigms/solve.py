@@ -163,7 +163,7 @@ def _chain(
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop)
-    pace = Fixed(window, 1 if keep else len(system)) if isinstance(window, int) else window
+    pace = Fixed(window) if isinstance(window, int) else window
     return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit, keep)
 
 
