@@ -44,7 +44,7 @@ def test_cells_that_were_measured_are_kept_and_the_table_has_all(
         for name in ("toy, 2, A", "toy, 2, B"):
             yield name, lambda name=name: made.append(name) or tiny(name)
 
-    for name, value in (("cells", cells), ("CALLS", (2, 2)), ("TIMES", (1, 1)), ("LIVES", (1, 1)), ("TURNS", (1, 1))):
+    for name, value in (("cells", cells), ("CALLS", (2, 2)), ("TIMES", (1, 1)), ("LIVES", (1, 1)), ("TURNS", 1)):
         monkeypatch.setattr(auto, name, value)
     auto.main(tmp_path, "toy, 2, A")
     auto.main(tmp_path)

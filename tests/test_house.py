@@ -41,7 +41,7 @@ KNOWS = {
     "experience": {"latency", "pace"},
     "outlook": {"experience", "whole"},
     "whole": set(),
-    "auto": {"execute", "experience", "method", "outlook", "pace", "stop"},
+    "auto": {"execute", "experience", "method", "outlook", "pace", "stop", "whole"},
     "trace": set(),
     "solution": {"execute", "noise", "shares", "system", "trace"},
     "plan": set(),

@@ -80,3 +80,15 @@ def test_no_window_is_entered_where_steps_are_faster() -> None:
 @pytest.mark.parametrize(("M", "rows"), [(1, 2), (5, 4), (7, 8), (33, 32), (500, 64)])
 def test_a_batch_is_remembered_by_the_nearest_window(M: int, rows: int) -> None:
     assert outlook(160, 1e-3, 0.0, 1e-3, []).nearest(M) == rows
+
+
+@pytest.mark.parametrize("extra", [0.0, 0.44])
+def test_what_a_window_may_gain_kept_all_along_counts_the_rows_that_its_rounds_have_left(extra: float) -> None:
+    N, step = 160, 1.11e-3
+    made = outlook(N, 1e-3, 1e-4, 1e-3, [extra] * PLACES)
+    hopes = made.hopes(1.0)
+    assert set(hopes) == set(GRID) and set(made.hopes(3e-3)) == {2, 4, 8}, "a round of 16 rows takes 3.6 ms"
+    for W, gain in hopes.items():
+        q = sum(map(made.reach.at, range(PLACES))) / PLACES
+        seconds = [(2e-3 + 1e-4 * min(W, N - n)) * (1 / (W - 0.5) + q) for n in range(N)]
+        assert gain == pytest.approx(1 - sum(seconds) / (N * step), abs=0.01)

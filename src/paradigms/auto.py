@@ -11,7 +11,6 @@ call was, and no credit would have changed that, the next few are not asked.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from functools import lru_cache
 
@@ -23,6 +22,7 @@ from .method import AbstractMethod
 from .outlook import BETTER, Outlook, tau
 from .pace import AbstractPace, Fixed, Timed
 from .stop import AbstractStop
+from .whole import LONG
 
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
@@ -33,7 +33,6 @@ OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 STRETCH, MOST, KEPT = 0.1, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
-DOUBTED, LONG = 4e-3, 100  # seconds that something else may have had the machine meanwhile; calls until anything may
 RESTS = 7  # calls that step and are not asked, where no credit would have made windows worth it; or a stretch of them
 
 
@@ -89,7 +88,7 @@ class Auto(AbstractPace):
         if credit < -half:
             return 0
         afford = credit >= half, credit >= self.full
-        self.kept, self.sure = self.outlook.whole.next(self.window, self.outlook.hopes, *afford)
+        self.kept, self.sure = self.outlook.whole.next(self.window, lambda: self.outlook.hopes(2 * self.full), *afford)
         if self.kept:
             self.floor, self.reach.since = credit - self.full, 0  # first rounds lose what later ones bring back
         return self.kept
@@ -107,9 +106,8 @@ class Auto(AbstractPace):
             self.hopeless, reach.since = False, 0
             return first
         if row == 0 and idle:
-            most = DOUBTED if reach.since < LONG else math.inf
-            known.model.doubt(self.B, most)
-            self.sweep.doubt(self.B, most)
+            for curve in (known.model, self.sweep):
+                curve.doubt(self.B, reach.since >= LONG)
             reach.doubt()
             reach.since %= LONG
             _, gain, cost = self.outlook.entering(row, left, step)
@@ -119,7 +117,7 @@ class Auto(AbstractPace):
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
-        if self.rounds > 1 and self.known.credit < self.floor:
+        if self.known.credit < self.floor - (self.full if self.rounds < 2 else 0.0):
             return 1
         if self.kept:
             return self.kept

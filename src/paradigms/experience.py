@@ -28,6 +28,7 @@ from .pace import Fixed
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
 PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
+DOUBTED = 4e-3  # seconds that something else may have had the machine in as many measurements
 NOISE = 0.04  # of a time, which is no change
 SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
 PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
@@ -50,12 +51,13 @@ class Curve:
         self.used: dict[int, float] = {}
         self.fresh: set[int] = set()
         self.trusted: set[int] = set()  # sizes that were measured often enough
-        self.version = 0
+        self.version = self.most = 0  # most: rows that were ever measured
         self.through: Points | None = None  # all of `used`, made when it is asked for
         self.sure: Points | None = None  # what of it is trusted
 
     def saw(self, M: int, seconds: float) -> None:
         """A measurement."""
+        self.most = max(self.most, M)
         if M not in self.seen:
             most = max(self(M), seconds - self.prepared) if self.seen or self.absolute else seconds
             self.seen[M] = deque([min(seconds, most)], RECENT)
@@ -85,10 +87,11 @@ class Curve:
         """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
         return between(*through, M, 0 if self.absolute else WIDE)
 
-    def doubt(self, single: int, most: float) -> None:
-        """Forgets all sizes but one that took longer than hoped, by less than `most` seconds."""
+    def doubt(self, single: int, all: bool) -> None:
+        """Forgets the sizes but one that took longer than hoped: all, or those that something else may have slowed."""
         usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
-        for M in [m for m, seconds in self.used.items() if m != single and 0 < seconds - usual(m) < most]:
+        late = {M: seconds - usual(M) for M, seconds in self.used.items() if single != M}
+        for M in [M for M, s in late.items() if s > 0 and (all or (s < DOUBTED and len(self.seen[M]) < RECENT))]:
             del self.seen[M], self.used[M]
             self.fresh.discard(M)
             self.trusted.discard(M)

@@ -54,13 +54,13 @@ class Outlook:
         known, sweep, P = self.known, self.sweep, self.B * self.points
         timed = known.model.version, sweep.version, P
         if self.timed != timed:
-            most = known.bold * max(known.model.seen, default=self.B) / P
+            most = known.bold * (known.model.most or self.B) / P
             self.timed, self.ventured = timed, {W: self.round(W) for W in self.grid if most >= W or W == 2}
             tried = self.grid if known.model.alone else self.ventured
             self.wished = {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
         return self.ventured, self.wished
 
-    def round(self, W: int) -> float:
+    def round(self, W: float) -> float:
         """Seconds of a round of W rows of each sample."""
         M = W * self.B * self.points
         return self.known.model(M) + self.sweep(M)
@@ -94,10 +94,12 @@ class Outlook:
         each = ((W, R, step - R / (W - 0.5)) for W, R in table.items() if left >= W)
         return {W: max([one * n - R * rounds for n, rounds in ahead]) for W, R, one in each}
 
-    def hopes(self) -> dict[int, float]:
-        """Of each window that may be ventured the part of a call's time that it is expected to gain."""
-        step = self.step or math.inf
-        return {W: gain / (step * self.N) for W, gain in self.gains(0, self.N, step, self.table()).items()}
+    def hopes(self, most: float) -> dict[int, float]:
+        """Of each window whose round is expected to take `most` seconds or less, the part of a call's time that it
+        gains, kept all along: its rounds have W (1 - W / 2N) rows in the mean, for a window ends with the chain."""
+        step, q = self.step or math.inf, sum(map(self.reach.at, range(PLACES))) / PLACES
+        rows = {W: W * (1 - W / (2 * self.N)) for W, R in self.table().items() if W <= self.N and most >= R}
+        return {W: 1 - tau(W, self.round(mean), q) / step for W, mean in rows.items()}
 
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""

@@ -17,7 +17,7 @@ from statistics import median, median_high
 
 RECENT, ENOUGH = 15, 2  # calls that count, and those that a window needs to be believed
 EVERY = 2, 4  # calls of which one is a trial, where it is not known which window pays, and where it is
-FREE, LONG = 8, 100  # calls of which one is free; until all but the best window is forgotten
+FREE, LONG = 8, 100  # calls of which one is free; until all that spoke against windows is forgotten
 MORE, FAR = 0.02, 0.2  # of the time of a call: what a window must gain over free calls; what one trial may be wrong by
 
 
@@ -26,14 +26,14 @@ class Whole:
 
     def __init__(self, grid: Sequence[int]) -> None:
         self.grid, self.calls = grid, 0
-        self.usual = self.widest = 0  # windows of the last free call that had any
+        self.usual = 0  # the window of most rows in the last free call that had any
         self.gains: dict[int, deque[float]] = {}
 
     def told(self, W: int, gain: float, used: Mapping[int, int]) -> None:
         """A call that kept a window W, or was free and used windows for so many rows, gained so much."""
         self.gains.setdefault(W, deque(maxlen=RECENT)).append(gain)
         if not W and used:
-            self.usual, self.widest = max(used, key=lambda w: used[w]), max(used)
+            self.usual = max(used, key=lambda w: used[w])
 
     def gain(self, W: int) -> float:
         """What calls with W gain; what else a machine does only ever takes from it."""
@@ -68,11 +68,11 @@ class Whole:
 
     def near(self, best: int, hopes: Mapping[int, float]) -> list[int]:
         """The windows that may be best, the likeliest first."""
-        most = max([*hopes.values(), MORE])
+        most = max(hopes.values(), default=0.0)
         hoped = max((w for w, gain in hopes.items() if gain > most - MORE), default=self.usual)
         i = self.grid.index(best or hoped)
         near = best or hoped, hoped, self.usual, *self.grid[i + 1 : i + 2], *self.grid[max(i - 1, 0) : i]
-        return [w for w in near if w in hopes or w <= self.widest]
+        return [w for w in near if w == self.usual or w in hopes]
 
     def count(self, W: int) -> int:
         """How many calls are known of W."""

@@ -2,10 +2,10 @@
 
     speed = seconds of `sequential` / seconds of `sample`, of a pair of calls one after the other
 
-Of every cell: CALLS pairs from nothing known on, the first one cold, and that again a few times, each a life of auto's;
-then every window of the grid; then the best of those, `sequential` and auto in every order, a few times. Most models
-here are small and run on a CPU, where few cells have more to gain than a window costs; two devices are played by a
-small model that sleeps until its time is over: one that has room for every row, and one that has room for 16. Results
+Of every cell: CALLS pairs from nothing known on, the first one cold, a life of auto's; then every window of the grid;
+then the best of those, `sequential` and auto in every order, twice; and all but the grid again, a few lives. Most
+models here are small and run on a CPU, where few cells have more to gain than a window costs; two devices are played by
+a small model that sleeps until its time is over: one that has room for every row, and one that has room for 16. Results
 go to out/auto.json after every cell, and what is there is not measured again.
 """
 
@@ -36,8 +36,8 @@ from .report import machine, spread, table, write
 
 WINDOWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 CALLS, TIMES = (24, 48), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
-LIVES, TURNS = (1, 8), (2, 8)  # times that all is forgotten, and turns in every order: at least, and at most
-FAST, PATIENCE = 0.2, 15.0  # seconds of a call; of calls after which there are no more lives, or turns, than the least
+LIVES, TURNS = (1, 8), 2  # times that all is forgotten, at least and at most; turns in every order at the end of each
+FAST, PATIENCE = 0.2, 25.0  # seconds of a call; of calls after which there are no more lives than the least
 LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
 
 Windows = Callable[[], Sequence[int]]
@@ -188,7 +188,8 @@ def measure(cell: Cell) -> dict[str, Any]:
     quick = timed(lambda: cell.plain(0))[0] < FAST
     two: list[Callable[[int], Any]] = [cell.plain, lambda s: cell.call("auto", s)]
     lives: list[list[tuple[float, float]]] = []
-    errors, windows = [], []
+    grid: dict[int, float] = {}
+    errors, windows, turns = [], [], []
     for life in often(LIVES):
         experience.forget()
         lives.append([])
@@ -198,19 +199,25 @@ def measure(cell: Cell) -> dict[str, Any]:
             lives[-1].append((one, other))
             errors.append(float(relative_error(y, x).max()))
             windows.append(told(w()))
-    grid: dict[int, float] = {}
-    for W in (w for w in WINDOWS if w <= cell.rows):
-        grid[W] = statistics.median(timed(lambda W=W, k=k: cell.call(W, k))[0] for k in range(TIMES[quick]))  # type: ignore[misc]
-        if grid[W] > 3 * lives[0][0][0] and min(grid, key=lambda v: grid[v]) * 4 < W:
-            break  # windows that are wider still are no better
-    best, turns = min(grid, key=lambda v: grid[v]), []
-    three = [*two, lambda s: cell.call(best, s)]
-    for turn in often(TURNS):
-        for seed, order in enumerate(itertools.permutations(range(3)), 1000 + 6 * turn):  # what ran before warms caches
+        grid = grid or every(cell, TIMES[quick], 3 * lives[0][0][0])
+        best = min(grid, key=lambda v: grid[v])
+        three: list[Callable[[int], Any]] = [*two, partial(cell.call, best)]
+        orders = list(itertools.permutations(range(3))) * TURNS  # what ran before warms caches
+        for seed, order in enumerate(orders, 1000 + len(orders) * life):
             spent = {k: timed(partial(three[k], seed))[0] for k in order}
             turns.append([spent[k] for k in range(3)])
     return {"lives": lives, "turns": turns, "grid": grid, "best": best, "errors": errors,
             "windows": [windows[0], windows[-1]]}  # fmt: skip
+
+
+def every(cell: Cell, times: int, slow: float) -> dict[int, float]:
+    """Seconds of each window; after one that takes more than `slow`, of none four times wider than the best."""
+    grid: dict[int, float] = {}
+    for W in (w for w in WINDOWS if w <= cell.rows):
+        grid[W] = statistics.median(timed(lambda W=W, k=k: cell.call(W, k))[0] for k in range(times))  # type: ignore[misc]
+        if grid[W] > slow and min(grid, key=lambda v: grid[v]) * 4 < W:
+            break
+    return grid
 
 
 def often(times: tuple[int, int]) -> Iterator[int]:

@@ -58,7 +58,7 @@ class Hooks:
         self.inside = self.halted = self.callbacks = False
         self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
         self.renewed = False  # a callback changed a network
-        self.width = 0  # samples in the state
+        self.width, self.evals = 0, network.evals  # samples in the state; calls of networks that the pace was told of
 
     @property
     def looks(self) -> bool:

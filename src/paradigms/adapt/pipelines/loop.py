@@ -45,6 +45,7 @@ class Loop(Hooks):
             self.before.clear()
             self.accepted(1, 1, 0.0)
         self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
+        self.ran(last - first)
         self.decide()
 
     def slide(self, begun: bool) -> Iterator[Any]:
@@ -57,7 +58,7 @@ class Loop(Hooks):
             yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
-            end, asked = self.reached, len(old)
+            end = self.reached
             count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
             self.settings.dependent |= dependent(old[self.begin], self.visits[self.begin])
             if self.callbacks:
@@ -66,7 +67,7 @@ class Loop(Hooks):
                 count, end = self.reached - self.begin, self.reached
             row, window = self.begin, self.window
             self.accepted(count, window, residual)
-            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
+            self.pace.saw(row, window, self.ran(len(old)), count, self.network)  # type: ignore[union-attr]
             self.decide()
             self.accept(count)
             if self.window > 1:
@@ -111,6 +112,11 @@ class Loop(Hooks):
                 self.standins[c].heard(found)
                 for n in found:
                     self.visits[n].own[c] = True
+
+    def ran(self, rows: int) -> int:
+        """The rows that networks answered since this was last asked: of so many, those whose answers were not known."""
+        before, self.evals = self.evals, self.network.evals
+        return min(rows, self.evals - before)
 
     def accept(self, count: int) -> None:
         """Forgets `count` rows that were accepted."""
