@@ -2,10 +2,10 @@
 
     gain(W)    1 - seconds of the call / seconds of stepping,  the upper median of the last few
 
-Rows that were looked at for long settle sooner than q says, which was counted with other windows. So a few calls keep
-to the widest of those that are expected to gain most, to the one that gave free calls most rows, and to those next to
-the best in the grid, again while chance may be all that they are behind by: calls with one window differ as samples do.
-The one that gained most is kept, if that is more than free calls gain.
+What is expected was counted with other windows, and of times with few rounds. So a few calls keep to the widest window
+of those that are expected to gain most, to the one that gave free calls most rows, and to those next to the best in the
+grid, again while chance may be all that they are behind by: calls with one window differ as samples do. The one that
+gained most is kept, if that is more than free calls gain.
 """
 
 from __future__ import annotations
