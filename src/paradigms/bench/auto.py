@@ -35,7 +35,7 @@ from .problems import GUIDANCE, SHORT, problem
 from .report import machine, spread, table, write
 
 WINDOWS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-CALLS, TIMES = (24, 48), (1, 3)  # pairs, and runs of each window: of slow calls, of fast ones
+CALLS, TIMES = (24, 48), (1, 9)  # pairs, and runs of each window: of slow calls, of fast ones
 LIVES, TURNS = (1, 8), 2  # times that all is forgotten, at least and at most; turns in every order at the end of each
 FAST, PATIENCE = 0.2, 25.0  # seconds of a call; of calls after which there are no more lives than the least
 LEAST, SHARE = 0.98, 0.9  # of the speed of stepping, and of the best fixed window's
