@@ -58,6 +58,22 @@ def test_cells_that_were_measured_are_kept_and_the_table_has_all(
     assert "2 of 2 cells" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("turns", "share", "seconds"),
+    [
+        ([(4, 2, 1), (4, 2, 1), (4, 8, 9)], 0.5, 11 / 12),  # the best window is twice as fast, but for one slow call
+        ([(4, 8, 9), (4, 8, 9), (4, 4, 1)], 0.5, 12 / 20),  # a window that loses: stepping is the best there is
+    ],
+)
+def test_auto_is_held_against_the_faster_of_stepping_and_the_best_window(
+    turns: list[tuple[float, ...]], share: float, seconds: float
+) -> None:
+    measured = {"lives": [[(4.0, 2.0)]], "turns": turns, "best": 8, "errors": [0.0], "windows": ["8 x 1", "8 x 1"]}
+    line = dict(zip(auto.HEAD, auto.row("toy, 1, A", measured), strict=True))
+    assert (line["of the best"], line["in seconds"]) == pytest.approx((share, seconds))
+    assert line["auto: first call"] == line["median of calls"] == 2.0
+
+
 def test_windows_are_told_in_runs() -> None:
     assert auto.told([1, 1, 32, 32, 32, 1]) == "1 x 2, 32 x 3, 1 x 1"
     assert auto.told([1, 2] * 5).endswith(", ...")
