@@ -189,6 +189,16 @@ def test_what_spoke_against_windows_for_long_is_doubted() -> None:
     assert sum(taken[:30]) < 30 * device.stepping(system) / 0.98
 
 
+@pytest.mark.parametrize("rule", ["ddim", "ddpm"])
+@pytest.mark.parametrize("steps", [8, 20, 60])
+def test_no_call_loses_much_where_windows_never_pay_and_all_together_lose_what_they_may(rule: str, steps: int) -> None:
+    """A round of eight rows takes as long as all of the shortest chain."""
+    device, system = Device(linear), RULES[rule](steps)
+    slower = [device.sample(system, seed=k)[1] / device.stepping(system) for k in range(150)]
+    assert max(slower) < 1.6 and sum(slower) / len(slower) <= 1 + auto.ALLOWED
+    assert sorted(slower)[75] == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(("seconds", "calls"), [(linear, 8), (lambda M: 9e-5 * M, 27)], ids=["200 ms", "3.8 ms"])
 def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_or_in_a_tenth_of_a_second_and_changes_are_noticed(
     monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float], calls: int

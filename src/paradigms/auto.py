@@ -12,7 +12,7 @@ call was, and no credit would have changed that, the next few are not asked.
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ ROOM = 2**30  # bytes that the states of a window may take, of which a method ho
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FORGIVEN = 0.7  # what a call leaves of what windows lost before
+FIRST = 2  # times CREDIT, what the first round of a window that is kept may take
 OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
@@ -88,7 +89,8 @@ class Auto(AbstractPace):
         if credit < -half:
             return 0
         afford = credit >= half, credit >= self.full
-        self.kept, self.sure = self.outlook.whole.next(self.window, lambda: self.outlook.hopes(2 * self.full), *afford)
+        hopes = partial(self.outlook.hopes, FIRST * self.full)
+        self.kept, self.sure = self.outlook.whole.next(self.window, hopes, *afford)
         if self.kept:
             self.floor, self.reach.since = credit - self.full, 0  # first rounds lose what later ones bring back
         return self.kept
@@ -117,7 +119,8 @@ class Auto(AbstractPace):
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
-        if self.known.credit < self.floor - (self.full if self.rounds < 2 else 0.0):
+        more = (FIRST - 1) * self.full if self.rounds < 2 else 0.0
+        if self.known.credit < self.floor - more:
             return 1
         if self.kept:
             return self.kept
