@@ -87,11 +87,11 @@ class Curve:
         """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
         return between(*through, M, 0 if self.absolute else WIDE)
 
-    def doubt(self, single: int, all: bool) -> None:
-        """Forgets the sizes but one that took longer than hoped: all, or those that something else may have slowed."""
+    def doubt(self, single: int, every: bool) -> None:
+        """Forgets the sizes but one that took longer than hoped: every one, or what something else may have slowed."""
         usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
         late = {M: seconds - usual(M) for M, seconds in self.used.items() if single != M}
-        for M in [M for M, s in late.items() if s > 0 and (all or (s < DOUBTED and len(self.seen[M]) < RECENT))]:
+        for M in [M for M, s in late.items() if s > 0 and (every or (s < DOUBTED and len(self.seen[M]) < RECENT))]:
             del self.seen[M], self.used[M]
             self.fresh.discard(M)
             self.trusted.discard(M)

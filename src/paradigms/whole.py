@@ -51,9 +51,10 @@ class Whole:
         if self.calls % LONG == 0:
             self.gains = {w: self.gains[w] for w in self.gains if w in (0, best)}
         if self.usual and affordable and (self.calls % EVERY[sure] == 0 or (W == 1 and idle)):
-            new = [w for w in self.near(best, hopes()) if self.count(w) < RECENT and self.promising(w)]
+            likely = dict.fromkeys(w for w in self.near(best, hopes()) if self.count(w) < RECENT)
+            new = next((w for w in likely if self.promising(w)), 0)
             if new or (W == 1 and self.promising(best)):
-                return new[0] if new else best, False
+                return new or best, False
         return (best, True) if sure and self.calls % FREE else (0, False)
 
     def promising(self, W: int) -> bool:
@@ -63,8 +64,8 @@ class Whole:
 
     def spread(self) -> float:
         """How far a call is from the median of its window's, in the median."""
-        several = [found for found in self.gains.values() if len(found) > 1]
-        return median([abs(v - median(found)) for found in several for v in found])
+        several = [(found, median(found)) for found in self.gains.values() if len(found) > 1]
+        return median([abs(v - usual) for found, usual in several for v in found])
 
     def near(self, best: int, hopes: Mapping[int, float]) -> list[int]:
         """The windows that may be best, the likeliest first."""

@@ -58,7 +58,7 @@ class Hooks:
         self.inside = self.halted = self.callbacks = False
         self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
         self.renewed = False  # a callback changed a network
-        self.width, self.evals = 0, network.evals  # samples in the state; calls of networks that the pace was told of
+        self.width, self.evals = 0, 0  # samples in the state; calls of networks when the pace was last asked
 
     @property
     def looks(self) -> bool:
@@ -192,7 +192,7 @@ class Hooks:
     def decide(self) -> None:
         """Asks for the next window; the row that has begun, or begins next, is of it."""
         assert self.pace is not None
-        left = len(self.items) - self.begin
+        left, self.evals = len(self.items) - self.begin, self.network.evals
         window, self.steps = self.pace.next(self.begin) if left else (1, 1)
         self.window = min(window, len(self.items))
         self.mode = "step" if self.window == 1 else "sweep"

@@ -45,7 +45,6 @@ class Loop(Hooks):
             self.before.clear()
             self.accepted(1, 1, 0.0)
         self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
-        self.ran(last - first)
         self.decide()
 
     def slide(self, begun: bool) -> Iterator[Any]:
@@ -67,7 +66,8 @@ class Loop(Hooks):
                 count, end = self.reached - self.begin, self.reached
             row, window = self.begin, self.window
             self.accepted(count, window, residual)
-            self.pace.saw(row, window, self.ran(len(old)), count, self.network)  # type: ignore[union-attr]
+            asked = min(len(old), self.network.evals - self.evals)  # of rows that are known already nothing is asked
+            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
             self.decide()
             self.accept(count)
             if self.window > 1:
@@ -112,11 +112,6 @@ class Loop(Hooks):
                 self.standins[c].heard(found)
                 for n in found:
                     self.visits[n].own[c] = True
-
-    def ran(self, rows: int) -> int:
-        """The rows that networks answered since this was last asked: of so many, those whose answers were not known."""
-        before, self.evals = self.evals, self.network.evals
-        return min(rows, self.evals - before)
 
     def accept(self, count: int) -> None:
         """Forgets `count` rows that were accepted."""
