@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .ambient import isolated
 from .auto import auto
-from .check import check_problem
+from .check import check_account, check_call, watched
 from .execute import Evaluator, Model
 from .frame import Frame
+from .given import named
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
@@ -32,6 +34,8 @@ TOLERANCE = 0.003  # relative error of the finished sample
 DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
 
 
+@named
+@isolated
 @over_mesh
 def iterate(
     model: Model,
@@ -47,7 +51,10 @@ def iterate(
     mesh: Any = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    check_problem(system, x, window, generator, noise, condition)
+    check_call(
+        model, system, x, method, window=window, tolerance=tolerance, generator=generator, noise=noise,
+        condition=condition,
+    )  # fmt: skip
     method = method or DEFAULT
     return frames(_chain(model, system, x, method, window, criterion(tolerance, method), generator, noise, condition))
 
@@ -61,6 +68,8 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
 
 
+@named
+@isolated
 @over_mesh
 def sample(
     model: Model,
@@ -81,7 +90,10 @@ def sample(
 ) -> Solution:
     """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
 
-    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), for any number M of rows.
+    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), for any number M of rows, each answered by
+    itself and the same each time; a tuple or an output with one tensor will do. It is called without gradients, and
+    what is returned has none: a model that differentiates does so `with torch.enable_grad()`. Once for each model and
+    shape, six rows in two calls, in no count, see to that, see `assume.py`.
     x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Spectral()`.
     window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
     so that within the tolerance a sample depends on how fast the machine is; a number does not.
@@ -94,10 +106,12 @@ def sample(
     share the rows of each round. Raises ValueError for bad input before any work, NonFiniteError, RankError where a
     rank of a mesh fails, and RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
     """
-    if max_rounds is not None and max_rounds < 1:
-        raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
+    check_call(
+        model, system, x, method, window=window, tolerance=tolerance, generator=generator, noise=noise,
+        condition=condition,
+    )  # fmt: skip
+    check_account(verified, compare, max_rounds, watch)
     began = time.perf_counter()
-    check_problem(system, x, window, generator, noise, condition)
     method, limit = method or DEFAULT, max_rounds or 1 << 62
     stop = criterion(tolerance, method)
     N, B, keep = len(system), len(x), verified or watch is not iter
@@ -110,7 +124,7 @@ def sample(
         final = through(evaluate, chain.stream)
         told.append(Told([0] * B, [N] * B, [0.0] * B, N, evaluate.evals, 1, N))
     else:
-        for frame in watch(frames(chain)):
+        for frame in watched(watch, frames(chain)):
             told.append(frame.told)
             for b, states in enumerate(path):
                 states.append(frame.x[1 : told[-1].stride[b] + 1, b])
@@ -126,11 +140,14 @@ def sample(
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:
         began = time.perf_counter()
-        reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
+        how: dict[str, Any] = {"condition": condition, "noise": noise, "generator": again[1] if noise is None else None}
+        reference = sequential(model, system, x, **how)
         comparison = Comparison(reference, time.perf_counter() - began)
     return Solution(final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing)
 
 
+@named
+@isolated
 def sequential(
     model: Model,
     system: System,
@@ -141,7 +158,7 @@ def sequential(
     condition: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
-    check_problem(system, x, 1, generator, noise, condition)
+    check_call(model, system, x, generator=generator, noise=noise, condition=condition)
     return through(*_problem(model, system, x, generator, noise, condition))
 
 
@@ -176,6 +193,6 @@ def _problem(
     condition: Mapping[str, Tensor] | None,
 ) -> tuple[Evaluator, Noise]:
     """The denoiser and the noise, on the states' device and in float32 or better."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     system = system.to(x.device, x.dtype)
     return Evaluator(model, system, condition), Noise(system, x, generator, noise)
