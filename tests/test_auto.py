@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import paradigms as pd
-from paradigms.assume import ROWS
 from devices import Device, Scheduled, flat, knee, linear
 from paradigms import auto, experience
+from paradigms.assume import ROWS
 from paradigms.experience import PREPARED, Curve, Experience, Reach
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture

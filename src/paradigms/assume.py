@@ -35,6 +35,7 @@ ROUNDING = {  # relative differences that rounding explains: at the same place, 
     torch.bfloat16: (8e-3, 2e-2, 0.1),
 }
 SMALL = 0.01  # of the state's norm: what an answer is measured by where it is smaller
+FEW = 4  # numbers in a state, of which different ones may well have one answer
 OTHER = -0.7  # times a row's state: what is beside a row the second time, for rows of a first guess may be copies
 DROPS = ("p", "drop_prob", "drop_rate", "rate", "prob")
 DROPPING = ("drop", "stochasticdepth")  # in the names of random modules
@@ -95,10 +96,13 @@ class Assumptions:
                 raise self.mixed(off) if difference(first(), f, x[[a, b, a]]) <= same else self.random(off)
         if (off := difference(f[0], f[2], x[a])) > place:
             raise self.random(off)
+        pairs = [(a, f[0]), (b, f[1])]
+        if torch.equal(f, g) and x[0].numel() > FEW:  # a constant, or what was answered before
+            pairs.append((c, g[0]))
 
         def after(m: Tensor) -> None:
-            if (off := max(difference(m[i], v, x[i]) for i, v in ((a, f[0]), (b, f[1])))) > longer:
-                raise self.mixed(off)
+            if (off := max(difference(m[i], v, x[i]) for i, v in pairs)) > longer:
+                raise self.mixed(off) if len(pairs) == 2 else self.random(off)
             if bool(torch.isfinite(m).all()):
                 self.found("rows")
 

@@ -8,7 +8,7 @@ D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -73,21 +73,32 @@ class Evaluator:
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
         with torch.no_grad(), autocast(self.casts, on=True):
-            after = None
-            if self.assumed.left(given, condition):
-                self.clock.pause()  # what is looked into is no window's time
-                after = self.assumed.before(given, t, condition)
-                self.clock.resume()
+            after = self._looked_into(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
             self.clock.leave(x)
-        if after is not None:
-            after(m)
+        for judge in after:
+            judge(m)
         self.evals, self.calls, self.answers = self.evals + len(x), self.calls + 1, m.dtype
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
         return D
+
+    def _looked_into(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
+        """What judges the answers to x that are about to be asked for; what it asks beside is no window's time."""
+        after: list[Callable[[Tensor], None]] = []
+
+        def look() -> None:
+            after.append(self.assumed.before(x, t, condition))
+
+        if isinstance(self.model, Sharded):
+            self.model.first = look
+        else:
+            self.clock.pause()
+            look()
+            self.clock.resume()
+        return after
 
     def _refuse(self, D: Tensor, n: Tensor, b: Tensor) -> None:
         bad = (~torch.isfinite(D)).flatten(1).any(1).nonzero().flatten()

@@ -7,7 +7,7 @@ Ranks must be given the same x, t and condition; `over.py` sees to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,12 +26,16 @@ class Sharded(nn.Module):
         super().__init__()
         self.model, self.team = Chunked(model), team
         self.said: dict[torch.dtype, torch.dtype] = {}  # the dtype that answers have, by the states'
+        self.first: Callable[[], None] | None = None  # once, before the next call: where it fails, this rank does
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """What the model says of x (M, ...)."""
         sent = self.said.get(x.dtype, torch.promote_types(x.dtype, torch.float32))  # unknown, so wide enough
 
         def ask(first: int, last: int) -> tuple[Sequence[Tensor], float]:
+            if self.first is not None:
+                before, self.first = self.first, None
+                before()
             m = self.model(x[first:last], t[first:last], **{k: v[first:last] for k, v in condition.items()})
             if torch.promote_types(m.dtype, sent) != sent:
                 raise ValueError(f"model: it answers in {m.dtype} and has answered in {sent}; needed: one dtype")
@@ -43,6 +47,7 @@ class Sharded(nn.Module):
         wide = x.detach().float()
         check = float(wide.sum() / wide.norm().clamp(min=1e-30))
         found, note = self.team.share(len(x), size, ask, x.device, check)
+        self.first = None
         m = torch.cat([v.view(sent) for v in found]).reshape(x.shape).to(x.device)
         self.said[x.dtype] = DTYPES[int(note)]
         return m.to(self.said[x.dtype])
