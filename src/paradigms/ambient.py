@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Casts = tuple[tuple[str, torch.dtype], ...]  # device types under autocast, and what they cast to
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
-_surrounding: ContextVar[Casts] = ContextVar("_surrounding", default=())
+_surrounding: ContextVar[Casts | None] = ContextVar("_surrounding", default=None)  # None: no solver is running here
 
 
 def casts() -> Casts:
@@ -31,7 +31,18 @@ def casts() -> Casts:
 
 def surrounding() -> Casts:
     """The autocasts that were on where the solver was called."""
-    return _surrounding.get()
+    return _surrounding.get() or ()
+
+
+@contextlib.contextmanager
+def as_called(found: Casts) -> Iterator[None]:
+    """Within it everything is as it was where the solver was called, but for gradients."""
+    token = _surrounding.set(None)
+    try:
+        with torch.no_grad(), autocast(found, on=True):
+            yield
+    finally:
+        _surrounding.reset(token)
 
 
 @contextlib.contextmanager
@@ -48,7 +59,8 @@ def isolated(solve: F) -> F:
 
     @functools.wraps(solve)
     def solved(*args: Any, **kwargs: Any) -> Any:
-        found = casts()
+        found = _surrounding.get()
+        found = casts() if found is None else found
         token = _surrounding.set(found)
         try:
             with autocast(found, on=False), torch.no_grad():

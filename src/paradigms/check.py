@@ -50,7 +50,7 @@ def check_account(verified: Any, compare: Any, max_rounds: Any, watch: Any) -> N
     if max_rounds is not None:
         whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
     if not callable(watch):
-        raise refusal("watch", watch, "a function of an iterator of frames that gives one", "watch=tqdm.tqdm")
+        raise refusal("watch", said(watch), "a function of an iterator of frames that gives one", "watch=tqdm.tqdm")
 
 
 def check_problem(
@@ -103,7 +103,7 @@ def check_generator(generator: Any, B: int) -> None:
         return
     typed = f"torch.Generator().manual_seed({generator if type(generator) is int else 0})"
     if not isinstance(generator, list | tuple):
-        raise refusal("generator", generator, "a torch.Generator, or a list of one for each sample", typed)
+        raise refusal("generator", said(generator), "a torch.Generator, or a list of one for each sample", typed)
     if len(generator) != B:
         raise ValueError(f"generator: given {len(generator)}; needed: one, or one for each of the {B} samples")
     for g in generator:
@@ -117,7 +117,7 @@ def check_condition(condition: Any, x: Tensor) -> None:
         return
     B, typed = len(x), "condition={'label': labels}, the names being those that the model takes"
     if not isinstance(condition, Mapping):
-        raise refusal("condition", condition, "a dict of tensors by name", typed)
+        raise refusal("condition", said(condition), "a dict of tensors by name", typed)
     for name, value in condition.items():
         if not isinstance(name, str) or name in ("x", "t"):
             raise refusal("condition", f"the name {name!r}", "a name of the model's own, but neither x nor t", typed)
@@ -157,7 +157,9 @@ def check_system(system: Any) -> None:
         name = system.__name__ if isinstance(system, type) else type(system).__name__
         made = f"{name}()" if isinstance(system, type) else "scheduler"
         raise refusal("system", f"the scheduler {name}", "its table", f"from_scheduler({made}, steps)")
-    raise refusal("system", system, "a System: a sampler as a table", f"{RULES}, or from_scheduler(scheduler, steps)")
+    raise refusal(
+        "system", said(system), "a System: a sampler as a table", f"{RULES}, or from_scheduler(scheduler, steps)"
+    )
 
 
 def check_method(method: Any) -> None:
@@ -167,22 +169,30 @@ def check_method(method: Any) -> None:
         if not isinstance(guess, Guess):
             name = guess.__name__ if isinstance(guess, type) else "Extrapolate"
             typed = f"{type(method).__name__}({name}())"
-            raise refusal(f"{type(method).__name__}'s guess", guess, "a first guess: Copy() or Extrapolate()", typed)
+            raise refusal(
+                f"{type(method).__name__}'s guess", said(guess), "a first guess: Copy() or Extrapolate()", typed
+            )
         return
     if method is None:
         return
     names = methods()
     if isinstance(method, type) and issubclass(method, AbstractMethod):
-        raise refusal("method", method, "an instance of it", f"{method.__name__}()")
+        raise refusal("method", said(method), "an instance of it", f"{method.__name__}()")
     if isinstance(method, AbstractStop):
         raise refusal(
-            "method", method, "a method; a criterion is the tolerance", f"tolerance={type(method).__name__}(...)"
+            "method", said(method), "a method; a criterion is the tolerance", f"tolerance={type(method).__name__}(...)"
         )
     if isinstance(method, Guess):
-        raise refusal("method", method, "a method, which it is the guess of", f"Picard({type(method).__name__}())")
+        raise refusal(
+            "method", said(method), "a method, which it is the guess of", f"Picard({type(method).__name__}())"
+        )
     if isinstance(method, int | float) and not isinstance(method, bool):
-        raise refusal("method", method, f"one of {', '.join(names)}", f"tolerance={method} if it is the tolerance")
-    raise refusal("method", method, f"one of {', '.join(names)}", closest(method, [n[:-2] for n in names], "{0}()"))
+        raise refusal(
+            "method", said(method), f"one of {', '.join(names)}", f"tolerance={method} if it is the tolerance"
+        )
+    raise refusal(
+        "method", said(method), f"one of {', '.join(names)}", closest(method, [n[:-2] for n in names], "{0}()")
+    )
 
 
 def methods() -> list[str]:
@@ -201,7 +211,7 @@ def check_tolerance(tolerance: Any) -> None:
     if isinstance(tolerance, AbstractStop):
         return
     if isinstance(tolerance, type) and issubclass(tolerance, AbstractStop):
-        raise refusal("tolerance", tolerance, "an instance of it", f"{tolerance.__name__}(0.01)")
+        raise refusal("tolerance", said(tolerance), "an instance of it", f"{tolerance.__name__}(0.01)")
     needed = "a finite number, 0 (exact) or more, such as 0.003, or a criterion such as StepNoise(0.1)"
     number("tolerance", tolerance, needed, lambda v: 0 <= v < float("inf"))
 
@@ -210,12 +220,12 @@ def check_model(model: Any, condition: Mapping[str, Any]) -> None:
     """Raises ValueError for what cannot be called as a model, or is in training mode where that matters."""
     needed = "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)"
     if isinstance(model, type):
-        raise refusal("model", model, "an instance of it", f"{model.__name__}(...)")
+        raise refusal("model", said(model), "an instance of it", f"{model.__name__}(...)")
     if hasattr(model, "scheduler") and any(hasattr(model, part) for part in ("unet", "transformer", "components")):
         name = type(model).__name__
         raise refusal("model", f"the pipeline {name}", "a network", "enable_parallel_sampling(pipe), and call the pipe")
     if not callable(model):
-        raise refusal("model", model, needed)
+        raise refusal("model", said(model), needed)
     check_arguments(model, condition, needed)
     if isinstance(model, Guided):
         model.check(condition)

@@ -90,7 +90,7 @@ def check_limits(clip: Any, threshold: Any) -> None:
         return
     needed = "(quantile in (0, 1], maximum >= 1), such as (0.995, 1.5), or None"
     if not isinstance(threshold, tuple | list) or len(threshold) != 2:
-        raise refusal("threshold", threshold, needed)
+        raise refusal("threshold", said(threshold), needed)
     number("threshold", threshold[0], needed, lambda v: 0 < v <= 1)
     number("threshold", threshold[1], needed, lambda v: 1 <= v < math.inf)
     if clip is not None:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .ambient import autocast, surrounding
+from .ambient import as_called, surrounding
 from .answer import answer
 from .assume import Assumptions
 from .chunks import Chunked
 from .chunks import Model as Model
 from .clock import Clock, TeamClock
-from .given import number, refusal
+from .given import number, refusal, said
 from .shard import Sharded
 from .system import System
 
@@ -72,7 +72,7 @@ class Evaluator:
         shown = self.system.denoiser.show(x, n)
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
-        with torch.no_grad(), autocast(self.casts, on=True):
+        with as_called(self.casts):
             after = self._looked_into(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
@@ -121,13 +121,13 @@ class Guided(nn.Module):
     def __init__(self, model: Model, scale: float, **null: Tensor | float) -> None:
         super().__init__()
         if not callable(model) or isinstance(model, type):
-            raise refusal("model", model, "a callable model(x, t, **condition)")
+            raise refusal("model", said(model), "a callable model(x, t, **condition)")
         number("scale", scale, "a finite number; 1 is no guidance")
         if not null:
             raise refusal("null", "nothing", "by name what means no condition", "Guided(model, 3.0, label=10)")
         for name, value in null.items():
             if not isinstance(value, Tensor | int | float):
-                raise refusal(f"null {name!r}", value, "a number or a tensor shaped as one sample's condition")
+                raise refusal(f"null {name!r}", said(value), "a number or a tensor shaped as one sample's condition")
         self.model, self.scale, self.null = model, scale, null
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
@@ -152,4 +152,6 @@ class Guided(nn.Module):
             if null.ndim > v.ndim or any(
                 k not in (1, m) for k, m in zip(null.shape[::-1], v.shape[::-1], strict=False)
             ):
-                raise refusal(f"null {name!r}", null, f"a number, or the shape of one sample's, {tuple(v.shape[1:])}")
+                raise refusal(
+                    f"null {name!r}", said(null), f"a number, or the shape of one sample's, {tuple(v.shape[1:])}"
+                )

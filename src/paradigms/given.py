@@ -30,9 +30,8 @@ def said(v: Any) -> str:
     return type(v).__name__
 
 
-def refusal(name: str, given: Any, needed: str, typed: str | None = None) -> ValueError:
-    """The error of a value that cannot be used; `typed` is what to type."""
-    given = given if isinstance(given, str) else said(given)
+def refusal(name: str, given: str, needed: str, typed: str | None = None) -> ValueError:
+    """The error of a value that cannot be used; `given` and `needed` in words, `typed` is what to type."""
     return ValueError(f"{name}: given {given}; needed: {needed}" + (f"; type {typed}" if typed else ""))
 
 

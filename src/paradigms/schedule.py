@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .given import choice, named, number, refusal, whole
+from .given import choice, named, number, refusal, said, whole
 
 SPACINGS = ("leading", "trailing", "linspace")
 
@@ -35,7 +35,7 @@ class Schedule:
         for name in ("t", "alpha", "sigma"):
             v = getattr(self, name)
             if not isinstance(v, Tensor) or v.ndim != 1 or len(v) < 2 or v.is_complex() or v.dtype == torch.bool:
-                raise refusal(name, v, "a tensor of one axis, a number for each of 2 or more noise levels")
+                raise refusal(name, said(v), "a tensor of one axis, a number for each of 2 or more noise levels")
             if len(v) != len(self.t):
                 raise refusal(name, f"{len(v)} levels", f"as many as t has, {len(self.t)}")
             v = v.detach().cpu() if name == "t" else v.detach().to("cpu", torch.float64)
@@ -92,14 +92,14 @@ def check_schedule(schedule: object, name: str = "schedule") -> None:
         name_of = schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__
         raise refusal(name, name_of, "a Schedule, or the table of that scheduler", "from_scheduler(scheduler, steps)")
     typed = f"{schedule.__name__}()" if callable(schedule) and hasattr(schedule, "__name__") else "linear()"
-    raise refusal(name, schedule, "a Schedule, such as linear(), scaled_linear() or cosine()", typed)
+    raise refusal(name, said(schedule), "a Schedule, such as linear(), scaled_linear() or cosine()", typed)
 
 
 @named
 def from_betas(betas: Tensor) -> Schedule:
     """The variance preserving schedule of `betas` (T,), each in (0, 1]. Source: Ho et al. 2020, eq. 4."""
     if not isinstance(betas, Tensor) or not betas.is_floating_point():
-        raise refusal("betas", betas, "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
+        raise refusal("betas", said(betas), "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
         raise ValueError(f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]")
     level = torch.cumprod(1 - betas.detach().cpu().double(), 0)

@@ -51,10 +51,8 @@ def iterate(
     mesh: Any = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    check_call(
-        model, system, x, method, window=window, tolerance=tolerance, generator=generator, noise=noise,
-        condition=condition,
-    )  # fmt: skip
+    given = {"generator": generator, "noise": noise, "condition": condition}
+    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
     method = method or DEFAULT
     return frames(_chain(model, system, x, method, window, criterion(tolerance, method), generator, noise, condition))
 
@@ -90,10 +88,7 @@ def sample(
 ) -> Solution:
     """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
 
-    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), for any number M of rows, each answered by
-    itself and the same each time; a tuple or an output with one tensor will do. It is called without gradients, and
-    what is returned has none: a model that differentiates does so `with torch.enable_grad()`. Once for each model and
-    shape, six rows in two calls, in no count, see to that, see `assume.py`.
+    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), M rows each by itself, see `assume.py`.
     x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Spectral()`.
     window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
     so that within the tolerance a sample depends on how fast the machine is; a number does not.
@@ -106,10 +101,8 @@ def sample(
     share the rows of each round. Raises ValueError for bad input before any work, NonFiniteError, RankError where a
     rank of a mesh fails, and RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
     """
-    check_call(
-        model, system, x, method, window=window, tolerance=tolerance, generator=generator, noise=noise,
-        condition=condition,
-    )  # fmt: skip
+    given = {"generator": generator, "noise": noise, "condition": condition}
+    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
     check_account(verified, compare, max_rounds, watch)
     began = time.perf_counter()
     method, limit = method or DEFAULT, max_rounds or 1 << 62
@@ -117,7 +110,8 @@ def sample(
     N, B, keep = len(system), len(x), verified or watch is not iter
     chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit, keep)
     evaluate = chain.evaluate
-    again = [replica(generator, x.device) for _ in range(2)] if verified or compare else []  # nothing was drawn yet
+    twice = range(2 if verified or compare else 0)  # nothing was drawn yet
+    again = [None if noise is not None else replica(generator, x.device) for _ in twice]
     path: list[list[Tensor]] = [[] for _ in x] if verified else []
     told: list[Told] = []
     if chain.pace.only == 1 and not keep and limit >= N:  # nobody looks at a step
@@ -140,8 +134,7 @@ def sample(
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:
         began = time.perf_counter()
-        how: dict[str, Any] = {"condition": condition, "noise": noise, "generator": again[1] if noise is None else None}
-        reference = sequential(model, system, x, **how)
+        reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
     return Solution(final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
-from .given import named, number, refusal
+from .given import named, number, refusal, said
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class System:
                     f"system: {name}", v, "a tensor (N, K)" if name == "b" else "a tensor (N,), one for each row"
                 )
         if not isinstance(self.denoiser, Denoiser):
-            raise refusal("system: denoiser", self.denoiser, "a Denoiser, as denoiser(alpha, sigma, into) makes it")
+            raise refusal(
+                "system: denoiser", said(self.denoiser), "a Denoiser, as denoiser(alpha, sigma, into) makes it"
+            )
         number("system: start", self.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf)
         N = len(self.t)
         lengths = (len(v) for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
@@ -131,7 +133,7 @@ class System:
         if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
         if generator is not None and not isinstance(generator, torch.Generator):
-            raise refusal("generator", generator, "a torch.Generator", "torch.Generator().manual_seed(0)")
+            raise refusal("generator", said(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
         return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..given import refusal, whole
+from ..given import refusal, said, whole
 from ..schedule import Schedule
 from ..system import System
 from .probe import PASSED
@@ -25,18 +25,20 @@ def check_scheduler(scheduler: Any, steps: Any, more: Any) -> None:
     needed = "a scheduler, with set_timesteps and step, as diffusers has"
     try:
         if isinstance(scheduler, type):
-            raise refusal("scheduler", scheduler, "an instance of it", f"from_scheduler({scheduler.__name__}(), steps)")
+            raise refusal(
+                "scheduler", said(scheduler), "an instance of it", f"from_scheduler({scheduler.__name__}(), steps)"
+            )
         if isinstance(scheduler, System | Schedule):
             own = "is a table already" if isinstance(scheduler, System) else "is for rules: ddim(schedule, steps)"
             raise refusal("scheduler", f"a {type(scheduler).__name__}, which {own}", needed)
         if not hasattr(scheduler, "step") and hasattr(scheduler, "scheduler"):
             raise refusal("scheduler", f"{type(scheduler).__name__}, which has one", needed, "pipe.scheduler")
         if not hasattr(scheduler, "step") and isinstance(scheduler, str | int | float | type(None)):
-            raise refusal("scheduler", scheduler, needed, "from_scheduler(DDIMScheduler(), steps)")
+            raise refusal("scheduler", said(scheduler), needed, "from_scheduler(DDIMScheduler(), steps)")
         if steps is not None:
             whole("steps", steps, "a whole number, at least 1, or None where timesteps or sigmas say it", 1)
         if more is not None and not (isinstance(more, Mapping) and all(isinstance(k, str) for k in more)):
-            raise refusal("more", more, "a dict of arguments by name", "more={'order': 2}")
+            raise refusal("more", said(more), "a dict of arguments by name", "more={'order': 2}")
     except ValueError as error:
         raise SchedulerError(str(error)) from None
 
