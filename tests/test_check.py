@@ -89,8 +89,6 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "a tolerance": ({"method": 0.01}, "method: given 0.01; .*; type tolerance=0.01"),
     "a criterion": ({"method": pd.StepNoise(0.1)}, r"method: given StepNoise; .*; type tolerance=StepNoise"),
     "a guess": ({"method": pd.Copy()}, r"method: given Copy; .*; type Picard\(Copy\(\)\)"),
-    "a guess's class": ({"method": pd.Picard(pd.Copy)}, r"Picard's guess: given the class Copy; .*Picard\(Copy\(\)\)"),
-    "a guess's name": ({"method": pd.Picard("copy")}, r"Picard's guess: given 'copy'; .*Extrapolate\(\)"),  # type: ignore[arg-type]
     # models
     "no model": ({"model": None}, "model: given None; needed: a callable"),
     "a model's class": ({"model": torch.nn.Linear}, "model: given the class Linear; needed: an instance"),
@@ -193,6 +191,12 @@ def test_guidance_that_cannot_be_is_refused(make: Callable[[], Any], says: str) 
         (lambda: pd.from_scheduler(Pipe(), 20), "scheduler: given Pipe, which has one; .*; type pipe.scheduler"),
         (lambda: pd.from_scheduler(DDIMScheduler(), 2.5), "steps: given 2.5; needed: a whole number"),  # type: ignore[arg-type]
         (lambda: pd.from_scheduler(DDIMScheduler(), 0), "steps: given 0"),
+        (lambda: pd.from_scheduler(DDIMScheduler()), r"steps: given None; .*; type from_scheduler\(scheduler, 50\)"),
+        (lambda: pd.from_scheduler(DDIMScheduler(), 20, eta="0"), "eta: given '0'; needed: a number"),  # type: ignore[arg-type]
+        (lambda: pd.from_scheduler(DDIMScheduler(), 20, more=3), "more: given 3; needed: a dict of arguments"),  # type: ignore[arg-type]
+        (lambda: pd.sharded(None, None), "model: given None; needed: a callable"),  # type: ignore[arg-type]
+        (lambda: LINEAR.retimed(3), "model: given 3; needed: a Schedule"),  # type: ignore[arg-type]
+        (lambda: LINEAR.time_at(0.3), "ratio: given 0.3; needed: a tensor"),  # type: ignore[arg-type]
         (lambda: SYSTEM.noise((0, 3)), r"shape: given \(0, 3\); needed: whole numbers"),
         (lambda: SYSTEM.noise((1, 3), 0), r"generator: given 0; .*manual_seed\(0\)"),  # type: ignore[arg-type]
         (lambda: pd.Schedule([1, 2], [1.0, 0.5], [0.1, 0.9]), "t: given list; needed: a tensor of one axis"),  # type: ignore[arg-type]
@@ -258,6 +262,19 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
         (lambda: pd.ddim(LINEAR, 10, clip=0.0), "clip: given 0.0"),
         (lambda: pd.ddim(LINEAR, 10, threshold=(2.0, 1.0)), "threshold: given"),
         (lambda: pd.flow(10, shift=0.0), "shift: given 0.0"),
+        # the fields of methods and criteria
+        (lambda: pd.Picard(pd.Copy), r"Picard: guess: given the class Copy; needed: a Guess: .*; type Copy\(\)"),  # type: ignore[arg-type]
+        (lambda: pd.Picard("extrapolate"), r"Picard: guess: given 'extrapolate'; .*; type Extrapolate\(\)"),  # type: ignore[arg-type]
+        (lambda: pd.Spectral(None), "Spectral: guess: given None"),  # type: ignore[arg-type]
+        (lambda: pd.Spectral(width="1"), "Spectral: width: given '1'; needed: a number"),  # type: ignore[arg-type]
+        (lambda: pd.Anderson(depth=2.0), "Anderson: depth: given 2.0; needed: a whole number"),  # type: ignore[arg-type]
+        (lambda: pd.Anderson(variance=None), "Anderson: variance: given None"),  # type: ignore[arg-type]
+        (lambda: pd.Parareal(block="8"), "Parareal: block: given '8'; needed: a whole number"),  # type: ignore[arg-type]
+        (lambda: pd.Parareal(coarse="held"), r"Parareal: coarse: given 'held'; .*; type Held\(\)"),  # type: ignore[arg-type]
+        (lambda: pd.QuasiNewton(seed=True), "QuasiNewton: seed: given True"),
+        (lambda: pd.Speculation(seed="a"), "Speculation: seed: given 'a'"),  # type: ignore[arg-type]
+        (lambda: pd.FinalError(0.1, margin="5"), "FinalError: margin: given '5'"),  # type: ignore[arg-type]
+        (lambda: pd.StepNoise("0.1"), "tolerance: given '0.1'"),  # type: ignore[arg-type]
         # A10
         (lambda: pd.ddpm(LINEAR, 20, offset=-1), "offset: given -1; needed: a whole number from 0"),
         (lambda: pd.ddim(LINEAR, 20, offset=1.0), "offset: given 1.0"),  # type: ignore[arg-type]

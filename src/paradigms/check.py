@@ -75,7 +75,8 @@ def check_state(x: Any) -> None:
         raise refusal("x", f"numpy's {type(x).__name__}", needed, "torch.from_numpy(x)")
     if not isinstance(x, Tensor) or x.ndim < 2 or x.dtype not in FLOATS or x.numel() == 0:
         given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32))")
+        dtype = f"; it is of {x.dtype}" if isinstance(x, Tensor) and x.dtype not in FLOATS else ""
+        raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32)){dtype}")
     if x.layout != torch.strided or x.device.type == "meta":
         raise refusal("x", f"a tensor of {x.layout} on {x.device}", f"{needed}, dense and with numbers")
     check_finite("x", x)
@@ -164,16 +165,7 @@ def check_system(system: Any) -> None:
 
 def check_method(method: Any) -> None:
     """Raises ValueError for what is no method; None is the default."""
-    if isinstance(method, AbstractMethod):
-        guess = getattr(method, "guess", None)
-        if not isinstance(guess, Guess):
-            name = guess.__name__ if isinstance(guess, type) else "Extrapolate"
-            typed = f"{type(method).__name__}({name}())"
-            raise refusal(
-                f"{type(method).__name__}'s guess", said(guess), "a first guess: Copy() or Extrapolate()", typed
-            )
-        return
-    if method is None:
+    if method is None or isinstance(method, AbstractMethod):
         return
     names = methods()
     if isinstance(method, type) and issubclass(method, AbstractMethod):

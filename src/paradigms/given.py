@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -80,3 +82,48 @@ def named(function: F) -> F:
         return function(*args, **kwargs)
 
     return called  # type: ignore[return-value]
+
+
+class Checked:
+    """A dataclass whose fields are of the kind that they are annotated with, before anything else looks at them."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own: Any = cls.__dict__.get("__post_init__")
+        if own is not None:
+
+            @functools.wraps(own)
+            def both(self: Checked) -> None:
+                check_fields(self)
+                own(self)
+
+            cls.__post_init__ = both  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def check_fields(thing: Any) -> None:
+    """Refuses a field that is annotated as a number, a truth or a class of its own, and is none."""
+    for f in fields(thing):
+        v, kind = getattr(thing, f.name), str(f.type)
+        if kind.endswith(" | None") and v is None:
+            continue
+        kind = kind.removesuffix(" | None")
+        name = f"{type(thing).__name__}: {f.name}"
+        if kind in ("float", "int"):
+            if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int):
+                raise refusal(name, said(v), "a number" if kind == "float" else "a whole number")
+        elif kind == "bool":
+            flag(name, v)
+        elif isinstance(base := known(type(thing), kind), type) and not isinstance(v, base):
+            made = [each.__name__ for each in type.__subclasses__(base) if each.__module__ == base.__module__]
+            typed = f"{v.__name__}()" if isinstance(v, type) else closest(v, made, "{0}()")
+            raise refusal(name, said(v), f"a {kind}: {' or '.join(f'{m}()' for m in made)}", typed)
+
+
+def known(cls: type, name: str) -> Any:
+    """What a name means where a class, or one that it comes from, was written."""
+    return next(
+        (vars(sys.modules[k.__module__])[name] for k in cls.__mro__ if name in vars(sys.modules[k.__module__])), None
+    )

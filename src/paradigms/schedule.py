@@ -56,6 +56,8 @@ class Schedule:
 
     def time_at(self, ratio: Tensor) -> Tensor:
         """The timestep (N,) at which the model saw the noise-to-signal `ratio` (N,): log-linear between rows."""
+        if not isinstance(ratio, Tensor):
+            raise refusal("ratio", said(ratio), "a tensor of noise-to-signal ratios", "torch.tensor([0.5])")
         known, wanted = self.ratio.clamp(1e-10, 1e10).log(), ratio.clamp(1e-10, 1e10).log()
         high = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
         weight = ((wanted - known[high - 1]) / (known[high] - known[high - 1])).clamp(0, 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .chunks import Chunked, Model
+from .given import named, refusal, said
 from .team import Team
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -53,10 +54,13 @@ class Sharded(nn.Module):
         return m.to(self.said[x.dtype])
 
 
+@named
 def sharded(model: Model, mesh: Any) -> Sharded:
     """The model whose rows are shared out over the ranks of a mesh; call it on every rank, with the same rows.
 
     mesh: a DeviceMesh of one dimension or with one called "time", or a process group. Pass it to `sample`, or pass
     `mesh=` there, which also sees to it that all ranks begin with the same numbers. Raises ValueError for no mesh.
     """
+    if not callable(model) or isinstance(model, type):
+        raise refusal("model", said(model), "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)")
     return Sharded(model, Team(mesh))

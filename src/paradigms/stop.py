@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from .carry import recur, rms
+from .given import Checked
 from .method import Memory, Sweep, Work
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only
@@ -46,7 +47,7 @@ BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
 
 
 @dataclass(frozen=True)
-class AbstractStop(ABC):
+class AbstractStop(Checked, ABC):
     """A criterion and its tolerance; raises ValueError unless the tolerance is finite and not negative."""
 
     tolerance: float
@@ -55,7 +56,7 @@ class AbstractStop(ABC):
         if not (isinstance(self.tolerance, int | float) and math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (exact) or more")
 
-    def check(self, x: Tensor) -> None:  # noqa: B027
+    def check(self, x: Tensor) -> None:
         """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
 
     def init(self, system: System, work: Work) -> Memory:

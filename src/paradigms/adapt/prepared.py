@@ -10,17 +10,20 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..given import refusal, said, whole
+from ..given import number, refusal, said, whole
 from ..schedule import Schedule
 from ..system import System
 from .probe import PASSED
+
+NUMBERS = {"strength", "eta", "s_churn", "s_tmin", "s_tmax", "s_noise"}
+LISTS = {"timesteps", "sigmas"}
 
 
 class SchedulerError(ValueError):
     """A scheduler that is no table of equation (1): the message names it, the reason, and what would fit."""
 
 
-def check_scheduler(scheduler: Any, steps: Any, more: Any) -> None:
+def check_scheduler(scheduler: Any, steps: Any, more: Any, given: Mapping[str, Any]) -> None:
     """Raises SchedulerError, which is a ValueError, for what is no scheduler, no number of steps or no arguments."""
     needed = "a scheduler, with set_timesteps and step, as diffusers has"
     try:
@@ -39,6 +42,12 @@ def check_scheduler(scheduler: Any, steps: Any, more: Any) -> None:
             whole("steps", steps, "a whole number, at least 1, or None where timesteps or sigmas say it", 1)
         if more is not None and not (isinstance(more, Mapping) and all(isinstance(k, str) for k in more)):
             raise refusal("more", said(more), "a dict of arguments by name", "more={'order': 2}")
+        for name in given.keys() & NUMBERS:
+            number(name, given[name], "a number", lambda v: True)
+        sets = inspect.signature(scheduler.set_timesteps).parameters if hasattr(scheduler, "set_timesteps") else {}
+        first = next(iter(sets.values()), None)
+        if steps is None and first is not None and first.default is first.empty and not {*given, *(more or {})} & LISTS:
+            raise refusal("steps", "None", "a whole number of steps", "from_scheduler(scheduler, 50)")
     except ValueError as error:
         raise SchedulerError(str(error)) from None
 

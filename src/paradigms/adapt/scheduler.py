@@ -75,7 +75,7 @@ def from_scheduler(
         "use_clipped_model_output": use_clipped_model_output, "s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax,
         "s_noise": s_noise,
     }  # fmt: skip
-    check_scheduler(scheduler, steps, more)
+    check_scheduler(scheduler, steps, more, {k: v for k, v in given.items() if v is not None})
     how = {k: v for k, v in given.items() if v is not None} | dict(more or {})
     ready, step = prepared(scheduler, steps, how)
     try:
