@@ -96,7 +96,9 @@ class Evaluator:
             self.model.first = look
         else:
             self.clock.pause()
+            most = self.room.most
             look()
+            self.room.most = most  # three rows that have no room say little of how many have
             self.clock.resume()
         return after
 

@@ -117,7 +117,8 @@ def check_fields(thing: Any) -> None:
         elif kind == "bool":
             flag(name, v)
         elif isinstance(base := known(type(thing), kind), type) and not isinstance(v, base):
-            made = [each.__name__ for each in type.__subclasses__(base) if each.__module__ == base.__module__]
+            kinds: list[type] = type.__subclasses__(base)
+            made = [each.__name__ for each in kinds if each.__module__ == base.__module__]
             typed = f"{v.__name__}()" if isinstance(v, type) else closest(v, made, "{0}()")
             raise refusal(name, said(v), f"a {kind}: {' or '.join(f'{m}()' for m in made)}", typed)
 
