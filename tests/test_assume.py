@@ -83,6 +83,27 @@ def test_a_function_around_a_model_in_training_mode_is_refused_by_what_it_answer
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), "statistics moved"
 
 
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("run_it", [pd.sequential, functools.partial(pd.sample, window=1)])
+@pytest.mark.parametrize("layer", ["dropout", "batch norm"])
+def test_a_function_around_a_model_in_training_mode_is_refused_step_by_step_too(
+    layer: str, run_it: Any, B: int
+) -> None:
+    """A10."""
+    model = Net(TRAINING[layer][0]()).train()
+    with pytest.raises(ValueError, match=r"in training mode: type .eval\(\)"):
+        run_it(lambda x, t: model(x, t), SYSTEM, start(SYSTEM, B, torch.float32))
+
+
+def test_a_function_that_puts_its_model_into_eval_mode_is_taken() -> None:
+    model = Net(nn.Dropout(0.5)).train()
+
+    def function(x: Tensor, t: Tensor) -> Tensor:
+        return model.eval()(x, t)  # type: ignore[no-any-return]
+
+    assert (run(function, compare=True).max_error or 0) <= 1e-5
+
+
 def test_a_function_that_was_right_is_looked_into_again_once_its_model_trains() -> None:
     model = Net(nn.Dropout(0.5)).eval()
 

@@ -5,9 +5,10 @@
     f(x)[row]       = f([a, b, a])[row]     and however long the batch, up to the rounding of other kernels
     x afterwards    = x                     what it is given it leaves as it is
 
-a, b, c are rows of the first batch that holds several timesteps, so stepping asks nothing; c is another state. The six
-rows are in no count and in no time that a window is judged by, and torch's random streams stay where they were.
-Modules that are random or mix rows in training mode are found without being asked.
+a, b, c are rows of the first batch that holds several timesteps, c another state; stepping asks nothing, unless a
+function may call a module that does not belong in training mode. The six rows are in no count and in no time that a
+window is judged by, and torch's random streams stay where they were. A model that is itself such a module is refused
+without being asked.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Assumptions:
     def __init__(self, model: Any, ask: Callable[..., Tensor], dtype: torch.dtype | None, casts: Casts) -> None:
         self.model, self.ask, self.rows = model, ask, 0
         self.known = remembered(model)
-        self.mode = getattr(model, "__func__", None), tuple(m.training for m in modules(model)), casts
+        inside = modules(model)
+        self.mode = getattr(model, "__func__", None), tuple(m.training for m in inside), casts
+        self.suspect = next((m for m in inside if alone(m)), None)  # which may be called, so that steps are asked, too
         self.least = [cast for _, cast in casts] + ([] if dtype is None else [dtype])
         self.open: dict[str, Any] | None = None  # what is not known yet, and by which key it will be
 
@@ -60,7 +63,8 @@ class Assumptions:
         """What is to be looked into yet, of states like x (M, ...)."""
         if self.open is None:
             shapes = (x.shape[1:], *sorted((k, v.shape[1:]) for k, v in condition.items()))
-            keys = {what: (what, self.mode, shapes, x.dtype, x.device) for what in ("input", "rows")}
+            kinds = ("input", "rows", "suspect") if self.suspect is not None else ("input", "rows")
+            keys = {what: (what, self.mode, shapes, x.dtype, x.device) for what in kinds}
             self.open = {what: key for what, key in keys.items() if key not in self.known}
         return self.open
 
@@ -71,8 +75,9 @@ class Assumptions:
 
     def before(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Callable[[Tensor], None]:
         """Looks into the model, which is about to be called; what it gives is to be called with the answer to x."""
-        apart = self.rowwise(x, t, condition) if "rows" in self.left(x, condition) else nothing
-        old = x.clone() if "input" in self.left(x, condition) else None
+        left, several = self.left(x, condition), len(x) > 1 and bool((t != t[0]).any())
+        apart = self.rowwise(x, t, condition) if "suspect" in left or ("rows" in left and several) else nothing
+        old = x.clone() if "input" in left else None
 
         def after(m: Tensor) -> None:
             if old is not None:
@@ -80,13 +85,15 @@ class Assumptions:
                     raise changed("x")  # unseen by torch, as numpy does
                 self.found("input")
             apart(m)
+            if apart is not nothing and bool(torch.isfinite(m).all()):
+                self.found("suspect")
+                if several:
+                    self.found("rows")
 
         return after
 
     def rowwise(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Callable[[Tensor], None]:
         """Refuses a model whose rows are not each on their own, as far as six rows and the answer to x tell."""
-        if len(x) < 2 or bool((t == t[0]).all()):
-            return nothing
         a, b, c = int(t.argmin()), len(x) // 2, len(t) - 1 - int(t.flip(0).argmax())
         first, again = (functools.partial(self.asked, x, t, condition, rows) for rows in ([a, b, a], [c, b, c]))
         with undisturbed(self.model, x.device):
@@ -103,8 +110,6 @@ class Assumptions:
         def after(m: Tensor) -> None:
             if (off := max(difference(m[i], v, x[i]) for i, v in pairs)) > longer:
                 raise self.mixed(off) if len(pairs) == 2 else self.random(off)
-            if bool(torch.isfinite(m).all()):
-                self.found("rows")
 
         return after
 
@@ -140,8 +145,8 @@ class Assumptions:
 
     def advice(self, otherwise: str) -> str:
         """What to type."""
-        train = next((type(m).__name__ for m in modules(self.model) if m.training), None)
-        return f"its {train} is in training mode: type .eval()" if train else otherwise
+        suspect = self.suspect or next((m for m in modules(self.model) if m.training), None)
+        return f"its {type(suspect).__name__} is in training mode: type .eval()" if suspect is not None else otherwise
 
 
 def difference(m: Tensor, other: Tensor, x: Tensor) -> float:
@@ -225,19 +230,21 @@ def unfit(model: Any) -> str | None:
             model = model.func
         else:
             return None
-    for m in model.modules():
-        name = type(m).__name__
-        if isinstance(m, _BatchNorm) and m.running_mean is None:
-            return f"{name} without running statistics, which mixes the rows of a batch"
-        if not m.training:
-            continue
-        if isinstance(m, _NormBase) and (isinstance(m, _BatchNorm) or m.track_running_stats):
-            return f"{name} in training mode, which mixes the rows of a batch and moves its statistics"
-        if name == "_SpectralNorm":
-            return "spectral_norm in training mode, which moves its estimate with every call"
-        if drops(m):
-            return f"{name} in training mode, whose answers are random"
-    return None
+    return next((why for m in model.modules() if (why := alone(m))), None)
+
+
+def alone(m: nn.Module) -> str | None:
+    """Why one module, whatever is in it, does not answer each row by itself and always the same."""
+    name = type(m).__name__
+    if isinstance(m, _BatchNorm) and m.running_mean is None:
+        return f"{name} without running statistics, which mixes the rows of a batch"
+    if not m.training:
+        return None
+    if isinstance(m, _NormBase) and (isinstance(m, _BatchNorm) or m.track_running_stats):
+        return f"{name} in training mode, which mixes the rows of a batch and moves its statistics"
+    if name == "_SpectralNorm":
+        return "spectral_norm in training mode, which moves its estimate with every call"
+    return f"{name} in training mode, whose answers are random" if drops(m) else None
 
 
 def drops(m: nn.Module) -> bool:
