@@ -1,4 +1,4 @@
-"""What is assumed of a model is looked into: one that breaks it is refused, and the reason said."""
+"""What is assumed of a model is checked: one that breaks it is refused, and the reason said."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_function_that_puts_its_model_into_eval_mode_is_taken() -> None:
     assert (run(function, compare=True).max_error or 0) <= 1e-5
 
 
-def test_a_function_that_was_right_is_looked_into_again_once_its_model_trains() -> None:
+def test_a_function_that_was_right_is_checked_again_once_its_model_trains() -> None:
     model = Net(nn.Dropout(0.5)).eval()
 
     def function(x: Tensor, t: Tensor) -> Tensor:
@@ -283,7 +283,7 @@ def test_inference_mode_is_no_trouble() -> None:
 # ------------------------------------------------------------------------------------------------ what it costs
 
 
-def test_a_model_is_looked_into_once_for_each_shape_and_in_no_count() -> None:
+def test_a_model_is_checked_once_for_each_shape_and_in_no_count() -> None:
     sizes = list[int]()
 
     class Counting:
@@ -300,14 +300,14 @@ def test_a_model_is_looked_into_once_for_each_shape_and_in_no_count() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_looked_into_changes_no_sample_and_no_stream(method: pd.AbstractMethod) -> None:
+def test_what_is_asked_beside_changes_no_sample_and_no_stream(method: pd.AbstractMethod) -> None:
     system, x = pd.ddpm(LINEAR, 20), start(pd.ddpm(LINEAR, 20), 2)
     samples = []
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         return torch.tanh(x)
 
-    for _ in range(2):  # the second is not looked into
+    for _ in range(2):  # the second is not checked
         torch.manual_seed(5)
         samples.append((pd.sample(model, system, x, method, window=8).x, torch.get_rng_state()))
     assert torch.equal(samples[0][0], samples[1][0]) and torch.equal(samples[0][1], samples[1][1])

@@ -20,7 +20,7 @@ SPACES: dict[str, Callable[[Tensor], Tensor]] = {  # alpha of a noise-to-signal 
 
 
 def schedule(space: str) -> pd.Schedule:
-    """The same ratios in each space, a model being told the log of a ratio."""
+    """The same ratios in each space, a model being given the log of a ratio."""
     alpha = SPACES[space](SIGMAS)
     return pd.Schedule(SIGMAS.log(), alpha, alpha * SIGMAS)
 

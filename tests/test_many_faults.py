@@ -24,7 +24,7 @@ def sampled(model: Any, **how: Any) -> pd.Solution:
 
 
 def failing(rank: int, what: str) -> Any:
-    """A model of rank 1 that fails in its third call, after two that look into it."""
+    """A model of rank 1 that fails in its third call, after two that check it."""
     calls = 0
 
     def model(x: Tensor, t: Tensor) -> Tensor:

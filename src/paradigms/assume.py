@@ -1,4 +1,4 @@
-"""What a solver takes for granted of a model, looked into once for each model and shape of a state:
+"""What a solver takes for granted of a model, checked once for each model and shape of a state:
 
     f([a, b, a])[1] = f([c, b, c])[1]       a row's answer is that row's alone, and the same whenever it is asked
     f([a, b, a])[0] = f([a, b, a])[2]       wherever in a batch it is
@@ -60,7 +60,7 @@ class Assumptions:
         self.open: dict[str, Any] | None = None  # what is not known yet, and by which key it will be
 
     def left(self, x: Tensor, condition: Mapping[str, Tensor]) -> dict[str, Any]:
-        """What is to be looked into yet, of states like x (M, ...)."""
+        """What is to be checked yet, of states like x (M, ...)."""
         if self.open is None:
             shapes = (x.shape[1:], *sorted((k, v.shape[1:]) for k, v in condition.items()))
             kinds = ("input", "rows", "suspect") if self.suspect is not None else ("input", "rows")
@@ -74,7 +74,7 @@ class Assumptions:
             self.known.add(self.open.pop(what))
 
     def before(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Callable[[Tensor], None]:
-        """Looks into the model, which is about to be called; what it gives is to be called with the answer to x."""
+        """Checks the model, which is about to be called; what it gives is to be called with the answer to x."""
         left, several = self.left(x, condition), len(x) > 1 and bool((t != t[0]).any())
         apart = self.rowwise(x, t, condition) if "suspect" in left or ("rows" in left and several) else nothing
         old = x.clone() if "input" in left else None
@@ -140,7 +140,7 @@ class Assumptions:
         """The error of a model whose rows depend on each other."""
         return ValueError(
             f"model: rows of a batch depend on each other: beside other rows one answer differs by {100 * off:.2g} %; "
-            f"needed: an answer to each row of x and t alone; {self.advice('type window=1 to step through the rows')}"
+            f"needed: an answer to each row of x and t alone; {self.advice('t and not t[0] in it, or type window=1')}"
         )
 
     def advice(self, otherwise: str) -> str:
@@ -178,7 +178,7 @@ def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
 
 
 def nothing(*_: Any) -> None:
-    """Nothing is left to be looked into."""
+    """Nothing is left to be checked."""
 
 
 def remembered(model: Any) -> set[Any]:

@@ -73,7 +73,7 @@ class Evaluator:
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
         with as_called(self.casts):
-            after = self._looked_into(given, t, condition) if self.assumed.left(given, condition) else []
+            after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
             self.clock.leave(x)
@@ -85,19 +85,19 @@ class Evaluator:
             self._refuse(D, n, b)
         return D
 
-    def _looked_into(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
+    def _checked(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
         """What judges the answers to x that are about to be asked for; what it asks beside is no window's time."""
         after: list[Callable[[Tensor], None]] = []
 
-        def look() -> None:
+        def check() -> None:
             after.append(self.assumed.before(x, t, condition))
 
         if isinstance(self.model, Sharded):
-            self.model.first = look
+            self.model.first = check
         else:
             self.clock.pause()
             most = self.room.most
-            look()
+            check()
             self.room.most = most  # three rows that have no room say little of how many have
             self.clock.resume()
         return after

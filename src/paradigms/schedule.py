@@ -22,7 +22,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is told there.
+    """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is given there.
 
     sigma / alpha increases. t is int64 where it counts timesteps. Raises ValueError where they are no such levels.
     """
@@ -64,7 +64,7 @@ class Schedule:
         return torch.lerp(self.t[high - 1].double(), self.t[high].double(), weight)
 
     def retimed(self, model: Schedule) -> Schedule:
-        """These noise levels for a model that was trained on another schedule: it is told its own timesteps for them.
+        """These noise levels for a model that was trained on another schedule: it is given its own timesteps for them.
 
         A model knows noise levels, not schedules, so any chain whose levels lie within its own can be sampled.
         """
@@ -74,7 +74,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Grid:
-    """The rows of a chain: `t` (N,) is what the model is told, the others (N,) the levels before and after a row."""
+    """The rows of a chain: `t` (N,) is what the model is given, the others (N,) the levels before and after a row."""
 
     t: Tensor
     alpha: Tensor

@@ -23,7 +23,7 @@ from .given import named, number, refusal, said
 
 @dataclass(frozen=True)
 class System:
-    """Equation (1): t, a, c, std, alpha, sigma (N,), b (N, K), all float64 but t, which is what the model is told.
+    """Equation (1): t, a, c, std, alpha, sigma (N,), b (N, K), all float64 but t, which is what the model is given.
 
     alpha[n] and sigma[n] are the signal and the noise in state x[n]; std[n] is the noise a DDPM step adds at row n
     (never 0), `start` the standard deviation of x[0]. Raises ValueError where the table is not one.
