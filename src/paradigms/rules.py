@@ -196,8 +196,8 @@ def flow(
     """Flow matching by Euler steps. Source: Lipman et al. 2023; Esser et al. 2024, eq. 23 for `shift`.
 
     Row n goes from noise s[n] to s[n+1], with data 1 - s: s[0..N-1] are evenly spaced from 1 to 1/T, s[N] = 0, and the
-    model is given t = T s, as in diffusers' FlowMatchEulerDiscreteScheduler. That is not the grid 1 - n/N: for 1/N as the
-    last s take T = N. A model that is given t in [0, 1] is `lambda x, t: net(x, t / T)`; one whose data are at t = 1,
+    model is given t = T s, as in diffusers' FlowMatchEulerDiscreteScheduler. That is not the grid 1 - n/N, for which
+    take T = N. A model that is given t in [0, 1] is `lambda x, t: net(x, t / T)`; one whose data are at t = 1,
     and which says data - noise, `lambda x, t: -net(x, 1 - t / T)`. `schedule` is the one the model was trained on where
     that is not the flow itself, of any noise levels: states are rescaled into it and its timesteps looked up, so any
     model can be sampled so. Raises ValueError.
