@@ -50,6 +50,12 @@ KNOWS = {
     "stop": {"carry", "method", "spectrum", "system"},
     "frame": {"execute", "method", "trace"},
     "heap": set(),
+    "interrupt": set(),
+    "device": set(),
+    "muster": set(),
+    "trust": {"show.files"},
+    "show/files": set(),
+    "show/answer": set(),
     "rounds": {"carry", "execute", "frame", "heap", "method", "noise", "pace", "slide", "stop", "system"},
     "solve": {
         "auto",
@@ -182,4 +188,4 @@ def test_every_public_name_has_a_docstring_and_every_core_file_is_short() -> Non
 def test_the_version_is_the_packages() -> None:
     from importlib.metadata import version
 
-    assert paradigms.__version__ == version("paradigms")
+    assert paradigms.__version__ == version("paradigms-sampling")
