@@ -1,5 +1,4 @@
-"""What a user types: JSON alone, tables that are not cut, devices, help that can be typed, and one line for what is wrong
-with a file (B13)."""
+"""What a user types: JSON alone, tables that are not cut, devices, help that can be typed; one line for bad files."""
 
 from __future__ import annotations
 
@@ -179,8 +178,9 @@ LONG = "a" * 5000
 @pytest.mark.parametrize(
     "args",
     [
-        ("sample", LONG), ("sample", f"{'a' * 90}/{LONG}"), ("sample", "--model", LONG), ("sample", f"{LONG}.safetensors"),
-        ("plan", "--model", LONG), ("plan", LONG, "--latency", "sd2-a100"), ("plan", "--latency", LONG),
+        ("sample", LONG), ("sample", f"{'a' * 90}/{LONG}"), ("sample", "--model", LONG),
+        ("sample", f"{LONG}.safetensors"), ("plan", "--model", LONG),
+        ("plan", LONG, "--latency", "sd2-a100"), ("plan", "--latency", LONG),
         ("demo", "--model", LONG), ("sample", "digits", "--out", LONG), ("sample", "digits", "--rule", LONG),
         ("sample", "digits", "--device", LONG), ("sample", "a\nb\nc"), ("sample", "--model", "a\nb"),
     ],
@@ -240,7 +240,9 @@ def test_a_model_file_that_promises_what_it_has_not_is_one_line(what: str, model
     assert "type one of" in refused("sample", str(path), "--out", str(tmp_path / "new"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\x08" + b"\0" * 7 + b"{}      ", b"\x89PNG\r\n\x1a\n", b"x" * 4096])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 8, b"\x08" + b"\0" * 7 + b"{}      ", b"\x89PNG\r\n\x1a\n", b"x" * 4096]
+)
 def test_a_file_that_is_no_model_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)

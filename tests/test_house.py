@@ -51,10 +51,9 @@ KNOWS = {
     "frame": {"execute", "method", "trace"},
     "heap": set(),
     "interrupt": set(),
-    "device": set(),
+    "device": {"show.files"},
     "muster": set(),
     "trust": {"show.files"},
-    "show/files": set(),
     "show/answer": set(),
     "rounds": {"carry", "execute", "frame", "heap", "method", "noise", "pace", "slide", "stop", "system"},
     "solve": {

@@ -103,7 +103,13 @@ def test_the_account_is_all_that_is_printed_and_run_json_is_the_same(folders: di
     code, out, err = call(folders["church"], *how, "--out", str(tmp_path), "--json")
     said, kept = numbers(out), json.loads((tmp_path / "run.json").read_text())
     assert code == 0, err
-    assert said.keys() == KEYS and len(said.pop("files")) == 3 and kept.pop("accepted") and kept.pop("windows") and kept == said
+    assert (
+        said.keys() == KEYS
+        and len(said.pop("files")) == 3
+        and kept.pop("accepted")
+        and kept.pop("windows")
+        and kept == said
+    )
     assert said["rounds"] < said["rows"] == 24 <= said["evals"] and said["max_error"] <= 0.05 and said["psnr"] > 20
     assert (said["method"], said["window"], said["tolerance"], said["device"]) == ("spectral", 12, 0.01, "cpu")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the program with 130 and one line, whenever it comes: while it imports, checks, samples or writes (B13)."""
+"""Ctrl-C ends the program with 130 and one line, while it imports, checks, samples or writes (B13)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ from paradigms import cli, hub, trust
 from paradigms.models import latent
 
 MARK = "import pathlib\npathlib.Path({path!r}).touch()\n"
-CODE = MARK + "from diffusers import DDPMPipeline, UNet2DModel\nclass Mine(DDPMPipeline): pass\nclass Net(UNet2DModel): pass\n"
+CODE = (
+    MARK
+    + "from diffusers import DDPMPipeline, UNet2DModel\nclass Mine(DDPMPipeline): pass\nclass Net(UNet2DModel): pass\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,10 @@ WAYS: dict[str, tuple[str, Callable[[Path], None]]] = {  # where the code is, an
     "a module that is importable": ("unet/x.py", lambda f: changed(f / "model_index.json", unet=["toy", "Mixture"])),
     "no pipeline's name": ("None.py", lambda f: None),
     "a custom pipeline": ("mine.py", lambda f: changed(f / "model_index.json", custom_pipeline="mine")),
-    "classes for Auto": ("unet/net.py", lambda f: changed(f / "unet" / "config.json", auto_map={"AutoModel": "net.Net"})),
+    "classes for Auto": (
+        "unet/net.py",
+        lambda f: changed(f / "unet" / "config.json", auto_map={"AutoModel": "net.Net"}),
+    ),
     "classes for Auto, deep": (
         "unet/net.py",
         lambda f: changed(f / "unet" / "tokenizer_config.json", a=[{"b": {"auto_map": {"AutoTokenizer": "net.Net"}}}]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .show.files import brief
+
 
 def here() -> list[str]:
     """The names of all devices that can be used, the CPU first."""
@@ -23,7 +25,7 @@ def device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if "cuda" in known else "cpu")
     if name not in known and name.removesuffix(":0") not in known:
-        raise ValueError(f"--device is {name[:40]!r}, which is not here; type {' or '.join(known)}")
+        raise ValueError(f"--device is {brief(name)}, which is not here; type {' or '.join(known)}")
     found = torch.device(name)
     try:
         torch.empty(1, device=found)

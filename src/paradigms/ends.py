@@ -23,8 +23,12 @@ def fail(code: int, message: str, team: Any = None, error: BaseException | None 
     from .launch import reported, speaks
 
     line = (message.splitlines() or [""])[0]
+    line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     if speaks(team, error):
-        typer.echo(f"paradigms: {line if len(line) <= LONGEST else line[:LONGEST] + ' ...'}", err=True)
+        typer.echo(
+            f"paradigms: {line if len(line) <= LONGEST else f'{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}'}",
+            err=True,
+        )
     reported()
     if team is None:
         raise SystemExit(code)

@@ -37,7 +37,7 @@ from .schedule import check_steps
 from .show.files import brief, is_file, is_folder
 from .spectral import Spectral
 from .stop import AbstractStop
-from .trust import check, untrusted
+from .trust import UntrustedError, check, untrusted
 
 LATENT, LONGEST_ID = "latent", 200  # the pipeline that ships; characters of a hub id
 
@@ -149,8 +149,10 @@ def load(ask: Ask) -> Any:
         check(folder)
     how: dict[str, Any] = {"trust_remote_code": True} if ask.trust else {}
     try:
-        with contextlib.nullcontext() if ask.trust else untrusted():
+        with quiet(), contextlib.nullcontext() if ask.trust else untrusted():
             return DiffusionPipeline.from_pretrained(folder, torch_dtype=DTYPES[ask.dtype], variant=ask.variant, **how)
+    except UntrustedError:
+        raise
     except Exception as error:  # whatever a folder that is not whole makes it raise
         why = first_line(error.__cause__ or error)
         raise ValueError(

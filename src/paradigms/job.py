@@ -32,6 +32,7 @@ from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
 from .newton import QuasiNewton
 from .schedule import Schedule, check_steps, linear
+from .show.files import brief
 from .solution import Solution
 from .solve import TOLERANCE, iterate, sample, sequential
 from .spectral import Spectral
@@ -210,14 +211,14 @@ def window_of(text: str | None, gif: bool = False) -> int | str:
     if text is None or text == "auto":
         return "wide" if gif and text is None else "auto"
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--window is {text!r}; type a whole number from 1, or auto")
+        raise ValueError(f"--window is {brief(text)}; type a whole number from 1, or auto")
     return int(text)
 
 
 def choose(option: str, given: str, known: dict[str, Any]) -> Any:
     """The entry of `known` that was asked for."""
     if given not in known:
-        raise ValueError(f"{option} is {given!r}; type one of {', '.join(known)}")
+        raise ValueError(f"{option} is {brief(given)}; type one of {', '.join(known)}")
     return known[given]
 
 

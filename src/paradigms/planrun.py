@@ -24,7 +24,7 @@ from .job import Job
 from .latency import Latency
 from .latency import measure as measure_latency
 from .plan import LINKS, Link, Prediction, Trace, check_together, plan
-from .show.files import read_json, write_json
+from .show.files import brief, read_json, write_json
 from .show.table import printed
 
 NAMED = {"sd2-a100": Path(__file__).parent / "bench" / "sd2-a100.json"}
@@ -172,7 +172,7 @@ def numbers(text: str, option: str) -> list[int]:
     except ValueError:
         found = []
     if not found or found[0] < 1:
-        raise ValueError(f"{option} is {text!r}; type whole numbers from 1, as 1,2,4,8")
+        raise ValueError(f"{option} is {brief(text)}; type whole numbers from 1, as 1,2,4,8")
     return found
 
 
@@ -181,7 +181,7 @@ def links(text: str) -> list[Link]:
     known = {name.lower(): link for name, link in LINKS.items()}
     for name in text.split(","):
         if name.strip().lower() not in known:
-            raise ValueError(f"--links is {text!r}; type some of {', '.join(LINKS)}")
+            raise ValueError(f"--links is {brief(text)}; type some of {', '.join(LINKS)}")
     return [known[name.strip().lower()] for name in text.split(",")]
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,12 @@ HOUSES = ("diffusers.utils.dynamic_modules_utils", "transformers.dynamic_module_
 MOST = 10_000  # folders that are looked into
 
 
+class UntrustedError(ValueError):
+    """A folder or a hub names code of its own, and nobody has said that it may run."""
+
+
 def check(folder: str | Path) -> None:
-    """Raises ValueError where a folder names code of its own to run, or a configuration in it cannot be read."""
+    """Raises UntrustedError where a folder names code of its own, ValueError where it cannot be read."""
     for here, _, files in walk(Path(folder)):
         for name in sorted(files):
             if not name.endswith(("config.json", "model_index.json")):
@@ -48,7 +53,7 @@ def check(folder: str | Path) -> None:
 
 
 def check_index(folder: Path, name: str, content: dict[str, Any]) -> None:
-    """Raises ValueError where a pipeline's index names code of the folder."""
+    """Raises UntrustedError where a pipeline's index names code of the folder."""
     where = folder / name
     if not isinstance(content.get("_class_name", ""), str):
         refuse(where, f"_class_name: {brief(content['_class_name'], 60)}")
@@ -67,9 +72,8 @@ def check_index(folder: Path, name: str, content: dict[str, Any]) -> None:
 
 def of_diffusers(library: str) -> bool:
     """Whether diffusers has a folder of pipelines of that name, whose classes are its own."""
-    import diffusers
-
-    return library.isidentifier() and (Path(diffusers.__file__).parent / "pipelines" / library).is_dir()
+    places = getattr(importlib.util.find_spec("diffusers"), "submodule_search_locations", None) or ()
+    return library.isidentifier() and any((Path(place) / "pipelines" / library).is_dir() for place in places)
 
 
 def found(content: Any, key: str) -> Any:
@@ -98,13 +102,13 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def refuse(where: Path, what: str) -> NoReturn:
-    """Raises the ValueError of code that was not asked for."""
-    raise ValueError(f"{brief(where)} names code of its own ({what}), which is not run unasked; {ASK}")
+    """Raises the error of code that was not asked for."""
+    raise UntrustedError(f"{brief(where)} names code of its own ({what}), which is not run unasked; {ASK}")
 
 
 @contextlib.contextmanager
 def untrusted() -> Iterator[None]:
-    """Within it neither diffusers nor transformers loads code of a folder or a hub: they raise ValueError instead."""
+    """Within it neither diffusers nor transformers loads code of a folder or a hub: they raise UntrustedError."""
 
     def shut(source: Any, file: Any = "", *_: Any, **__: Any) -> NoReturn:
         refuse(Path(str(source)), str(file))
