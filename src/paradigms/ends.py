@@ -25,10 +25,7 @@ def fail(code: int, message: str, team: Any = None, error: BaseException | None 
     line = (message.splitlines() or [""])[0]
     line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     if speaks(team, error):
-        typer.echo(
-            f"paradigms: {line if len(line) <= LONGEST else f'{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}'}",
-            err=True,
-        )
+        typer.echo(f"paradigms: {line}", err=True)
     reported()
     if team is None:
         raise SystemExit(code)

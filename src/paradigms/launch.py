@@ -14,6 +14,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -27,6 +29,8 @@ from .roll import RankError
 from .team import Team
 
 ORDER = 3  # seconds that a rank has to put things in order once it is told to end
+TERMINATED = 143  # the exit code of that
+_spoken = threading.Event()
 _muster: list[Muster] = []  # of this process, if it is a rank
 
 
@@ -43,9 +47,10 @@ def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
         return
     if not timeout > 0:
         raise ValueError(f"--timeout is {timeout}; type a number of seconds above 0")
-    signal.signal(signal.SIGTERM, stop)
     muster = Muster(ranks, timeout / 0.9)
     _muster[:] = [muster]
+    muster.find()
+    watched()
     where = muster.ready(lambda: ready(device))
     if os.environ.get("LOCAL_WORLD_SIZE") == str(ranks):
         keep_here()
@@ -96,19 +101,37 @@ def local_device(device: str | None) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def stop(*_: Any) -> NoReturn:
-    """Ends this rank in order, as torchrun asks of it once another one failed: nothing stays half-written.
+def watched() -> None:
+    """From here on torchrun's SIGTERM, which it sends once another rank failed, ends this rank in order.
 
-    A group that has lost a rank may not come to an end by itself, so the system ends this process soon. Where no rank
-    has said why, one of those that are left does.
+    A group that has lost a rank may not come to an end by itself, nor does what waits in it see a signal. So a thread
+    waits for it, says what is to be said, and ends the process soon.
     """
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(ORDER)
+    ears, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    _spoken.clear()
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=wait, args=(ears,), daemon=True).start()
+
+
+def wait(ears: int) -> None:
+    """Ends this process ORDER seconds after SIGTERM; where no rank has said why, one of those that are left does."""
+    while os.read(ears, 1) != bytes([signal.SIGTERM]):
+        continue
     for muster in _muster:
         if line := muster.left():
             with contextlib.suppress(OSError):
                 os.write(2, f"paradigms: {line}\n".encode())
-    sys.exit(143)
+    _spoken.set()
+    time.sleep(ORDER)
+    os._exit(TERMINATED)
+
+
+def stop(*_: Any) -> NoReturn:
+    """Ends this rank by unwinding it, so that nothing stays half-written, once it was said why."""
+    _spoken.wait(ORDER)
+    sys.exit(TERMINATED)
 
 
 def reported() -> None:
@@ -120,7 +143,7 @@ def reported() -> None:
 def speaks(team: Team | None, error: BaseException | None = None) -> bool:
     """Whether this rank tells the user: rank 0, and another where it is rank 0 that an error is about."""
     if team is None:
-        if _muster and _muster[0].come:
+        if _muster:
             return _muster[0].first()
         return "LOCAL_RANK" not in os.environ or os.environ.get("RANK") == "0"
     if team.rank == 0:

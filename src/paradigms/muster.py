@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 from torch.distributed.rendezvous import rendezvous
 
@@ -23,25 +24,31 @@ TICK, GATHERING = 0.05, 0.5  # seconds between looks at the store; in which rank
 class Muster:
     """This rank, of `ranks`, at the store that torchrun made; patience: seconds that it waits for the others.
 
-    come: the ranks that are known to be there. Raises ValueError, which names this rank, where the store is not found.
+    come: the ranks that are known to be there.
     """
 
     def __init__(self, ranks: int, patience: float) -> None:
         self.ranks, self.patience = ranks, patience
         self.rank, self.stage = int(os.environ.get("RANK", "0")), 0
-        self.come: list[int] = []
+        self.come = [self.rank]
+        self.store: Any = None
+        self.line: Any = None  # the same store, by a connection that nothing else waits on
+
+    def find(self) -> None:
+        """Connects to the store; raises ValueError, which names this rank, where that is not found."""
+        wait, where = timedelta(seconds=self.patience), [os.environ.get(k) for k in ("MASTER_ADDR", "MASTER_PORT")]
         try:
-            store, self.rank, _ = next(rendezvous("env://", timeout=timedelta(seconds=patience)))
+            store, self.rank, _ = next(rendezvous("env://", timeout=wait))
+            line = dist.TCPStore(str(where[0]), int(str(where[1])), None, False, wait, wait_for_workers=False)  # type: ignore[attr-defined]
         except (RuntimeError, ValueError) as error:
-            self.come = [self.rank]  # alone as it is, it speaks
             why = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"rank {self.rank} of {ranks} did not find the others at {os.environ.get('MASTER_ADDR')}:"
-                f"{os.environ.get('MASTER_PORT')} ({why}); type --timeout SECONDS, or start it with torchrun"
+                f"rank {self.rank} of {self.ranks} did not find the others at {':'.join(map(str, where))} ({why}); "
+                "type --timeout SECONDS, or start it with torchrun"
             ) from error
         # torchrun keeps its store from one attempt to the next, and with it where the ranks of the last one listened
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self.store: Any = c10d.PrefixStore(f"attempt {attempt}", store)
+        attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        self.store, self.line = c10d.PrefixStore(attempt, store), c10d.PrefixStore(attempt, line)
 
     def ready(self, prepare: Callable[[], T]) -> T:
         """What `prepare` gives here once it has ended well on all ranks; else ValueError on all, by the rank's name."""
@@ -81,17 +88,19 @@ class Muster:
 
     def report(self) -> None:
         """Notes that why the job ends has been said."""
-        with contextlib.suppress(RuntimeError, ValueError):
-            self.store.set("paradigms/said", "")
+        with contextlib.suppress(RuntimeError, ValueError, AttributeError):  # there may be no store
+            self.line.set("paradigms/said", "")
 
     def left(self) -> str:
         """Which ranks are gone, where this one is to say it: the first of those that sign, if no rank has said why."""
+        if self.line is None:
+            return ""
         try:
-            self.store.set(f"paradigms/left/{self.rank}", "")
+            self.line.set(f"paradigms/left/{self.rank}", "")
             time.sleep(GATHERING)
-            if self.store.check(["paradigms/said"]):
+            if self.line.check(["paradigms/said"]):
                 return ""
-            there = [r for r in range(self.ranks) if self.store.check([f"paradigms/left/{r}"])]
+            there = [r for r in range(self.ranks) if self.line.check([f"paradigms/left/{r}"])]
         except (RuntimeError, ValueError):
             return (
                 f"rank {self.rank} of {self.ranks}: ended, and the job's store is gone: rank 0 or torchrun was killed"
