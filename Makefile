@@ -1,5 +1,6 @@
 # make demo, make test: each makes its own environment from constraints.txt
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.10
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
@@ -22,13 +23,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# with the oldest diffusers of the declared range: schedulers as tables, and pipelines
+# with the oldest of everything that is declared: Python, torch (from PyPI, which brings CUDA's libraries: 3 GB to
+# download), diffusers, transformers: the core, the command line, schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
-	$(OLD)/bin/python -m pytest -n 2 tests/test_adapt_scheduler.py tests/test_census.py \
+	$(OLD)/bin/python -m pytest -n 2 tests/test_solve.py tests/test_rules.py tests/test_stop.py tests/test_cli.py \
+		tests/test_trust.py tests/test_latent.py tests/test_adapt_scheduler.py tests/test_census.py \
 		tests/test_pipeline_schedulers.py tests/test_pipeline_samples.py tests/test_pipeline_callbacks.py
 
 $(OLD)/.ready: pyproject.toml constraints-oldest.txt
-	$(PYTHON) -m venv $(OLD)
+	$(OLDEST_PYTHON) -m venv $(OLD)
 	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
 	touch $(OLD)/.ready
 

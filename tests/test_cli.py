@@ -60,12 +60,12 @@ def call(*args: str) -> tuple[int, str, str]:
 
 
 def numbers(out: str) -> dict:
-    """The JSON object on the last line."""
-    return json.loads(out.splitlines()[-1])
+    """The JSON object that is all of standard output."""
+    return json.loads(out)
 
 
 @pytest.mark.parametrize("rule", sorted(job.RULES))
-def test_every_rule_samples_and_the_last_line_is_the_account(rule: str, files: dict, tmp_path: Path) -> None:
+def test_every_rule_samples_and_prints_its_account(rule: str, files: dict, tmp_path: Path) -> None:
     code, out, err = call("sample", "--model", files["plain"], "--rule", rule, *SHORT, "--out", str(tmp_path), "--json")
     said = numbers(out)
     assert code == 0, err
@@ -73,6 +73,7 @@ def test_every_rule_samples_and_the_last_line_is_the_account(rule: str, files: d
     assert (said["rule"], said["steps"], said["window"], said["status"]) == (rule, 6, 4, "converged")
     assert said["max_error"] is said["median_error"] is said["sequential_seconds"] is None
     assert {f.name for f in tmp_path.iterdir()} == {"grid.png", "trace.png", "trace.json"}
+    assert {Path(f) for f in said["files"]} == set(tmp_path.iterdir())
     kept = json.loads((tmp_path / "trace.json").read_text())
     assert len(kept["trace"]) == kept["rounds"] == said["rounds"]
 
@@ -159,7 +160,7 @@ def test_an_out_that_is_a_file_is_refused(inside: str, files: dict, tmp_path: Pa
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("args", [(), ("bench",), ("smaple",), ("demo", "--model", "nothing")])
+@pytest.mark.parametrize("args", [("smaple",), ("bench", "nothing"), ("demo", "--model", "nothing")])
 def test_bad_usage_is_refused_in_one_line(args: tuple) -> None:
     code, out, err = call(*args)
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
@@ -197,7 +198,7 @@ def test_python_m_is_the_same_program(files: dict, tmp_path: Path) -> None:
     one = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=one, check=False)
     code, out, _ = call(*args)
-    clock = ("seconds", "model_seconds")
+    clock = ("seconds", "model_seconds")  # and nothing else on standard output
     assert done.returncode == code == 0, done.stderr
     mine, other = ({k: v for k, v in numbers(text).items() if k not in clock} for text in (done.stdout, out))
     assert mine == other
@@ -212,14 +213,15 @@ def test_a_missing_library_is_told_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, f"paradigms.{room}", None)
     code, _, err = call(*(files.get(a, a) for a in args), "--out", str(tmp_path))
-    assert (code, len(err.splitlines())) == (2, 1) and "pip install 'paradigms[cli]'" in err
+    assert (code, len(err.splitlines())) == (2, 1) and "pip install 'paradigms-sampling[cli]'" in err
 
 
 @pytest.mark.parametrize(("name", "extras"), [("matplotlib.figure", "cli"), ("diffusers", "cli,zoo")])
 def test_a_missing_library_is_told_with_its_extra(name: str, extras: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         refused(lambda: (_ for _ in ()).throw(ModuleNotFoundError(name=name)))
-    assert capsys.readouterr().err == f"paradigms: this needs {name}; type: pip install 'paradigms[{extras}]'\n"
+    line = f"paradigms: this needs {name}; type: pip install 'paradigms-sampling[{extras}]'\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -27,12 +27,13 @@ class Half(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_state_stays_in_float32_whatever_the_model_speaks(dtype: torch.dtype) -> None:
+def test_state_stays_in_float32_and_the_floor_of_a_tolerance_is_the_networks(dtype: torch.dtype) -> None:
     model, system = Half(dtype), pd.ddpm(LINEAR, 20)
     for x in (start(system, 2, torch.float32), start(system, 2, dtype)):
         solution = pd.sample(model, system, x, window=6, tolerance=0.0, generator=seeded(1), compare=True)
         assert solution.x.dtype == torch.float32 and model.given == {dtype}
-        assert (solution.max_error or 0) <= 1e-5
+        assert solution.tolerance == torch.finfo(dtype).eps, "the finest that such numbers hold"
+        assert (solution.max_error or 0) <= solution.tolerance
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

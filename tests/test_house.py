@@ -59,6 +59,11 @@ KNOWS = {
     "heap": set(),
     "rounds": {"carry", "execute", "frame", "heap", "method", "pace", "slide", "stop", "system"},
     "retry": {"frame", "noise", "pace", "precision", "rounds", "stop", "trace"},
+    "interrupt": set(),
+    "device": {"show.files"},
+    "muster": set(),
+    "trust": {"show.files"},
+    "show/answer": set(),
     "solve": {
         "ambient",
         "auto",
@@ -195,4 +200,4 @@ def test_every_public_name_has_a_docstring_and_every_core_file_is_short() -> Non
 def test_the_version_is_the_packages() -> None:
     from importlib.metadata import version
 
-    assert paradigms.__version__ == version("paradigms")
+    assert paradigms.__version__ == version("paradigms-sampling")

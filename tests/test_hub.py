@@ -25,7 +25,7 @@ KEYS = {
     "model", "pipeline", "scheduler", "rule", "steps", "rows", "method", "window", "tolerance", "criterion", "seed",
     "batch", "options", "device", "dtype", "rounds", "evals", "checks", "max_error", "median_error", "psnr", "residual",
     "seconds", "sequential_seconds", "model_seconds", "fallbacks", "status",
-    "ranks", "rank_rows", "wire_bytes", "wire_seconds",
+    "ranks", "rank_rows", "wire_bytes", "wire_seconds", "files",
 }  # fmt: skip
 EXACT = ("--steps", "7", "--window", "4", "--tolerance", "0", "--device", "cpu")
 TEXT = ("--prompt", "a red fox", "--guidance", "4")
@@ -60,8 +60,8 @@ def call(*args: str) -> tuple[int, str, str]:
 
 
 def numbers(out: str) -> dict[str, Any]:
-    """The JSON object on the last line."""
-    return json.loads(out.splitlines()[-1])
+    """The JSON object that is all of standard output."""
+    return json.loads(out)
 
 
 def by_hand(folder: str, scheduler: str, **arguments: Any) -> np.ndarray:
@@ -98,12 +98,18 @@ def test_compare_finds_no_difference_at_tolerance_0_and_writes_both(folders: dic
     assert np.abs(two[0] - two[1]).max() > 20  # two samples, not one twice
 
 
-def test_the_last_line_is_the_account_and_run_json_the_same(folders: dict[str, str], tmp_path: Path) -> None:
+def test_the_account_is_all_that_is_printed_and_run_json_is_the_same(folders: dict[str, str], tmp_path: Path) -> None:
     how = ("--steps", "24", "--window", "12", "--rule", "ddpm", "--tolerance", "0.01", "--compare")
     code, out, err = call(folders["church"], *how, "--out", str(tmp_path), "--json")
     said, kept = numbers(out), json.loads((tmp_path / "run.json").read_text())
     assert code == 0, err
-    assert said.keys() == KEYS and kept.pop("accepted") and kept.pop("windows") and kept == said
+    assert (
+        said.keys() == KEYS
+        and len(said.pop("files")) == 3
+        and kept.pop("accepted")
+        and kept.pop("windows")
+        and kept == said
+    )
     assert said["rounds"] < said["rows"] == 24 <= said["evals"] and said["max_error"] <= 0.05 and said["psnr"] > 20
     assert (said["method"], said["window"], said["tolerance"], said["device"]) == ("spectral", 12, 0.01, "cpu")
 
@@ -159,7 +165,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a method that corrects states": (("church", "--method", "anderson"), "type one of spectral"),
     "an unknown criterion": (("church", "--criterion", "taste"), "type one of error"),
     "an unknown dtype": (("church", "--dtype", "int8"), "type one of float32"),
-    "an unknown device": (("church", "--device", "abacus"), "type cpu, cuda"),
+    "an unknown device": (("church", "--device", "abacus"), "--device is 'abacus', which is not here; type cpu"),
     "window 0": (("church", "--window", "0"), "--window is '0'"),
     "batch 0": (("church", "--batch", "0"), "--batch is 0"),
     "steps beyond the chain": (("church", "--steps", "1001"), "from 1 to 1000"),
@@ -184,7 +190,7 @@ def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     def unreached(*_: Any, **__: Any) -> None:
         raise OSError("a long story\nin lines") from ConnectionError("Name or service not known")
 
-    monkeypatch.setattr(df.DiffusionPipeline, "from_pretrained", unreached)
+    monkeypatch.setattr(df.DiffusionPipeline, "download", unreached)
     code, out, err = call("google/ddpm-church-256", "--rule", "ddpm")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "ConnectionError: Name or service not known" in err and "hf download google/ddpm-church-256" in err

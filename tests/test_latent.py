@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -16,6 +19,7 @@ from paradigms.models import latent
 from paradigms.models.latent import parts
 from paradigms.models.latent.captions import SKY_TOP, TIMES, caption, choices, draw_scenes
 from paradigms.models.latent.norm import normalise
+from paradigms.models.latent.older import readable_by_older
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -127,3 +131,16 @@ def test_prompts_matter(pipe):
         pictures(pipe, f"hills, {ground}, day")[:, :, -8:].mean((0, 2, 3)) for ground in ("snow", "a desert")
     )
     assert snow[2] - snow[0] > desert[2] - desert[0] + 0.5
+
+
+def test_the_folder_is_read_by_transformers_4_too(tmp_path: Path) -> None:
+    """C2: words as two files and weights by their older names, as the trainer writes them after save_pretrained."""
+    shutil.copytree(latent.WEIGHTS, tmp_path / "pipeline")
+    readable_by_older(tmp_path / "pipeline")
+    for name in ("tokenizer/vocab.json", "tokenizer/merges.txt", "text_encoder/model.safetensors"):
+        made, ships = ((at / name).read_bytes() for at in (tmp_path / "pipeline", latent.WEIGHTS))
+        assert made == ships, name
+    words = json.loads((latent.WEIGHTS / "tokenizer" / "tokenizer.json").read_text())["model"]
+    assert json.loads((latent.WEIGHTS / "tokenizer" / "vocab.json").read_text()) == words["vocab"]
+    with safe_open(str(latent.WEIGHTS / "text_encoder" / "model.safetensors"), "pt") as file:
+        assert all(key.startswith("text_model.") for key in file.keys())  # noqa: SIM118

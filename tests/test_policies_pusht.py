@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("gym_pusht.envs.pusht", reason="needs the extra: pip install 'paradigms[pusht]' (and libGL)")
+pytest.importorskip("gym_pusht.envs.pusht", reason="needs: pip install 'paradigms-sampling[pusht]' (and libGL)")
 
 from paradigms.policies import build, load_policy, load_task, rollout
 from paradigms.policies.corrections import corrections

@@ -170,7 +170,7 @@ def test_step_noise_accepts_up_to_the_first_state_that_still_moved(moved: list[f
 @pytest.mark.parametrize("stop", [pd.StepNoise, pd.FinalError])
 @pytest.mark.parametrize("tolerance", [-0.1, math.nan, math.inf, "0.1", None])
 def test_a_tolerance_that_is_none_is_refused(stop: type[pd.AbstractStop], tolerance: Any) -> None:
-    with pytest.raises(ValueError, match=r"tolerance: given .*; needed: a finite number, 0 \(exact\) or more"):
+    with pytest.raises(ValueError, match=r"tolerance: given .*; needed: a (finite )?number"):
         stop(tolerance)
 
 

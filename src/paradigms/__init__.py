@@ -1,5 +1,10 @@
 """Parallel-in-time sampling of diffusion models: many denoising steps at once, iterated until they agree."""
 
+from . import interrupt
+
+if interrupt.is_program():  # Ctrl-C while the imports below take their seconds is one line too
+    interrupt.begin()
+
 from .adapt import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
 from .anderson import Anderson, ExponentialPicard
 from .execute import Guided, NonFiniteError

@@ -16,9 +16,9 @@ from typing import Any, cast
 import typer
 from typer.core import TyperGroup
 
-from . import options
+from . import interrupt, options
 from .bench.commands import bench
-from .ends import attempted, fail, needs, refused
+from .ends import attempted, fail, needs, refused, stopped, told
 
 Refusal = cast(
     type[Exception], typer.BadParameter.__mro__[2]
@@ -39,7 +39,10 @@ class Group(TyperGroup):
         except ModuleNotFoundError as missing:
             needs(missing)
         except typer.Abort:
-            fail(130, "stopped by hand")
+            fail(interrupt.STOPPED, "stopped by hand")
+        except Exception as error:  # what nobody has foreseen
+            stopped()
+            fail(1, told(error))
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -52,9 +55,11 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 
 
-@app.callback()
-def program(version: options.Version = False) -> None:
+@app.callback(invoke_without_command=True)
+def program(context: typer.Context, version: options.Version = False) -> None:
     """Parallel-in-time sampling of diffusion models."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command("sample")
@@ -83,6 +88,7 @@ def sample_command(
     device: options.Device = None,
     dtype: options.Dtype = None,
     variant: options.Variant = None,
+    trust_remote_code: options.Trust = False,
     compare: options.Compare = False,
     gif: options.Gif = False,
     count: options.Many = None,
@@ -92,7 +98,9 @@ def sample_command(
 ) -> None:
     """Sample a model in parallel, write pictures of it, and say what it took.
 
-    MODEL is digits, scenes, a model file, or any diffusers pipeline, by its hub id or its folder. The paper's rows:
+    MODEL is digits, scenes, a model file, or a diffusers pipeline: latent, which ships, or any by its hub id or folder.
+
+    paradigms sample latent --prompt "pines, snow, mountains, day". The paper's rows:
 
     paradigms sample stabilityai/stable-diffusion-2 --prompt "a beautiful castle, matte painting" --rule ddpm
     (1000 steps; --rule ddim --steps 200; --rule dpmsolver --steps 200)
@@ -102,28 +110,30 @@ def sample_command(
     On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
     """
     from .job import window_of
-    from .launch import launched
+    from .launch import launched, local_device
+    from .show.answer import answer
 
     how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
     of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
     words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
-    of_pipeline = words | {"--device": device, "--dtype": dtype, "--variant": variant}
+    of_pipeline = words | {"--dtype": dtype, "--variant": variant, "--trust-remote-code": trust_remote_code}
     of_one = {"--batch": batch, "--compare": compare, "--gif": gif, "--verify": verify, "--max-rounds": max_rounds}
-    pipeline = refused(lambda: is_pipeline(target, model))
+    target, model, pipeline = refused(lambda: chosen(target, model))
     if count is not None:
         refused(lambda: unused(of_one, "--count, which makes samples one by one"))
     with contextlib.ExitStack() as stack:
-        team = refused(lambda: stack.enter_context(launched(timeout, device if pipeline else "cpu")))
+        said = stack.enter_context(answer(json))
+        team = refused(lambda: stack.enter_context(launched(timeout, device)))
+        place = local_device(device) if team else device
         if pipeline:
             from . import hub, hubrun
-            from .launch import local_device
 
             refused(lambda: unused(of_shipped | {"--gif": gif}, "a pipeline"), team)
             given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
-            where = (local_device(device) if team else device, dtype or "float32", variant)
-            ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, compare, given)
+            where = (place, dtype or "float32", variant, compare, trust_remote_code)
+            ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, given)
             ready = refused(lambda: hub.prepare(ask), team)
-            work = partial(hubrun.run, ready, out, count, team, as_json=json)
+            work = partial(hubrun.run, ready, out, count, team, said)
             settings = partial(hubrun.settings, ready)
         else:
             from .job import Request, prepare
@@ -132,9 +142,9 @@ def sample_command(
             refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team)
             samples = (4 if count is None else 1) if batch is None else batch
             what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
-            asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare)
+            asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare, place)
             job = refused(lambda: prepare(asked), team)
-            work = partial(run, job, out, count, team, gif=gif, as_json=json)
+            work = partial(run, job, out, count, team, said, gif=gif)
             settings = partial(settings_of, job)
         refused(lambda: opened(out, team, settings if count is not None else None), team)
         code = attempted(work, team)
@@ -153,13 +163,16 @@ def opened(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | None) 
             check(out, settings())
 
 
-def is_pipeline(target: str | None, model: str | None) -> bool:
-    """Whether MODEL is one: neither a shipped name nor a file; raises ValueError where --model is given beside it."""
+def chosen(target: str | None, model: str | None) -> tuple[str | None, str | None, bool]:
+    """MODEL, --model, and whether it is a pipeline, no shipped name and no file; ValueError where both are given."""
     from .models.store import NAMES
+    from .show.files import brief, is_file
 
     if target is not None and model is not None:
-        raise ValueError(f"MODEL is {target!r} and --model {model!r}; type one of them")
-    return target is not None and target not in NAMES and not Path(target).is_file()
+        raise ValueError(f"MODEL is {brief(target)} and --model {brief(model)}; type one of them")
+    if model == "latent":
+        target, model = model, None
+    return target, model, target is not None and target not in NAMES and not is_file(target)
 
 
 def unused(given: dict[str, Any], what: str) -> None:
@@ -184,6 +197,7 @@ def plan_command(
     tolerance: options.Tolerance = None,
     batch: options.PlanBatch = 1,
     windows: options.Windows = "4,8,16,32,64,128",
+    device: options.Device = None,
     out: options.Out = Path("out/plan"),
 ) -> None:
     """Predict what 1 to 64 devices would give: time, speedup, evaluations, device-hours, the best window.
@@ -193,7 +207,7 @@ def plan_command(
 
     paradigms plan --model scenes --rule ddpm
 
-    paradigms plan bench/rounds.json --group "ours, 0.03" --latency sd2-a100
+    paradigms sample scenes --window 32 --out out/run; paradigms plan out/run/trace.json --latency sd2-a100
     """
     from . import planrun
     from .job import Request, prepare
@@ -210,6 +224,7 @@ def plan_command(
     else:
         wide = refused(lambda: planrun.numbers(windows, "--windows"))
         how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
+        how["device"] = device
         job = refused(lambda: prepare(Request(model, rule or "ddpm", **how)))
         refused(lambda: folder(out))
         here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
@@ -223,12 +238,13 @@ def demo_command(
     out: options.Out = Path("out/demo"),
     model: options.Model = "scenes",
     batch: options.Batch = 4,
+    device: options.Device = None,
     quick: options.Quick = False,
 ) -> None:
     """Sequential against parallel for DDPM, DDIM and DPM-Solver: a table, pictures and the animation."""
     from .demo import demo, jobs
     from .show.files import folder
 
-    prepared = refused(lambda: jobs(model, batch, quick))
+    prepared = refused(lambda: jobs(model, batch, quick, device))
     refused(lambda: folder(out))
     sys.exit(attempted(lambda: demo(prepared, out)))

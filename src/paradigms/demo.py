@@ -5,7 +5,6 @@ The honest rival of R parallel rounds is the plain sampler with R steps: as fast
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
 from .show.story import headline, tell
+from .show.table import printed
 from .solution import Comparison, Solution, relative_error
 
 CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))
@@ -49,11 +49,11 @@ class Result:
         return relative_error(self.few, self.reference.x)
 
 
-def jobs(model: str, batch: int, quick: bool) -> list[Job]:
+def jobs(model: str, batch: int, quick: bool, device: str | None = None) -> list[Job]:
     """The demo's jobs, with a fifth of the steps where `quick`; raises ValueError as `prepare` does."""
     fewer = 5 if quick else 1
     asked = [Request(model, rule, n // fewer, window="wide") for rule, n in CASES]
-    return [prepare(replace(case, batch=batch, seed=1, compare=True)) for case in asked]
+    return [prepare(replace(case, batch=batch, seed=1, compare=True, device=device)) for case in asked]
 
 
 def demo(prepared: Sequence[Job], out: Path) -> int:
@@ -63,10 +63,9 @@ def demo(prepared: Sequence[Job], out: Path) -> int:
         result = play(job)
         picture(result, out, gif=not results)  # one animation, of the longest chain
         results.append(result)
-    console = Console(width=None if sys.stdout.isatty() else 96, highlight=False)
-    console.print(table(results))
-    console.print(explain(results))
-    console.print(f"Pictures, traces and the animation are in {out}", soft_wrap=True)
+    printed(table(results))
+    print(explain(results))
+    print(f"Pictures, traces and the animation are in {out}")
     numbers = [account(r.job, r.solution) | {"few_step_max_error": float(r.few_error.max())} for r in results]
     write_json(out / "demo.json", {"runs": numbers})
     return 0 if all(r.solution.converged for r in results) else 1
@@ -129,9 +128,10 @@ def explain(results: Sequence[Result]) -> str:
     """What the table says, in plain sentences."""
     few, count = results[0].solution.rounds, torch.get_num_threads()
     cores = f"{count} CPU core{'s' * (count != 1)}"
+    where = cores if (device := results[0].job.device).type == "cpu" else str(device)
     return (
         f"Error: relative to the sequential sample of all steps, same noise, {len(results[0].solution.x)} in a batch.\n"
         f"A chain of few steps is another chain: the noise of {few} steps makes another picture.\n"
         "Rounds are model batches one after the other: the time, where a device takes a window at once.\n"
-        f"Seconds here ({cores}, shared by a window's rows) follow evals, not rounds: compare them above.\n"
+        f"Seconds here ({where}, shared by a window's rows) follow evals, not rounds: compare them above.\n"
     )

@@ -29,11 +29,17 @@ import torch
 
 from .adapt import parallelize
 from .anderson import ExponentialPicard
+from .device import device
 from .job import CRITERIA, choose
 from .method import AbstractMethod, Jacobi, Picard
+from .models.latent import WEIGHTS
 from .schedule import check_steps
+from .show.files import brief, is_file, is_folder
 from .spectral import Spectral
 from .stop import AbstractStop
+from .trust import UntrustedError, check, untrusted
+
+LATENT, LONGEST_ID = "latent", 200  # the pipeline that ships; characters of a hub id
 
 RULES: dict[str, tuple[str, int]] = {
     "own": ("", 50),
@@ -80,6 +86,7 @@ class Ask:
     dtype: str = "float32"
     variant: str | None = None
     compare: bool = False
+    trust: bool = False  # code of the folder's own may run
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -120,39 +127,48 @@ def prepare(ask: Ask) -> Ready:
             ) from error
 
 
-def device(name: str | None) -> torch.device:
-    """The device to run on, the first GPU where there is one and none is named; raises ValueError."""
-    try:
-        found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=found)
-        return found
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"--device {name!r} cannot be used ({first_line(error)}); type cpu, cuda or cuda:1") from error
-
-
 def load(ask: Ask) -> Any:
-    """The pipeline of a folder or of a hub id; raises ValueError, ImportError without diffusers."""
+    """The pipeline of a name that ships, a folder or a hub id; raises ValueError, ImportError without diffusers.
+
+    No code of the folder's own runs unless `ask.trust`, see `trust.py`.
+    """
     try:
         from diffusers import DiffusionPipeline
     except ImportError as error:
-        raise ImportError("pipelines need diffusers; type: pip install 'paradigms[cli,zoo]'") from error
-    name, folder = ask.model, Path(ask.model)
-    if folder.is_dir() and not (folder / "model_index.json").is_file():
-        raise ValueError(f"folder {name!r} holds no pipeline; type the path of one that save_pretrained wrote")
-    if not folder.is_dir() and not HUB_ID.fullmatch(name):
+        raise ImportError("pipelines need diffusers; type: pip install 'paradigms-sampling[cli,zoo]'") from error
+    name = str(WEIGHTS) if ask.model == LATENT else ask.model
+    if is_folder(name) and not is_file(Path(name) / "model_index.json"):
+        raise ValueError(f"folder {brief(name)} holds no pipeline; type the path of one that save_pretrained wrote")
+    if not is_folder(name) and (len(name) > LONGEST_ID or not HUB_ID.fullmatch(name)):
         raise ValueError(
-            f"there is no folder {name!r}; type digits, scenes, the path of a folder that save_pretrained wrote, or a "
-            "hub id such as google/ddpm-church-256"
+            f"there is no folder {brief(name)}; type digits, scenes, latent, the path of a folder that save_pretrained "
+            "wrote, or a hub id such as google/ddpm-church-256"
         )
+    folder = name if is_folder(name) else downloaded(DiffusionPipeline, ask)
+    if not ask.trust:
+        check(folder)
+    how: dict[str, Any] = {"trust_remote_code": True} if ask.trust else {}
     try:
-        return DiffusionPipeline.from_pretrained(name, torch_dtype=DTYPES[ask.dtype], variant=ask.variant)
-    except Exception as error:  # whatever a folder that is not whole, or a hub that is not reached, makes it raise
+        with quiet(), contextlib.nullcontext() if ask.trust else untrusted():
+            return DiffusionPipeline.from_pretrained(folder, torch_dtype=DTYPES[ask.dtype], variant=ask.variant, **how)
+    except UntrustedError:
+        raise
+    except Exception as error:  # whatever a folder that is not whole makes it raise
         why = first_line(error.__cause__ or error)
-        if folder.is_dir():
-            raise ValueError(f"folder {name!r} cannot be loaded ({why}); type the path of a whole pipeline") from error
         raise ValueError(
-            f"{name!r} is no folder here and did not come from the hub ({why}); where there is a network type: hf "
-            f"download {name} --local-dir FOLDER, then: paradigms sample FOLDER"
+            f"folder {brief(folder)} cannot be loaded ({why}); type the path of a whole pipeline"
+        ) from error
+
+
+def downloaded(kind: Any, ask: Ask) -> str:
+    """The folder of a hub id, in the hub's cache on this machine; raises ValueError where it does not come."""
+    try:
+        return str(kind.download(ask.model, variant=ask.variant, trust_remote_code=ask.trust))
+    except Exception as error:  # whatever a hub that is not reached makes it raise
+        why = first_line(error.__cause__ or error)
+        raise ValueError(
+            f"{ask.model!r} is no folder here and did not come from the hub ({why}); where there is a network type: hf "
+            f"download {ask.model} --local-dir FOLDER, then: paradigms sample FOLDER"
         ) from error
 
 

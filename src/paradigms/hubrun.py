@@ -8,7 +8,6 @@ PNG. The criterion bounds the error of what the loop carries (latents); a decode
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,11 @@ from rich.console import Console
 from torch import Tensor
 
 from .adapt import Run, parallelize
+from .execute import NonFiniteError
 from .hub import Ready
 from .series import ranks, series
 from .shares import Sharing
+from .show.answer import Answer
 from .show.files import whole, write_json
 from .solution import relative_error
 from .team import Team
@@ -39,7 +40,7 @@ class Sequential:
     seconds: float
 
 
-def run(ready: Ready, out: Path, count: int | None, team: Team | None, *, as_json: bool) -> int:
+def run(ready: Ready, out: Path, count: int | None, team: Team | None, answer: Answer) -> int:
     """Samples, writes parallel-0.png, .., run.json and, to compare, sequential-0.png, .. to `out`; gives 0.
 
     count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
@@ -49,7 +50,7 @@ def run(ready: Ready, out: Path, count: int | None, team: Team | None, *, as_jso
     ready.pipe.set_progress_bar_config(disable=not (console.is_terminal and first and count is None))
     if count is not None:
         seeds = range(ready.ask.seed, ready.ask.seed + count)
-        return series(lambda seed: one(ready, seed, team), out, seeds, team, as_json=as_json)
+        return series(lambda seed: one(ready, seed, team), out, seeds, team, answer)
     x, report = parallel(ready, team)
     if not first:
         return 0
@@ -57,14 +58,13 @@ def run(ready: Ready, out: Path, count: int | None, team: Team | None, *, as_jso
     reference = Sequential(pictures(ready), time.perf_counter() - began) if ready.ask.compare else None
     numbers = account(ready, report, x, reference)
     for path in write(out, x, reference):
-        print(path)
+        answer.wrote(path)
     write_json(out / "run.json", numbers | {"accepted": report.accepted, "windows": report.windows})
-    print(out / "run.json")
+    answer.wrote(out / "run.json")
     console.print(summary(numbers), highlight=False, soft_wrap=True, markup=False)
     for why in report.fallbacks:
         console.print(f"one by one: {why}", highlight=False, soft_wrap=True, markup=False)
-    if as_json:
-        print(json.dumps(numbers, allow_nan=False))
+    answer.numbers(numbers)
     return 0
 
 
@@ -89,14 +89,21 @@ def settings(ready: Ready) -> dict[str, Any]:
 
 
 def pictures(ready: Ready) -> Tensor:
-    """One call of the pipeline: its pictures in [-1, 1], on the CPU; raises ValueError where it makes none."""
+    """One call of the pipeline: its pictures in [-1, 1], on the CPU; raises ValueError where it makes none, and
+    NonFiniteError for NaN."""
     torch.manual_seed(ready.ask.seed)  # some pipelines draw from torch's own generator, such as a class
     generator = torch.Generator().manual_seed(ready.ask.seed)  # on the CPU, so that a seed is one sample on any device
     made = ready.pipe(**ready.arguments, generator=generator)[0]
     x = torch.as_tensor(made) if isinstance(made, Tensor) else torch.stack([torch.as_tensor(v) for v in made])
     if x.ndim not in (4, 5) or x.shape[-1] not in (1, 3, 4):
         raise ValueError(f"{type(ready.pipe).__name__} makes no pictures but something of shape {tuple(x.shape)}")
-    return 2 * x.float().cpu() - 1
+    x = 2 * x.float().cpu() - 1
+    if len(bad := (~torch.isfinite(x)).flatten(1).any(1).nonzero()):
+        raise NonFiniteError(
+            f"{type(ready.pipe).__name__}: picture {int(bad[0])} is not finite, so a network answered NaN or infinity; "
+            "check the weights, or type --dtype float32 or bfloat16"
+        )
+    return x
 
 
 def write(out: Path, x: Tensor, reference: Sequential | None) -> Iterator[Path]:

@@ -25,17 +25,21 @@ from torch import Tensor
 from . import rules
 from .anderson import Anderson
 from .check import check_problem
+from .device import device
 from .execute import Guided, Model
 from .frame import Frame
 from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
 from .models import Pretrained, load
 from .newton import QuasiNewton
 from .schedule import Schedule, check_steps, linear
+from .show.files import brief
 from .solution import Solution
 from .solve import TOLERANCE, iterate, sample, sequential
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError, StepNoise
 from .system import System
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Request:
     max_rounds: int | None = None
     verify: bool = False
     compare: bool = False
+    device: str | None = "cpu"  # None: a GPU where there is one
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,12 @@ class Job:
     model: Model
     condition: dict[str, Tensor]
     classes: int = 0
+    device: torch.device = CPU
 
     def of(self, seed: int) -> Job:
         """The same job of another seed."""
         asked = replace(self.request, seed=seed)
-        return replace(self, request=asked, condition=labels(asked, self.classes))
+        return replace(self, request=asked, condition=labels(asked, self.classes, self.device))
 
     @property
     def tolerance(self) -> float:
@@ -122,9 +128,12 @@ class Job:
         return RULES[self.request.rule].title
 
     def start(self) -> tuple[Tensor, torch.Generator]:
-        """The starting noise (B, ...) of the seed, and the generator to draw the steps' noise from."""
+        """The starting noise (B, ...) of the seed, and the generator to draw the steps' noise from.
+
+        Both are drawn on the CPU, so that a seed is one sample on any device.
+        """
         generator = torch.Generator().manual_seed(self.request.seed)
-        return self.system.noise((self.request.batch, *self.shape), generator), generator
+        return self.system.noise((self.request.batch, *self.shape), generator).to(self.device), generator
 
     def sample(self, watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter, mesh: Any = None) -> Solution:
         """The parallel sampler's solution, on the ranks of a mesh if there is one; raises what the model raises."""
@@ -174,16 +183,21 @@ def prepare(asked: Request) -> Job:
             raise ValueError(f"{name} is {value}; type a whole number from 1")
     if not 0 <= asked.seed < 2**63:
         raise ValueError(f"--seed is {asked.seed}; type a whole number from 0")
-    pretrained = load(asked.model)
+    if asked.model == "latent":
+        raise ValueError(
+            "latent is a pipeline; type paradigms sample latent --prompt 'pines, snow', or digits or scenes here"
+        )
+    where, pretrained = device(asked.device), load(asked.model)
     steps = rule.steps if asked.steps is None else asked.steps
     system = make_system(asked, rule, steps, pretrained)
     window = wide(len(system)) if asked.window == "wide" else asked.window
     stop = criterion(usual if asked.tolerance is None else asked.tolerance)
-    condition = labels(asked, pretrained.classes)
-    probe = torch.zeros(asked.batch, *pretrained.shape)
+    condition = labels(asked, pretrained.classes, where)
+    probe = torch.zeros(asked.batch, *pretrained.shape, device=where)
     check_problem(system, probe, window, None, None, condition)
+    pretrained.model.to(where)
     model = guided(asked, pretrained)
-    how = (system, steps, window, stop, method(guess()), model, condition, pretrained.classes)
+    how = (system, steps, window, stop, method(guess()), model, condition, pretrained.classes, where)
     return Job(asked, pretrained.shape, *how)
 
 
@@ -197,14 +211,14 @@ def window_of(text: str | None, gif: bool = False) -> int | str:
     if text is None or text == "auto":
         return "wide" if gif and text is None else "auto"
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--window is {text!r}; type a whole number from 1, or auto")
+        raise ValueError(f"--window is {brief(text)}; type a whole number from 1, or auto")
     return int(text)
 
 
 def choose(option: str, given: str, known: dict[str, Any]) -> Any:
     """The entry of `known` that was asked for."""
     if given not in known:
-        raise ValueError(f"{option} is {given!r}; type one of {', '.join(known)}")
+        raise ValueError(f"{option} is {brief(given)}; type one of {', '.join(known)}")
     return known[given]
 
 
@@ -228,7 +242,7 @@ def trained_on(pretrained: Pretrained) -> Schedule:
     return linear(int(betas["count"]), float(betas["first"]), float(betas["last"]))
 
 
-def labels(asked: Request, classes: int) -> dict[str, Tensor]:
+def labels(asked: Request, classes: int, where: torch.device) -> dict[str, Tensor]:
     """The class of each sample (B,), or nothing for a model without classes."""
     last = classes - 1
     if asked.guidance is not None and not math.isfinite(asked.guidance):
@@ -239,10 +253,10 @@ def labels(asked: Request, classes: int) -> dict[str, Tensor]:
                 raise ValueError(f"{option} needs a model with classes; leave it out or type --model digits")
         return {}
     if asked.label is None:
-        return {"label": (torch.arange(asked.batch) + asked.seed % classes) % classes}
+        return {"label": ((torch.arange(asked.batch) + asked.seed % classes) % classes).to(where)}
     if not 0 <= asked.label <= last:
         raise ValueError(f"--class is {asked.label}; type a whole number from 0 to {last}")
-    return {"label": torch.full((asked.batch,), asked.label)}
+    return {"label": torch.full((asked.batch,), asked.label, device=where)}
 
 
 def guided(asked: Request, pretrained: Pretrained) -> Model:

@@ -17,7 +17,9 @@ def option(names: str, help: str, **how: Any) -> Any:
 
 Target = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="digits, scenes, a model file; a hub id or a folder of a diffusers pipeline"),
+    typer.Argument(
+        metavar="MODEL", help="digits, scenes, a model file; latent, a hub id or a folder of a diffusers pipeline"
+    ),
 ]
 Model = Annotated[str, option("--model", "digits, scenes or a model file")]
 Named = Annotated[str | None, option("--model", "digits, scenes or a model file, as MODEL (default: scenes)")]
@@ -84,7 +86,9 @@ Prompt = Annotated[str | None, option("--prompt", "what a pipeline is to make")]
 Negative = Annotated[str | None, option("--negative", "what a pipeline is not to make")]
 Height = Annotated[int | None, option("--height", "pixels, for a pipeline (default: its own)")]
 Width = Annotated[int | None, option("--width", "pixels, for a pipeline (default: its own)")]
-Device = Annotated[str | None, option("--device", "where a pipeline runs: cpu, cuda, cuda:1 (default: a GPU if any)")]
+Device = Annotated[
+    str | None, option("--device", "where it runs: cpu, cuda, cuda:1, mps (default: a CUDA GPU if any, else the CPU)")
+]
 Dtype = Annotated[
     str | None, option("--dtype", "of a pipeline's weights: float32, float16, bfloat16 (default: float32)")
 ]
@@ -98,7 +102,10 @@ Many = Annotated[
 Timeout = Annotated[
     float, option("--timeout", "under torchrun: seconds that a rank may keep the others waiting before all end")
 ]
-Json = Annotated[bool, option("--json", "print the numbers as one JSON object, the last line")]
+Trust = Annotated[
+    bool, option("--trust-remote-code", "run code that a pipeline's folder brings with it (default: it is refused)")
+]
+Json = Annotated[bool, option("--json", "print the numbers as one JSON object, and nothing else")]
 
 
 def say_version(asked: bool) -> None:

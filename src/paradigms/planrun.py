@@ -9,23 +9,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from math import prod
+from operator import sub
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from .job import Job
 from .latency import Latency
 from .latency import measure as measure_latency
 from .plan import LINKS, Link, Prediction, Trace, check_together, plan
-from .show.files import write_json
+from .show.files import brief, read_json, write_json
+from .show.table import printed
 
 NAMED = {"sd2-a100": Path(__file__).parent / "bench" / "sd2-a100.json"}
 WINDOWS = (4, 8, 16, 32, 64, 128)
@@ -40,24 +40,10 @@ class Curve:
     size: float | None = None
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The object of a JSON file; raises ValueError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise ValueError(f"{str(path)!r} cannot be read ({why}); type the path of a JSON file") from error
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no JSON ({error}); type the path of a file that we wrote") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(found).__name__}; needed: an object, see paradigms plan --help")
-    return found
-
-
 def read_curve(name: str) -> Curve:
     """The latency of a name such as sd2-a100 or of a JSON file; raises ValueError."""
     path = NAMED.get(name, Path(name))
-    found = read(path)
+    found = read_json(path)
     try:
         latency = Latency(tuple(found["rows"]), tuple(found["seconds"]))
         shape = found.get("shape")
@@ -73,7 +59,7 @@ def read_curve(name: str) -> Curve:
 
 def read_traces(path: Path, group: str | None = None) -> list[Trace]:
     """The traces of a file, those of one group where it holds several; raises ValueError."""
-    found = read(path)
+    found = read_json(path)
     try:
         if "groups" in found:
             groups = found["groups"]
@@ -99,7 +85,9 @@ def recorded(found: dict[str, Any], name: str) -> Trace:
         begin, end, evals, *more = zip(*found["trace"], strict=True)
         fixed(more[0] if more else [])
         rows = [b - a for a, b in pairwise((0, *evals))]
-        window = max(max(b - a for a, b in zip(begin, end, strict=True)), -(-max(rows) // batch))
+        # begin is of the slowest sample and end of the fastest, which may be further apart than a window
+        told = more[0] if more else [found["window"]] if isinstance(found.get("window"), int) else ()
+        window = min(max(told), N) if told else max(max(map(sub, end, begin)), -(-max(rows) // batch))
         about = f"{found['model']}, {found['rule']}, {name}"
     else:
         window = found["window"]
@@ -144,14 +132,16 @@ def measure(job: Job, windows: Sequence[int], tell: Callable[[str], None]) -> tu
 def caller(job: Job, most: int) -> Callable[[int], object]:
     """A call of the job's model on M rows of noise, at timesteps of its chain."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(most, *job.shape, generator=generator)
+    x = torch.randn(most, *job.shape, generator=generator).to(job.device)
     n = torch.arange(most) % len(job.system)
+    t = job.system.t[n].float().to(job.device)
     b = torch.arange(most) % job.request.batch
     condition = {k: v[b] for k, v in job.condition.items()}
 
     def call(M: int) -> object:
         with torch.no_grad():
-            return job.model(x[:M], job.system.t[n[:M]].float(), **{k: v[:M] for k, v in condition.items()})
+            answer = job.model(x[:M], t[:M], **{k: v[:M] for k, v in condition.items()})
+        return float(answer.flatten()[-1])  # a device has done its work once it gives a number
 
     return call
 
@@ -182,7 +172,7 @@ def numbers(text: str, option: str) -> list[int]:
     except ValueError:
         found = []
     if not found or found[0] < 1:
-        raise ValueError(f"{option} is {text!r}; type whole numbers from 1, as 1,2,4,8")
+        raise ValueError(f"{option} is {brief(text)}; type whole numbers from 1, as 1,2,4,8")
     return found
 
 
@@ -191,7 +181,7 @@ def links(text: str) -> list[Link]:
     known = {name.lower(): link for name, link in LINKS.items()}
     for name in text.split(","):
         if name.strip().lower() not in known:
-            raise ValueError(f"--links is {text!r}; type some of {', '.join(LINKS)}")
+            raise ValueError(f"--links is {brief(text)}; type some of {', '.join(LINKS)}")
     return [known[name.strip().lower()] for name in text.split(",")]
 
 
@@ -215,10 +205,8 @@ def run(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over: Seq
     title = f"{curve.about}: a prediction"
     note = f"rounds of {traces[0].about}; devices joined by {over[0].name}"
     curves(out / "plan.png", title, curve.latency, traces, devices, over[0], note=note)
-    console = Console()
-    for made in (details(found, over[0]), speedups(found)):
-        console.print(made, highlight=False)
-    console.print(f"latency: {curve.about}\nrounds: {traces[0].about}", highlight=False, soft_wrap=True, markup=False)
+    printed(details(found, over[0]), speedups(found))
+    print(f"latency: {curve.about}\nrounds: {traces[0].about}")
     for name in ("plan.json", "plan.png"):
         print(out / name)
     return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from .frame import Frame
 from .job import Job
 from .series import ranks, series
 from .shares import Sharing
+from .show.answer import Answer
 from .show.files import write_json
 from .show.progress import progress
 from .show.record import Moment, record
@@ -22,14 +22,14 @@ from .solution import Solution
 from .team import Team
 
 
-def run(job: Job, out: Path, count: int | None, team: Team | None, *, gif: bool, as_json: bool) -> int:
+def run(job: Job, out: Path, count: int | None, team: Team | None, answer: Answer, *, gif: bool) -> int:
     """Samples, writes grid.png, trace.png, trace.json and with `gif` sample.gif to `out`; 0 where it converged.
 
     count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
     """
     if count is not None:
         seeds = range(job.request.seed, job.request.seed + count)
-        return series(lambda seed: one(job.of(seed), team), out, seeds, team, as_json=as_json)
+        return series(lambda seed: one(job.of(seed), team), out, seeds, team, answer)
     if team is not None and team.rank:
         return 0 if job.sample(mesh=team).converged else 1
     console = Console(stderr=True)
@@ -44,10 +44,9 @@ def run(job: Job, out: Path, count: int | None, team: Team | None, *, gif: bool,
     solution = job.sample(watch, team)
     numbers = account(job, solution)
     for path in write(job, solution, numbers, moments, out):
-        print(path)
+        answer.wrote(path)
     console.print(summary(job, solution), highlight=False, soft_wrap=True)
-    if as_json:
-        print(json.dumps(numbers, allow_nan=False))
+    answer.numbers(numbers)
     return 0 if solution.converged else 1
 
 
@@ -105,6 +104,7 @@ def account(job: Job, solution: Solution) -> dict[str, Any]:
         "criterion": asked.criterion,
         "seed": asked.seed,
         "batch": asked.batch,
+        "device": str(job.device),
         "rounds": solution.rounds,
         "sample_rounds": solution.sample_rounds.tolist(),
         "evals": solution.evals,

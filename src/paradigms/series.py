@@ -3,13 +3,12 @@
     seeds seed, seed + 1, .., seed + count - 1      OUT/000017.png: the sample of a call of seed 17
                                                     OUT/settings.json: what else it was called with
 
-A file is there whole or not at all, so a job that was stopped goes on where it was: run it again, or let torchrun,
---max-restarts, do so. For several jobs in one folder give them other seeds.
+A file is written whole or not at all, and one that is no whole picture is made again. So a job that was stopped goes on
+where it was: run it again, or let torchrun, --max-restarts, do so. For several jobs in one folder give other seeds.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .shares import Sharing
-from .show.files import write_json
+from .show.answer import Answer
+from .show.files import brief, is_png, read_json, write_json
 from .team import Team
 
 SETTINGS = "settings.json"
@@ -37,30 +37,35 @@ def check(out: Path, settings: dict[str, Any]) -> None:
     kept = out / SETTINGS
     if kept.exists():
         try:
-            found = json.loads(kept.read_text())
-        except ValueError:
-            found = {}
+            found = read_json(kept)
+        except ValueError as error:
+            raise ValueError(f"--out {brief(out)} holds settings that are not ours: {error}") from error
         if other := [k for k in settings if found.get(k) != settings[k]]:
             name = other[0]
             raise ValueError(
-                f"--out {str(out)!r} holds samples of {name} {found.get(name)!r}, not {settings[name]!r}; type another "
-                "folder, or the same options"
+                f"--out {brief(out)} holds samples of {name} {shown(found.get(name))}, not {shown(settings[name])}; "
+                "type another folder, or the same options"
             )
     elif any(out.glob("[0-9]*.png")):
-        raise ValueError(f"--out {str(out)!r} holds pictures of unknown origin; type another folder")
+        raise ValueError(f"--out {brief(out)} holds pictures of unknown origin; type another folder")
     else:
         write_json(kept, settings)
 
 
+def shown(value: Any) -> str:
+    """A setting as an error shows it."""
+    return repr(value) if len(repr(value)) < 80 else brief(value, 60)
+
+
 def missing(out: Path, seeds: range, team: Team | None) -> list[int]:
-    """The seeds without a file; on many ranks those that rank 0 does not see."""
-    gone = torch.tensor([not path_of(out, seed).exists() for seed in seeds])
+    """The seeds without a whole picture; on many ranks those that rank 0 does not see."""
+    gone = torch.tensor([not is_png(path_of(out, seed)) for seed in seeds])
     if team is not None:
         (gone,) = team.broadcast([gone], torch.device("cpu"))
     return [seed for seed, absent in zip(seeds, gone.tolist(), strict=True) if absent]
 
 
-def series(make: Make, out: Path, seeds: range, team: Team | None, *, as_json: bool) -> int:
+def series(make: Make, out: Path, seeds: range, team: Team | None, answer: Answer) -> int:
     """Makes the samples that are missing, in the order of their seeds, and says what it took; gives 0."""
     console, began = Console(stderr=True), time.perf_counter()
     first = team is None or team.rank == 0
@@ -75,7 +80,7 @@ def series(make: Make, out: Path, seeds: range, team: Team | None, *, as_json: b
             sharing = spent if sharing is None or spent is None else sharing + spent
             if first:
                 write(path_of(out, seed))
-                print(path_of(out, seed), flush=True)
+                answer.wrote(path_of(out, seed))
             bar.advance(task)
     numbers = {
         "count": len(seeds), "made": len(todo), "there": len(seeds) - len(todo), "rounds": rounds, "evals": evals,
@@ -84,8 +89,7 @@ def series(make: Make, out: Path, seeds: range, team: Team | None, *, as_json: b
     if first:
         text = f"{len(seeds)} samples: {len(seeds) - len(todo)} were there, {len(todo)} made in {rounds} rounds"
         console.print(f"{text}, {evals:,} evaluations, {numbers['seconds']:.1f} s", highlight=False, soft_wrap=True)
-        if as_json:
-            print(json.dumps(numbers, allow_nan=False))
+        answer.numbers(numbers)
     return 0
 
 

@@ -54,7 +54,7 @@ from .carry import recur, rms
 from .given import Checked
 from .growth import carried, growth, slope
 from .method import Memory, Sweep, Work
-from .precision import finest, rounding
+from .precision import SPARE, finest, rounding
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only
 
@@ -166,7 +166,7 @@ class FinalError(AbstractStop):
         usual = sweep.live is work.live
         again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
         off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
-        tolerance = max(self.tolerance, finest(work.x.dtype, work.rounding))
+        tolerance = max(self.tolerance, finest(work.x.dtype, work.rounding) / SPARE)
         tiny = max(TINY * tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]

@@ -22,6 +22,13 @@ OUT = Path("out/bench")
 bench = typer.Typer(help="Measure the sampler on this machine.")
 
 
+@bench.callback(invoke_without_command=True)
+def program(context: typer.Context) -> None:
+    """Measure the sampler on this machine."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 def command(prepare: Callable[..., Work]) -> Callable[..., Work]:
     """Makes it the command of its name."""
 

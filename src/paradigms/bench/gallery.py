@@ -101,7 +101,7 @@ def had(network: str, make: Callable[[], Metric]) -> Metric:
     try:
         return make()
     except ImportError as error:
-        raise ValueError(f"it needs {error.name or error}; type: pip install 'paradigms[images]'") from error
+        raise ValueError(f"it needs {error.name or error}; type: pip install 'paradigms-sampling[images]'") from error
     except Exception as error:  # what a hub that is not reached makes it raise, or a torchvision of another torch
         why = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
         raise ValueError(f"{network} could not be had ({why}); with a network type: --weights hub") from error

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from .. import hub
+from ..device import device
 from ..latency import Latency
 from ..plan import DEVICES, LINKS, best
 from ..planrun import trace_of
@@ -75,7 +76,7 @@ def prepared(asked: Asked) -> Ready:
             raise ValueError(f"{name} is {value}; type a whole number from 1")
     if asked.reference is not None:
         gallery.reference_paths(asked.reference)
-    where, prompts = hub.device(asked.device), gallery.read_prompts(asked.prompts)
+    where, prompts = device(asked.device), gallery.read_prompts(asked.prompts)
     small = (None, "the small network has random weights")
     folder, why = small if asked.small else weights.find(SPECS[asked.model].hub, asked.weights)
     kind = "gpu" if where.type != "cpu" else "small" if asked.small else "cpu"

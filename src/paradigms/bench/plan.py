@@ -19,9 +19,10 @@ from typing import Any
 import torch
 
 from ..plan import FREE, LINKS, Link, Prediction, Trace, best, predict
-from ..planrun import NAMED, read, trace_of
+from ..planrun import NAMED, trace_of
 from ..rules import ddpm
 from ..schedule import scaled_linear
+from ..show.files import read_json
 from ..show.plan import curves
 from ..solve import iterate
 from ..spectral import Spectral
@@ -172,7 +173,7 @@ itself costs little. The default's errors are several times as small as ParaDiGM
 def main(out: Path, quick: bool = False) -> None:
     """Measures what is missing, prints the report, writes out/rounds.json, out/plan.md, .json and the pictures."""
     groups = measure_rounds(out / "quick" if quick else out, quick)
-    about = read(NAMED["sd2-a100"])
+    about = read_json(NAMED["sd2-a100"])
     traces = {name: [trace_of(entry) for entry in group] for name, group in groups.items()}
     checked = check(CASES[-1:] if quick else CASES, PROCESSES, 2 if quick else 5)
     body = [("The plan against real runs on this machine", checked[0])]

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..show.files import brief, is_file, parsed
 from .net import UNet
 from .noise import BETAS
 
 HERE = Path(__file__).parent
 NAMES = ("digits", "scenes")
 KEY = "paradigms"
+LARGEST = 65_536  # of any size that a file tells
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Pretrained:
     path = find(name_or_path, "")
     about, weights = read(path, "denoiser")
     try:
-        model = rebuild(UNet(**about["net"]), weights)
+        model = rebuild(promised(about, weights), weights)
         return Pretrained(
             name=str(about["name"]),
             model=model,
@@ -95,9 +97,9 @@ def find(name_or_path: str | os.PathLike[str], suffix: str) -> Path:
     if str(name_or_path) in NAMES:
         return HERE / f"{name_or_path}{suffix}.safetensors"
     path = Path(name_or_path)
-    if not path.is_file():
+    if not is_file(path):
         raise ValueError(
-            f"there is no model {str(name_or_path)!r}; type one of {', '.join(map(repr, NAMES))} "
+            f"there is no model {brief(name_or_path)}; type one of {', '.join(map(repr, NAMES))} "
             "or the path of a .safetensors file written by paradigms.models.save"
         )
     return path
@@ -114,13 +116,13 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             keys = file.keys()
             weights = {key: file.get_tensor(key).float() for key in keys}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise refuse(path, "it is missing, cut short or not a safetensors file") from error
     try:
-        about = json.loads(metadata[KEY])
+        about = parsed(metadata[KEY], KEY)
     except (KeyError, ValueError) as error:
         raise refuse(path, "it is a safetensors file without our metadata") from error
-    if not isinstance(about, dict) or about.get("kind") != kind:
+    if about.get("kind") != kind:
         raise refuse(path, f"it does not hold a model of the kind {kind!r}")
     return about, weights
 
@@ -137,14 +139,32 @@ def write(path: str | os.PathLike[str], model: nn.Module, about: dict[str, Any],
     os.replace(partial, path)
 
 
+def promised(about: dict[str, Any], weights: dict[str, Tensor]) -> UNet:
+    """The network without numbers that a file describes; raises ValueError unless the file's weights are its own.
+
+    A file may promise anything: nothing is made that its weights do not fill.
+    """
+    net, shape = about["net"], about["shape"]
+    sizes = [v for value in (*net.values(), shape) for v in (value if isinstance(value, list) else [value])]
+    if not all(type(v) is int and 0 <= v <= LARGEST for v in (*sizes, about["classes"], about["betas"]["count"])):
+        raise ValueError("sizes are whole numbers")
+    if net["depth"] * len(net["widths"]) > len(weights) or shape[0] != net["channels"] or len(shape) != 3:
+        raise ValueError("more layers than weights, or another shape")
+    with torch.device("meta"):
+        model = UNet(**net)
+    if {k: v.shape for k, v in model.state_dict().items()} != {k: v.shape for k, v in weights.items()}:
+        raise ValueError("the weights are another network's")
+    return model
+
+
 def rebuild(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """The model with these weights, in eval mode and frozen."""
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
 
 
 def refuse(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"cannot load {str(path)!r}: {why}; type one of {', '.join(map(repr, NAMES))} or the path "
+        f"cannot load {brief(path)}: {why}; type one of {', '.join(map(repr, NAMES))} or the path "
         "of a .safetensors file written by paradigms.models.save"
     )

@@ -7,7 +7,7 @@ The observation is the simulator's own, with its own sensor noise; score is the 
 simulator counts as completed, success is all three, in any order. The simulator starts every episode in one place;
 here each seed moves the arm's seven joints from there by up to START rad, drawn uniformly.
 
-Extra: `pip install "paradigms[kitchen]"`.
+Extra: `pip install "paradigms-sampling[kitchen]"`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _make() -> Any:
             from gymnasium_robotics.envs.franka_kitchen import KitchenEnv
     except ImportError as error:
         raise ImportError(
-            f"Kitchen needs gymnasium-robotics ({error}). Type: pip install 'paradigms[kitchen]'"
+            f"Kitchen needs gymnasium-robotics ({error}). Type: pip install 'paradigms-sampling[kitchen]'"
         ) from error
     return KitchenEnv(tasks_to_complete=list(SUBTASKS))
 

@@ -55,7 +55,7 @@ class InverseKinematics:
             import mink
         except ImportError as error:
             raise ImportError(
-                f"the Kitchen expert needs mink ({error}). Type: pip install 'paradigms[kitchen]'"
+                f"the Kitchen expert needs mink ({error}). Type: pip install 'paradigms-sampling[kitchen]'"
             ) from error
         self.mink, self.rest = mink, rest
         self.configuration = mink.Configuration(model)

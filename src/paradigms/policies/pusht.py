@@ -4,7 +4,8 @@
     action (2,) = where the agent shall go                                                         pixels, 0..512
     reward = min(1, coverage / 0.95); the score is the episode's largest reward, success is coverage > 0.95
 
-Extra: `pip install "paradigms[pusht]"`. OpenCV, which gym-pusht imports, needs the system's libGL (Debian: libgl1).
+Extra: `pip install "paradigms-sampling[pusht]"`. OpenCV, which gym-pusht imports, needs the system's
+libGL (Debian: libgl1).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class PushT:
                 from gym_pusht.envs.pusht import PushTEnv
         except ImportError as error:
             raise ImportError(
-                f"PushT needs gym-pusht ({error}). Type: pip install 'paradigms[pusht]'"
+                f"PushT needs gym-pusht ({error}). Type: pip install 'paradigms-sampling[pusht]'"
                 " (and, if libGL.so.1 is missing: apt-get install libgl1 libglib2.0-0)"
             ) from error
         self.simulator: Any = PushTEnv(obs_type="environment_state_agent_pos")

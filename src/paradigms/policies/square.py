@@ -10,7 +10,7 @@ fixed one is taken, so that it never flips on the expert's way. reward = success
 
 Every seed draws the nut's place and angle (a full turn) and the arm's start, as robosuite does.
 
-Extra: `pip install "paradigms[square]"` (numpy < 2, so in an environment of its own: constraints-robots.txt).
+Extra: `pip install "paradigms-sampling[square]"` (numpy < 2, so in an environment of its own: constraints-robots.txt).
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def _make() -> Any:
             from robosuite.controllers import load_composite_controller_config
         except ImportError as error:
             raise ImportError(
-                f"Square needs robosuite ({error}). Type: pip install 'paradigms[square]' (it needs numpy < 2: take an"
-                " environment of its own, with -c constraints-robots.txt)"
+                f"Square needs robosuite ({error}). Type: pip install 'paradigms-sampling[square]' (it needs numpy < 2:"
+                " take an environment of its own, with -c constraints-robots.txt)"
             ) from error
         return robosuite.make(
             "NutAssemblySquare",

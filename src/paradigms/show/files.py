@@ -1,13 +1,17 @@
-"""Files appear whole or not at all: written under another name in the same folder, then renamed."""
+"""Files: written whole or not at all, under another name in the same folder and then renamed; JSON and PNG read with
+care, for what lies in a folder may be cut short, empty, another program's, or made to break its reader."""
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LARGEST = 1 << 28  # bytes of JSON that are read
 
 
 @contextmanager
@@ -30,7 +34,7 @@ def folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise ValueError(f"--out {str(path)!r} cannot be written to ({why}); type the path of a folder") from error
+        raise ValueError(f"--out {brief(path)} cannot be written to ({why}); type the path of a folder") from error
     return path
 
 
@@ -39,3 +43,68 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, allow_nan=False)
     with whole(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; raises ValueError for any other file, in one line that says why."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"{brief(path)} has {path.stat().st_size} bytes; needed: a JSON file of at most {LARGEST}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ValueError(f"{brief(path)} cannot be read ({why}); type the path of a JSON file") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{brief(path)} is no JSON (it is no text); type the path of a file that we wrote") from error
+    return parsed(text, brief(path))
+
+
+def parsed(text: str, name: str) -> dict[str, Any]:
+    """The object that JSON `text` is; raises ValueError for any other, calling it `name`."""
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{name} is no JSON of ours (it is nested too deep); type the path of another") from error
+    except ValueError as error:
+        raise ValueError(f"{name} is no JSON ({error}); type the path of a file that we wrote") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} holds a {type(found).__name__}; needed: an object, as in the files that we write")
+    return found
+
+
+def is_png(path: Path) -> bool:
+    """Whether a file is a PNG from its first byte to its last: all its parts are there, with the right sums."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as found:
+                found.verify()
+        with path.open("rb") as file:
+            file.seek(-12, os.SEEK_END)
+            return file.read() == b"\0\0\0\0IEND\xaeB`\x82"
+    except Exception:  # whatever a reader of pictures says to what is none
+        return False
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether it is a file; a name that no file can have is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether it is a folder; a name that no folder can have is none."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def brief(name: object, most: int = 120) -> str:
+    """A name in quotes, as an error shows it: without line breaks, its middle left out where it is long."""
+    text = str(name)
+    return repr(text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}")

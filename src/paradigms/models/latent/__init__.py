@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...show.files import brief, is_file
+from ...trust import check
+
 WEIGHTS = Path(__file__).parent / "pipeline"
 
 
@@ -12,16 +15,20 @@ def load(path: str | Path = WEIGHTS) -> Any:
     """The shipped `StableDiffusionPipeline` (or the one in folder `path`), float32, on the CPU, without the network.
 
     `load()("a boat with red sails, night", num_inference_steps=20)` makes a 64x64 picture; latents are (8, 8, 8).
-    Raises ImportError without diffusers and transformers, ValueError where the folder holds no pipeline.
+    Raises ImportError without diffusers and transformers, ValueError where the folder holds no pipeline, or names code
+    of its own, which is not run.
     """
-    if not (Path(path) / "model_index.json").is_file():
-        raise ValueError(f"there is no pipeline in {str(path)!r}; give a folder that save_pretrained wrote or none")
+    if not is_file(Path(path) / "model_index.json"):
+        raise ValueError(f"there is no pipeline in {brief(path)}; give a folder that save_pretrained wrote or none")
+    check(path)
     try:
         import torch
         from diffusers import StableDiffusionPipeline
         from transformers import CLIPTextModel  # noqa: F401
     except ImportError as error:
-        raise ImportError("this pipeline needs diffusers and transformers: pip install 'paradigms[zoo]'") from error
+        raise ImportError(
+            "this pipeline needs diffusers and transformers: pip install 'paradigms-sampling[zoo]'"
+        ) from error
     pipe = StableDiffusionPipeline.from_pretrained(
         str(path), local_files_only=True, safety_checker=None, requires_safety_checker=False
     )

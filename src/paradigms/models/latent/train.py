@@ -27,6 +27,7 @@ from ..training import SEED, Course, Training, arguments
 from . import parts
 from .captions import caption, choices, draw_scenes
 from .norm import quick_norms
+from .older import readable_by_older
 
 HELD_OUT_SEED, POOL, DROP = 1_000_003, 12_000, 0.125
 
@@ -145,9 +146,9 @@ class Denoiser(Stage):
 
     def write(self) -> str:
         """The pipeline with the averaged weights, in float16."""
-        parts.pipeline(self.vae, self.average["text_encoder"], self.words, self.average["unet"]).save_pretrained(
-            self.out / "pipeline"
-        )
+        made = parts.pipeline(self.vae, self.average["text_encoder"], self.words, self.average["unet"])
+        made.save_pretrained(self.out / "pipeline")
+        readable_by_older(self.out / "pipeline")
         return super().write()
 
 

@@ -1,0 +1,41 @@
+"""What a command prints on standard output: the paths of its files; or, with --json, one JSON object and nothing else.
+
+The object has the numbers by name and "files", the paths. Whatever else is printed meanwhile, by a library or by a
+pipeline, goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Answer:
+    """Prints paths as files are written, or keeps them for the object of `numbers`."""
+
+    def __init__(self, as_json: bool, out: TextIO) -> None:
+        self.as_json, self.out = as_json, out
+        self.files: list[str] = []
+
+    def wrote(self, path: Path) -> None:
+        """A file is there."""
+        self.files.append(str(path))
+        if not self.as_json:
+            print(path, file=self.out, flush=True)
+
+    def numbers(self, numbers: dict[str, Any]) -> None:
+        """The numbers of the run; raises ValueError for NaN and infinity, which JSON does not have."""
+        if self.as_json:
+            print(json.dumps(numbers | {"files": self.files}, allow_nan=False), file=self.out, flush=True)
+
+
+@contextlib.contextmanager
+def answer(as_json: bool) -> Iterator[Answer]:
+    """The answer of one command; within it, standard output is standard error where the answer is JSON."""
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield Answer(as_json, out)

@@ -1,0 +1,14 @@
+"""Tables on standard output, as wide as they are: where a terminal is narrower it breaks lines, nothing is cut."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+
+def printed(*tables: Table) -> None:
+    """Prints tables."""
+    console = Console(highlight=False)
+    for table in tables:
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
+        console.print(table)

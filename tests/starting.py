@@ -1,0 +1,29 @@
+"""The program `paradigms`, for torchrun, of which a rank fails as STARTING says."""
+
+import os
+import signal
+from typing import Any
+
+from paradigms import launch
+from paradigms.__main__ import main
+from paradigms.models.net import UNet
+
+forward, joined = UNet.forward, launch.joined
+
+
+def killed(*_: Any, **__: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuses(_: Any) -> str:
+    raise ValueError("there is no room on this rank; type --device cpu")
+
+
+rank, what = os.environ["RANK"], os.environ["STARTING"]
+if rank == "1" and what == "refuses":
+    launch.ready = refuses
+if rank == "1" and what == "is killed as it joins":
+    launch.joined = killed  # type: ignore[assignment]
+if rank == "0" and what == "rank 0 is killed at work":
+    UNet.forward = killed  # type: ignore[method-assign]
+main()
