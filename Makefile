@@ -7,7 +7,7 @@ READY = $(VENV)/.ready
 OLD = $(VENV)-oldest
 ROBOTS = $(VENV)-robots
 
-.PHONY: demo test oldest robots lint install bench clean
+.PHONY: demo test oldest robots lint install bench clean mutants
 
 install: $(READY)
 
@@ -46,6 +46,10 @@ lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
+
+# changes of one line that tests must notice, each applied to a copy
+mutants: $(READY)
+	$(BIN)/python tests/mutants.py
 
 bench: $(READY)
 	$(BIN)/paradigms bench engine
