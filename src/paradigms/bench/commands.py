@@ -75,6 +75,17 @@ def kept(
 
 
 @command
+def random(
+    out: options.Out = OUT, seed: options.Seed = 0, cases: options.Cases = 1000, minutes: options.Minutes = 1e9
+) -> Work:
+    """Random cases of the core against its promises; a failure is a line to type; goes on where it was stopped."""
+    from .promises import main, recall
+
+    recall(folder(out) / f"random-{seed}.json")
+    return partial(main, out, seed, cases, minutes)
+
+
+@command
 def auto(out: options.Out = OUT, only: options.Only = "", minutes: options.Minutes = 1e9) -> Work:
     """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
     from .auto import main

@@ -53,8 +53,13 @@ class Way:
     def settings(self) -> str:
         """What results depend on: with another they are measured anew."""
         method, stop = self.make(TOLERANCES[0])
-        code = "".join(ast.dump(bare(ast.parse(file.read_text()))) for file in self.files())
-        return f"{method!r}; {stop!r}; code {hashlib.sha256(code.encode()).hexdigest()[:8]}"
+        return f"{method!r}; {stop!r}; code {digest(self.files())}"
+
+
+def digest(files: list[Path]) -> str:
+    """A few letters that change with the code of the files, and not with what is said about it."""
+    code = "".join(ast.dump(bare(ast.parse(file.read_text()))) for file in files)
+    return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
 def core() -> list[Path]:
@@ -176,9 +181,9 @@ def results(data: dict[str, Any], cell: Cell, settings: Mapping[str, str]) -> di
     """A cell's results by way in `data`; those of other settings are forgotten."""
     facts = {"problem": cell.problem, "rule": cell.rule, "window": cell.window, "N": cell.rows}
     ways: dict[str, Any] = data["cells"].setdefault(cell.name, {**facts, "ways": {}})["ways"]
-    for name, told in settings.items():
-        if ways.get(name, {}).get("settings") != told:
-            ways[name] = {"settings": told, "batches": {}}
+    for name, how in settings.items():
+        if ways.get(name, {}).get("settings") != how:
+            ways[name] = {"settings": how, "batches": {}}
     return ways
 
 
