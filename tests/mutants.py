@@ -81,6 +81,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),
     of(
+        "the secant's clamp to (0, 3)",
+        "spectral.py",
+        ".clamp(0, 1)",
+        ".clamp(0, 3)",
+        "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
+    ),
+    of(
+        "the secant's clamp lets slopes be negative",
+        "spectral.py",
+        ".clamp(0, 1)",
+        ".clamp(max=1)",
+        "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
+    ),
+    of(
         "no limit on the Anderson step",
         "anderson.py",
         "fits = (most * largest / length).clamp(max=1)",

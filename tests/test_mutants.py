@@ -235,3 +235,41 @@ def test_rounds_do_not_clear_the_pages_of_the_rounds_before_anew() -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, env=environment)
     assert float(run.stdout) < 0.05, "of so many pages"
+
+
+# ------------------------------------------------------------------------------------------- what is learned, judged
+
+
+@dataclass(frozen=True)
+class Slopes(pd.AbstractMethod):
+    """The default method, and alpha times the slope by which it takes an answer to other states, where they moved."""
+
+    inner: pd.AbstractMethod = field(default_factory=lambda: pd.Spectral(most=0.0))
+    found: list[Tensor] = field(default_factory=list, compare=False)
+
+    def init(self, system: pd.System, work: Work) -> Memory:
+        return self.inner.init(system, work)
+
+    def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        sweep, memory = self.inner.sweep(system, work, evaluate, memory)
+        W = len(work.n)
+        rows = torch.arange(1, W)[:, None].expand(W - 1, work.n.shape[1])
+        moved = sweep.x[:-1] - work.x[1:-1]  # of the states x[1:], which the outputs D[1:] are of
+        slope = (sweep.known(rows) - sweep.D[1:]) / moved
+        alpha = system.alpha[work.n[1:]][..., None]
+        self.found.append((alpha * slope)[(moved.abs() > 1e-6) & work.live[1:, :, None]])
+        return sweep, memory
+
+
+@pytest.mark.parametrize(("gain", "limit"), [(3.0, 1.0), (-2.0, 0.0)])
+def test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state(
+    gain: float, limit: float
+) -> None:
+    """C4: the secant's clamp to (0, 3) in place of (0, 1). On D = 3 x, alpha J would be 3 where noise is low."""
+    system, method = pd.ddim(LINEAR, 40, prediction="x0"), Slopes(pd.Extrapolate())
+    x = system.noise((4, 1), seeded(0), dtype=torch.float64)
+    for _ in pd.iterate(lambda x, t: gain * x, system, x, method, window=10, tolerance=1e-6):
+        pass
+    slopes = torch.cat(method.found)
+    assert float(slopes.min()) >= -1e-6 and float(slopes.max()) <= 1 + 1e-6
+    assert int(((slopes - limit).abs() < 1e-6).sum()) > 50, "or the limit was not put to the test"
