@@ -81,6 +81,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),
     of(
+        "stop.LEAST = 0",
+        "stop.py",
+        "LEAST = 1e-6 ",
+        "LEAST = 0.0 ",
+        "test_a_carry_that_was_right_for_fifty_rounds_is_not_taken_for_right_on_rows_evaluated_once",
+    ),
+    of(
+        "no MOST clamp",
+        "stop.py",
+        "MOST = 100.0 ",
+        "MOST = math.inf ",
+        "test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more",
+    ),
+    of(
         "the secant's clamp to (0, 3)",
         "spectral.py",
         ".clamp(0, 1)",

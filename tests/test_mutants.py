@@ -237,7 +237,7 @@ def test_rounds_do_not_clear_the_pages_of_the_rounds_before_anew() -> None:
     assert float(run.stdout) < 0.05, "of so many pages"
 
 
-# ------------------------------------------------------------------------------------------- what is learned, judged
+# ------------------------------------------------------------------------------------------ what is learned, judged
 
 
 @dataclass(frozen=True)
@@ -273,3 +273,37 @@ def test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_o
     slopes = torch.cat(method.found)
     assert float(slopes.min()) >= -1e-6 and float(slopes.max()) <= 1 + 1e-6
     assert int(((slopes - limit).abs() < 1e-6).sum()) > 50, "or the limit was not put to the test"
+
+
+@pytest.mark.parametrize("rule", ["ddpm", "ddim"])
+@pytest.mark.parametrize("factor", [1e-2, 1e-4])
+def test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more(rule: str, factor: float) -> None:
+    """C4: no `MOST` clamp. Levels so far off say that a change grows 1e50 times, which no tolerance would outlast."""
+    own = RULES[rule](60)
+    other = replace(own, alpha=own.alpha * factor, sigma=own.sigma * factor)  # of which the rule's rows know nothing
+    method, x = pd.Picard(pd.Extrapolate()), start(own, 8)
+    how: dict[str, Any] = {"window": 20, "tolerance": 0.01}
+    usual, odd = (
+        len(list(pd.iterate(Mixture(), system, x, method, generator=seeded(1), **how))) for system in (own, other)
+    )
+    assert odd <= 1.6 * usual, (odd, usual)
+
+
+@pytest.mark.parametrize("rule", ["ddpm", "ddim"])
+@pytest.mark.parametrize("tolerance", [1e-7, 1e-9])
+def test_a_carry_that_was_right_for_fifty_rounds_is_not_taken_for_right_on_rows_evaluated_once(
+    rule: str, tolerance: float
+) -> None:
+    """C4: `stop.LEAST` = 0. The model answers 0 while t >= 100, so that holding answers is exact, and then wakes."""
+
+    def wakes(x: Tensor, t: Tensor) -> Tensor:
+        return (t < 100)[:, None] * (0.5 * torch.sin(3 * x) + 0.3)
+
+    system = getattr(pd, rule)(LINEAR, 200, prediction="x0")
+    x = system.noise((8, 16), seeded(0), dtype=torch.float64)
+    method = pd.ExponentialPicard(pd.Copy(), variance=0.0)
+    how: dict[str, Any] = {"window": 8, "tolerance": tolerance, "generator": seeded(1)}
+    frames = list(pd.iterate(wakes, system, x, method, **how))
+    reference = pd.sequential(wakes, system, x, generator=seeded(1))
+    off = (frames[-1].last - reference).norm(dim=1) / reference.norm(dim=1)
+    assert float(off.max()) <= tolerance
