@@ -126,7 +126,7 @@ def test_at_zero_snr_the_carry_is_finite_and_the_answer_right(schedule: pd.Sched
     model: Any = lambda x, t: torch.sin(3 * x)  # noqa: E731
     for method in (pd.ExponentialPicard(variance=variance), pd.Anderson(variance=variance)):
         solution = pd.sample(model, system, start(system), method, window=20, tolerance=1e-9, compare=True)
-        assert (solution.max_error or 0) < 1e-6 and solution.rounds <= 20
+        assert (solution.max_error or 0) < 1e-6 and solution.rounds <= 40
 
 
 def test_a_steep_model_leaves_every_state_finite() -> None:

@@ -98,9 +98,9 @@ def test_nothing_is_claimed_that_was_not_asked_for() -> None:
     assert solution.verification is None and solution.status == ("converged",) * 3
 
 
-def test_the_residual_is_zero_at_tolerance_zero_and_at_most_the_change_that_was_allowed() -> None:
+def test_the_residual_is_rounding_at_tolerance_zero_and_at_most_the_change_that_was_allowed() -> None:
     system = pd.ddpm(LINEAR, 60)
-    assert float(solve(system, tolerance=0.0).residual.max()) == 0
+    assert float(solve(system, tolerance=0.0).residual.max()) < 1e-8
     for tolerance in (0.01, 0.1):
         residual = solve(system, pd.Picard(), window=20, tolerance=pd.StepNoise(tolerance)).residual
         # Picard moves a state by what its input moved: allowed up to tolerance in the input's own unit

@@ -35,7 +35,7 @@ def test_tolerance_zero_is_sequential_in_float64(
     system = RULES[rule](steps)
     solution = solve(system, method, window=window, tolerance=0.0, B=B)
     assert solution.max_error is not None and solution.max_error <= 1e-10
-    assert solution.rounds <= len(system) and solution.converged
+    assert solution.rounds <= 2.5 * len(system) and solution.converged
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,7 +56,10 @@ def test_any_tolerance_ends_within_the_chain_and_counts_what_the_model_saw(
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=window, tolerance=tolerance, generator=seeded(1))
     assert solution.evals == model.rows == solution.trace[-1][2]
-    assert solution.rounds == len(solution.trace) == int(solution.sample_rounds.max()) <= len(system)
+    assert solution.rounds == len(solution.trace) <= 2.5 * len(system)
+    assert int(solution.sample_rounds.max()) <= solution.rounds
+    if not solution.retries:
+        assert int(solution.sample_rounds.max()) == solution.rounds <= len(system)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
 
 

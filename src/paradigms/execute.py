@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.evals = self.calls = 0
+        self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
         self.clock: Clock = TeamClock(self.team) if self.team else mine()
 
@@ -59,6 +61,13 @@ class Evaluator:
         """How many rows the device has room for, None where it had room for all."""
         return self.room.most
 
+    def part(self, samples: Tensor) -> Evaluator:
+        """The same for some samples (M,) alone, with counts of its own and the same clock."""
+        part = copy(self)
+        part.condition = {k: v[samples.to(v.device)] for k, v in self.condition.items()}
+        part.evals = part.calls = 0
+        return part
+
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
         shown = self.system.denoiser.show(x, n)
@@ -69,6 +78,8 @@ class Evaluator:
             )
         self.clock.leave(x)
         self.evals, self.calls = self.evals + len(x), self.calls + 1
+        if m.dtype != x.dtype:
+            self.rounding = max(self.rounding, coarser(m.dtype, x.dtype))
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
@@ -83,6 +94,12 @@ class Evaluator:
                 f"model: its output is not finite at row {row} of {len(self.system)} (t = {t:g}), "
                 f"sample {int(b[first])}; check the weights, or run the model in float32 or bfloat16"
             )
+
+
+def coarser(given: torch.dtype, than: torch.dtype) -> float:
+    """The relative rounding of numbers that are coarser than others, 0 where they are not."""
+    eps = torch.finfo(given).eps
+    return eps if eps > torch.finfo(than).eps else 0.0
 
 
 class Guided(nn.Module):

@@ -24,7 +24,8 @@ class Frame(Protocol):
     x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the stand-in says of them, size (W, B)
     how far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
     distance, in std, of an accepted state from the step the model gave, last (B, ...) the last accepted states, single
-    the steps of a stretch, else 0. `evaluate` counts, and `told` is what is kept of it.
+    the steps of a stretch, else 0. estimate (B,): the error that accepted rows may have led to, as the criterion
+    estimates it, None where it does not. `evaluate` counts, and `told` is what is kept of it.
     """
 
     @property
@@ -48,6 +49,8 @@ class Frame(Protocol):
     @property
     def evaluate(self) -> Evaluator: ...
     @property
+    def estimate(self) -> Tensor | None: ...
+    @property
     def single(self) -> int: ...
     @property
     def told(self) -> Told: ...
@@ -70,6 +73,7 @@ class Slide:
     size: Tensor
     residual: Tensor
     evaluate: Evaluator
+    estimate: Tensor | None = None
     single: int = 0
 
     @cached_property
@@ -108,6 +112,7 @@ class Stretch:
     states: Sequence[Tensor]
     said: Sequence[Tensor]
     evaluate: Evaluator
+    estimate: Tensor | None = None
 
     @property
     def end(self) -> Tensor:

@@ -53,6 +53,8 @@ class Work:
     live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was. Both are on the
     CPU, so that nobody must ask the device for them, and hold first rows: what other rows hold is nobody's input.
     newest (B, ...), for a guess: what the stand-in says of the last state that the model has seen, as it is by now.
+    rounding: the relative rounding of what the network answers in, 0 where that is the states' own or finer. before:
+    the states (W, B, ...) that the outputs D of rows evaluated before are of, made when asked for; None at first.
     """
 
     x: Tensor
@@ -62,6 +64,8 @@ class Work:
     live: Tensor
     seen: Tensor
     newest: Tensor | None = None
+    rounding: float = 0.0
+    before: Callable[[], Tensor] | None = None
 
     @cached_property
     def begin(self) -> Tensor:
@@ -104,8 +108,9 @@ class Sweep:
 
     live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
     method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by band
-    (W, B, F), where the method has them, to spare others the work. shift: J[n] (x[n] - its old value) (R, B, ...) at
-    rows w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that are read again.
+    (W, B, F), where the method has them, to spare others the work. secant: likewise dX dX and dX dD (k, B, F) by band,
+    of the first `again` rows since they were evaluated last. shift: J[n] (x[n] - its old value) (R, B, ...) at rows
+    w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that are read again.
     """
 
     x: Tensor
@@ -114,6 +119,7 @@ class Sweep:
     live: Tensor
     stride: Tensor | None = None
     change: tuple[Spectrum, Tensor] | None = None
+    secant: tuple[Tensor, Tensor] | None = None
     shift: Callable[[Tensor], Tensor] | None = None
 
     def known(self, w: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,7 +27,6 @@ from .execute import Evaluator
 from .frame import Frame, Slide, Stretch
 from .heap import keep_freed
 from .method import AbstractMethod, Sweep, Work
-from .noise import Noise
 from .pace import AbstractPace
 from .slide import At, after, batch, enter, kept, move, remember, reread
 from .stop import AbstractStop
@@ -36,12 +35,20 @@ from .system import System
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
 
+class Stream(Protocol):
+    """The noise of samples x (B, ...), see `noise.py`."""
+
+    x: Tensor
+
+    def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None: ...
+
+
 class Chain(NamedTuple):
     """What is solved, and how."""
 
     system: System
     evaluate: Evaluator
-    stream: Noise
+    stream: Stream
     method: AbstractMethod
     stop: AbstractStop
     pace: AbstractPace
@@ -88,14 +95,16 @@ def _slides(chain: Chain, at: At, row: int, window: int) -> Generator[Frame, Non
     while True:
         round, evals = round + 1, chain.evaluate.evals
         sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
+        work.rounding = chain.evaluate.rounding
         size, good, judged = stop.judge(system, work, sweep, judged)
+        estimate = stop.estimate(judged) if sweep.stride is None else None
         good, off = _told(system, work, sweep, good)
         stride = good.minimum(end - begin)
         if not max(stride.tolist()) > 0:
             what = type(stop if sweep.stride is None else method).__name__
             raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
         residual = torch.where(torch.arange(W)[:, None] < stride, off, 0).amax(0)
-        frame = Slide(round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate)
+        frame = Slide(round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate)
         yield from _shown(chain, frame)
 
         last, begin = end - begin, begin + stride
@@ -147,14 +156,14 @@ def start(system: System, x: Tensor) -> At:
     return At(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
 
 
-def through(evaluate: Evaluator, stream: Noise) -> Tensor:
+def through(evaluate: Evaluator, stream: Stream) -> Tensor:
     """The sample (B, ...) of equation (1), all rows one by one."""
     system = evaluate.system
     ((final, _),) = deque(singly(evaluate, stream, start(system, stream.x), len(system)), maxlen=1)
     return final
 
 
-def singly(evaluate: Evaluator, stream: Noise, at: At, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+def singly(evaluate: Evaluator, stream: Stream, at: At, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """States x (B, ...) and outputs D (H + 1, B, ...) of equation (1) row by row, each sample from its own row on."""
     x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
     first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)

@@ -80,8 +80,9 @@ def move(
     more, row = W - len(work.n), torch.arange(W)[:, None]
     x, D = after(work, sweep, now, stride, last, more)
     seen = slide(work.seen + sweep.live, stride, more=more) * (row < last - stride)
+    shown = work.x[:-1]
     moved = Work(x, D, None, numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1])
-    moved.begin = begin
+    moved.begin, moved.before = begin, lambda: slide(shown, stride, None, more)
     return moved
 
 

@@ -12,6 +12,7 @@ what in truth contracts, and in high dimension it passes 1 while the samples agr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,9 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .noise import Noise
+from .retry import Retry
 from .shares import Sharing
+from .stop import DOUBT
 from .trace import Round, Told
 
 
@@ -52,7 +55,10 @@ class Solution:
     what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where
     asked for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk:
     rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on
-    a mesh; seconds and model_seconds are then the same on all of them.
+    a mesh; seconds and model_seconds are then the same on all of them. retries: samples that were made again, because
+    more growth was seen than had been assumed; told is of the first attempt, rounds and evals are of all. estimate
+    (B,): of the relative error, growth that was seen included, None where nothing estimates it. tolerance: what the
+    criterion was held to, which is more than was asked where the numbers hold no less.
     """
 
     x: Tensor
@@ -64,11 +70,15 @@ class Solution:
     comparison: Comparison | None = None
     chunk: int | None = None
     sharing: Sharing | None = None
+    retries: tuple[Retry, ...] = ()
+    estimate: Tensor | None = None
+    tolerance: float | None = None
 
     @cached_property
     def windows(self) -> tuple[int, ...]:
-        """The window of each round, 1 for a step; the last ones hold no more rows than are left."""
-        return tuple(each.window for each in self.told for _ in range(each.single or 1))
+        """The window of each round, 1 for a step; the last ones of a run hold no more rows than are left."""
+        every = (each for told in (self.told, *(retry.told for retry in self.retries)) for each in told)
+        return tuple(each.window for each in every for _ in range(each.single or 1))
 
     @property
     def rounds(self) -> int:
@@ -78,7 +88,7 @@ class Solution:
     @property
     def evals(self) -> int:
         """Rows evaluated."""
-        return self.told[-1].evals
+        return self.told[-1].evals + sum(retry.told[-1].evals for retry in self.retries)
 
     @cached_property
     def done(self) -> Tensor:
@@ -89,30 +99,45 @@ class Solution:
     @cached_property
     def sample_rounds(self) -> Tensor:
         """The rounds each sample took (B,)."""
-        strides = ((torch.tensor(each.stride), each.single) for each in self.told)
-        return torch.stack([s if single else (s > 0).long() for s, single in strides]).sum(0)
+        rounds = taken(self.told)
+        for retry in self.retries:
+            rounds[list(retry.samples)] += taken(retry.told)
+        return rounds
 
     @cached_property
     def residual(self) -> Tensor:
         """The largest distance (B,), in std, of an accepted state from the step the model gave."""
-        return torch.tensor([each.residual for each in self.told]).amax(0)
+        residual = torch.tensor([each.residual for each in self.told]).amax(0)
+        for retry in self.retries:
+            residual[list(retry.samples)] = torch.tensor([each.residual for each in retry.told]).amax(0)
+        return residual
 
     @cached_property
     def trace(self) -> tuple[Round, ...]:
-        """(begin, end, evals so far) of every round."""
-        return tuple(round for each in self.told for round in each.rounds())
+        """(begin, end, evals so far) of every round; samples that are made again begin at row 0 again."""
+        trace = [round for each in self.told for round in each.rounds()]
+        for retry in self.retries:
+            before = trace[-1][2]
+            trace += [(begin, end, before + evals) for each in retry.told for begin, end, evals in each.rounds()]
+        return tuple(trace)
 
     @property
     def converged(self) -> bool:
-        """Whether every sample reached the end of its chain."""
-        return bool((self.done == self.rows).all())
+        """Whether every sample reached the end of its chain, and none is known to be beyond the tolerance."""
+        return all(each == "converged" for each in self.status)
 
     @property
     def status(self) -> tuple[str, ...]:
-        """Of each sample, "converged" or where it stopped."""
-        return tuple(
-            "converged" if d == self.rows else f"stopped at row {d} of {self.rows}" for d in self.done.tolist()
-        )
+        """Of each sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
+        estimate = [0.0] * len(self.done) if self.estimate is None else self.estimate.tolist()
+        return tuple(self._status(d, e) for d, e in zip(self.done.tolist(), estimate, strict=True))
+
+    def _status(self, done: int, estimate: float) -> str:
+        if done < self.rows:
+            return f"stopped at row {done} of {self.rows}"
+        if self.tolerance is not None and estimate > DOUBT * self.tolerance:
+            return f"the error may be {estimate:.2g}, beyond the tolerance {self.tolerance:g}"
+        return "converged"
 
     @property
     def error(self) -> Tensor | None:
@@ -128,6 +153,12 @@ class Solution:
     def median_error(self) -> float | None:
         """The median relative error over the batch, where compared."""
         return None if self.error is None else float(self.error.median())
+
+
+def taken(told: Sequence[Told]) -> Tensor:
+    """The rounds each sample took (B,)."""
+    strides = ((torch.tensor(each.stride), each.single) for each in told)
+    return torch.stack([s if single else (s > 0).long() for s, single in strides]).sum(0)
 
 
 def relative_error(x: Tensor, reference: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
 from .pace import AbstractPace, Fixed
+from .precision import finest
+from .retry import Attempt, Retry, attempt, retried
 from .rounds import Chain, frames, through
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
@@ -103,32 +105,34 @@ def sample(
     N, B, keep = len(system), len(x), verified or watch is not iter
     chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit, keep)
     evaluate = chain.evaluate
-    again = [replica(generator, x.device) for _ in range(2)] if verified or compare else []  # nothing was drawn yet
-    path: list[list[Tensor]] = [[] for _ in x] if verified else []
-    told: list[Told] = []
-    if chain.pace.only == 1 and not keep and limit >= N:  # nobody looks at a step
+    again = replica(generator, x.device)  # what nothing has been drawn from yet
+
+    def noise_again() -> Noise:
+        return Noise(evaluate.system, chain.stream.x, replica(again, x.device), noise)
+
+    retries: tuple[Retry, ...] = ()
+    if chain.pace.only == 1 and not keep and limit >= N:  # nobody watches a step
         final = through(evaluate, chain.stream)
-        told.append(Told([0] * B, [N] * B, [0.0] * B, N, evaluate.evals, 1, N))
+        run = Attempt(final, [Told([0] * B, [N] * B, [0.0] * B, N, evaluate.evals, 1, N)], None, [])
     else:
-        for frame in watch(frames(chain)):
-            told.append(frame.told)
-            for b, states in enumerate(path):
-                states.append(frame.x[1 : told[-1].stride[b] + 1, b])
-            if frame.round == max_rounds:
-                break
-        final = frame.last
+        run = attempt(watch(frames(chain)), chain.stream.x, verified, max_rounds)
+        if max_rounds is None:
+            retries = retried(chain, run, max(each.window for each in run.told), noise_again)
+    final, told = run.final, run.told
     verification = comparison = None
-    if verified and all(sum(map(len, p)) == N for p in path):
-        whole = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
+    if verified and all(sum(map(len, p)) == N + 1 for p in run.path):
+        whole = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
         widest = max(32, *(each.window for each in told))
-        final, verification = verify(evaluate, whole, Noise(system, final, again[0], noise), widest)
+        final, verification = verify(evaluate, whole, noise_again(), widest)
     seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
     sharing = evaluate.team.spent if evaluate.team else None
     if compare:
         began = time.perf_counter()
-        reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
+        reference = sequential(model, system, x, generator=again, noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    return Solution(final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing)
+    spent = seconds, model_seconds, verification, comparison, evaluate.chunk, sharing
+    reached = max(stop.tolerance, finest(final.dtype, evaluate.rounding))
+    return Solution(final, N, tuple(told), *spent, retries, run.estimate, reached)
 
 
 def sequential(

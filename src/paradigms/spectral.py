@@ -110,9 +110,10 @@ class Spectral(AbstractMethod):
         D, y = step(system, work, evaluate)
         moved, square, R_before, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
         s: Spectrum = known.spectrum
+        secant = None
         if k := work.again:
             XD = s.sums(moved[:k], s.forward(D[:k] - work.D[-len(D) :][:k]))
-            known = self.learn(system, known, square[:k], XD, work.n[:k], work.twice)
+            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.twice), (square[:k], XD)
         J = self.jacobian(system, known, work)  # (W, B, F)
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)
@@ -128,7 +129,7 @@ class Spectral(AbstractMethod):
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
 
-        return Sweep(x, D, y, work.live, change=(s, square[1:]), shift=shift), (moved, square, R, known)
+        return Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift), (moved, square, R, known)
 
     def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
         """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.

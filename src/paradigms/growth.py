@@ -1,0 +1,61 @@
+"""How changes grow along the chain, beside what the model of Gaussian data would make of them:
+
+    rho[n] = |a + b g[n]| / |a + b j[n]|,    g = <dX, dD> / <dX, dX>,    j = sum_f |dX_f|^2 j[n,f] / |dX|^2
+    S[n+1] = rho[n] (S[n] + each[n])
+
+dX is what the state of row n moved by between two evaluations, dD what the model's answer did, and j[n,f] the slope of
+Gaussian data in band f. rho is 1 where nothing was measured. Near a boundary between two modes it is far above 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .carry import scan
+from .method import Sweep, Work
+from .precision import rounding
+from .spectrum import Spectrum
+from .system import System, only
+
+LEAST, MOST = 0.5, 100.0  # of rho: what a row shrinks by more may have been measured in another direction
+ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
+
+
+def growth(
+    system: System, work: Work, sweep: Sweep, rho: Tensor, again: Tensor | None, J: Tensor, s: Spectrum
+) -> Tensor:
+    """rho (W, B) with what this round measured: the rows evaluated twice whose states moved well above rounding."""
+    k = work.again
+    if not k or (sweep.secant is None and work.before is None):
+        return rho
+    XX, XD = sweep.secant or secants(work, sweep, s)  # (k, B, F)
+    n, total = work.n[:k], XX.sum(2)
+    moved = total.sqrt() > ABOVE * rounding(work) * work.x[:k].flatten(2).norm(dim=2)
+    total = total.clamp(min=1e-30)
+    a, b = system.a[n], system.b[n].sum(-1)
+    usual = (a + b * (XX * J[n]).sum(2) / total).abs().clamp(min=1e-6)
+    new = ((a + b * XD.sum(2) / total).abs() / usual).clamp(min=LEAST, max=MOST)
+    new = torch.where(only(again, moved, False) & new.isfinite(), new, rho[:k])
+    return torch.cat([new, rho[k:]])
+
+
+def secants(work: Work, sweep: Sweep, s: Spectrum) -> tuple[Tensor, Tensor]:
+    """dX dX and dX dD by band (k, B, F) of the rows evaluated before, since then."""
+    assert work.before is not None
+    k = work.again
+    dX = s.forward(work.x[:k] - work.before()[:k])
+    return s.sums(dX, dX), s.sums(dX, s.forward(sweep.D[:k] - work.D[-len(sweep.D) :][:k]))
+
+
+def carried(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
+    """S[n+1] = rho[n] (S[n] + each[n]) (W, B), from `grown` (1, B) before the first row."""
+    S = rho * each
+    S[:1].addcmul_(rho[:1], grown)
+    return scan(S, rho)
+
+
+def slope(system: System, s: Spectrum) -> Tensor:
+    """j (N, F), the slope of the model of Gaussian data of spectrum s."""
+    alpha, sigma = system.alpha[:, None], system.sigma[:, None]
+    return alpha * s.prior / (alpha**2 * s.prior + sigma**2).clamp(min=1e-30)
