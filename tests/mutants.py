@@ -41,8 +41,8 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "one generator replica for verified and compare",
         "solve.py",
-        "[replica(generator, x.device) for _ in range(2)] if",
-        "[replica(generator, x.device)] * 2 if",
+        "chain.stream.x, replica(again, x.device), noise)",
+        "chain.stream.x, again, noise)",
         "test_verification_and_comparison_each_draw_the_noise_of_the_call",
     ),
     of(

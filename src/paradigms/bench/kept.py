@@ -39,7 +39,7 @@ TOLERANCES = (0.01, 0.003, 0.001)
 SAMPLES, QUICK_SAMPLES = 200, 20  # of a cell, at least
 MOST, OF_A_MODEL, LEAST, ROOM = 50, 20, 5, 2**21  # samples of a batch; numbers in the states of its window
 SEEDS = {"tune": 10_000, "report": 20_000}  # the seed of the first batch
-CORE = ("anderson", "carry", "method", "rounds", "slide", "spectral", "spectrum", "stop", "system")
+CORE = ("anderson", "carry", "method", "retry", "rounds", "slide", "spectral", "spectrum", "stop", "system")
 
 
 @dataclass(frozen=True)
