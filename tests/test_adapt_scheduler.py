@@ -102,7 +102,7 @@ def lengths(name: str) -> tuple[int | None, ...]:
 def test_the_table_is_the_scheduler(name: str) -> None:
     scheduler, how = built(TABLES[name]), TABLES[name][2]
     for N in lengths(name):
-        system = from_scheduler(scheduler, N, **how)
+        system = from_scheduler(scheduler, N, more=how)
         x = system.noise(SHAPE, seeded(0), dtype=torch.float64)
         theirs, z = by_pipeline(copy.deepcopy(scheduler), x, N, how)
         assert len(z) == len(system)
@@ -120,7 +120,7 @@ def test_at_least_sixty_configurations_are_tables(capsys: pytest.CaptureFixture[
 def test_what_is_no_table_is_refused_with_the_reason(name: str) -> None:
     config, reason = REFUSED[name]
     with pytest.raises(SchedulerError, match=reason) as refused:
-        from_scheduler(built(config), 10, **config[2])
+        from_scheduler(built(config), 10, more=config[2])
     assert config[0] in str(refused.value)
 
 
@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_schedulers_own_sample(name: str) -> None:
     Not here: CogVideoX' DPM, which draws twice a step, and stochastic flow, which does not ask its generator.
     """
     scheduler, how = built(TABLES[name]), TABLES[name][2]
-    system = from_scheduler(scheduler, 10, **how)
+    system = from_scheduler(scheduler, 10, more=how)
     x = system.noise(SHAPE, seeded(0))
     theirs, _ = by_pipeline(scheduler, x, 10, how)
     assert apart(pd.sequential(bent, system, x, generator=seeded(7)), theirs) < 1e-4
@@ -161,7 +161,7 @@ PARALLEL = [
 @pytest.mark.parametrize("name", PARALLEL)
 def test_sampling_the_table_in_parallel_gives_the_schedulers_own_sample(name: str) -> None:
     scheduler, how = built(TABLES[name]), TABLES[name][2]
-    system = from_scheduler(scheduler, 10, **how)
+    system = from_scheduler(scheduler, 10, more=how)
     x = system.noise(SHAPE, seeded(0), dtype=torch.float64)
     theirs, z = by_pipeline(scheduler, x, 10, how)
     solution = pd.sample(bent, system, x, pd.Picard(pd.Extrapolate()), window=6, tolerance=0.0, noise=z)
@@ -179,7 +179,7 @@ def test_the_limits_of_the_list_act(name: str) -> None:
     x = torch.randn(SHAPE, generator=seeded(0), dtype=torch.float64) * float(scheduler.init_noise_sigma)
     limited, _ = by_pipeline(scheduler, x, 10, how)
     assert apart(by_pipeline(free, x, 10, how)[0], limited) > 0.01
-    assert from_scheduler(free, 10, **how).denoiser.clip is None
+    assert from_scheduler(free, 10, more=how).denoiser.clip is None
 
 
 def doubled(scheduler: Any, schedule: pd.Schedule) -> Any:
@@ -269,7 +269,7 @@ def test_a_table_has_no_more_taps_than_its_rule(name: str) -> None:
 @pytest.mark.parametrize("name", ["flow, MiniMax", "ddim inverse", "lms", "scm"])
 def test_levels_that_do_not_lead_to_each_other_or_are_no_datas_are_not_given(name: str) -> None:
     """MiniMax' velocity has the other sign, an inversion is told the next level: D is then what the model says."""
-    system = from_scheduler(built(TABLES[name]), 10, **TABLES[name][2])
+    system = from_scheduler(built(TABLES[name]), 10, more=TABLES[name][2])
     assert not system.alpha.any() and not system.denoiser.p.any() and bool((system.denoiser.q == 1).all())
 
 

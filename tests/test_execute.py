@@ -57,7 +57,7 @@ def test_large_but_finite_outputs_are_no_fault() -> None:
 
 def test_a_model_that_changes_the_shape_is_refused() -> None:
     system = pd.ddpm(LINEAR, 5)
-    with pytest.raises(ValueError, match=r"given \(15, 6\), it returned \(15, 5\)"):
+    with pytest.raises(ValueError, match=r"given \(\d+, 6\), it returned \(\d+, 5\)"):
         pd.sample(lambda x, t: x[:, :5], system, start(system, 3), window=32)
 
 

@@ -24,13 +24,13 @@ def sampled(model: Any, **how: Any) -> pd.Solution:
 
 
 def failing(rank: int, what: str) -> Any:
-    """A model of rank 1 that fails in its third call."""
+    """A model of rank 1 that fails in its third call, after two that check it."""
     calls = 0
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        if rank == 1 and calls == 3:
+        if rank == 1 and calls == 5:
             if what == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "hangs":
@@ -48,7 +48,7 @@ WAYS: dict[str, tuple[Any, str]] = {  # what every rank does, and the error of a
     ),
     "its model changes the shape": (
         lambda r: sampled(lambda x, t: x[:, :5] if r == 2 else x),
-        "RankError: rank 2: ValueError: model: given (6, 6), it returned (6, 5); needed: the same shape",
+        "RankError: rank 2: ValueError: model: given (3, 6), it returned (3, 5); needed: the same shape",
     ),
     "its output is not finite": (
         lambda r: sampled(lambda x, t: x * (float("nan") if r == 1 else 1)),
@@ -71,7 +71,7 @@ WAYS: dict[str, tuple[Any, str]] = {  # what every rank does, and the error of a
         "ValueError: system: rank 0 was given a table of 30 rows",
     ),
     "bad input on one rank": (
-        lambda r: sampled(Mixture(), condition={"label": torch.zeros(3 - r // 2)}),
+        lambda r: sampled(lambda x, t, label: x, condition={"label": torch.zeros(3 - r // 2)}),
         "label': given (2,); needed: a tensor with 3 rows, one a sample",
     ),
     "other states, by hand": (

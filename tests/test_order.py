@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.rules import euler, table, trapezoid
+from paradigms.grids import Output, euler, table, trapezoid
 from paradigms.schedule import chain
 
 MU, WIDTH, TOP = 0.3, 0.7, 5.0
@@ -32,11 +32,11 @@ def error(order: int, steps: int) -> float:
     grid = chain(sigma[:-1], torch.ones_like(sigma), sigma)
     if order == 1:
         a, b = euler(grid)
-        system = table(grid, a, [b], prediction="x0")
+        system = table(grid, a, [b], Output("x0", None, None))
     else:
         # trapezoid ends with an Euler row, so let it end one row further on
         system = trapezoid(
-            chain(sigma, torch.ones(steps + 2).double(), torch.cat([sigma, sigma[-1:]])), 1.0, prediction="x0"
+            chain(sigma, torch.ones(steps + 2).double(), torch.cat([sigma, sigma[-1:]])), 1.0, Output("x0", None, None)
         )
     x = torch.tensor([[4.0]], dtype=torch.float64)
     exact = MU + (4.0 - MU) * math.sqrt((WIDTH**2 + 0.25) / (WIDTH**2 + TOP**2))

@@ -5,11 +5,13 @@ M rows = most + most + ... + rest,    most <- most / 2 where `most` did not fit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from .answer import answer
 
 T = TypeVar("T")
 Model = Callable[..., Tensor]  # x (M, ...), t (M,), **condition (M, ...) -> (M, ...)
@@ -46,7 +48,10 @@ class Room:
 
 
 class Chunked(nn.Module):
-    """A model made from a model: pieces that fit, one after the other. `room` remembers their size."""
+    """A model made from a model: pieces that fit, one after the other. `room` remembers their size.
+
+    Raises ValueError where the model returns no answer, see `answer.py`, or changes what it is given.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -56,15 +61,36 @@ class Chunked(nn.Module):
         """What the model says of x (M, ...)."""
 
         def ask(first: int, last: int, _: int) -> Tensor:
-            if last - first == len(x):
-                said = self.model(x, t, **condition)
-            else:
-                said = self.model(x[first:last], t[first:last], **{k: v[first:last] for k, v in condition.items()})
-            m: Tensor = getattr(said, "sample", said)  # a diffusers network's output holds the answer there
-            if m.shape != x[first:last].shape:
-                given = tuple(x[first:last].shape)
-                raise ValueError(f"model: given {given}, it returned {tuple(m.shape)}; needed: the same shape")
+            whole = last - first == len(x)
+            given = {k: v if whole else v[first:last] for k, v in {"x": x, "t": t, **condition}.items()}
+            before, more = versions(given), {k: given[k] for k in condition}
+            try:
+                m = answer(self.model(given["x"], given["t"], **more), given["x"])
+            except torch.OutOfMemoryError:
+                unchanged(given, before)  # for it is asked again
+                raise
+            unchanged(given, before)
             return m
 
         said = self.room(len(x), ask)
         return said[0] if len(said) == 1 else torch.cat(said)
+
+
+def versions(given: Mapping[str, Tensor]) -> dict[str, int]:
+    """How often each tensor was changed so far; torch does not count where nothing is ever differentiated."""
+    return {k: v._version for k, v in given.items() if not v.is_inference()}
+
+
+def unchanged(given: Mapping[str, Tensor], before: Mapping[str, int]) -> None:
+    """Refuses a model that changed what it was given: its answer would depend on how often it is asked."""
+    for name, version in versions(given).items():
+        if version != before[name]:
+            raise changed(name)
+
+
+def changed(name: str) -> ValueError:
+    """The error of such a model."""
+    return ValueError(
+        f"model: given {name}, it changed it in place; needed: a model that leaves its input as it is; "
+        f"type {name} = {name}.clone() where it begins"
+    )

@@ -1,4 +1,4 @@
-"""What the model says, read as a denoised estimate D, so that the table of a rule need not know the model's tongue:
+"""What the model says, read as a denoised estimate D, so that a rule need not know what the model predicts:
 
     D = p[n] (into[n] x) + q[n] m,    m = model(into[n] x, t[n])
     epsilon: p = 1/A, q = -S/A    v: p = A, q = -S    flow: p = 1, q = -S    x0: p = 0, q = 1
@@ -13,10 +13,14 @@ that says the same in one D. So equation (1) stays linear in D: clip first, then
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from .given import choice, number, refusal, said
 
 PREDICTIONS = ("epsilon", "v", "flow", "x0")
 
@@ -61,17 +65,14 @@ def denoiser(
 ) -> Denoiser:
     """The `Denoiser` of a chain with levels alpha, sigma, into (N,), for a model that predicts `prediction`.
 
-    Raises ValueError for an unknown prediction, a clip that is not positive, a threshold that is no (quantile, max).
+    Raises ValueError for an unknown prediction, a clip that is not positive, a threshold that is no (quantile, max),
+    and for both.
     """
+    choice("prediction", prediction, PREDICTIONS)
+    check_limits(clip, threshold)
     A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction: given {prediction!r}; needed: one of {', '.join(PREDICTIONS)}")
     if prediction == "epsilon" and bool((A == 0).any()):
         raise ValueError("prediction: given 'epsilon'; at zero SNR noise says nothing of the data: use 'v' or 'x0'")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip: given {clip}; needed: a positive number, or None")
-    if threshold is not None and not (0 < threshold[0] <= 1 <= threshold[1]):
-        raise ValueError(f"threshold: given {threshold}; needed: (quantile in (0, 1], maximum >= 1), or None")
     p, q = {
         "epsilon": (one / A, -S / A),
         "v": (A / (A**2 + S**2), -S / (A**2 + S**2)),
@@ -79,6 +80,21 @@ def denoiser(
         "x0": (0 * one, one),
     }[prediction]
     return Denoiser(into, p, q, one if clip_gain is None else clip_gain, clip, threshold)
+
+
+def check_limits(clip: Any, threshold: Any) -> None:
+    """Refuses limits that are none, and two at once."""
+    if clip is not None:
+        number("clip", clip, "a positive number such as 1.0, or None", lambda v: 0 < v < math.inf)
+    if threshold is None:
+        return
+    needed = "(quantile in (0, 1], maximum >= 1), such as (0.995, 1.5), or None"
+    if not isinstance(threshold, tuple | list) or len(threshold) != 2:
+        raise refusal("threshold", said(threshold), needed)
+    number("threshold", threshold[0], needed, lambda v: 0 < v <= 1)
+    number("threshold", threshold[1], needed, lambda v: 1 <= v < math.inf)
+    if clip is not None:
+        raise refusal("clip", f"{said(clip)} beside threshold {threshold}", "one limit", "clip=None or threshold=None")
 
 
 def dynamic_threshold(D: Tensor, quantile: float, most: float) -> Tensor:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from .carry import run, scan
+from .given import Checked
 from .spectrum import Spectrum
 from .system import System, only, rows
 
@@ -173,7 +174,7 @@ class Extrapolate(Guess):
 
 
 @dataclass(frozen=True)
-class AbstractMethod(ABC):
+class AbstractMethod(Checked, ABC):
     """One iteration of equation (2): `init` what it remembers, `sweep` the window once.
 
     steady: its window must stay as it is, so that "auto" is so many rows.
@@ -183,7 +184,7 @@ class AbstractMethod(ABC):
 
     guess: Guess = field(default_factory=Copy)
 
-    def check(self, x: Tensor) -> None:  # noqa: B027
+    def check(self, x: Tensor) -> None:
         """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
 
     def init(self, system: System, work: Work) -> Memory:

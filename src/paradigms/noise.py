@@ -21,24 +21,32 @@ class Noise:
     def __init__(self, system: System, x: Tensor, generator: Generators | None, given: Tensor | None) -> None:
         self.draws = system.drawn
         self.silent = not any(self.draws)
-        self.x, self.given = x, given
+        self.x, self.given = x, None if given is None else given.detach()
         self.generator = default_generator(x.device) if generator is None else generator
         self.first = self.last = 0  # rows held: first <= n < last
         self.held = x.new_empty((0, *x.shape))
 
     def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
-        """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten."""
+        """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten.
+
+        One sample's n counts up from `begin`. Rows before the first `begin` are drawn, too, so that the stream is that
+        of stepping. Raises ValueError for a row that is forgotten.
+        """
         if self.silent:
             return None
-        new = [self._draw(row) for row in range(self.last, end)]
-        keep = self.held[max(begin - self.first, 0) :]
+        if begin < self.first:
+            raise ValueError(f"noise: given row {begin}; needed: {self.first} or later, for rows before are forgotten")
+        for row in range(self.last, begin):
+            self._draw(row)
+        keep = self.held[begin - self.first :]
+        new = [self._draw(row) for row in range(max(self.last, begin), end)]
         if new or len(keep) < len(self.held):
             self.held = torch.cat([keep, *new])
-        self.first, self.last = max(begin, self.first), max(end, self.last)
+        self.first, self.last = begin, max(end, begin, self.last)
         if not len(self.held):
             return self.x.new_zeros((*n.shape, *self.x.shape[1:]))
-        if n.shape[1] == 1 and len(n) == len(self.held):  # one sample's rows, and all of them
-            return self.held
+        if n.shape[1] == 1 and len(n) == len(self.held) and (n.device.type != "cpu" or int(n[0, 0]) == begin):
+            return self.held  # one sample's rows, and all of them
         place = (n - self.first).clamp(0, len(self.held) - 1)
         return self.held[place, torch.arange(n.shape[1], device=n.device)]
 
@@ -67,11 +75,18 @@ def default_generator(device: torch.device) -> torch.Generator:
 
 
 def replica(generator: Generators | None, device: torch.device) -> Generators:
-    """Generators that will draw what `generator` is about to draw, without advancing it."""
+    """Generators that will draw what `generator` is about to draw, without advancing it; one that is given twice is
+    one there, too."""
     if generator is None:
         generator = default_generator(device)
     if isinstance(generator, torch.Generator):
-        copy = torch.Generator(generator.device)
-        copy.set_state(generator.get_state())
-        return copy
-    return [replica(g, device) for g in generator]  # type: ignore[misc]
+        return copied(generator)
+    copies = {id(g): copied(g) for g in generator}
+    return [copies[id(g)] for g in generator]
+
+
+def copied(generator: torch.Generator) -> torch.Generator:
+    """A generator in the same state."""
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    return copy

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from .check import check_problem
+from .check import check_call
 from .noise import Generators, default_generator
 from .roll import RankError
 from .shard import sharded
@@ -24,6 +24,7 @@ from .system import System
 from .team import Team
 
 F = TypeVar("F", bound=Callable[..., Any])
+SHARED = set(inspect.signature(check_call).parameters)
 
 
 def over_mesh(solve: F) -> F:
@@ -56,7 +57,7 @@ def begin(team: Team, given: dict[str, Any]) -> None:
     noise, condition, draws = given.get("noise"), given.get("condition"), list[torch.Generator]()
 
     def problem() -> tuple[dict[str, str], list[Tensor]]:
-        check_problem(given["system"], given["x"], 1, given.get("generator"), noise, condition)
+        check_call(**{k: v for k, v in given.items() if k in SHARED})
         draws.extend(generators(given.get("generator"), given["x"].device))
         tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
         what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}

@@ -5,30 +5,33 @@ Holding the denoised estimate D fixed over a row that goes from (alpha, sigma) t
     a = sigma' / sigma,   b = alpha' - alpha a            DDIM, DPM-Solver++(1), Euler on Karras and flow grids
 
 the same in every space. The other rules add what noise or second order asks for. All coefficients are float64.
+
+Of every rule: `prediction` is what the model says (epsilon, v, flow or x0), `clip` and `threshold` limit its estimate
+of the data, one of both at most, see `denoiser.py`. Arguments that cannot be used raise ValueError, names that nobody
+has TypeError.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
-
 import torch
-from torch import Tensor
 
-from .denoiser import denoiser
-from .schedule import (
-    Grid,
-    Schedule,
-    chain,
-    check_steps,
-    karras_ratios,
-    rectified_flow,
-    shift_noise,
-    timesteps,
+from .given import choice, flag, named, number
+from .grids import (
+    Output,
+    dpm_grid,
+    euler,
+    flow_grid,
+    interpolate,
+    posterior_std,
+    preserving,
+    table,
+    trapezoid,
 )
+from .schedule import Grid, Schedule, chain, karras_ratios, timesteps
 from .system import System
 
 
+@named
 def ddpm(
     schedule: Schedule,
     steps: int,
@@ -36,24 +39,26 @@ def ddpm(
     spacing: str = "leading",
     offset: int = 0,
     variance: str = "small",
-    **output: Any,
+    prediction: str = "epsilon",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
 ) -> System:
     """Ancestral sampling; `variance` small (posterior) or large (beta). Source: Ho et al. 2020, eqs. 6, 7.
 
-    `output` are the fields of `denoiser`: prediction, clip, threshold. Equals diffusers' DDPMScheduler.
+    Equals diffusers' DDPMScheduler. Raises ValueError.
     """
-    if variance not in ("small", "large"):
-        raise ValueError(f"variance: given {variance!r}; needed: 'small' (posterior) or 'large' (beta)")
-    T = preserving(schedule, steps)
+    choice("variance", variance, ("small", "large"))
+    T = preserving("ddpm", schedule, steps)
     t = timesteps(T, steps, spacing, offset)
     end = torch.ones(1).double()
     g = chain(schedule.t[t], torch.cat([schedule.alpha[t], end]), torch.cat([schedule.sigma[t], 0 * end]))
     posterior, beta = posterior_std(g), 1 - (g.alpha / g.alpha_next) ** 2
     c = posterior if variance == "small" else beta.sqrt() * (t > 0)
     a = (g.alpha / g.alpha_next) * (g.sigma_next / g.sigma) ** 2
-    return table(g, a, [g.alpha_next * beta / g.sigma**2], c=c, **output)
+    return table(g, a, [g.alpha_next * beta / g.sigma**2], Output(prediction, clip, threshold), c=c)
 
 
+@named
 def ddim(
     schedule: Schedule,
     steps: int,
@@ -62,17 +67,19 @@ def ddim(
     spacing: str = "leading",
     offset: int = 0,
     final_alpha_one: bool = True,
-    **output: Any,
+    prediction: str = "epsilon",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
 ) -> System:
     """DDIM, from the ODE (eta 0) to the SDE (eta 1). Source: Song et al. 2021, eqs. 12, 16.
 
     A row goes T // steps timesteps down whatever the spacing, and the last to alpha = 1 or, with
     `final_alpha_one=False`, to the schedule's first, as in diffusers' DDIMScheduler. A clip acts on the data
-    estimate but not on the noise direction, there as here.
+    estimate but not on the noise direction, there as here. Raises ValueError.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta: given {eta}; needed: a number from 0 (deterministic) to 1")
-    T = preserving(schedule, steps)
+    number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
+    flag("final_alpha_one", final_alpha_one)
+    T = preserving("ddim", schedule, steps)
     t = timesteps(T, steps, spacing, offset)
     down = t - T // steps
     last = 1.0 if final_alpha_one else float(schedule.alpha[0])
@@ -83,17 +90,27 @@ def ddim(
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
     gain = torch.where(b == 0, 1.0, g.alpha_next / b)
-    return table(g, a, [b], c=c, clip_gain=gain, **output)
+    return table(g, a, [b], Output(prediction, clip, threshold), c=c, clip_gain=gain)
 
 
-def dpmsolver(schedule: Schedule, steps: int, **grid_and_output: Any) -> System:
+@named
+def dpmsolver(
+    schedule: Schedule,
+    steps: int,
+    *,
+    spacing: str = "linspace",
+    karras: bool = False,
+    final_zero: bool = True,
+    prediction: str = "epsilon",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
+) -> System:
     """DPM-Solver++(2M), the multistep rule of ParaDPMSolver. Source: Lu et al. 2022b, algorithm 2.
 
-    Takes `spacing` (linspace), `karras` (False), `final_zero` (True) and the fields of `denoiser`. The first row and,
-    where it ends at zero noise or in fewer than 15 steps, the last are of first order, as in diffusers'
-    DPMSolverMultistepScheduler.
+    The first row and, where it ends at zero noise or in fewer than 15 steps, the last are of first order, as in
+    diffusers' DPMSolverMultistepScheduler. Raises ValueError.
     """
-    g, output = dpm_grid(schedule, steps, **grid_and_output)
+    g = dpm_grid("dpmsolver", schedule, steps, spacing, karras, final_zero)
     a, b = euler(g)
     lam, lam_next = (g.alpha / g.sigma).log(), (g.alpha_next / g.sigma_next).log()
     before = lam - lam.roll(1)
@@ -102,15 +119,26 @@ def dpmsolver(schedule: Schedule, steps: int, **grid_and_output: Any) -> System:
     half[before == 0] = 0  # a repeated timestep has nothing to extrapolate from
     if steps < 15 or g.sigma_next[-1] == 0:
         half[-1] = 0
-    return table(g, a, [b + half, -half], **output)
+    return table(g, a, [b + half, -half], Output(prediction, clip, threshold))
 
 
-def dpmsolver_single(schedule: Schedule, steps: int, **grid_and_output: Any) -> System:
+@named
+def dpmsolver_single(
+    schedule: Schedule,
+    steps: int,
+    *,
+    spacing: str = "linspace",
+    karras: bool = False,
+    final_zero: bool = True,
+    prediction: str = "epsilon",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
+) -> System:
     """DPM-Solver++(2S) by single steps: an Euler row, then a midpoint row from the same start. Source: ibid., (2S).
 
-    Takes what `dpmsolver` takes, and equals diffusers' DPMSolverSinglestepScheduler of order 2.
+    Equals diffusers' DPMSolverSinglestepScheduler of order 2. Raises ValueError.
     """
-    g, output = dpm_grid(schedule, steps, **grid_and_output)
+    g = dpm_grid("dpmsolver_single", schedule, steps, spacing, karras, final_zero)
     a, b = euler(g)
     lam, lam_next = (g.alpha / g.sigma).log(), (g.alpha_next / g.sigma_next).log()
     n = torch.arange(1, steps - 1 + steps % 2, 2)
@@ -120,15 +148,27 @@ def dpmsolver_single(schedule: Schedule, steps: int, **grid_and_output: Any) -> 
     back, b_new = torch.zeros_like(b), b.clone()
     b_new[n] = whole * (lam_next[n] - lam[n - 1]) / (lam[n] - lam[n - 1]) / 2
     back[n] = whole - b_new[n] - a[n] * b[n - 1]
-    return table(g, a, [b_new, back], **output)
+    return table(g, a, [b_new, back], Output(prediction, clip, threshold))
 
 
-def heun(schedule: Schedule, steps: int, *, karras: bool = True, spacing: str = "linspace", **output: Any) -> System:
+@named
+def heun(
+    schedule: Schedule,
+    steps: int,
+    *,
+    karras: bool = True,
+    spacing: str = "linspace",
+    prediction: str = "epsilon",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
+) -> System:
     """Heun's trapezoidal rule in Karras space: 2 steps - 1 rows. Source: Karras et al. 2022, algorithm 1.
 
-    Equals diffusers' HeunDiscreteScheduler.
+    Equals diffusers' HeunDiscreteScheduler. The model is one of a variance preserving `schedule`, and is shown
+    states of that scale. Raises ValueError.
     """
-    T = preserving(schedule, steps)
+    flag("karras", karras)
+    T = preserving("heun", schedule, steps)
     t = timesteps(T, steps, spacing).double()
     if spacing == "linspace":
         t = torch.linspace(T - 1, 0, steps, dtype=torch.float64)
@@ -139,121 +179,45 @@ def heun(schedule: Schedule, steps: int, *, karras: bool = True, spacing: str = 
     sigma = torch.cat([ratio, ratio.new_zeros(1)])
     g = chain(t, torch.ones_like(sigma), sigma, into=(1 + ratio**2).rsqrt())
     start = ratio[0] if spacing != "leading" else (ratio[0] ** 2 + 1).sqrt()
-    return trapezoid(g, start=float(start), **output)
+    return trapezoid(g, float(start), Output(prediction, clip, threshold))
 
 
-def flow(steps: int, *, shift: float = 1.0, schedule: Schedule | None = None, T: int = 1000, **output: Any) -> System:
+@named
+def flow(
+    steps: int,
+    *,
+    shift: float = 1.0,
+    schedule: Schedule | None = None,
+    T: int = 1000,
+    prediction: str = "flow",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
+) -> System:
     """Flow matching by Euler steps. Source: Lipman et al. 2023; Esser et al. 2024, eq. 23 for `shift`.
 
-    Equals diffusers' FlowMatchEulerDiscreteScheduler. `schedule` is the one the model was trained on where that is
-    not the flow itself: states are rescaled into it and its timesteps looked up, so any model can be sampled so.
+    Row n goes from noise s[n] to s[n+1], with data 1 - s: s[0..N-1] are evenly spaced from 1 to 1/T, s[N] = 0, and the
+    model is given t = T s, as in diffusers' FlowMatchEulerDiscreteScheduler. That is not the grid 1 - n/N, for which
+    take T = N. A model that is given t in [0, 1] is `lambda x, t: net(x, t / T)`; one whose data are at t = 1,
+    and which says data - noise, `lambda x, t: -net(x, 1 - t / T)`. `schedule` is the one the model was trained on where
+    that is not the flow itself, of any noise levels: states are rescaled into it and its timesteps looked up, so any
+    model can be sampled so. Raises ValueError.
     """
     g = flow_grid(steps, shift, schedule, T)
     a, b = euler(g)
-    return table(g, a, [b], start=float(g.sigma[0]), **{"prediction": "flow", **output})
+    return table(g, a, [b], Output(prediction, clip, threshold), start=float(g.sigma[0]))
 
 
+@named
 def flow_heun(
-    steps: int, *, shift: float = 1.0, schedule: Schedule | None = None, T: int = 1000, **output: Any
-) -> System:
-    """Flow matching by Heun's rule, 2 steps - 1 rows: `flow`'s arguments, diffusers' FlowMatchHeunDiscreteScheduler."""
-    g = flow_grid(steps, shift, schedule, T)
-    return trapezoid(g, start=float(g.sigma[0]), **{"prediction": "flow", **output})
-
-
-# ------------------------------------------------------------------------------------------------ what they share
-
-
-def preserving(schedule: Schedule, steps: int) -> int:
-    """T of a variance preserving schedule that has so many steps; refuses any other."""
-    check_steps(steps, T := len(schedule.t))
-    if not torch.allclose(schedule.alpha**2 + schedule.sigma**2, torch.ones(T).double(), atol=1e-6):
-        raise ValueError("schedule: given one whose alpha^2 + sigma^2 is not 1; for a flow-matching model use flow()")
-    return T
-
-
-def euler(g: Grid) -> tuple[Tensor, Tensor]:
-    """a, b (N,) of the rows that hold D fixed."""
-    a = g.sigma_next / g.sigma
-    return a, g.alpha_next - g.alpha * a
-
-
-def posterior_std(g: Grid) -> Tensor:
-    """The noise a DDPM step adds at each row (N,); 0 where a row ends without noise. Source: Ho et al. 2020, eq. 7."""
-    return g.sigma_next * (1 - (g.alpha * g.sigma_next / (g.alpha_next * g.sigma)) ** 2).clamp(min=0).sqrt()
-
-
-def unit(g: Grid) -> Tensor:
-    """The unit of the tolerance (N,): the posterior noise, floored where the chain ends and it would be 0."""
-    std = posterior_std(g)
-    positive = std[std > 1e-8]  # rounding leaves 1e-9 where the chain ends
-    return std.clamp(min=float(positive.min()) if len(positive) else 1.0)
-
-
-def table(g: Grid, a: Tensor, taps: list[Tensor], c: Tensor | None = None, start: float = 1.0, **output: Any) -> System:
-    """The system of a grid: its coefficients, the unit of its tolerance, the reader of its model."""
-    reader = denoiser(g.alpha, g.sigma, g.into, **output)
-    c = torch.zeros_like(a) if c is None else c
-    return System(g.t, a, torch.stack(taps, 1), c, unit(g), g.alpha, g.sigma, reader, start)
-
-
-def trapezoid(g: Grid, start: float, **output: Any) -> System:
-    """Heun's rows: a predictor to sigma', and there x' = x + (sigma - sigma') / (2 sigma') (D[n] - D[n-1])."""
-    N = len(g.t)
-    level = (torch.arange(2 * N - 1) + 1) // 2  # the grid row whose level D is read at: 0, 1, 1, 2, 2, ...
-    correct = torch.arange(1, 2 * N - 1, 2)
-    a, b = (v[level] for v in euler(g))
-    back = torch.zeros_like(b)
-    a[correct], b[correct] = 1.0, (g.sigma[:-1] - g.sigma[1:]) / (2 * g.sigma[1:])
-    back[correct] = -b[correct]
-    wide = Grid(*(getattr(g, f.name)[level] for f in fields(g)))
-    span = torch.arange(2 * N - 1) // 2  # a corrector ends where its predictor did, and has its noise
-    return replace(table(wide, a, [b, back], start=start, **output), std=unit(g)[span])
-
-
-def dpm_grid(
-    schedule: Schedule,
     steps: int,
     *,
-    spacing: str = "linspace",
-    karras: bool = False,
-    final_zero: bool = True,
-    **output: Any,
-) -> tuple[Grid, dict[str, Any]]:
-    """The chain of the DPM-Solvers, and what is left of the arguments; one more point than steps where not trailing."""
-    T = preserving(schedule, steps)
-    alpha = schedule.alpha.clamp(min=2.0**-12)  # log SNR must stay finite at zero terminal SNR, as in diffusers
-    ratio_of = (1 - alpha**2).sqrt() / alpha
-    if karras:
-        ratio = karras_ratios(float(ratio_of[0]), float(ratio_of[-1]), steps)
-        told = schedule.time_at(ratio)
-        told = told.round().long() if not schedule.t.is_floating_point() else told
-    else:
-        if spacing == "leading" and steps == T:
-            raise ValueError(f"steps: given {steps}; needed: fewer than {T} with leading spacing, or 'trailing'")
-        t = timesteps(T, steps, spacing) if spacing == "trailing" else timesteps(T, steps + 1, spacing)[:-1]
-        ratio, told = ratio_of[t], schedule.t[t]
-    ratio = torch.cat([ratio, torch.zeros(1).double() if final_zero else ratio_of[:1]])
-    level = (1 + ratio**2).rsqrt()
-    return chain(told, level, ratio * level), output
-
-
-def flow_grid(steps: int, shift: float, schedule: Schedule | None, T: int) -> Grid:
-    """The flow's chain; the end points are shifted once by the schedule and once by the chain, as in diffusers."""
-    check_steps(steps, T)
-    if not shift > 0:
-        raise ValueError(f"shift: given {shift}; needed: a positive number; 1 leaves the grid as it is")
-    known = schedule or rectified_flow(T, shift)
-    ends = known.ratio[[-1, 0]]
-    high, low = torch.where(ends.isinf(), 1.0, ends / (1 + ends)).tolist()
-    s = shift_noise(torch.linspace(high, low, steps, dtype=torch.float64), shift)
-    s_end = torch.cat([s, s.new_zeros(1)])
-    if schedule is None:
-        return chain(s * T, 1 - s_end, s_end)
-    return chain(schedule.time_at(s / (1 - s)), 1 - s_end, s_end, into=((1 - s) ** 2 + s**2).rsqrt())
-
-
-def interpolate(values: Tensor, t: Tensor) -> Tensor:
-    """`values` (T,) at fractional places t (N,), linearly."""
-    low = t.floor().long().clamp(max=len(values) - 2)
-    return torch.lerp(values[low].double(), values[low + 1].double(), t - low)
+    shift: float = 1.0,
+    schedule: Schedule | None = None,
+    T: int = 1000,
+    prediction: str = "flow",
+    clip: float | None = None,
+    threshold: tuple[float, float] | None = None,
+) -> System:
+    """Flow matching by Heun's rule, 2 steps - 1 rows on `flow`'s grid: diffusers' FlowMatchHeunDiscreteScheduler."""
+    g = flow_grid(steps, shift, schedule, T)
+    return trapezoid(g, float(g.sigma[0]), Output(prediction, clip, threshold))

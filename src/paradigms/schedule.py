@@ -15,19 +15,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .given import choice, named, number, refusal, said, whole
+
 SPACINGS = ("leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is told there.
+    """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is given there.
 
-    t and sigma / alpha increase. t is int64 where it counts timesteps.
+    sigma / alpha increases. t is int64 where it counts timesteps. Raises ValueError where they are no such levels.
     """
 
     t: Tensor
     alpha: Tensor
     sigma: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("t", "alpha", "sigma"):
+            v = getattr(self, name)
+            if not isinstance(v, Tensor) or v.ndim != 1 or len(v) < 2 or v.is_complex() or v.dtype == torch.bool:
+                raise refusal(name, said(v), "a tensor of one axis, a number for each of 2 or more noise levels")
+            if len(v) != len(self.t):
+                raise refusal(name, f"{len(v)} levels", f"as many as t has, {len(self.t)}")
+            v = v.detach().cpu() if name == "t" else v.detach().to("cpu", torch.float64)
+            object.__setattr__(self, name, v)
+            if not bool(torch.isfinite(v).all()) or (name != "t" and bool((v < 0).any())):
+                raise refusal(name, "one that is negative or not finite", "finite levels, 0 or more")
+        ratio = self.ratio
+        if bool(ratio.isnan().any()) or not bool((ratio[1:] >= ratio[:-1]).all()):
+            raise refusal(
+                "schedule", "sigma / alpha that falls", "noise that grows from the first level to the last",
+                "Schedule(t.flip(0), alpha.flip(0), sigma.flip(0))",
+            )  # fmt: skip
 
     @property
     def ratio(self) -> Tensor:
@@ -36,22 +56,25 @@ class Schedule:
 
     def time_at(self, ratio: Tensor) -> Tensor:
         """The timestep (N,) at which the model saw the noise-to-signal `ratio` (N,): log-linear between rows."""
+        if not isinstance(ratio, Tensor):
+            raise refusal("ratio", said(ratio), "a tensor of noise-to-signal ratios", "torch.tensor([0.5])")
         known, wanted = self.ratio.clamp(1e-10, 1e10).log(), ratio.clamp(1e-10, 1e10).log()
         high = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
         weight = ((wanted - known[high - 1]) / (known[high] - known[high - 1])).clamp(0, 1)
         return torch.lerp(self.t[high - 1].double(), self.t[high].double(), weight)
 
     def retimed(self, model: Schedule) -> Schedule:
-        """These noise levels for a model that was trained on another schedule: it is told its own timesteps for them.
+        """These noise levels for a model that was trained on another schedule: it is given its own timesteps for them.
 
         A model knows noise levels, not schedules, so any chain whose levels lie within its own can be sampled.
         """
+        check_schedule(model, "model")
         return Schedule(model.time_at(self.ratio), self.alpha, self.sigma)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The rows of a chain: `t` (N,) is what the model is told, the others (N,) the levels before and after a row."""
+    """The rows of a chain: `t` (N,) is what the model is given, the others (N,) the levels before and after a row."""
 
     t: Tensor
     alpha: Tensor
@@ -61,39 +84,67 @@ class Grid:
     into: Tensor  # the state times this is what the model was trained to see
 
 
+def check_schedule(schedule: object, name: str = "schedule") -> None:
+    """Refuses what is no `Schedule`, and names what would make one of it."""
+    if isinstance(schedule, Schedule):
+        return
+    if isinstance(schedule, Tensor):
+        raise refusal(name, "a tensor", "a Schedule", "from_betas(betas)")
+    if hasattr(schedule, "step"):
+        name_of = schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__
+        raise refusal(name, name_of, "a Schedule, or the table of that scheduler", "from_scheduler(scheduler, steps)")
+    typed = f"{schedule.__name__}()" if callable(schedule) and hasattr(schedule, "__name__") else "linear()"
+    raise refusal(name, said(schedule), "a Schedule, such as linear(), scaled_linear() or cosine()", typed)
+
+
+@named
 def from_betas(betas: Tensor) -> Schedule:
     """The variance preserving schedule of `betas` (T,), each in (0, 1]. Source: Ho et al. 2020, eq. 4."""
+    if not isinstance(betas, Tensor) or not betas.is_floating_point():
+        raise refusal("betas", said(betas), "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
         raise ValueError(f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]")
-    level = torch.cumprod(1 - betas.double(), 0)
+    level = torch.cumprod(1 - betas.detach().cpu().double(), 0)
     return Schedule(torch.arange(len(betas)), level.sqrt(), (1 - level).sqrt())
 
 
+@named
 def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
     """Betas linear in t. Source: Ho et al. 2020."""
+    check_betas(T, start, end)
     return from_betas(torch.linspace(start, end, T, dtype=torch.float64))
 
 
+@named
 def scaled_linear(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
     """Betas whose square roots are linear in t, as in Stable Diffusion. Source: Rombach et al. 2022."""
+    check_betas(T, start, end)
     return from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
 
 
+@named
 def cosine(T: int = 1000, max_beta: float = 0.999) -> Schedule:
     """The squared-cosine schedule of robot policies. Source: Nichol and Dhariwal 2021, eq. 17."""
+    check_length(T)
+    number("max_beta", max_beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
     level = torch.cos((torch.arange(T + 1).double() / T + 0.008) / 1.008 * math.pi / 2) ** 2
     return from_betas((1 - level[1:] / level[:-1]).clamp(max=max_beta))
 
 
+@named
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """`schedule` shifted and scaled so that its last row is pure noise. Source: Lin et al. 2023, algorithm 1."""
+    check_schedule(schedule)
     alpha = schedule.alpha
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     return Schedule(schedule.t, alpha, (1 - alpha**2).sqrt())
 
 
+@named
 def rectified_flow(T: int = 1000, shift: float = 1.0) -> Schedule:
     """alpha = 1 - s, sigma = s, t = T s: the schedule of a flow-matching model. Source: Esser et al. 2024."""
+    check_length(T)
+    check_shift(shift)
     s = shift_noise(torch.arange(1, T + 1).double() / T, shift)
     return Schedule(s * T, 1 - s, s)
 
@@ -105,15 +156,17 @@ def shift_noise(s: Tensor, shift: float) -> Tensor:
 
 def timesteps(T: int, steps: int, spacing: str, offset: int = 0) -> Tensor:
     """`steps` of the T training timesteps, descending (N,) int64. Source: Lin et al. 2023, table 2."""
+    choice("spacing", spacing, SPACINGS)
+    whole("offset", offset, f"a whole number from 0 to {T - 1} of timesteps", 0, T - 1)
+    if offset and spacing != "leading":
+        raise refusal("offset", f"{offset} beside spacing {spacing!r}", "offset=0, or 'leading', which alone it moves")
     if spacing == "leading":
         t = torch.arange(steps).flip(0) * (T // steps) + offset
     elif spacing == "trailing":
         down = (T - T / steps) - T  # rounded as numpy.arange does, so that halves fall to the same side
         t = (T + torch.arange(steps).double() * down).round().long() - 1
-    elif spacing == "linspace":
-        t = (torch.arange(steps).flip(0).double() * ((T - 1) / max(steps - 1, 1))).round().long()
     else:
-        raise ValueError(f"spacing: given {spacing!r}; needed: one of {', '.join(SPACINGS)}")
+        t = (torch.arange(steps).flip(0).double() * ((T - 1) / max(steps - 1, 1))).round().long()
     if t[0] >= T:
         raise ValueError(f"offset: given {offset}, so the first timestep is {int(t[0])}; the schedule ends at {T - 1}")
     return t
@@ -121,8 +174,24 @@ def timesteps(T: int, steps: int, spacing: str, offset: int = 0) -> Tensor:
 
 def check_steps(steps: int, T: int) -> None:
     """Refuse a number of steps that the schedule of T timesteps does not have."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= T:
-        raise ValueError(f"steps: given {steps!r}; needed: a whole number from 1 to {T}, the schedule's length")
+    whole("steps", steps, f"a whole number from 1 to {T}, the schedule's length", 1, T)
+
+
+def check_length(T: int) -> None:
+    """Refuse a number of noise levels that makes no schedule."""
+    whole("T", T, "a whole number of noise levels, 2 or more; 1000 is usual", 2)
+
+
+def check_betas(T: int, start: float, end: float) -> None:
+    """Refuse ends of a schedule's betas that are none."""
+    check_length(T)
+    for name, beta in (("start", start), ("end", end)):
+        number(name, beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
+
+
+def check_shift(shift: float) -> None:
+    """Refuse a shift of flow noise that is none."""
+    number("shift", shift, "a positive number; 1 leaves the grid as it is", lambda v: 0 < v < math.inf)
 
 
 def karras_ratios(low: float, high: float, steps: int, rho: float = 7.0) -> Tensor:

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .ambient import isolated
 from .auto import auto
-from .check import check_problem
+from .check import check_account, check_call, watched
 from .execute import Evaluator, Model
 from .frame import Frame
+from .given import named
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
@@ -34,6 +36,8 @@ TOLERANCE = 0.003  # relative error of the finished sample
 DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
 
 
+@named
+@isolated
 @over_mesh
 def iterate(
     model: Model,
@@ -49,7 +53,8 @@ def iterate(
     mesh: Any = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    check_problem(system, x, window, generator, noise, condition)
+    given = {"generator": generator, "noise": noise, "condition": condition}
+    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
     method = method or DEFAULT
     return frames(_chain(model, system, x, method, window, criterion(tolerance, method), generator, noise, condition))
 
@@ -63,6 +68,8 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
 
 
+@named
+@isolated
 @over_mesh
 def sample(
     model: Model,
@@ -83,7 +90,7 @@ def sample(
 ) -> Solution:
     """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
 
-    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), for any number M of rows.
+    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), M rows each by itself, see `assume.py`.
     x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Spectral()`.
     window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
     so that within the tolerance a sample depends on how fast the machine is; a number does not.
@@ -96,28 +103,21 @@ def sample(
     share the rows of each round. Raises ValueError for bad input before any work, NonFiniteError, RankError where a
     rank of a mesh fails, and RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
     """
-    if max_rounds is not None and max_rounds < 1:
-        raise ValueError(f"max_rounds: given {max_rounds}; needed: at least 1, or None for no limit")
+    given = {"generator": generator, "noise": noise, "condition": condition}
+    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
+    check_account(verified, compare, max_rounds, watch)
     began = time.perf_counter()
-    check_problem(system, x, window, generator, noise, condition)
     method, limit = method or DEFAULT, max_rounds or 1 << 62
     stop = criterion(tolerance, method)
-    N, B, keep = len(system), len(x), verified or watch is not iter
+    N, keep = len(system), verified or watch is not iter
     chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit, keep)
     evaluate = chain.evaluate
-    again = replica(generator, x.device)  # what nothing has been drawn from yet
+    again = None if noise is not None else replica(generator, x.device)  # what nothing was drawn from yet
 
     def noise_again() -> Noise:
-        return Noise(evaluate.system, chain.stream.x, replica(again, x.device), noise)
+        return Noise(evaluate.system, chain.stream.x, replica(again, x.device) if again is not None else None, noise)
 
-    retries: tuple[Retry, ...] = ()
-    if chain.pace.only == 1 and not keep and limit >= N:  # nobody watches a step
-        final = through(evaluate, chain.stream)
-        run = Attempt(final, [Told([0] * B, [N] * B, [0.0] * B, N, evaluate.evals, 1, N)], None, [])
-    else:
-        run = attempt(watch(frames(chain)), chain.stream.x, verified, max_rounds)
-        if max_rounds is None:
-            retries = retried(chain, run, max(each.window for each in run.told), noise_again)
+    run, retries = _run(chain, lambda shown: watched(watch, shown), verified, max_rounds, noise_again)
     final, told = run.final, run.told
     verification = comparison = None
     if verified and all(sum(map(len, p)) == N + 1 for p in run.path):
@@ -135,6 +135,27 @@ def sample(
     return Solution(final, N, tuple(told), *spent, retries, run.estimate, reached)
 
 
+def _run(
+    chain: Chain,
+    watch: Callable[[Iterator[Frame]], Iterable[Frame]],
+    path: bool,
+    max_rounds: int | None,
+    noise: Callable[[], Noise],
+) -> tuple[Attempt, tuple[Retry, ...]]:
+    """The samples, and what was made again; a run that somebody stops early is left as it is."""
+    N, B = len(chain.system), len(chain.stream.x)
+    if chain.pace.only == 1 and not chain.keep and chain.limit >= N:  # nobody watches a step
+        final = through(chain.evaluate, chain.stream)
+        return Attempt(final, [Told([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evals, 1, N)], None, []), ()
+    run = attempt(watch(frames(chain)), chain.stream.x, path, max_rounds)
+    last = run.told[-1]
+    if max_rounds is not None or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True)):
+        return run, ()
+    return run, retried(chain, run, max(each.window for each in run.told), noise)
+
+
+@named
+@isolated
 def sequential(
     model: Model,
     system: System,
@@ -145,7 +166,7 @@ def sequential(
     condition: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
-    check_problem(system, x, 1, generator, noise, condition)
+    check_call(model, system, x, generator=generator, noise=noise, condition=condition)
     return through(*_problem(model, system, x, generator, noise, condition))
 
 
@@ -180,6 +201,6 @@ def _problem(
     condition: Mapping[str, Tensor] | None,
 ) -> tuple[Evaluator, Noise]:
     """The denoiser and the noise, on the states' device and in float32 or better."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     system = system.to(x.device, x.dtype)
     return Evaluator(model, system, condition), Noise(system, x, generator, noise)

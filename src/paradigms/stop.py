@@ -51,6 +51,7 @@ import torch
 from torch import Tensor
 
 from .carry import recur, rms
+from .given import Checked
 from .growth import carried, growth, slope
 from .method import Memory, Sweep, Work
 from .precision import finest, rounding
@@ -69,7 +70,7 @@ FAR = 3.0  # steps' noise; accepted rows of trained models lie within 0.4, of ta
 
 
 @dataclass(frozen=True)
-class AbstractStop(ABC):
+class AbstractStop(Checked, ABC):
     """A criterion and its tolerance; raises ValueError unless the tolerance is finite and not negative."""
 
     tolerance: float
@@ -78,7 +79,7 @@ class AbstractStop(ABC):
         if not (isinstance(self.tolerance, int | float) and math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (exact) or more")
 
-    def check(self, x: Tensor) -> None:  # noqa: B027
+    def check(self, x: Tensor) -> None:
         """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
 
     def init(self, system: System, work: Work) -> Memory:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
+from .given import named, number, refusal, said
 
 
 @dataclass(frozen=True)
 class System:
-    """Equation (1): t, a, c, std, alpha, sigma (N,), b (N, K), all float64 but t, which is what the model is told.
+    """Equation (1): t, a, c, std, alpha, sigma (N,), b (N, K), all float64 but t, which is what the model is given.
 
     alpha[n] and sigma[n] are the signal and the noise in state x[n]; std[n] is the noise a DDPM step adds at row n
     (never 0), `start` the standard deviation of x[0]. Raises ValueError where the table is not one.
@@ -38,13 +40,19 @@ class System:
     start: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("t", "a", "b", "c", "std", "alpha", "sigma"):
+            if not isinstance(v := getattr(self, name), Tensor) or v.ndim != 1 + (name == "b"):
+                raise refusal(
+                    f"system: {name}", v, "a tensor (N, K)" if name == "b" else "a tensor (N,), one for each row"
+                )
+        if not isinstance(self.denoiser, Denoiser):
+            raise refusal(
+                "system: denoiser", said(self.denoiser), "a Denoiser, as denoiser(alpha, sigma, into) makes it"
+            )
+        number("system: start", self.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf)
         N = len(self.t)
-        if (
-            N < 1
-            or self.b.ndim != 2
-            or self.b.shape[1] < 1
-            or any(len(v) != N for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
-        ):
+        lengths = (len(v) for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
+        if N < 1 or self.b.shape[1] < 1 or any(n != N for n in lengths):
             raise ValueError(
                 f"system: t has {N} rows; a, c, std, alpha, sigma need ({N},) and b needs ({N}, K) with K >= 1"
             )
@@ -72,10 +80,11 @@ class System:
         return max(self.taps - 1, 1)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
-        """The same table with its coefficients on `device` in `dtype`, made once."""
+        """The same table on `device`, its coefficients and fractional times in `dtype`, made once."""
         if (device, dtype) not in self._moved:
             moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
-            moved |= {"t": self.t.to(device), "denoiser": self.denoiser.to(device, dtype)}
+            t = self.t.to(device, dtype if self.t.is_floating_point() else self.t.dtype)
+            moved |= {"t": t, "denoiser": self.denoiser.to(device, dtype)}
             self._moved[device, dtype] = replace(self, **moved)
         return self._moved[device, dtype]
 
@@ -108,9 +117,24 @@ class System:
             y.addcmul_(rows(b, x), D[first : first + len(x)])
         return y if z is None else y.addcmul_(rows(self.c[n], x), z)
 
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator | None = None, **how: Any) -> Tensor:
-        """A starting state x[0] of `shape` (B, ...), drawn as `start` times standard noise from `generator`."""
-        return torch.randn(shape, generator=generator, **how) * self.start
+    @named
+    def noise(
+        self,
+        shape: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """A starting state x[0] of `shape` (B, ...), drawn as `start` times standard noise from `generator`.
+
+        dtype and device: torch's defaults where None. Raises ValueError.
+        """
+        if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
+            raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise refusal("generator", said(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
+        return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
 
 
 def rows(coefficient: Tensor, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..denoiser import denoiser
 
-TONGUES = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
+PREDICTION_TYPES = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 UNKNOWN = (math.nan,) * 4
 STILL, NOTHING = 2e-4, 1e-4  # a fall of the squared noise, and a share of it left, that float32 cannot tell from none
 
@@ -46,10 +46,12 @@ def levels(scheduler: Any, t: Tensor, into: float) -> tuple[float, float, float,
         alpha, sigma = _by_sigma(scheduler, s)
     else:
         alpha, sigma = _by_time(scheduler, t)
-    tongue = TONGUES.get(scheduler.config.get("prediction_type", "epsilon" if sigmas is None else "flow_prediction"))
-    if math.isnan(alpha) or tongue is None or (tongue == "epsilon" and alpha * into == 0):
+    prediction = PREDICTION_TYPES.get(
+        scheduler.config.get("prediction_type", "epsilon" if sigmas is None else "flow_prediction")
+    )
+    if math.isnan(alpha) or prediction is None or (prediction == "epsilon" and alpha * into == 0):
         return UNKNOWN
-    reader = denoiser(*(torch.tensor([v], dtype=torch.float64) for v in (alpha, sigma, into)), prediction=tongue)
+    reader = denoiser(*(torch.tensor([v], dtype=torch.float64) for v in (alpha, sigma, into)), prediction=prediction)
     return alpha, sigma, float(reader.p[0]) * into, float(reader.q[0])
 
 

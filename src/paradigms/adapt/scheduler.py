@@ -20,7 +20,7 @@ chain whose scheduler counts in sigma of up to 157 then takes about half the rou
 from __future__ import annotations
 
 import copy
-import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +28,13 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..given import named
 from ..solve import sequential
 from ..system import System
 from .levels import believed, unit
-from .probe import PASSED, Reading, Tap, read, walk
+from .prepared import SchedulerError as SchedulerError
+from .prepared import check_scheduler, prepared, refused
+from .probe import Reading, Tap, read, walk
 
 TINY = 1e-10  # what cancels in float64, of the terms that cancel
 FAINT = 1e-6  # of the weight of a limit: what a table may add to a row that uses a limit and nothing else of D
@@ -39,67 +42,53 @@ DRAWN = 1e-30  # c of a row that draws noise and uses none, so that the stream o
 EQUAL = 1e-5  # how far a table's sample may be from its scheduler's
 
 
-class SchedulerError(ValueError):
-    """A scheduler that is no table of equation (1): the message names it, the reason, and what would fit."""
-
-
-def from_scheduler(scheduler: Any, steps: int | None = None, **how: Any) -> System:
+@named
+def from_scheduler(
+    scheduler: Any,
+    steps: int | None = None,
+    *,
+    timesteps: Sequence[int] | Tensor | None = None,
+    sigmas: Sequence[float] | Tensor | None = None,
+    mu: float | None = None,
+    strength: float | None = None,
+    original_inference_steps: int | None = None,
+    eta: float | None = None,
+    use_clipped_model_output: bool | None = None,
+    s_churn: float | None = None,
+    s_tmin: float | None = None,
+    s_tmax: float | None = None,
+    s_noise: float | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> System:
     """The table of a diffusers scheduler, equal to running it, whatever its class.
 
-    steps: as `set_timesteps` takes it; None where `how` holds `timesteps` or `sigmas`. how: further arguments of its
-    `set_timesteps` (mu, sigmas, ...) and of its `step` (eta, s_churn, ...). A scheduler that calls the model twice a
-    step has two rows a step. The scheduler itself is left as it was; x[0] and the sample are in its units, the states
-    between as the model is shown them. One seed gives the pipeline's sample where the scheduler draws once a step and
-    from the generator it is given. alpha is 0 where D is no denoised estimate or its level is not known. Raises
-    `SchedulerError` for a scheduler that is no such table.
+    steps: as `set_timesteps` takes it; None where `timesteps` or `sigmas` say it. The others are arguments of its
+    `set_timesteps` and of its `step`, which has its own default where one is None; `more` are those that only some
+    scheduler has, by name. A scheduler that calls the model twice a step has two rows a step. The scheduler itself is
+    left as it was; x[0] and the sample are in its units, the states between as the model is shown them. One seed gives
+    the pipeline's sample where the scheduler draws once a step and from the generator it is given. alpha is 0 where D
+    is no denoised estimate or its level is not known. Raises `SchedulerError` for a scheduler that is no such table.
     """
-    ready, step = _ready(scheduler, steps, how)
+    given = {
+        "timesteps": timesteps, "sigmas": sigmas, "mu": mu, "strength": strength,
+        "original_inference_steps": original_inference_steps, "eta": eta,
+        "use_clipped_model_output": use_clipped_model_output, "s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax,
+        "s_noise": s_noise,
+    }  # fmt: skip
+    check_scheduler(scheduler, steps, more, {k: v for k, v in given.items() if v is not None})
+    how = {k: v for k, v in given.items() if v is not None} | dict(more or {})
+    ready, step = prepared(scheduler, steps, how)
     try:
         reading = read(copy.deepcopy(ready), step)
         system = _table(reading, float(getattr(ready, "init_noise_sigma", 1.0)))
         error = _difference(ready, system, step)
     except NotImplementedError as reason:
-        raise _refusal(scheduler, str(reason)) from reason
+        raise refused(scheduler, str(reason)) from reason
     except Exception as reason:  # whatever a scheduler raises on a plain state, it is no table
-        raise _refusal(scheduler, f"it cannot be run on a plain state: {type(reason).__name__}: {reason}") from reason
+        raise refused(scheduler, f"it cannot be run on a plain state: {type(reason).__name__}: {reason}") from reason
     if not error <= EQUAL:
-        raise _refusal(scheduler, f"its table is off by {error:.1e}, so it is not linear in the model and the noise")
+        raise refused(scheduler, f"its table is off by {error:.1e}, so it is not linear in the model and the noise")
     return system
-
-
-def _ready(scheduler: Any, steps: int | None, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A copy of the scheduler with its timesteps set, and the arguments of its step."""
-    if not hasattr(scheduler, "step") or not hasattr(scheduler, "set_timesteps"):
-        raise _refusal(scheduler, "it has no set_timesteps or no step; needed: a scheduler that pipelines loop over")
-    takes, sets = (inspect.signature(f).parameters for f in (scheduler.step, scheduler.set_timesteps))
-    if unknown := [k for k in how if k not in takes and k not in sets]:
-        raise _refusal(scheduler, f"given {', '.join(unknown)}; needed: arguments of set_timesteps ({', '.join(sets)}) "
-                                  f"or of step ({', '.join(takes)})")  # fmt: skip
-    needs = [k for k, v in takes.items() if v.default is v.empty and v.kind is v.POSITIONAL_OR_KEYWORD]
-    if missing := [k for k in needs if k not in PASSED and k not in how]:
-        raise _refusal(scheduler, f"its step needs {', '.join(missing)}, which a table does not have")
-    if str(_config(scheduler).get("variance_type")).startswith("learned"):
-        raise _refusal(
-            scheduler, "the model says the variance too; needed: a fixed variance_type, and a model of the mean alone"
-        )
-    if hasattr(scheduler, "noise_sampler"):
-        raise _refusal(scheduler, "its noise is that of a Brownian tree, and not drawn step by step")
-    ready, setting = copy.deepcopy(scheduler), {k: v for k, v in how.items() if k in sets}
-    try:
-        ready.set_timesteps(**({} if steps is None else {"num_inference_steps": steps}), **setting)
-    except Exception as reason:
-        raise _refusal(scheduler, f"set_timesteps: {type(reason).__name__}: {reason}") from reason
-    return ready, {k: v for k, v in how.items() if k in takes and k not in sets}
-
-
-def _config(scheduler: Any) -> Any:
-    return getattr(scheduler, "config", {})
-
-
-def _refusal(scheduler: Any, reason: str) -> SchedulerError:
-    names = ("prediction_type", "algorithm_type", "solver_order", "variance_type")
-    shown = ", ".join(f"{k}={v!r}" for k in names if (v := _config(scheduler).get(k)) is not None)
-    return SchedulerError(f"{type(scheduler).__name__}({shown}): {reason}")
 
 
 # ------------------------------------------------------------------------------------------ equation (3) to (1)

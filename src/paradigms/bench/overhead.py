@@ -72,7 +72,7 @@ def shown(x: Tensor, t: Tensor) -> Tensor:
 def call(shape: tuple[int, ...], window: int, rule: str, steps: int) -> Callable[[], Solution]:
     """One sample of a state of `shape`, by the default method."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    system = {"ddpm": ddpm, "ddim": ddim}[rule](linear(), steps)
+    system = ddpm(linear(), steps) if rule == "ddpm" else ddim(linear(), steps)
     x = system.noise((1, *shape), torch.Generator().manual_seed(0)).to(device)
     return lambda: sample(shown, system, x, window=window, generator=torch.Generator().manual_seed(1))
 

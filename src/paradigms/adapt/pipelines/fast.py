@@ -101,7 +101,7 @@ def tabled(scheduler: Any, times: tuple[float, ...], step: tuple[tuple[str, Any]
     key = (type(scheduler), str(sorted(scheduler.config.items(), key=str)), times, step)
     if key not in _tables:
         try:
-            _tables[key] = from_scheduler(scheduler, scheduler.num_inference_steps, **dict(step))
+            _tables[key] = from_scheduler(scheduler, scheduler.num_inference_steps, more=dict(step))
         except SchedulerError:
             _tables[key] = None
     return _tables[key]

@@ -25,7 +25,7 @@ def tabled(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
            tuple(levels.tolist()) if isinstance(levels, torch.Tensor) else None)  # fmt: skip
     if key not in _tables:
         try:
-            _tables[key] = from_scheduler(scheduler, steps, **step)
+            _tables[key] = from_scheduler(scheduler, steps, more=step)
         except SchedulerError as error:
             raise SchedulerError(
                 f"noise_scheduler: {error}; type: policy.noise_scheduler = diffusers.DDIMScheduler.from_config("

@@ -1,0 +1,130 @@
+"""What was given, in words, and the checks of single values. Every refusal reads
+
+name: given X; needed: Y; type Z
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def said(v: Any) -> str:
+    """A value in words: the shape of a tensor, a plain value as it is typed, else what kind of thing it is."""
+    if isinstance(v, Tensor):
+        return f"{tuple(v.shape)}"
+    if isinstance(v, type):
+        return f"the class {v.__name__}"
+    if v is None or isinstance(v, str | int | float | complex):
+        return repr(v) if len(repr(v)) <= 80 else f"{repr(v)[:77]}..."
+    if inspect.isroutine(v):
+        return f"the function {getattr(v, '__name__', type(v).__name__)}"
+    return type(v).__name__
+
+
+def refusal(name: str, given: str, needed: str, typed: str | None = None) -> ValueError:
+    """The error of a value that cannot be used; `given` and `needed` in words, `typed` is what to type."""
+    return ValueError(f"{name}: given {given}; needed: {needed}" + (f"; type {typed}" if typed else ""))
+
+
+def number(name: str, v: Any, needed: str, ok: Callable[[float], bool] = math.isfinite) -> None:
+    """Refuses what is no number, and a number that is not `ok`."""
+    if isinstance(v, bool) or not isinstance(v, int | float) or math.isnan(v) or not ok(v):
+        raise refusal(name, said(v), needed)
+
+
+def whole(name: str, v: Any, needed: str, low: float, high: float = math.inf) -> None:
+    """Refuses what is no whole number from low to high."""
+    if isinstance(v, bool) or not isinstance(v, int) or not low <= v <= high:
+        raise refusal(name, said(v), needed)
+
+
+def flag(name: str, v: Any) -> None:
+    """Refuses what is neither True nor False."""
+    if not isinstance(v, bool):
+        raise refusal(name, said(v), "True or False")
+
+
+def choice(name: str, v: Any, names: Iterable[str]) -> None:
+    """Refuses what is none of the names, and says which is the closest."""
+    names = list(names)
+    if not (isinstance(v, str) and v in names):
+        raise refusal(name, said(v), f"one of {', '.join(names)}", closest(v, names, "{0!r}"))
+
+
+def closest(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:
+    """The name that was probably meant, None where none is close."""
+    lower = {name.lower(): name for name in names}
+    near = get_close_matches(v.lower(), lower, 1) if isinstance(v, str) else []
+    return form.format(lower[near[0]]) if near else None
+
+
+def named(function: F) -> F:
+    """The function, which names the closest of its arguments where it is given one that it does not have."""
+    takes = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if unknown := next((k for k in kwargs if k not in takes), None):
+            meant = closest(unknown, takes, "{0}=...")
+            needed = f"one of its arguments {', '.join(takes)}" + (f"; type {meant}" if meant else "")
+            raise TypeError(f"{function.__name__}: given {unknown}; needed: {needed}")
+        return function(*args, **kwargs)
+
+    return called  # type: ignore[return-value]
+
+
+class Checked:
+    """A dataclass whose fields are of the kind that they are annotated with, before anything else looks at them."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own: Any = cls.__dict__.get("__post_init__")
+        if own is not None:
+
+            @functools.wraps(own)
+            def both(self: Checked) -> None:
+                check_fields(self)
+                own(self)
+
+            cls.__post_init__ = both  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def check_fields(thing: Any) -> None:
+    """Refuses a field that is annotated as a number, a truth or a class of its own, and is none."""
+    for f in fields(thing):
+        v, kind = getattr(thing, f.name), str(f.type)
+        if kind.endswith(" | None") and v is None:
+            continue
+        kind = kind.removesuffix(" | None")
+        name = f"{type(thing).__name__}: {f.name}"
+        if kind in ("float", "int"):
+            if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int):
+                raise refusal(name, said(v), "a number" if kind == "float" else "a whole number")
+        elif kind == "bool":
+            flag(name, v)
+        elif isinstance(base := known(type(thing), kind), type) and not isinstance(v, base):
+            kinds: list[type] = type.__subclasses__(base)
+            made = [each.__name__ for each in kinds if each.__module__ == base.__module__]
+            typed = f"{v.__name__}()" if isinstance(v, type) else closest(v, made, "{0}()")
+            raise refusal(name, said(v), f"a {kind}: {' or '.join(f'{m}()' for m in made)}", typed)
+
+
+def known(cls: type, name: str) -> Any:
+    """What a name means where a class, or one that it comes from, was written."""
+    return next(
+        (vars(sys.modules[k.__module__])[name] for k in cls.__mro__ if name in vars(sys.modules[k.__module__])), None
+    )
