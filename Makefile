@@ -7,8 +7,9 @@ READY = $(VENV)/.ready
 
 OLD = $(VENV)-oldest
 ROBOTS = $(VENV)-robots
+MUTATION = $(VENV)-mutation
 
-.PHONY: demo test oldest robots lint install bench clean
+.PHONY: demo test oldest robots lint install bench clean mutants mutation
 
 install: $(READY)
 
@@ -50,8 +51,21 @@ lint: $(READY)
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
+# changes of one line that tests must notice, each applied to a copy
+mutants: $(READY)
+	$(BIN)/python tests/mutants.py
+
+# a random sample of all changes that mutmut knows of the core; MUTATION_ARGS='--count 30 stop spectral'
+mutation: $(MUTATION)/.ready
+	$(MUTATION)/bin/python tests/mutation.py $(MUTATION_ARGS)
+
+$(MUTATION)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(MUTATION)
+	$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' mutmut==3.8.1
+	touch $(MUTATION)/.ready
+
 bench: $(READY)
 	$(BIN)/paradigms bench engine
 
 clean:
-	rm -rf $(VENV) $(OLD) $(ROBOTS) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(ROBOTS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -65,6 +65,34 @@ def devices(out: options.Out = OUT, repeats: options.Repeats = 7, quick: options
 
 
 @command
+def kept(
+    out: options.Out = OUT,
+    seeds: options.Seeds = "report",
+    only: options.Only = "",
+    minutes: options.Minutes = 1e9,
+    quick: options.Quick = False,
+) -> Work:
+    """The share of samples within the error asked for, cell by cell, beside 0.1.0; goes on where it was stopped."""
+    from .kept import cells, first, main, recall
+
+    first(seeds)
+    cells(only, quick)
+    recall(folder(out) / f"kept-{seeds}.json")
+    return partial(main, out, seeds, only, minutes, quick)
+
+
+@command
+def random(
+    out: options.Out = OUT, seed: options.Seed = 0, cases: options.Cases = 1000, minutes: options.Minutes = 1e9
+) -> Work:
+    """Random cases of the core against its promises; a failure is a line to type; goes on where it was stopped."""
+    from .promises import main, recall
+
+    recall(folder(out) / f"random-{seed}.json")
+    return partial(main, out, seed, cases, minutes)
+
+
+@command
 def auto(out: options.Out = OUT, only: options.Only = "", minutes: options.Minutes = 1e9) -> Work:
     """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
     from .auto import main

@@ -8,7 +8,7 @@ estimate is good to a factor of two; faster methods spend less.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ from .. import rules
 from ..execute import Guided, Model
 from ..models import load
 from ..models.mixture import FieldMixture
-from ..schedule import linear
+from ..schedule import Schedule, linear
 from ..system import System
 
 RULES: dict[str, tuple[Callable[..., System], int, float]] = {  # the rule, N, R
@@ -35,6 +35,7 @@ SHORT = ("DDPM-100", "DDIM-200", "DDIM-50", "DPMSolver-20", "flow-28")
 ALL, ONE = (8, 16, 32, 0), (32,)  # 0 stands for N, the whole chain
 LONG = (32, 80)  # windows of a chain of 1000 rows
 GUIDANCE = 2.0
+WIDTH, SEPARATIONS = 0.3, (1.0, 0.5, 2.0)  # of two Gaussians
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,40 @@ class Cell:
         return max(2, RULES[self.rule][2] * u / (1 + u)) * self.rows * self.batch
 
 
+class TwoGaussians:
+    """The exact epsilon of two Gaussians of std WIDTH in d dimensions, equally likely, `separation` sqrt(2 d) apart.
+
+    data = mu[j] + WIDTH noise,   x = alpha data + sigma noise
+    v = (alpha WIDTH)^2 + sigma^2,   delta[j] = x - alpha mu[j]
+    E[data | x] = sum_j w[j] (mu[j] + alpha WIDTH^2 / v delta[j]),    w = softmax_j(-|delta[j]|^2 / (2 v))
+    """
+
+    prediction = "epsilon"
+
+    def __init__(self, d: int, seed: int, separation: float = 1.0, schedule: Schedule | None = None) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.means = separation * torch.randn(2, d, generator=generator, dtype=torch.float64)
+        self.ratio = (schedule or linear()).ratio.log()
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The noise in x (M, d) at timesteps t (M,); between two, log-linear in sigma / alpha."""
+        place = t.double()
+        low = place.floor().long().clamp(0, len(self.ratio) - 2)
+        ratio = torch.lerp(self.ratio[low], self.ratio[low + 1], place - low).exp()[:, None]
+        alpha = (1 + ratio**2).rsqrt()
+        sigma, v = (ratio * alpha).to(x), ((alpha * WIDTH) ** 2 + (ratio * alpha) ** 2).to(x)
+        alpha, means = alpha.to(x), self.means.to(x)
+        delta = x[:, None] - alpha[:, None] * means  # (M, 2, d)
+        w = torch.softmax(-delta.square().sum(-1) / (2 * v), 1)[..., None]
+        return (x - alpha * (w * (means + (alpha * WIDTH**2 / v)[:, None] * delta)).sum(1)) / sigma
+
+
+def two_gaussians(d: int, seed: int) -> Problem:
+    """Two Gaussians of means drawn at `seed`; how far they are apart goes through SEPARATIONS with the seed."""
+    model = TwoGaussians(d, seed, SEPARATIONS[seed % len(SEPARATIONS)])
+    return Problem(f"two-{d}", model, model.prediction, (d,), 0, 3e5)
+
+
 @cache
 def problem(name: str) -> Problem:
     """The problem of this name; raises ValueError for another."""
@@ -123,18 +158,29 @@ PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = (  # probl
     ("scenes", SHORT, ONE, 4),
     ("scenes", ("DDPM-1000",), (80,), 2),
 )
+MODES: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = tuple(  # as PLAN; a model a seed
+    (f"two-{d}", SHORT, ALL[:-1], 8) for d in (2, 16, 64, 256)
+)
 QUICK = (Cell("mixture-64", "DDPM-100", 32, 2), Cell("mixture-64", "DDIM-50", 50, 2))
 
 
 def cells(quick: bool = False, only: str = "") -> list[Cell]:
     """The cells of the plan whose name holds `only`; raises ValueError where none does."""
-    found: list[Cell] = list(QUICK)
-    if not quick:
-        found = []
-        for name, some, windows, batch in PLAN:
-            for rule in some:
-                wide = {min(w or RULES[rule][1], RULES[rule][1]): None for w in windows}  # short chains repeat N
-                found += [Cell(name, rule, w, batch) for w in wide]
+    return chosen(list(QUICK) if quick else planned(PLAN), only)
+
+
+def planned(plan: Iterable[tuple[str, tuple[str, ...], tuple[int, ...], int]]) -> list[Cell]:
+    """All cells of a plan."""
+    found: list[Cell] = []
+    for name, some, windows, batch in plan:
+        for rule in some:
+            wide = {min(w or RULES[rule][1], RULES[rule][1]): None for w in windows}  # short chains repeat N
+            found += [Cell(name, rule, w, batch) for w in wide]
+    return found
+
+
+def chosen(found: list[Cell], only: str) -> list[Cell]:
+    """Those whose name holds `only`; raises ValueError where none does."""
     kept = [c for c in found if only in c.name]
     if not kept:
         raise ValueError(f"--only is {only!r}; type a part of a name such as {found[0].name}")
