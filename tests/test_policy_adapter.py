@@ -61,9 +61,9 @@ def test_at_tolerance_0_actions_are_the_policys_own(kind: str, chain: str) -> No
     expected, left = act(policy, B=2), torch.get_rng_state()
     with pd.parallelize(policy, tolerance=0, window=8) as run:
         found = act(policy, B=2)
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
     assert torch.equal(torch.get_rng_state(), left)  # as many draws, of the same stream
-    assert (run.calls, run.steps) == (1, steps) and run.rounds <= steps
+    assert (run.calls, run.steps, run.own_calls) == (1, steps, 0) and run.rounds <= steps and not run.fallbacks
     assert run.evaluations >= 2 * steps and run.seconds > run.model_seconds > 0
 
 
@@ -263,7 +263,7 @@ def test_within_it_state_dict_class_and_signature_stay() -> None:
         assert list(policy.state_dict()) == keys and type(policy) is LowdimPolicy
         assert inspect.signature(policy.conditional_sample) == takes
         twin = copy.deepcopy(policy)
-        assert torch.equal(act(twin), act(policy)) and twin.conditional_sample.seam.holder is twin
+    assert "conditional_sample" not in vars(twin) and torch.equal(act(twin), act(policy))
 
 
 def test_nested_use_goes_back_to_the_outer_and_both_count() -> None:
