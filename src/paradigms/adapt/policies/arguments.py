@@ -14,11 +14,12 @@ def named(takes: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any
     bound = takes.bind(*args, **kwargs)
     bound.apply_defaults()
     rest = next((name for name, p in takes.parameters.items() if p.kind is p.VAR_KEYWORD), None)
-    return {**bound.arguments, KWARGS: bound.arguments.pop(rest) if rest else {}}
+    more = bound.arguments.pop(rest) if rest else {}
+    return {**bound.arguments, KWARGS: more}
 
 
 def ignored(function: Any) -> set[str]:
-    """Parameters that a function's code never reads, "kwargs" for those without a name; none where that is not sure."""
+    """Optional parameters that a function's code never reads, "kwargs" for those without a name; none if unsure."""
     code = getattr(plain(function), "__code__", None)
     if code is None or {"locals", "vars", "eval", "exec"} & set(code.co_names):
         return set()
@@ -26,7 +27,8 @@ def ignored(function: Any) -> set[str]:
     read = {step.argval for step in dis.get_instructions(code) if any(name in step.opname for name in loads)}
     read = {name for said in read for name in (said if isinstance(said, tuple) else (said,))} | set(code.co_cellvars)
     count = code.co_argcount + code.co_kwonlyargcount
-    found = set(code.co_varnames[:count]) - read
+    takes = inspect.signature(plain(function)).parameters
+    found = {name for name in code.co_varnames[:count] if takes[name].default is not inspect.Parameter.empty} - read
     if code.co_flags & inspect.CO_VARKEYWORDS:
         rest = code.co_varnames[count + bool(code.co_flags & inspect.CO_VARARGS)]
         found |= set() if rest in read else {KWARGS}

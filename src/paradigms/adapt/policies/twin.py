@@ -88,6 +88,9 @@ def twin(seam: Seam, loop: Any) -> Twin:
             made.__dict__[name] = copied(value, memo, name, failed)
     if made.noise_scheduler is holder.noise_scheduler:
         raise TypeError(f"{type(holder.noise_scheduler).__name__} cannot be copied")
+    for name, value in vars(holder.noise_scheduler).items():
+        if isinstance(value, types.FunctionType | types.MethodType):  # put in place of its own, and may know it
+            vars(made.noise_scheduler)[name] = rebound(value, memo)
     broken: list[Exception] = []
     noted(made.noise_scheduler, broken)
     bound = rebound(loop, memo)
@@ -113,14 +116,14 @@ def copied(value: Any, memo: dict[int, Any], name: str, failed: set[str]) -> Any
     if isinstance(value, torch.Generator):
         return replica(value, value.device)
     try:
-        return copy.deepcopy(value, memo)
+        return moved(value, memo)
     except Exception:  # a lock, a file, a generator of Python's: whatever cannot be copied
         failed.add(name)
         return value
 
 
 def noted(scheduler: Any, broken: list[Exception]) -> None:
-    """Lets a scheduler note what it raises, how it is called included."""
+    """Lets a scheduler note what it raises, how it is called included; what users put on it is the copy's by now."""
     for name in ("step", "set_timesteps"):
         own = getattr(scheduler, name)
         vars(scheduler)[name] = Noting(own, broken)
@@ -161,13 +164,15 @@ def rebound(function: Any, memo: dict[int, Any]) -> Any:
     if not isinstance(function, types.FunctionType):
         return copy.deepcopy(function, memo)
     held = [c.cell_contents for c in function.__closure__ or ()]
-    known = {k: memo[id(v)] for k in function.__code__.co_names if id(v := function.__globals__.get(k)) in memo}
+    named = {k: function.__globals__.get(k) for k in function.__code__.co_names}
+    known = {k: moved(v, memo) for k, v in named.items() if id(getattr(v, "__self__", v)) in memo}
     inside = [moved(v, memo) for v in held]
     if not known and all(mine is own for mine, own in zip(inside, held, strict=True)):
         return function
     cells, around = tuple(types.CellType(v) for v in inside), function.__globals__ | known
     made = types.FunctionType(function.__code__, around, function.__name__, function.__defaults__, cells)
     made.__kwdefaults__ = function.__kwdefaults__
+    made.__dict__.update(function.__dict__)
     return made
 
 
