@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 from typing import Any
 
@@ -18,24 +19,30 @@ def named(takes: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any
     return {**bound.arguments, KWARGS: more}
 
 
-def ignored(function: Any) -> set[str]:
+def ignored(function: Any) -> frozenset[str]:
     """Optional parameters that a function's code never reads, "kwargs" for those without a name; none if unsure."""
-    code = getattr(plain(function), "__code__", None)
+    return unread(plain(function))
+
+
+@functools.lru_cache(maxsize=64)
+def unread(function: Any) -> frozenset[str]:
+    """The same of a function within its wrappers."""
+    code = getattr(function, "__code__", None)
     if code is None or {"locals", "vars", "eval", "exec"} & set(code.co_names):
-        return set()
+        return frozenset()
     loads = ("LOAD_FAST", "LOAD_CLOSURE", "LOAD_DEREF")
     read = {step.argval for step in dis.get_instructions(code) if any(name in step.opname for name in loads)}
     read = {name for said in read for name in (said if isinstance(said, tuple) else (said,))} | set(code.co_cellvars)
     count = code.co_argcount + code.co_kwonlyargcount
-    takes = inspect.signature(plain(function)).parameters
+    takes = inspect.signature(function).parameters
     found = {name for name in code.co_varnames[:count] if takes[name].default is not inspect.Parameter.empty} - read
     if code.co_flags & inspect.CO_VARKEYWORDS:
         rest = code.co_varnames[count + bool(code.co_flags & inspect.CO_VARARGS)]
         found |= set() if rest in read else {KWARGS}
-    return found
+    return frozenset(found)
 
 
-def trimmed(arguments: dict[str, Any], spare: set[str]) -> dict[str, Any]:
+def trimmed(arguments: dict[str, Any], spare: frozenset[str]) -> dict[str, Any]:
     """The arguments without those that the loop never reads."""
     return arguments | {name: {} if name == KWARGS else None for name in spare if name in arguments}
 

@@ -55,7 +55,8 @@ class Parallel(Placed):
                 known.left -= 1
                 why = known.why or "stepping is soonest for calls like this one"
             chunk = self.step(args, kwargs, arguments)
-            self.run.reason = why
+            if known:
+                self.run.note(why or "", stepped=True)
         else:
             chunk = self.solve(plain, known)
         self.run.seconds += time.perf_counter() - began
@@ -72,6 +73,7 @@ class Parallel(Placed):
         """Why the policy's own loop must make this call, None where the table gives the same; raises ValueError."""
         holder, mesh = self.seam.holder, self.settings.mesh
         if self.settings.window == 1 and mesh is None:
+            self.run.note("window=1 was given", stepped=True)
             return "window=1 was given"
         self.seam.check(plain)
         if extra := unknown(plain, self.seam.known, holder.noise_scheduler.step):
@@ -107,9 +109,11 @@ class Parallel(Placed):
         run.model_seconds += found.model_seconds
         run.residual = max(run.residual, float(found.residual.max()))
         run.widths |= set(found.windows)
-        run.reason, run.expected = getattr(found, "reason", None), getattr(found, "expected", None)
+        why, run.expected = getattr(found, "reason", None), getattr(found, "expected", None) or run.expected
+        if why is not None:
+            run.note(why, stepped=True)
         if known:
-            known.weighed(found.windows, run.reason)
+            known.weighed(found.windows, why)
 
     def rest(self, arguments: dict[str, Any]) -> Rest | None:
         """Where "auto" may leave calls like this one to the policy's own loop: what is known of them."""
@@ -146,13 +150,15 @@ class Parallel(Placed):
         """The error of a chunk against the policy's own loop from where the random streams were before it."""
         after = Streams(self.device, arguments.get("generator"))
         before.restore()
+        seconds = self.run.own_seconds
         try:
             right = self.reference(args, kwargs, arguments)
         finally:
             after.restore()
+        self.run.sequential_seconds = (self.run.sequential_seconds or 0.0) + self.run.own_seconds - seconds
         off = relative_error(chunk.double(), right.double())
         off = off[torch.isfinite(right).flatten(1).all(1)]  # a broken sample is broken in both
-        self.run.error = max([self.run.error or 0.0, *off.tolist()])
+        self.run.max_error = max([self.run.max_error or 0.0, *off.tolist()])
 
     def reference(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
         """The own loop's chunk (B, T, A), sample by sample where each has a generator."""

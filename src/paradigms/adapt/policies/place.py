@@ -64,8 +64,13 @@ class Plain:
         state = getattr(type(thing), STATE)(thing) if hasattr(type(thing), STATE) else vars(thing)
         if not isinstance(state, dict):
             return state
-        found = {k: v.mine if isinstance(v, Placed) else v for k, v in state.items() if not isinstance(v, Plain)}
+        found = {k: v.mine if isinstance(v, Placed) else v for k, v in state.items() if not hidden(k, v)}
         return {k: v for k, v in found.items() if v is not MISSING}
+
+
+def hidden(name: str, value: Any) -> bool:
+    """Whether an entry of an object's state is a mark of ours and nothing of the object's."""
+    return isinstance(value, Plain) or name.startswith("_paradigms")
 
 
 def put(thing: Any, name: str, value: Any) -> None:

@@ -116,7 +116,7 @@ def checked(
 
 def placed(found: Seam, settings: Settings) -> tuple[Acted, list[Placed]]:
     """The report of a policy that is parallel from now on, and what was placed on it."""
-    run = Acted(window=settings.window)
+    run = Acted(asked=settings.window)
     loop = Parallel(found, settings, run)
     ours: list[Placed] = [loop]
     if settings.stride is not None and callable(getattr(found.policy, "reset", None)):

@@ -15,57 +15,63 @@ class Acted(Run):
     """The report of a policy's calls, added up.
 
     rounds: network calls one after the other. evaluations: rows times samples that the network was asked. residual: the
-    largest distance, in a step's standard deviation, of an accepted state from the step the network gave. fallbacks:
-    why calls, or samples, were stepped. widths: of the windows that there were, 1 for a step. own_calls, own_steps,
-    own_seconds: what the policy's own loop made, also to compare with; table_steps, table_seconds: what parallel calls
-    made. reason: why the last call was stepped, None where it was not. expected: what a window was expected to take.
-    error: the largest relative error of a chunk against the policy's own loop on the same noise, where compared.
+    largest distance, in RMS and a step's standard deviation, of an accepted state from the step the network gave.
+    fallbacks: why calls or samples were not in windows at all; reasons: why "auto" stepped. asked: the window that was
+    asked for, widths: of those that there were, 1 for a step. own_calls, own_steps, own_seconds: what the policy's own
+    loop made, also to compare with; table_steps, table_seconds: what parallel calls made. expected: what a window was
+    expected to take. With `compare`, else None: max_error: the largest relative error |x - y| / |y| of a chunk, to that
+    of the policy's own loop on the same noise; sequential_seconds: what those took.
     """
 
-    window: Any = "auto"
-    reason: str | None = None
+    asked: Any = "auto"
+    widths: set[int] = field(default_factory=set)
+    reasons: list[str] = field(default_factory=list)
     expected: Any = None
-    error: float | None = None
+    max_error: float | None = None
+    sequential_seconds: float | None = None
     own_calls: int = 0
     own_steps: int = 0
     own_seconds: float = 0.0
     table_steps: int = 0
     table_seconds: float = 0.0
-    widths: set[int] = field(default_factory=set)
 
-    def note(self, why: str) -> None:
+    def note(self, why: str, stepped: bool = False) -> None:
         """A reason for the report, once."""
-        if why not in self.fallbacks and len(self.fallbacks) < MANY:
-            self.fallbacks.append(why)
+        kept = self.reasons if stepped else self.fallbacks
+        if why not in kept and len(kept) < MANY:
+            kept.append(why)
+
+    @property
+    def window(self) -> int:
+        """The widest window that was evaluated, in steps; 1 where all was stepped."""
+        return max(self.widths, default=1)
 
     @property
     def speedup(self) -> float | None:
-        """How many times as fast a step is in parallel as by the policy's own loop; None unless both were measured."""
-        if not self.own_seconds or not self.table_seconds:
-            return None
-        return (self.own_seconds / self.own_steps) / (self.table_seconds / self.table_steps)
+        """Seconds of a step of the policy's own loop for each of these, measured or expected; None where unknown."""
+        if not self.table_steps:
+            return 1.0 if self.own_steps else None
+        if self.own_steps:
+            return (self.own_seconds / self.own_steps) / (self.table_seconds / self.table_steps)
+        return self.expected.stepping_seconds / self.expected.seconds if self.expected is not None else None
 
     def __str__(self) -> str:
-        return "\n".join([super().__str__(), *self.told()])
-
-    def told(self) -> list[str]:
-        """Window, speedup and, where a call was stepped, the reason; the error where compared."""
-        wide = sorted(w for w in self.widths if w > 1)
-        used = f"windows of {wide[0]} to {wide[-1]} steps" if wide else "every step by itself"
-        lines = [f"window={self.window!r}: {used}; {self.gain()}"]
-        if self.reason and self.reason not in self.fallbacks:
-            lines.append(f"the last call was stepped: {self.reason}")
-        if self.error is not None:
-            lines.append(f"relative error against the policy's own loop on the same noise: {self.error:.2g}")
-        return lines
+        text = (
+            f"{self.steps} steps in {self.rounds} rounds, {self.evaluations} evaluations, "
+            f"{self.seconds:.2f} s, {self.seconds - self.model_seconds:.2f} s of it outside the network"
+        )
+        used = f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"
+        lines = [text, f"window={self.asked!r}: {used}; {self.gain()}"]
+        if self.max_error is not None:
+            lines.append(f"relative error to the policy's own loop on the same noise: {self.max_error:.2g}")
+        lines += [f"stepped: {why}" for why in self.reasons]
+        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 
     def gain(self) -> str:
-        """The speedup, as measured or as expected."""
-        if not self.table_steps and self.own_steps:
-            return "the policy's own loop ran, no faster and no slower"
-        if (measured := self.speedup) is not None:
-            return f"{measured:.2f} times as fast as the policy's own loop, measured"
-        if self.expected is not None:
-            ratio = self.expected.stepping_seconds / self.expected.seconds
-            return f"{ratio:.2f} times as fast as stepping with a window of {self.expected.window}, expected"
-        return "speedup not measured; compare=True measures it"
+        """The speedup in words."""
+        if not self.table_steps:
+            return "the policy's own loop ran"
+        if self.speedup is None:
+            return "speedup not measured; compare=True measures it"
+        how = "measured" if self.own_steps else f"expected of a window of {self.expected.window}"
+        return f"{self.speedup:.2f} times as fast as the policy's own loop, {how}"

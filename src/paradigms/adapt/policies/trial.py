@@ -135,7 +135,7 @@ def state(seam: Seam) -> dict[str, Hashable]:
     return {name: mark(v, seam.network) for name, v in fields(seam.holder) if name != "noise_scheduler"}
 
 
-def run(loop: Any, given: dict[str, Any], spare: set[str], device: torch.device) -> tuple[Any, Tensor]:
+def run(loop: Any, given: dict[str, Any], spare: frozenset[str], device: torch.device) -> tuple[Any, Tensor]:
     """What a loop gives, and where its stream of random numbers then stands."""
     seed(device, 1)
     found = loop(**{k: v for k, v in given.items() if k != KWARGS}, **given[KWARGS])

@@ -84,7 +84,7 @@ def twin(seam: Seam, loop: Any) -> Twin:
             made.__dict__[name] = type(value)()
             for key, each in value.items():
                 made.__dict__[name][key] = copied(each, memo, key, failed)
-        elif name not in HIDDEN:
+        elif name not in HIDDEN and not name.startswith("_paradigms"):
             made.__dict__[name] = copied(value, memo, name, failed)
     if made.noise_scheduler is holder.noise_scheduler:
         raise TypeError(f"{type(holder.noise_scheduler).__name__} cannot be copied")
