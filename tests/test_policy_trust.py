@@ -540,3 +540,75 @@ def test_the_report_says_the_window_and_why_a_call_was_stepped() -> None:
 def test_a_mesh_and_a_loop_of_its_own_are_refused_together() -> None:
     with pytest.raises(ValueError, match="compare: given with mesh"):
         pd.parallelize(build(LowdimPolicy), compare=True, mesh=SimpleNamespace()).__enter__()
+
+
+# ------------------------------------------------------------------------------------------ B11
+
+
+def test_the_shipped_unet_in_bfloat16_runs_in_its_own_dtype_and_as_its_own_loop() -> None:
+    """B11: to what 15 and 100 steps of rounding come to, and bit for bit with a window of 1."""
+    from paradigms.policies.policy import build as shipped
+    from paradigms.policies.task import load_task
+
+    torch.manual_seed(0)
+    policy = shipped(load_task("pusht"), "unet", widths=(16, 32), embed=16).bfloat16()
+    obs, dtypes = torch.randn(2, 2, policy.obs_dim), set()
+    policy.model.out.register_forward_hook(lambda module, given, said: dtypes.add(said.dtype))
+
+    def acted() -> Tensor:
+        g = torch.Generator().manual_seed(1)
+        return policy.predict_action({"obs": obs}, generator=g)["action"]
+
+    expected = acted()
+    assert expected.dtype == torch.bfloat16
+    for window, tolerance in ((8, 0.05), (1, 0.0)):
+        with pd.parallelize(policy, window=window) as run:
+            found = acted()
+        assert found.dtype == torch.bfloat16 and near(found.float(), expected.float(), tolerance)
+        assert run.own_calls == (window == 1)
+    assert dtypes == {torch.bfloat16}
+
+
+class Cast(torch.nn.Module):
+    """A bfloat16 network in a float32 loop."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner.bfloat16()
+
+    def forward(self, x: Tensor, t: Any, local_cond: Any = None, global_cond: Any = None) -> Tensor:
+        """As the network within it."""
+        return self.inner(x.bfloat16(), t, None, global_cond.bfloat16())
+
+
+@pytest.mark.parametrize("kind", ["DDPMScheduler", "DDIMScheduler"])
+@pytest.mark.parametrize("way", ["autocast", "half network"])
+def test_a_network_that_answers_in_bfloat16_gives_what_its_own_loop_gives(kind: str, way: str) -> None:
+    """A12, B11: schedulers draw noise in the dtype of the network's answer."""
+    policy = build(LowdimPolicy, noise_scheduler=scheduler(kind), steps=10)
+    if way == "half network":
+        policy.model = Cast(policy.model).eval()
+    with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+        expected = chunk(policy)
+        with pd.parallelize(policy, window=8, tolerance=0):
+            assert near(chunk(policy), expected, 0.02)
+
+
+def test_a_loop_that_does_something_else_in_half_precision_is_found() -> None:
+    """A7, A12: the trial is made in float32 for equality, and in half precision for what happens there alone."""
+
+    class Else(LowdimPolicy):
+        def loop(self, said: Any, *args: Any, **kwargs: Any) -> Tensor:
+            def other(x: Tensor, t: Tensor) -> Tensor:
+                m: Tensor = said(x, t)
+                return m.flip(1) if m.dtype == torch.bfloat16 else m
+
+            return super().loop(other, *args, **kwargs)
+
+    policy = build(Else, steps=10)
+    with pd.parallelize(policy, window=8, tolerance=0) as run:
+        chunk(policy)
+        assert run.own_calls == 0
+        policy.model = Cast(policy.model).eval()
+        found = chunk(policy)
+    assert run.own_calls == 1 and "in bfloat16" in run.fallbacks[0] and torch.equal(found, chunk(policy))

@@ -26,6 +26,7 @@ from .table import tabled
 from .twin import Twin, twin
 
 EQUAL = 3e-5  # of the answer's size; tables and loops in float32 differ by 1e-7 to 6e-7 in 15 to 1000 steps
+LOOSE = 0.1  # the same in half precision, whose rounding grows along a chain; other noise is 1 off
 MANY = 32  # kinds of calls that are remembered
 
 
@@ -51,7 +52,7 @@ class Trials:
         Raises SchedulerError where the own loop cannot run the policy's scheduler.
         """
         holder = self.seam.holder
-        kind = (type(holder), mark(loop), likeness(arguments))
+        kind = (type(holder), mark(loop), likeness(arguments), halved(self.seam, arguments))
         verdict = self.found.get(kind)
         if verdict is None or verdict.marks != self.marks(verdict.names):
             while len(self.found) >= MANY:
@@ -82,29 +83,45 @@ def alike(v: Any) -> Hashable:
 
 
 def tried(seam: Seam, loop: Any, arguments: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
-    """Why a loop's own run must be kept, or None, and the attributes that it read; raises SchedulerError."""
+    """Why a loop's own run must be kept, or None, and the attributes that it read; raises SchedulerError.
+
+    In half precision it is tried twice: for equality in float32, and for the noise that it draws as it is.
+    """
     device = next(seam.network.parameters(), torch.zeros(())).device
-    streams = Streams(device)
+    half, streams = halved(seam, arguments), Streams(device)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            why, read = attempt(seam, loop, arguments, device, None)
+        if why is None and half is not None:
+            why, _ = attempt(seam, loop, arguments, device, half)
+    finally:
+        streams.restore()
+    return why and f"{type(seam.holder).__name__}.conditional_sample: {why}", tuple(sorted(read - {NAME}))
+
+
+def attempt(
+    seam: Seam, loop: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
+) -> tuple[str | None, set[str]]:
+    """One trial: why a loop's own run must be kept, or None, and the attributes that it read."""
     made: Twin | None = None
     try:
-        made = twin(seam, loop)
-        why = compared(made, seam.holder.noise_scheduler, arguments, device)
+        made = twin(seam, loop, half)
+        why = compared(made, seam.holder.noise_scheduler, arguments, device, half)
     except Exception as error:  # the loop is the user's, and so is what it may raise on a network it does not know
         if made and made.broken:
             raise unfit(seam, made.broken[0]) from error
         why = f"it could not be tried on a network of known answers: {type(error).__name__}: {error}"
-    finally:
-        streams.restore()
-    read = tuple(sorted(made.read - {NAME})) if made else ()
     if why is None and made and (lost := made.read & made.shared):
         why = f"it uses {', '.join(sorted(lost))}, which cannot be copied to try it"
-    return why and f"{type(seam.holder).__name__}.conditional_sample: {why}", read
+    return why, made.read if made else set()
 
 
 @torch.no_grad()
-def compared(made: Twin, scheduler: Any, arguments: dict[str, Any], device: torch.device) -> str | None:
+def compared(
+    made: Twin, scheduler: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
+) -> str | None:
     """Why the copy's loop is not the table on the copy's network, None where it is."""
-    seam, given, spare = made.seam, filled(arguments), ignored(made.loop)
+    seam, given, spare = made.seam, filled(arguments, half is None), ignored(made.loop)
     before = state(seam)
     theirs, draws = run(made.loop, seeded(given, 0), spare, device)
     if not isinstance(theirs, Tensor):
@@ -123,11 +140,24 @@ def compared(made: Twin, scheduler: Any, arguments: dict[str, Any], device: torc
     if ours.shape != theirs.shape:
         return f"it gave {tuple(theirs.shape)} where the table of its scheduler gives {tuple(ours.shape)}"
     off = float((ours.double() - theirs.double()).norm() / ours.double().norm().clamp(min=1e-30))
-    if not off <= EQUAL:
-        return f"on a network of known answers it is {off:.1e} off what the table of its scheduler gives"
+    if not off <= (EQUAL if half is None else LOOSE):
+        noise = (
+            "" if half is None else f", in {str(half).removeprefix('torch.')}: its noise may be drawn in another dtype"
+        )
+        return f"on a network of known answers it is {off:.1e} off what the table of its scheduler gives{noise}"
     if not torch.equal(draws, position(device, asked.get("generator"))):
         return "it draws other numbers than its first noise and its scheduler's"
     return None
+
+
+def halved(seam: Seam, arguments: dict[str, Any]) -> torch.dtype | None:
+    """The half precision that a call's network answers in, or None."""
+    p = next(seam.network.parameters(), torch.zeros(()))
+    if torch.is_autocast_enabled(p.device.type):
+        return torch.get_autocast_dtype(p.device.type)
+    held = [p, *(v for v in arguments.values() if isinstance(v, Tensor))]
+    narrow = any(v.is_floating_point() and v.element_size() < 4 for v in held)
+    return p.dtype if narrow else None
 
 
 def state(seam: Seam) -> dict[str, Hashable]:
@@ -151,8 +181,11 @@ def seeded(given: dict[str, Any], number: int) -> dict[str, Any]:
     return given | {"generator": torch.Generator(device).manual_seed(number)}
 
 
-def filled(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call with numbers in place of what was seen, so that nothing is hidden by zeros or NaN."""
+def filled(arguments: dict[str, Any], wide: bool) -> dict[str, Any]:
+    """The arguments of a call with numbers in place of what was seen, so that nothing is hidden by zeros or NaN.
+
+    wide: in float32 or better.
+    """
     g = torch.Generator().manual_seed(2)
 
     def one(v: Any) -> Any:
@@ -160,7 +193,9 @@ def filled(arguments: dict[str, Any]) -> dict[str, Any]:
             return dict(v) if isinstance(v, dict) else v
         if not v.is_floating_point():
             return v.clone()
-        return torch.randn(v.shape, generator=g).to(v.device, torch.promote_types(v.dtype, torch.float32))
+        return torch.randn(v.shape, generator=g).to(
+            v.device, torch.promote_types(v.dtype, torch.float32) if wide else v.dtype
+        )
 
     return {name: one(v) for name, v in arguments.items()}
 

@@ -25,14 +25,17 @@ HIDDEN = (NAME, "reset", "__getstate__")  # what a parallel policy has on it
 
 
 class Stub(nn.Module):
-    """The network of the docstring above, (M, ...) -> (M, ...), whatever the names of its arguments."""
+    """The network of the docstring above, (M, ...) -> (M, ...), whatever the names of its arguments.
 
-    def __init__(self, like: nn.Module) -> None:
+    half: the dtype that it answers in; None is that of its input, in float32 or better.
+    """
+
+    def __init__(self, like: nn.Module, half: torch.dtype | None = None) -> None:
         super().__init__()
         p = next((p for p in like.parameters() if p.is_floating_point()), torch.zeros(()))
-        wide = torch.promote_types(p.dtype, torch.float32)
-        self.__dict__["like"] = like
-        here = torch.zeros((), dtype=wide, device=p.device)  # loops ask where and of which dtype the parameters are
+        dtype = p.dtype if half else torch.promote_types(p.dtype, torch.float32)
+        self.__dict__.update(like=like, answers=half)
+        here = torch.zeros((), dtype=dtype, device=p.device)  # loops ask where and of which dtype the parameters are
         self.register_parameter("_stub_parameter", nn.Parameter(here, requires_grad=False))
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -44,7 +47,7 @@ class Stub(nn.Module):
                 c = c.flatten(1)
                 angle = angle + torch.tanh((c * torch.arange(c.shape[1], device=c.device).cos()).mean(1, keepdim=True))
         wave = torch.sin(angle).reshape(-1, *(1,) * (x.ndim - 1))
-        return 0.9 * x + 0.1 * x.roll(1, 1) + 0.2 * wave.to(x.dtype)
+        return (0.9 * x + 0.1 * x.roll(1, 1) + 0.2 * wave.to(x.dtype)).to(self.__dict__["answers"] or x.dtype)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -70,14 +73,14 @@ class Twin:
     broken: list[Exception]
 
 
-def twin(seam: Seam, loop: Any) -> Twin:
-    """A copy of a policy's holder and of its loop; see the docstring above."""
-    stub, holder = Stub(seam.network), seam.holder
+def twin(seam: Seam, loop: Any, half: torch.dtype | None = None) -> Twin:
+    """A copy of a policy's holder and of its loop, see the docstring above; half: as `Stub`'s."""
+    stub, holder = Stub(seam.network, half), seam.holder
     kind: Any = type(holder)
     made = kind.__new__(kind)
     memo: dict[int, Any] = {id(holder): made, id(seam.network): stub}
     for module in {*holder.modules(), *(seam.policy.modules() if isinstance(seam.policy, nn.Module) else ())}:
-        shared(module, memo)
+        shared(module, memo, wide=half is None)
     failed: set[str] = set()
     for name, value in vars(holder).items():
         if name in PRIVATE:
@@ -101,14 +104,14 @@ def twin(seam: Seam, loop: Any) -> Twin:
     return Twin(replace(seam, holder=made, policy=made), bound, read, failed, broken)
 
 
-def shared(module: nn.Module, memo: dict[int, Any]) -> None:
-    """Lets copies of a module share its parameters, in float32 or better, and have no hooks."""
+def shared(module: nn.Module, memo: dict[int, Any], wide: bool) -> None:
+    """Lets copies of a module share its parameters, where `wide` in float32 or better, and have no hooks."""
     for name, value in vars(module).items():
         if name.endswith("hooks") or "_hooks_" in name:
             memo[id(value)] = OrderedDict()
     for p in module.parameters(recurse=False):
-        half = p.is_floating_point() and p.element_size() < 4
-        memo[id(p)] = nn.Parameter(p.detach().float(), requires_grad=False) if half else p
+        narrow = p.is_floating_point() and p.element_size() < 4
+        memo[id(p)] = nn.Parameter(p.detach().float(), requires_grad=False) if wide and narrow else p
 
 
 def copied(value: Any, memo: dict[int, Any], name: str, failed: set[str]) -> Any:
