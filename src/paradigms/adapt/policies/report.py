@@ -48,11 +48,12 @@ class Acted(Run):
 
     @property
     def speedup(self) -> float | None:
-        """Seconds of a step of the policy's own loop for each of these, measured or expected; None where unknown."""
-        if not self.table_steps:
-            return 1.0 if self.own_steps else None
+        """Seconds of the policy's own loop for each of these, measured, else as expected; None where nobody can say."""
+        seconds = self.table_seconds + self.own_seconds - (self.sequential_seconds or 0.0)
+        if self.sequential_seconds:
+            return self.sequential_seconds / seconds
         if self.own_steps:
-            return (self.own_seconds / self.own_steps) / (self.table_seconds / self.table_steps)
+            return self.own_seconds / self.own_steps * (self.table_steps + self.own_steps) / seconds
         return self.expected.stepping_seconds / self.expected.seconds if self.expected is not None else None
 
     def __str__(self) -> str:
