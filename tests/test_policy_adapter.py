@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -61,9 +62,9 @@ def test_at_tolerance_0_actions_are_the_policys_own(kind: str, chain: str) -> No
     expected, left = act(policy, B=2), torch.get_rng_state()
     with pd.parallelize(policy, tolerance=0, window=8) as run:
         found = act(policy, B=2)
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
     assert torch.equal(torch.get_rng_state(), left)  # as many draws, of the same stream
-    assert (run.calls, run.steps) == (1, steps) and run.rounds <= steps
+    assert (run.calls, run.steps, run.own_calls) == (1, steps, 0) and run.rounds <= steps and not run.fallbacks
     assert run.evaluations >= 2 * steps and run.seconds > run.model_seconds > 0
 
 
@@ -89,9 +90,9 @@ def test_the_window_that_picks_itself_gives_the_same_actions_and_draws_the_same_
     assert run.calls == 4 and run.rounds <= run.steps == 400
 
 
-def test_where_stepping_is_soonest_the_policys_own_loop_steps() -> None:
+def test_where_stepping_is_soonest_the_policys_own_loop_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = made("U-Net, global")
-    own, calls = LowdimPolicy.conditional_sample, []
+    own, calls, known = LowdimPolicy.conditional_sample, [], Rest(left=2, span=2, why="a window takes longer")
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
         calls.append(1)
@@ -99,16 +100,17 @@ def test_where_stepping_is_soonest_the_policys_own_loop_steps() -> None:
 
     expected, left = act(policy), torch.get_rng_state()
     policy.conditional_sample = functools.update_wrapper(counted, policy.conditional_sample)
-    with pd.parallelize(policy, tolerance=0) as run:  # at tolerance 0 nothing is gained by windows
-        for _ in range(1 + 1 + 1 + 2 + 1 + 4):  # weighed, and then left to it for 1, 2, 4 ... calls
+    monkeypatch.setattr(importlib.import_module("paradigms.adapt.policies.loop"), "rest", lambda network, call: known)
+    with pd.parallelize(policy, tolerance=0) as run:
+        for k in range(3):  # left to it twice, and then weighed
             assert torch.allclose(act(policy), expected, atol=1e-5) and torch.equal(torch.get_rng_state(), left)
+            assert len(calls) == run.own_calls == min(k + 1, 2)
+        known.left = 1
+        data = torch.zeros(1, 16, ACT)
         with pytest.raises(ValueError, match=r"Net: given .*global_cond \(1, 3\), it failed"):
-            act(policy)  # weighed
-            policy.conditional_sample(
-                torch.zeros(1, 16, ACT), torch.zeros(1, 16, ACT).bool(), global_cond=torch.ones(1, 3)
-            )
-    assert len(calls) == 1 + 2 + 4 + 1 and run.calls == 11
-    assert run.rounds == run.steps == run.evaluations == 11 * 20 and run.seconds > run.model_seconds
+            policy.conditional_sample(data, data.bool(), global_cond=torch.ones(1, 3))
+    assert run.calls == 3 and run.seconds > run.model_seconds > 0
+    assert "stepped: a window takes longer" in str(run)
 
 
 def test_calls_rest_at_most_so_long_and_windows_end_it() -> None:
@@ -263,7 +265,7 @@ def test_within_it_state_dict_class_and_signature_stay() -> None:
         assert list(policy.state_dict()) == keys and type(policy) is LowdimPolicy
         assert inspect.signature(policy.conditional_sample) == takes
         twin = copy.deepcopy(policy)
-        assert torch.equal(act(twin), act(policy)) and twin.conditional_sample.seam.holder is twin
+    assert "conditional_sample" not in vars(twin) and torch.equal(act(twin), act(policy))
 
 
 def test_nested_use_goes_back_to_the_outer_and_both_count() -> None:
@@ -369,7 +371,7 @@ def test_a_scheduler_that_is_no_table_is_refused_by_name_before_any_work() -> No
 
 @pytest.mark.parametrize("thing", [torch.nn.Linear(2, 2), object(), DiffusionPolicy().diffusion.unet])
 def test_what_is_neither_policy_nor_pipeline_is_refused(thing: Any) -> None:
-    with pytest.raises(ValueError, match=r"no diffusion policy|nothing in it"):
+    with pytest.raises(ValueError, match=r"no diffusion policy|nothing in it|needed: a diffusers pipeline"):
         pd.enable_parallel_sampling(thing)
 
 

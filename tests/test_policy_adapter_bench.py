@@ -140,3 +140,14 @@ def test_the_world_goes_on_while_the_policy_thinks(
     assert len(drive.pictures) == len(drive.scores) == 14 and drive.seconds == [0.25, 0.0]
     write_drives(tmp_path / "a.gif", {"one": drive, "two": drive}, 10.0)
     assert (tmp_path / "a.gif").stat().st_size > 1000 and page({"one": drive}, 20, 10.0).width > 200
+
+
+def test_chunks_above_the_error_that_was_asked_for_are_counted(stage: policies.Stage) -> None:
+    """B10: DDIM-15 in a window of 8 at 1 %."""
+    data = policies.run(stage.out, stage, 4, "kept DDIM-15 window 8")
+    told = data["measured"]["kept DDIM-15 window 8"]
+    assert len(told["error"]) == sum(len(s.obs) for s in stage.seen) == len(told["rounds"])
+    assert min(told["error"]) >= 0 and max(told["rounds"]) <= 15
+    text = policies.report(stage.out, data, stage)
+    above = sum(e > 0.01 for e in told["error"])
+    assert "The error that was asked for" in text and f"{above} of {len(told['error'])}" in text

@@ -136,6 +136,22 @@ def chunks(
     return found
 
 
+def kept(policy: Any, sampler: str, window: int, seen: list[Seen], tolerance: float = 0.01) -> dict[str, Any]:
+    """The relative errors |x - y| / |y| of chunks, as the policy's loop gives them, and their rounds, at a tolerance.
+
+    y is the chunk of the policy's own loop on the same noise.
+    """
+    found: dict[str, Any] = {"error": [], "rounds": [], "tolerance": tolerance}
+    with acting(policy, sampler, SEQUENTIAL):
+        for one in seen:
+            for c in range(len(one.obs)):
+                with parallelize(policy, window=window, tolerance=tolerance, compare=True) as run:
+                    act(policy, one.obs[c : c + 1], one.generator(c))
+                found["error"].append(run.max_error)
+                found["rounds"].append(run.rounds)
+    return found
+
+
 def episodes(policy: Any, task: Task, sampler: str, way: str, first: int, count: int, steps: int | None) -> Any:
     """Scores, successes and chunks of `count` episodes in lockstep, each on its own noise."""
     began = time.perf_counter()

@@ -22,17 +22,23 @@ GROUPS = 8
 
 
 class Sinusoid(nn.Module):
-    """sin and cos of t at geometric frequencies from 1 down to 1/10000: (B,) -> (B, width)."""
+    """sin and cos of t at geometric frequencies from 1 down to 1/10000: (B,) -> (B, width).
+
+    They are computed in float32, for a half cannot tell t = 999 from 1000, and given in the dtype of the module.
+    """
+
+    like: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the dtype that `.half()` and others set
 
     def forward(self, t: Tensor) -> Tensor:
         half = self.width // 2
         w = torch.exp(torch.arange(half, device=t.device) * (-math.log(10000.0) / (half - 1)))
         angle = t[:, None].float() * w
-        return torch.cat([angle.sin(), angle.cos()], -1)
+        return torch.cat([angle.sin(), angle.cos()], -1).to(self.like.dtype)
 
 
 def condition(

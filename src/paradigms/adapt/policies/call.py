@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +20,8 @@ from ...pace import AbstractPace
 from ...solution import Solution
 from ...solve import sample
 from ...stop import AbstractStop
-from ...system import System
-from ..pipelines.report import Run
+from ...system import System, rows
+from .alone import stepped
 from .inpaint import Inpainted, Kept, inpainted
 from .seam import Ask, Seam, randn
 from .warm import Memory, Recalled, noted, several, wary
@@ -29,55 +29,110 @@ from .warm import Memory, Recalled, noted, several, wary
 
 @dataclass(frozen=True)
 class Settings:
-    """How a policy runs: method, criterion, rows at once, mesh; stride: of chunks in actions, where they begin warm."""
+    """How a policy runs: method, criterion, rows at once, mesh; stride: of chunks in actions, where they begin warm.
+
+    compare: whether the policy's own loop runs after each call, on the same noise.
+    """
 
     method: AbstractMethod
     stop: AbstractStop
     window: int | str | AbstractPace
     stride: int | None
     mesh: Any = None
+    compare: bool = False
 
 
 class Network:
     """A policy's network as the core calls it: x (M, T, A), t (M,), condition (M, ...) -> (M, T, A).
 
     Known entries of a state (mask, value) are set before it is shown. Times that are measured are those of the module.
+    Where samples are named by `who` (M,), those for which it answers no finite number are noted in `lost`, and get 0.
     """
 
     def __init__(self, seam: Seam) -> None:
         self.seam = seam
+        self.lost: set[int] = set()
 
     @property
     def __self__(self) -> Any:
         return self.seam.network
 
     def __call__(
-        self, x: Tensor, t: Tensor, mask: Tensor | None = None, value: Tensor | None = None, **condition: Tensor
+        self,
+        x: Tensor,
+        t: Tensor,
+        mask: Tensor | None = None,
+        value: Tensor | None = None,
+        who: Tensor | None = None,
+        **condition: Tensor,
     ) -> Tensor:
         parameter = next(self.seam.network.parameters(), x)
         x = x.to(parameter.dtype)
         if mask is not None and value is not None:
-            x = torch.where(mask, value, x)
+            x = torch.where(mask, value.to(x.dtype), x)
         with told(self.seam, {"x": x, **condition}, first=1):
-            return self.seam.model(x, t, **condition)
+            m = self.seam.model(x, t, **condition)
+        if who is not None and not math.isfinite(m.sum().item()):
+            bad = ~torch.isfinite(m).flatten(1).all(1)
+            self.lost.update(who[bad].tolist())
+            m = torch.where(rows(bad[None], m[None])[0], 0, m)
+        return m
 
 
-def named(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, those that have none under "kwargs"; raises TypeError as the call would."""
-    takes = inspect.signature(function)
-    bound = takes.bind(*args, **kwargs)
-    bound.apply_defaults()
-    rest = next((name for name, p in takes.parameters.items() if p.kind is p.VAR_KEYWORD), None)
-    return {**bound.arguments, "kwargs": bound.arguments.pop(rest) if rest else {}}
+@dataclass(frozen=True)
+class Chunk:
+    """One call's chunk x (B, T, A) and its account: network calls one after the other, rows times samples asked.
+
+    found: the core's own account, None where every sample was stepped alone. alone: the samples that were, and why.
+    """
+
+    x: Tensor
+    rounds: int
+    evaluations: int
+    found: Solution | None
+    alone: dict[int, str]
 
 
 def solved(
     model: Network, settings: Settings, given: Ask, table: System, memory: Memory | None
+) -> tuple[Chunk, Memory | None]:
+    """One call's chunk, and what to remember of it; samples that are not finite are stepped by the table, alone."""
+    noise, N = drawn(table, given), len(table)
+    if settings.mesh is not None:  # a rank does not know the others' rows
+        said, memory = windowed(model, settings, given, table, noise, memory)
+        return Chunk(said.x, said.rounds, said.evals, said, {}), memory
+    broken = unfinite(given)
+    alone = dict.fromkeys(broken.nonzero().flatten().tolist(), "its observation is not finite")
+    x = given.x.to(torch.promote_types(given.x.dtype, torch.float32)).clone()
+    found: Solution | None = None
+    rounds = evaluations = 0
+    if len(alone) < len(x):
+        fine = (~broken).nonzero().flatten()
+        model.lost.clear()
+        found, memory = windowed(model, settings, part(given, fine), table, some(noise, fine), memory, fine)
+        rounds, evaluations = found.rounds, found.evals
+        x[fine] = found.x
+        alone |= dict.fromkeys(model.lost, "the network's answer is not finite")
+    if alone:
+        which = torch.tensor(sorted(alone), device=x.device)
+        one = part(given, which)
+        x[which] = by_table(model, table, one, some(noise, which))
+        rounds, evaluations = rounds + N, evaluations + N * len(which)
+    return Chunk(x, rounds, evaluations, found, alone), memory
+
+
+def windowed(
+    model: Network,
+    settings: Settings,
+    given: Ask,
+    table: System,
+    noise: Tensor | None,
+    memory: Memory | None,
+    who: Tensor | None = None,
 ) -> tuple[Solution, Memory | None]:
-    """One call's chunk (B, T, A) with its account, and what to remember of it."""
+    """One call as the core solves it, and what to remember of it; who (B,): the samples' numbers."""
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
-    noise = drawn(system, given)
     how: dict[str, Any] = {"mesh": settings.mesh}
     if settings.stride is not None:
         D = memory.recall(table, x, given.generator, settings.stride) if memory else None
@@ -89,6 +144,8 @@ def solved(
         system = inpainted(table, *given.known)
         method, x = replace(method, guess=Kept(method.guess)), system.keep(x)
         condition |= {"mask": system.mask, "value": system.value}
+    if who is not None:
+        condition |= {"who": who}
     found = sample(
         model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
     )  # fmt: skip
@@ -97,14 +154,40 @@ def solved(
     return found, memory
 
 
-def account(run: Run, found: Solution) -> None:
-    """Adds what one call took to a report."""
-    run.calls += 1
-    run.steps += found.rows
-    run.rounds += found.rounds
-    run.evaluations += found.evals
-    run.model_seconds += found.model_seconds
-    run.residual = max(run.residual, float(found.residual.max()))
+def by_table(model: Network, table: System, given: Ask, noise: Tensor | None) -> Tensor:
+    """The chunk (B, T, A) of a call, row by row, whatever the network says."""
+    x, condition, system = given.x, dict(given.condition), table
+    if given.known is not None:
+        system = inpainted(table, *given.known)
+        x, condition = system.keep(x), condition | {"mask": system.mask, "value": system.value}
+    with torch.no_grad():
+        return stepped(model, system, x, noise, condition)
+
+
+def unfinite(given: Ask) -> Tensor:
+    """The samples (B,) that are given what is not finite."""
+    known = [] if given.known is None else [torch.where(given.known[0], given.known[1], 0)]
+    seen = [given.x, *(v for v in given.condition.values() if v.is_floating_point()), *known]
+    return torch.stack([~torch.isfinite(v).flatten(1).all(1) for v in seen]).any(0)
+
+
+def part(given: Ask, which: Tensor) -> Ask:
+    """What is asked for some samples of a call."""
+    if len(which) == len(given.x):
+        return given
+    who = several(given.generator)
+    return replace(
+        given,
+        x=given.x[which],
+        generator=given.generator if who is None else [who[n] for n in which.tolist()],
+        condition={k: v[which] for k, v in given.condition.items()},
+        known=given.known and (given.known[0][which], given.known[1][which]),
+    )
+
+
+def some(noise: Tensor | None, which: Tensor) -> Tensor | None:
+    """The noise (N, B, ...) of some samples."""
+    return noise if noise is None or len(which) == noise.shape[1] else noise[:, which]
 
 
 def drawn(system: System, given: Ask) -> Tensor | None:

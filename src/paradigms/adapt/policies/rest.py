@@ -16,13 +16,15 @@ MOST = 64
 
 @dataclass
 class Rest:
-    """How many calls are left to the policy's own loop, and how many were the last time."""
+    """How many calls are left to the policy's own loop, how many were the last time, and why."""
 
     left: int = 0
     span: int = 0
+    why: str | None = None
 
-    def weighed(self, windows: tuple[int, ...]) -> None:
-        """A call came to these windows."""
+    def weighed(self, windows: tuple[int, ...], why: str | None = None) -> None:
+        """A call came to these windows, and where it was stepped, for this reason."""
+        self.why = why
         self.span = min(2 * self.span or 1, MOST) if max(windows, default=1) == 1 else 0
         self.left = self.span
 

@@ -57,9 +57,18 @@ class Seam(ABC):
     def stride(self) -> int | None:
         """How many actions of a chunk are carried out before the next is asked for, where the policy says so."""
 
+    @property
+    @abstractmethod
+    def known(self) -> tuple[str, ...]:
+        """The arguments of the loop that a table knows what to do with."""
+
+    @abstractmethod
+    def check(self, given: dict[str, Any]) -> None:
+        """Raises ValueError where arguments have wrong shapes."""
+
     @abstractmethod
     def asked(self, given: dict[str, Any]) -> Ask:
-        """What a call with arguments `given` asks for; raises ValueError."""
+        """What a call with arguments `given` asks for, its first noise drawn; raises ValueError."""
 
     @abstractmethod
     def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
@@ -78,15 +87,27 @@ class LeRobot(Seam):
     def stride(self) -> int | None:
         return getattr(self.holder.config, "n_action_steps", None)
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        return "batch_size", "global_cond", "generator", "noise"
+
+    def shape(self, given: dict[str, Any]) -> tuple[int, ...]:
+        """(batch_size, horizon, action)."""
+        config = self.holder.config
+        return given["batch_size"], config.horizon, config.action_feature.shape[0]
+
+    def check(self, given: dict[str, Any]) -> None:
+        conditions(given, ("global_cond",), given["batch_size"])
+        x, shape = given.get("noise"), self.shape(given)
+        if x is not None and tuple(x.shape) != shape:
+            raise ValueError(f"noise: given {tuple(x.shape)}; needed: {shape}, (batch_size, horizon, action)")
+
     def asked(self, given: dict[str, Any]) -> Ask:
-        config, B = self.holder.config, given["batch_size"]
-        shape = (B, config.horizon, config.action_feature.shape[0])
-        x = given.get("noise")
+        self.check(given)
+        x, B = given.get("noise"), given["batch_size"]
         if x is None:
             parameter = next(self.holder.parameters())
-            x = randn(shape, given.get("generator"), parameter.dtype, parameter.device)
-        elif tuple(x.shape) != shape:
-            raise ValueError(f"noise: given {tuple(x.shape)}; needed: {shape}, (batch_size, horizon, action)")
+            x = randn(self.shape(given), given.get("generator"), parameter.dtype, parameter.device)
         return Ask(x, given.get("generator"), conditions(given, ("global_cond",), B))
 
     def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
@@ -107,13 +128,22 @@ class Inpainting(Seam):
     def stride(self) -> int | None:
         return getattr(self.holder, "n_action_steps", None)
 
-    def asked(self, given: dict[str, Any]) -> Ask:
+    @property
+    def known(self) -> tuple[str, ...]:
+        return "condition_data", "condition_mask", "generator", *self.names
+
+    def check(self, given: dict[str, Any]) -> None:
         value, mask = given["condition_data"], given["condition_mask"]
         if value.ndim != 3 or value.shape != mask.shape or mask.dtype != torch.bool:
             raise ValueError(
                 f"condition_data: given {tuple(value.shape)}, condition_mask {tuple(mask.shape)} of {mask.dtype}; "
                 "needed: both (batch, horizon, action), the mask of torch.bool"
             )
+        conditions(given, self.names, len(value))
+
+    def asked(self, given: dict[str, Any]) -> Ask:
+        self.check(given)
+        value, mask = given["condition_data"], given["condition_mask"]
         x = randn(tuple(value.shape), given.get("generator"), value.dtype, value.device)
         condition = conditions(given, self.names, len(value))
         known = (mask, value) if bool(mask.any()) else None
@@ -137,7 +167,7 @@ def seam(policy: Any) -> Seam | None:
     """The seam of a policy, None of what is none."""
     for holder in (policy, getattr(policy, "diffusion", None)):
         if isinstance(holder, nn.Module) and callable(getattr(holder, NAME, None)):
-            takes = list(inspect.signature(own(holder)).parameters)
+            takes = list(signature(holder).parameters)
             kinds: dict[str, Any] = {"batch_size": LeRobot, "global_cond": Inpainting, "cond": InpaintingTransformer}
             kind = next((kind for name, kind in kinds.items() if name in takes), None)
             if kind is not None and (kind is LeRobot or takes[:2] == ["condition_data", "condition_mask"]):
@@ -151,6 +181,18 @@ def own(holder: Any) -> Any:
     """The loop of a holder, ours looked through."""
     loop = getattr(holder, NAME)
     return getattr(loop, "own", loop)
+
+
+def signature(holder: Any) -> inspect.Signature:
+    """What a holder's loop takes; of one that takes anything and hands it on, what the class below it takes."""
+    found = inspect.signature(own(holder))
+    below = [vars(kind)[NAME] for kind in type(holder).__mro__ if NAME in vars(kind)]
+    for function in below:
+        if any(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in found.parameters.values()):
+            break
+        found = inspect.signature(function)
+        found = found.replace(parameters=list(found.parameters.values())[1:])
+    return found
 
 
 def conditions(given: dict[str, Any], names: Sequence[str], B: int) -> dict[str, Tensor]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-import torch
-
 from ...system import System
 from ..scheduler import SchedulerError, from_scheduler
+from .mark import mark
 
 KEPT = 64  # tables; a policy needs one, and a sweep over schedulers a few
 _tables: OrderedDict[Any, System] = OrderedDict()
@@ -17,12 +16,10 @@ _tables: OrderedDict[Any, System] = OrderedDict()
 def tabled(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
     """The `System` of a scheduler with `steps` steps, and `step` what its step is given.
 
-    What is compared is the configuration and, for schedulers whose betas were changed by hand, the levels. Raises
-    ValueError for a scheduler that is no table.
+    What is compared is its mark: the configuration and, for schedulers that were changed by hand, the levels and what
+    was put in place of its methods. Raises ValueError for a scheduler that is no table.
     """
-    levels = getattr(scheduler, "alphas_cumprod", None)
-    key = (type(scheduler), repr(list(getattr(scheduler, "config", {}).items())), steps, repr(sorted(step.items())),
-           tuple(levels.tolist()) if isinstance(levels, torch.Tensor) else None)  # fmt: skip
+    key = mark(scheduler), steps, repr(sorted(step.items()))
     if key not in _tables:
         try:
             _tables[key] = from_scheduler(scheduler, steps, more=step)
