@@ -166,6 +166,8 @@ def test_half_precision_is_neither_taken_for_dependence_nor_hides_it(dtype: torc
     models.append(lambda x, t: 3 * net(x.to(dtype), t).float() - 0.1 * x)
     for model in models:
         assert pd.sample(model, system, x, window=20).converged
+    double = pd.sample(lambda x, t: 3 * net(x.to(dtype), t).double() - 0.1 * x, system, x.double(), window=20)
+    assert double.converged
 
     def mixed(x: Tensor, t: Tensor) -> Tensor:
         return net(x.to(dtype) - 0.05 * x.to(dtype).mean(0), t).to(x.dtype)

@@ -30,8 +30,8 @@ from .chunks import changed
 
 ROWS = 6  # that a model is asked for, once
 ROUNDING = {  # relative differences that rounding explains: at the same place, at another, in a batch of other length
-    torch.float64: (1e-10, 1e-9, 1e-6),
-    torch.float32: (1e-5, 1e-4, 0.02),
+    torch.float64: (1e-10, 5e-3, 0.02),  # where shapes differ, as wide as float32, which a network inside may be of
+    torch.float32: (1e-5, 5e-3, 0.02),
     torch.float16: (1e-3, 1e-2, 0.1),
     torch.bfloat16: (8e-3, 2e-2, 0.1),
 }
@@ -124,7 +124,8 @@ class Assumptions:
 
     def rounding(self, m: Tensor) -> tuple[float, ...]:
         """What rounding explains in the least precise dtype that is known to be used; TF32 is as precise as float16."""
-        used = {m.dtype, precision(m), *self.least}
+        inside = {p.dtype for v in modules(self.model) for p in v.parameters(recurse=False) if p.is_floating_point()}
+        used = {m.dtype, precision(m), *inside, *self.least}
         found = [ROUNDING.get(dtype, ROUNDING[torch.bfloat16]) for dtype in used]
         same, place, longer = (max(each) for each in zip(*found, strict=True))
         return same, place, longer if m.device.type == "cpu" else max(longer, ROUNDING[torch.float16][2])
