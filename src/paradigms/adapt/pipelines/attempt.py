@@ -77,14 +77,14 @@ def once(
     window = settings.window if isinstance(settings.window, int) else PAD
     network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
     active = Active(pipe, settings, run, network)
-    swap, counted, done = Swap(pipe, active), (run.steps, run.rounds, len(run.accepted)), False
+    swap, counted, done = Swap(pipe, active), (run.steps, run.rounds, len(run.accepted)), True
     watch(pipe)
     try:
         try:
             swap.begin()
             made = rewound(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
-            done = True
         except (UnparallelError, ChangedError):
+            done = False
             network.probe.restore()
             run.steps, run.rounds = counted[:2]
             del run.accepted[counted[2] :], run.windows[counted[2] :]
@@ -92,11 +92,13 @@ def once(
         finally:
             swap.end()
     finally:
-        swap.free()
-        swap.end()
+        try:
+            swap.end()
+        finally:
+            swap.free()
         account(run, network, active, done)
     if active.loop is None:
-        run.fallbacks.append(f"{kind.__name__}: its call did not come to a loop over steps")
+        run.fallbacks.append(f"{kind.__name__}: its call did not come to a loop over steps that can be followed")
     return made
 
 

@@ -14,7 +14,6 @@ import contextvars
 import functools
 import inspect
 import sys
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +24,9 @@ from .fast import Table, table
 from .loop import Loop
 from .network import Network, compiled
 from .report import Bar, Run, Settings
+from .outside import outside
 from .rewrite import has_loop, rewindable, steps
 
-STATES = (list, dict, set, deque)  # what a loop may keep something in outside of its locals
 DEEP = 4  # how far methods that step call each other
 
 
@@ -163,10 +162,9 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | 
     active = _active.get()
     assert active is not None
     kind, frame = original(type(pipe)), sys._getframe(1)
-    named = {k: frame.f_globals[k] for k in frame.f_code.co_names if k in frame.f_globals}
     loop = table(active.settings, active.run, pipe, kind, items, state)
     active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
-    active.loop.outside = {f"global {k}": v for k, v in named.items() if isinstance(v, STATES)}
+    active.loop.outside = outside(kind, frame.f_code, frame.f_globals)
     active.run.steps += len(active.loop.items)
     return active.loop
 

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .contents import slots
+
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
 ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
@@ -90,9 +92,8 @@ class State:
         fields = getattr(v, "__dict__", None)
         if isinstance(fields, dict):
             self.keep(fields, {k: x for k, x in fields.items() if k not in ABOVE}, deep)
-        for name in slots(type(v)):
-            if hasattr(v, name):
-                self.visit(getattr(v, name), deep)
+        if slots(type(v)):
+            self.keep(Slots(v), Slots(v).read(), deep)
 
     def keep(self, thing: Any, content: Any, deep: int) -> None:
         """What a thing holds now, and what that holds."""
@@ -107,7 +108,7 @@ class State:
         """What is not as it was: where, what was there, and what is."""
         for thing, content in self.contents:
             for place, old, new in differences(content, current(thing, content)):
-                yield (id(thing), place), old, new
+                yield (id(thing.thing if isinstance(thing, Slots) else thing), place), old, new
         for key, (tensor, version) in self.tensors.items():
             if version is not None and tensor._version != version:
                 yield (key, None), None, tensor
@@ -126,17 +127,31 @@ def plain(v: Any) -> bool:
     return not isinstance(v, parts) and not hasattr(type(v), "__get__") and not isinstance(v, nn.Module)
 
 
-def slots(kind: type) -> list[str]:
-    """The fields that a class has without a dict."""
-    found = [vars(base).get("__slots__", ()) for base in kind.__mro__]
-    names = [n for v in found for n in ([v] if isinstance(v, str) else v)]
-    return [n for n in names if n not in ("__dict__", "__weakref__") and not n.startswith("__")]
+class Slots:
+    """The fields that an object has without a dict."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def read(self) -> dict[str, Any]:
+        """Those that are set."""
+        return {n: getattr(self.thing, n) for n in slots(type(self.thing)) if hasattr(self.thing, n)}
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Sets all of them."""
+        for name in slots(type(self.thing)):
+            if name in content:
+                object.__setattr__(self.thing, name, content[name])
+            elif hasattr(self.thing, name):
+                object.__delattr__(self.thing, name)
 
 
 def current(thing: Any, content: Any) -> Any:
     """What a thing holds now, to be compared with what it held."""
     if isinstance(thing, types.CellType):
         return thing.cell_contents
+    if isinstance(thing, Slots):
+        return thing.read()
     if isinstance(thing, type):
         return {k: v for k, v in vars(thing).items() if plain(v)}
     if isinstance(content, dict):
@@ -182,6 +197,8 @@ def put(thing: Any, content: Any) -> None:
     """Gives a thing back what it held."""
     if isinstance(thing, types.CellType):
         thing.cell_contents = content
+    elif isinstance(thing, Slots):
+        thing.write(content)
     elif isinstance(thing, type):
         for k in [k for k in current(thing, content) if k not in content]:
             delattr(thing, k)

@@ -62,6 +62,11 @@ def enable_parallel_sampling(
     except BaseException:
         put(pipe, *before)
         raise
+    if "__call__" in vars(pipe):
+        run.fallbacks.append(
+            f"{kind.__name__}: __call__ was set on this one pipeline, so pipe.__call__(...) runs step by step; "
+            "call pipe(...), or set it on the class"
+        )
     return run
 
 
