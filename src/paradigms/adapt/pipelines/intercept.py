@@ -11,6 +11,7 @@ that they have their own again, is in `swap.py`.
 from __future__ import annotations
 
 import contextvars
+import copyreg
 import functools
 import inspect
 import sys
@@ -113,6 +114,8 @@ def reduced(kind: type) -> Any:
             return made
         function, args, *rest = made
         args = tuple(original(v) if v is type(self) else v for v in args)
+        if function is copyreg.__newobj__ and len(args) == 1:  # which pickle would look at the class of
+            function, args = copyreg._reconstructor, (*args, object, None)
         if rest and isinstance(rest[0], dict):
             rest[0] = {k: v for k, v in rest[0].items() if not k.startswith("_paradigms")}
         return original(function) if function is type(self) else function, args, *rest

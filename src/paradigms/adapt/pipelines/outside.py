@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .rewrite import UnparallelError
-from .wrappers import inner
+from .wrappers import content, inner
 
 STATES = (list, dict, set, deque)
 LIBRARIES = ("diffusers", "torch", "transformers", "accelerate", "huggingface_hub", "paradigms")
@@ -31,13 +31,20 @@ def outside(kind: type, code: types.CodeType, names: dict[str, Any]) -> dict[str
             found |= {f"class {k}": v for k, v in vars(base).items() if isinstance(v, STATES) and k[:2] != "__"}
             for value in vars(base).values():
                 if isinstance(value, types.FunctionType):
-                    function = inner(value)
-                    found |= dict(named(function.__code__, function.__globals__, DEEP))
+                    found |= dict(of(inner(value), DEEP))
     return found | dict(named(code, names, DEEP))
 
 
+def of(function: types.FunctionType, deep: int) -> Iterator[tuple[str, Any]]:
+    """The containers that a function names, itself or by the functions that it names or has in its closure."""
+    yield from named(function.__code__, function.__globals__, deep)
+    for held in map(content, function.__closure__ or ()):
+        if isinstance(held, types.FunctionType) and deep and not library(held.__module__):
+            yield from of(held, deep - 1)
+
+
 def named(code: types.CodeType, names: dict[str, Any], deep: int) -> Iterator[tuple[str, Any]]:
-    """The containers that a code names among the globals, itself or by functions that it names."""
+    """The containers that a code names among the globals, and those of functions that it names."""
     inside = [code, *(c for c in code.co_consts if isinstance(c, types.CodeType))]
     for name in {n for c in inside for n in c.co_names if n in names}:
         value = names[name]
@@ -45,7 +52,7 @@ def named(code: types.CodeType, names: dict[str, Any], deep: int) -> Iterator[tu
             yield f"global {name}", value
         elif isinstance(value, types.FunctionType) and deep and not library(value.__module__):
             yield f"global {name}", value
-            yield from named(value.__code__, value.__globals__, deep - 1)
+            yield from of(value, deep - 1)
     for name in {n for c in inside for n in sets(c)}:
         raise UnparallelError(f"{code.co_name} sets the global variable {name}")
 
