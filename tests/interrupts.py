@@ -1,4 +1,4 @@
-"""Ctrl-C at the k-th line: a KeyboardInterrupt raised by the interpreter's own tracing, where Python would deliver it."""
+"""Ctrl-C at the k-th line: a KeyboardInterrupt raised by the interpreter's own tracing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import paradigms
 
 HOUSE = str(Path(paradigms.__file__).parent)
-REWOUND = "pipelines/stable_diffusion/pipeline_stable_diffusion.py"  # where the lines of the rewritten loop are told to be
+REWOUND = (
+    "pipelines/stable_diffusion/pipeline_stable_diffusion.py"  # where the lines of the rewritten loop are told to be
+)
 
 
 def interrupted(call: Callable[[], Any], k: int) -> tuple[BaseException | None, int]:

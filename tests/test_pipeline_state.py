@@ -8,7 +8,7 @@ import queue
 import random
 import tempfile
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import numpy as np
@@ -28,7 +28,7 @@ COUNT = 0
 class Loop(diffusers.StableDiffusionPipeline):
     """A loop whose answers depend on what `keep` holds."""
 
-    kept_by_class: list[Tensor] = []
+    kept_by_class: ClassVar[list[Tensor]] = []
 
     def begin(self) -> Any:
         """What it keeps."""
@@ -120,7 +120,7 @@ UNKEPT: dict[str, tuple[Any, Any, str]] = {
     "count": (itertools.count, lambda k, y: y + 0.02 * next(k), "kept, an iterator (count)"),
     "nested": (lambda: {"a": [iter(range(99))]}, lambda k, y: y + 0.02 * next(k["a"][0]), "kept.a.0, an iterator"),
     "file": (
-        lambda: tempfile.TemporaryFile("w+"),
+        lambda: tempfile.TemporaryFile("w+"),  # noqa: SIM115
         lambda k, y: after(k.write("a"), y + 0.02 * k.tell()),
         "kept, an open file",
     ),

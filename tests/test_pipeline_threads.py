@@ -1,4 +1,4 @@
-"""Two pipelines that share networks, on two threads: each is right and counted, and the networks are theirs again: A13."""
+"""Pipelines that share networks, on threads: each is right and counted, and the networks are as before: A13."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def together(calls: list[Any]) -> list[Any]:
         gate.wait()
         try:
             found[k] = calls[k]()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             found[k] = error
 
     threads = [threading.Thread(target=run, args=(k,)) for k in range(len(calls))]

@@ -1,8 +1,8 @@
-"""One call of a parallel pipeline: attempted in parallel, begun anew where that failed, stepped through where it cannot be.
+"""One call of a parallel pipeline: attempted, begun anew where that failed, stepped through where it cannot be.
 
     windows  ->  anew, with copies of what is changed in place  ->  the same loop, one row at a time  ->  the plain call
 
-Before each all is put back: arguments, generators, what the networks keep. What a user's code raises is raised as it is.
+Before each all is put back: arguments, generators, what networks keep. What a user's code raises is raised as it is.
 """
 
 from __future__ import annotations

@@ -42,9 +42,13 @@ BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no par
 NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
 
 
-@functools.lru_cache(maxsize=4096)
-def kind(of: type) -> str | None:
+def kind(of: Any) -> str | None:
     """What a class's values are, see above; None if they are only read."""
+    return _kind(of)
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind(of: Any) -> str | None:
     root = of.__module__.partition(".")[0]
     if issubclass(of, ATOMS) or root in STATELESS or hasattr(of, "passes_by"):
         return None
@@ -73,9 +77,13 @@ def fielded(of: type) -> bool:
     return of.__dictoffset__ != 0 or bool(slots(of))
 
 
-@functools.lru_cache(maxsize=4096)
-def slots(of: type) -> tuple[str, ...]:
+def slots(of: Any) -> tuple[str, ...]:
     """The fields that a class has without a dict."""
+    return _slots(of)
+
+
+@functools.lru_cache(maxsize=4096)
+def _slots(of: Any) -> tuple[str, ...]:
     found = [vars(base).get("__slots__", ()) for base in of.__mro__]
     names = [n for v in found for n in ((v,) if isinstance(v, str) else v)]
     named = [
@@ -185,4 +193,5 @@ def refill(thing: Any, items: Any) -> None:
         list.__setitem__(thing, slice(None), items)
         return
     base.clear(thing)  # type: ignore[arg-type]
-    (deque.extend if base is deque else base.update)(thing, items)  # type: ignore[attr-defined]
+    fill: Any = deque.extend if base is deque else getattr(base, "update")  # noqa: B009
+    fill(thing, items)

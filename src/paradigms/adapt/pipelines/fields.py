@@ -1,4 +1,4 @@
-"""What the modules of a network hold, kept and compared, for what changes it on the way: a callback, a batch that failed."""
+"""What the modules of a network hold, kept and compared: a callback may change it, or a batch that failed."""
 
 from __future__ import annotations
 

@@ -24,10 +24,11 @@ from torch import nn
 from .fast import Table, table
 from .loop import Loop
 from .network import Network, compiled
-from .report import Bar, Run, Settings
 from .outside import outside
+from .report import Bar, Run, Settings
 from .rewrite import has_loop, rewindable, steps
 
+RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
 DEEP = 4  # how far methods that step call each other
 
 
@@ -80,7 +81,7 @@ def rewound(kind: type) -> type:
 
 @functools.lru_cache(maxsize=256)
 def made_of(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozenset[str]) -> type:
-    """`rewound`, of the methods as they are now; those of parents stand before the parents, where super() finds them."""
+    """`rewound`, of the methods as they are now; those of parents stand before these, where super() finds them."""
     bar: Any = getattr(kind, "progress_bar", None)
 
     def progress_bar(self: Any, iterable: Any = None, total: Any = None, **how: Any) -> Any:
@@ -106,21 +107,21 @@ def kin(kind: type, *above: type, **fields: Any) -> type:
 
 
 def reduced(kind: type) -> Any:
-    """What copies and pickles of a thing that has a subclass for a while are made of: its own class, and no settings."""
+    """What copies and pickles of a thing in a subclass are made of: its own class, and no settings."""
 
-    def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        made = kind.__reduce_ex__(self, protocol)
+    def reduce(self: Any, protocol: Any) -> Any:
+        made: Any = kind.__reduce_ex__(self, protocol)  # type: ignore[call-arg]
         if isinstance(made, str) or type(self) is kind:
             return made
         function, args, *rest = made
         args = tuple(original(v) if v is type(self) else v for v in args)
-        if function is copyreg.__newobj__ and len(args) == 1:  # which pickle would look at the class of
-            function, args = copyreg._reconstructor, (*args, object, None)
+        if function is vars(copyreg)["__newobj__"] and len(args) == 1:  # which pickle would look at the class of
+            function, args = RECONSTRUCT, (*args, object, None)
         if rest and isinstance(rest[0], dict):
             rest[0] = {k: v for k, v in rest[0].items() if not k.startswith("_paradigms")}
         return original(function) if function is type(self) else function, args, *rest
 
-    return __reduce_ex__
+    return reduce
 
 
 def parts(pipe: Any) -> list[Any]:

@@ -79,7 +79,9 @@ class Judge:
             count = min(count, self.criterion(begin, end, states, old[end - 1].after, new[end - 1].after))  # type: ignore[arg-type]
         self.seen[: len(rows)] += 1
         pairs = [s[:2] if s else None for s in states[1:]] + [(old[end - 1].after, new[end - 1].after)]
-        changes = [change(*p) / float(self.course.system.std[n]) for n, p in zip(rows[:count], pairs, strict=False) if p]
+        changes = [
+            change(*p) / float(self.course.system.std[n]) for n, p in zip(rows[:count], pairs, strict=False) if p
+        ]
         return count, max(changes, default=0.0)
 
     def states(

@@ -5,12 +5,13 @@
     a bound method, a partial  its object, its function, its arguments
     an object                  its fields; lists, dicts, sets, deques: their content
 
-A change of nothing but numbers and words is a count or a note, which may decide about a later answer or not; a change of
-anything else can be part of one.
+A change of nothing but numbers and words is a count or a note, which may decide about a later answer or not; a change
+of anything else can be part of one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 from collections import deque
@@ -78,10 +79,8 @@ class State:
     def parts(self, v: Any, deep: int) -> None:
         """What a bound method, a partial or a cell is made of."""
         if isinstance(v, types.CellType):
-            try:
+            with contextlib.suppress(ValueError):  # it is empty
                 self.keep(v, v.cell_contents, deep)
-            except ValueError:
-                pass
         else:
             inside = (v.__self__, v.__func__) if isinstance(v, types.MethodType) else (v.func, v.args, v.keywords)
             for x in inside:
@@ -98,7 +97,7 @@ class State:
     def keep(self, thing: Any, content: Any, deep: int) -> None:
         """What a thing holds now, and what that holds."""
         self.contents.append((thing, content))
-        inside = content.values() if isinstance(content, dict) else [content]
+        inside: Any = content.values() if isinstance(content, dict) else [content]
         if isinstance(content, list | set | deque) and not isinstance(thing, types.CellType):
             inside = content
         for x in inside:
@@ -122,7 +121,7 @@ class State:
 
 
 def plain(v: Any) -> bool:
-    """Whether something that a class or a module names can be a state: no function, class or other part of a program."""
+    """Whether what a class or a module names can be a state: no function, class or other part of a program."""
     parts = types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type | classmethod | staticmethod
     return not isinstance(v, parts) and not hasattr(type(v), "__get__") and not isinstance(v, nn.Module)
 

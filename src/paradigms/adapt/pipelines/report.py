@@ -37,16 +37,16 @@ class Settings:
 class Run:
     """What parallel calls of a pipeline took, added up over its calls.
 
-    calls: of the pipeline. steps: of their loops. visits: how often a step's code ran. rounds: model calls one after the
-    other, a step's own calls as one. evaluations: calls of networks times the images of each, as `Solution.evals`, with
-    guidance's halves as one. checks: the same of those made to compare, and of attempts that were given up. accepted:
-    steps a round, windows: of how many that were evaluated, 1 for a step as the pipeline makes it. residual: the largest
-    change of a state between its evaluation and its acceptance, in RMS and in the noise std[n] of its step, as
-    `Solution.residual`. seconds: of the calls, without those of `compare`; model_seconds: in their networks.
-    fallbacks: why something ran one by one. reasons: why steps were made one by one in "auto". sharing: what the ranks of
-    a mesh spent, None without one. expected_seconds: what stepping was expected to take, None where nobody can say.
-    With `compare`, else None: max_error: the largest relative error |x - y| / |y| of what a call made, to y, the same
-    call step by step; sequential_seconds: what those took.
+    calls: of the pipeline. steps: of their loops. visits: how often a step's code ran. rounds: model calls one after
+    the other, a step's own calls as one. evaluations: calls of networks times the images of each, as
+    `Solution.evals`, with guidance's halves as one. checks: the same of those made to compare, and of attempts that
+    were given up. accepted: steps a round, windows: of how many that were evaluated, 1 for a step as the pipeline
+    makes it. residual: the largest change of a state between its evaluation and its acceptance, in RMS and in the
+    noise std[n] of its step, as `Solution.residual`. seconds: of the calls, without those of `compare`;
+    model_seconds: in their networks. fallbacks: why something ran one by one. reasons: why steps were made one by one
+    in "auto". sharing: what the ranks of a mesh spent, None without one. expected_seconds: what stepping was expected
+    to take, None where nobody can say. With `compare`, else None: max_error: the largest relative error |x - y| / |y|
+    of what a call made, to y, the same call step by step; sequential_seconds: what those took.
     """
 
     calls: int = 0
@@ -87,7 +87,7 @@ class Run:
 
     @property
     def speedup(self) -> float | None:
-        """Seconds of stepping for each of these, measured with `compare`, else as expected; None where nobody can say."""
+        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
         stepping = self.expected_seconds if self.sequential_seconds is None else self.sequential_seconds
         return stepping / self.seconds if stepping and self.seconds else None
 

@@ -27,7 +27,7 @@ class Swap:
 
     def __init__(self, pipe: Any, active: Active) -> None:
         self.active, self.before = active, _active.get()
-        self.things = [(m, answered) for m in {id(m): m for m in networks(pipe)}.values()]
+        self.things: list[tuple[Any, Any]] = [(m, answered) for m in {id(m): m for m in networks(pipe)}.values()]
         self.things += [(part, rewound) for part in parts(pipe)]
         self.grad, self.modes = torch.is_grad_enabled(), torch._C._len_torch_function_stack()
 
@@ -40,7 +40,7 @@ class Swap:
                 if compiled(thing) and any(thread != threading.get_ident() for thread in users.values()):
                     raise UnparallelError(f"{kind.__name__} is compiled, and in use on another thread")
                 users[id(self)] = threading.get_ident()
-                become(thing, made(kind))  # type: ignore[operator]
+                become(thing, made(kind))
         finally:
             LOCK.release()
         _active.set(self.active)
