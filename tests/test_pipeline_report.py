@@ -124,11 +124,10 @@ def gaussian(pipe: Any) -> Any:
 def test_the_residual_is_in_the_noise_of_a_step_in_every_path(tables: bool) -> None:
     """A14: what is accepted by a step's noise has moved by about as much of it, as a loop and as a table."""
     pipe = gaussian(pixels("DDIMPipeline", diffusers.DDIMScheduler()))
-    with parallelize(pipe, pd.Jacobi(), tolerance=pd.StepNoise(0.2), window=6) as run:
+    with parallelize(pipe, tolerance=pd.StepNoise(0.2), window=6) as run:
         vars(pipe)["_paradigms"][0].tables = tables
         pipe(num_inference_steps=30, output_type="np", eta=1.0, generator=torch.Generator().manual_seed(0))
-    print(run.residual)
-    assert 0 < run.residual <= 0.2 * 5
+    assert 0 < run.residual <= 0.2 * 5  # a state is judged in the noise of the step before
 
 
 def test_the_report_says_the_window_and_with_compare_error_and_speedup() -> None:

@@ -79,8 +79,9 @@ class Parallel(contextlib.AbstractContextManager[Run]):
     """
 
     def __init__(self, thing: Any, room: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
+        self._thing = thing
+        self._make: Any = lambda: room.parallelize(thing, method, **how)
         self._within: Any = None
-        self._thing, self._make = thing, lambda: room.parallelize(thing, method, **how)
         self._run = self._begin()
 
     def _begin(self) -> Run:
@@ -95,7 +96,7 @@ class Parallel(contextlib.AbstractContextManager[Run]):
         return self._run
 
     def __exit__(self, *error: Any) -> None:
-        within: Any = self._within
+        within = self._within
         try:
             within.__exit__(*error)
         finally:

@@ -78,10 +78,8 @@ class Judge:
         elif count:
             count = min(count, self.criterion(begin, end, states, old[end - 1].after, new[end - 1].after))  # type: ignore[arg-type]
         self.seen[: len(rows)] += 1
-        pairs = [s[:2] if s else None for s in states[1:]] + [(old[end - 1].after, new[end - 1].after)]
-        changes = [
-            change(*p) / float(self.course.system.std[n]) for n, p in zip(rows[:count], pairs, strict=False) if p
-        ]
+        known = [(s, n) for s, n in zip(states[:count], rows, strict=False) if s]
+        changes = [change(s[0], s[1]) / float(self.course.system.std[n]) for s, n in known]
         return count, max(changes, default=0.0)
 
     def states(
@@ -145,11 +143,9 @@ def alike(old: Visit, new: Visit, most: float) -> bool:
     return True
 
 
-def change(old: Tensor | None, new: Tensor | None) -> float:
-    """The largest RMS change of a sample, 0 where that cannot be told."""
-    if old is None or new is None or old.shape != new.shape or new.ndim < 2:
-        return 0.0
-    return float((new.float() - old.float()).flatten(1).square().mean(1).sqrt().max())
+def change(old: Tensor, new: Tensor) -> float:
+    """The largest RMS change of a sample."""
+    return float((new - old).flatten(1).square().mean(1).sqrt().max())
 
 
 def relative(old: Tensor, new: Tensor, *_: Tensor) -> float:

@@ -160,6 +160,6 @@ class Loop(Hooks):
 
 
 def dependent(old: Visit, new: Visit) -> set[int]:
-    """The calls of a row, whose beginning is the same, that are shown something else: they depend on earlier answers."""
+    """The calls of a row, begun alike, that are shown something else: they depend on earlier answers."""
     both = enumerate(zip(old.calls, new.calls, strict=False))
     return {c for c, (a, b) in both if c and not a.equals(b)}
