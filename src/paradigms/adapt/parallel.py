@@ -86,8 +86,12 @@ class Parallel(contextlib.AbstractContextManager[Run]):
 
     def _begin(self) -> Run:
         self._within = self._make()
-        run = self._within.__enter__()
-        vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)  # without a `with` it is for good
+        try:
+            run = self._within.__enter__()
+            vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)  # without a `with` it is for good
+        except BaseException:
+            self._end()
+            raise
         return run  # type: ignore[no-any-return]
 
     def __enter__(self) -> Run:
@@ -96,12 +100,16 @@ class Parallel(contextlib.AbstractContextManager[Run]):
         return self._run
 
     def __exit__(self, *error: Any) -> None:
-        within = self._within
         try:
-            within.__exit__(*error)
+            self._end()
         finally:
-            if vars(self._thing).get(OPEN):
-                vars(self._thing)[OPEN].drop(self._thing, within)
+            self._end()
+
+    def _end(self) -> None:
+        if self._within is not None:
+            self._within.__exit__(None, None, None)
+            if held := vars(self._thing).get(OPEN):
+                held.drop(self._thing, self._within)
             self._within = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,7 +135,7 @@ class Held:
     """The `with`s that a thing is in, so that they last as long as it does; none in copies and pickles of it."""
 
     def __init__(self, below: Held | None = None, *within: Any) -> None:
-        self.within = [*(below.within if below else ()), *within]
+        self.within: list[Any] = [*(below.within if below else ()), *within]
 
     def __reduce__(self) -> Any:
         return Held, ()
