@@ -90,9 +90,9 @@ def test_what_is_counted_is_what_was_asked(scheduler: str, tolerance: float) -> 
     pipe = text2image(scheduler)
     with counted(pipe.unet, halves=2) as rows, parallelize(pipe, tolerance=tolerance, window=8) as report:
         sample(pipe, steps=12)
-    assert sum(rows) == report.evaluations + report.checks and report.checks == 1
+    assert sum(rows) == report.evaluations + report.checks and report.checks <= 12
     assert sum(report.accepted) == report.steps == 12 and min(report.accepted) >= 1
-    assert report.rounds <= report.steps + 2 and len(rows) == report.rounds + report.checks
+    assert report.rounds <= report.steps + 2 and len(rows) <= report.rounds + report.checks
     assert 0 < report.model_seconds < report.seconds
 
 
@@ -100,7 +100,7 @@ def test_one_row_at_a_time_counts_the_same() -> None:
     pipe = text2image()
     with counted(pipe.unet, halves=2) as rows, parallelize(pipe, tolerance=0, window=4, batched=False) as report:
         sample(pipe)
-    assert set(rows) == {1} and len(rows) == report.evaluations and report.checks == 0
+    assert set(rows) == {1} and len(rows) == report.evaluations + report.checks
     assert report.rounds <= report.steps + 2
 
 
@@ -112,7 +112,7 @@ def test_a_report_adds_up_over_calls_and_can_be_read() -> None:
         sample(pipe)
     assert (report.calls, report.steps) == (2, 10) and (report.rounds, report.evaluations) == (2 * once[0], 2 * once[1])
     assert str(report).startswith(f"10 steps in {report.rounds} rounds, {report.evaluations} evaluations, ")
-    assert "\n" not in str(report)
+    assert str(report).endswith("\nwindows of up to 4 steps")
     report.fallbacks.append("why")
     assert str(report).endswith("\none by one: why")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapt.pipelines.snapshot import ChangedError, Fields, snapshot
+from paradigms.adapt.pipelines.fields import Fields
+from paradigms.adapt.pipelines.snapshot import ChangedError, snapshot
 
 
 class Thing:

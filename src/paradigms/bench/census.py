@@ -77,8 +77,8 @@ def static() -> tuple[int, int, list[str]]:
     refused = []
     for kind in looped:
         try:
-            for name in looping(kind):
-                rewindable(getattr(kind, name), print)
+            for owner, name in looping(kind):
+                rewindable(getattr(owner, name), print)
         except UnparallelError as error:
             refused.append(f"{kind.__name__}: {error}")
     return len(looped), len(looped) - len(refused), refused

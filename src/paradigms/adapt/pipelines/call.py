@@ -64,6 +64,11 @@ class Call:
         v = self.leaves[self.sample] if self.sample >= 0 else None
         return torch.stack(v) if isinstance(v, Listed) else v
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The network, and the form of what it is told."""
+        return id(self.network), str(self.spec), tuple(getattr(v, "shape", None) for v in self.leaves)
+
     def alike(self, other: Call) -> bool:
         """Whether both could be rows of one batch, or one the other moved: the same but for the content of tensors."""
         if self.network is not other.network or self.spec != other.spec:

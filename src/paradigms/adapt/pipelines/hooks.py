@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,14 @@ from ...heap import keep_freed
 from ...pace import AbstractPace
 from .call import Call
 from .course import Course, course
+from .fields import Fields
+from .finite import Finite
 from .judge import Judge, Visit
 from .network import Network
 from .paced import copied_or_none, paced
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
-from .snapshot import Fields, Snapshot, snapshot
+from .snapshot import Snapshot, snapshot
 from .standin import StandIn, copied, known
 
 
@@ -56,6 +58,9 @@ class Hooks:
         self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
         self.mode, self.row, self.at, self.begin, self.reached = "step", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = False
+        self.outside: dict[str, Any] = {}  # what the loop's code names outside of its locals, and may change
+        self.failed = False  # a row was left by an exception
+        self.finite = Finite(len(self.items), self.times)
         self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
         self.renewed = False  # a callback changed a network
         self.width, self.evals = 0, 0  # samples in the state; calls of networks when the pace was last asked
@@ -71,6 +76,7 @@ class Hooks:
             ranks = self.network.team.size if self.network.team else 1
             self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
             self.scheduler = copied_or_none(self.scheduler) if self.pace.only != 1 else None
+            self.width = width(self.stepped(values))
             self.decide()
         if self.mode == "step":
             self.stepping = True
@@ -79,9 +85,10 @@ class Hooks:
         self.run.visits += 1
         if self.row not in self.before:
             self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
-            self.before[self.row] = snapshot(values, None)  # of the first row all tensors are copied
-            state = self.stepped(values)
-            self.width = len(state) if state is not None and state.ndim else 0
+            self.before[self.row] = snapshot(
+                {**values, **self.outside}, None
+            )  # of the first row all tensors are copied
+            self.width = width(self.stepped(values))
         elif self.at != self.row:
             return self.before[self.row].restore()
         return {}
@@ -91,6 +98,8 @@ class Hooks:
 
     def leave(self, values: Mapping[str, Any]) -> None:
         """The end of a row, or of what ran of it."""
+        if self.failed:
+            return
         if self.mode == "step":
             self.stepping, self.at = False, self.row + 1
             return
@@ -99,7 +108,9 @@ class Hooks:
             return
         self.settings.copied |= self.before[self.row].changed(all=True)
         # where callbacks are called all tensors are copied, for a call that begins anew would call them again
-        self.before[self.row + 1] = snapshot(values, None if self.callbacks else self.settings.copied)
+        self.before[self.row + 1] = snapshot(
+            {**values, **self.outside}, None if self.callbacks else self.settings.copied
+        )
         self.visits[self.row].after = self.stepped(values)
         self.at = self.row + 1
 
@@ -163,12 +174,24 @@ class Hooks:
             self.halt()
         return copied(answer)
 
+    def alone(self, network: nn.Module, run: Callable[[], Any]) -> Any:
+        """A network is called in a row that runs as it is."""
+        if self.pace is not None and self.pace.only != 1:
+            self.network.probe.before(network)
+        said = self.network.alone(run, self.width)
+        self.finite.note(self.row, network, said, self.width)
+        return said
+
     def first(self, call: Call) -> Any:
         """What a network says that has nothing to go by yet; raises UnparallelError where it keeps what it saw."""
+        self.network.probe.before(call.network)
         self.run.rounds += not self.visits[self.row].calls  # a step's own calls are one round
         kept = snapshot({"processors": list(getattr(call.network, "attn_processors", {}).values())}, set())
         self.inside = False
         (said,) = self.network([call], self.width)
+        self.finite.note(self.row, call.network, said, self.width)
+        self.finite.check()
+        self.network.check([call], [said], self.width)
         self.inside = True
         if changed := kept.touched():
             raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
@@ -198,6 +221,11 @@ class Hooks:
         self.mode = "step" if self.window == 1 else "sweep"
         if self.mode == "sweep":
             keep_freed()
+
+
+def width(state: Tensor | None) -> int:
+    """Samples in a state, 0 where that is not known."""
+    return len(state) if state is not None and state.ndim else 0
 
 
 def _time(item: Any, scheduler: Any) -> Any:

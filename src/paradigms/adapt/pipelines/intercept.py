@@ -4,30 +4,32 @@
 | a pipeline, its blocks, its parts | loops are rewound, see `rewrite.py`, and progress bars move as rows are accepted |
 | its networks                      | calls within a loop go to the loop                                               |
 
-Networks are called as modules, so that hooks and compiled code are theirs; what a step itself sets of a network would
-not be so when its rows are evaluated later, so a step that does is told apart.
+Networks are called as modules, so that hooks and compiled code are theirs. Which of these subclasses things have, and
+that they have their own again, is in `swap.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
+import copyreg
 import functools
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
 
 from torch import nn
 
 from .fast import Table, table
 from .loop import Loop
-from .network import Network
+from .network import Network, compiled
+from .outside import outside
 from .report import Bar, Run, Settings
-from .rewrite import UnparallelError, has_loop, rewindable
+from .rewrite import has_loop, rewindable, steps
 
-REGISTRY = "_diffusers_hook"  # where diffusers keeps hooks of a network, made when it is first asked for
+RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
+DEEP = 4  # how far methods that step call each other
 
 
 @dataclass
@@ -49,15 +51,37 @@ def original(kind: type) -> type:
     return getattr(kind, "_paradigms_of", kind)
 
 
-def looping(kind: type) -> list[str]:
-    """The names of a class's methods that hold a denoising loop."""
-    found = {name: getattr(kind, name) for base in kind.__mro__ for name in vars(base)}
-    return [name for name, value in found.items() if inspect.isfunction(value) and has_loop(value)]
+def looping(kind: type) -> list[tuple[type, str]]:
+    """The methods of a class and its parents that hold a denoising loop, each with the class that has it."""
+    known = helpers(kind)
+    return [(owner, name) for owner, name, function in functions(kind) if has_loop(function, known)]
 
 
-@functools.cache
+def functions(kind: type) -> list[tuple[type, str, Any]]:
+    """The plain methods of a class and its parents."""
+    own = [(base, name, value) for base in kind.__mro__ for name, value in vars(base).items()]
+    return [(base, name, value) for base, name, value in own if inspect.isfunction(value)]
+
+
+def helpers(kind: type) -> frozenset[str]:
+    """The names of methods that take a step outside of a loop of their own, or call one that does."""
+    found, more = frozenset[str](), functions(kind)
+    for _ in range(DEEP):
+        names = frozenset(name for _, name, function in more if name != "__call__" and steps(function, found))
+        if names == found:
+            break
+        found = names
+    return found
+
+
 def rewound(kind: type) -> type:
     """The subclass of a class with loops, a pipeline's or a modular block's, that rewinds them in a parallel call."""
+    return made_of(kind, tuple((owner, name, vars(owner)[name]) for owner, name in looping(kind)), helpers(kind))
+
+
+@functools.lru_cache(maxsize=256)
+def made_of(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozenset[str]) -> type:
+    """`rewound`, of the methods as they are now; those of parents stand before these, where super() finds them."""
     bar: Any = getattr(kind, "progress_bar", None)
 
     def progress_bar(self: Any, iterable: Any = None, total: Any = None, **how: Any) -> Any:
@@ -67,13 +91,37 @@ def rewound(kind: type) -> type:
         size = total if iterable is None else len(iterable)
         return Ticking(bar(self, total=size, **how), iterable, active)
 
-    return kin(kind, **{name: method_of(kind, name) for name in looping(kind)}, progress_bar=bar and progress_bar)
+    above = []
+    for owner in kind.__mro__[1:]:
+        if own := {name: method_of(plain, known) for of, name, plain in loops if of is owner}:
+            above.append(kin(owner, **own))
+    own = {name: method_of(plain, known) for of, name, plain in loops if of is kind}
+    return kin(kind, *above, **own, progress_bar=bar and progress_bar, _paradigms_of=kind)
 
 
-def kin(kind: type, **fields: Any) -> type:
-    """A subclass of the same name, with what of `fields` is not None."""
+def kin(kind: type, *above: type, **fields: Any) -> type:
+    """A subclass of the same name, with what of `fields` is not None; above: parents after the class itself."""
     named = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (kind,), named | {k: v for k, v in fields.items() if v is not None})
+    named |= {"__reduce_ex__": reduced(kind)}  # type: ignore[dict-item]
+    return type(kind.__name__, (kind, *above), named | {k: v for k, v in fields.items() if v is not None})
+
+
+def reduced(kind: type) -> Any:
+    """What copies and pickles of a thing in a subclass are made of: its own class, and no settings."""
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        made: Any = kind.__reduce_ex__(self, protocol)  # type: ignore[call-arg]
+        if isinstance(made, str) or type(self) is kind:
+            return made
+        function, args, *rest = made
+        args = tuple(original(v) if v is type(self) else v for v in args)
+        if function is vars(copyreg)["__newobj__"] and len(args) == 1:  # which pickle would look at the class of
+            function, args = RECONSTRUCT, (*args, object, None)
+        if rest and isinstance(rest[0], dict):
+            rest[0] = {k: v for k, v in rest[0].items() if not k.startswith("_paradigms")}
+        return original(function) if function is type(self) else function, args, *rest
+
+    return reduce
 
 
 def parts(pipe: Any) -> list[Any]:
@@ -87,13 +135,12 @@ def parts(pipe: Any) -> list[Any]:
     return found
 
 
-def method_of(kind: type, name: str) -> Any:
+def method_of(plain: Any, known: frozenset[str]) -> Any:
     """A method with a loop: rewound in a parallel call of its pipeline."""
-    plain = getattr(kind, name)
 
     @functools.wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return (rewindable(plain, loop_of) if _active.get() else plain)(self, *args, **kwargs)
+        return (rewindable(plain, loop_of, known) if _active.get() else plain)(self, *args, **kwargs)
 
     return method
 
@@ -118,63 +165,12 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | 
     """The loop that rewound code runs on."""
     active = _active.get()
     assert active is not None
-    kind = original(type(pipe))
+    kind, frame = original(type(pipe)), sys._getframe(1)
     loop = table(active.settings, active.run, pipe, kind, items, state)
     active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
+    active.loop.outside = outside(kind, frame.f_code, frame.f_globals)
     active.run.steps += len(active.loop.items)
     return active.loop
-
-
-@contextlib.contextmanager
-def intercepted(pipe: Any, active: Active) -> Iterator[None]:
-    """Within it the networks of a pipeline are answered by the loop that runs."""
-    kinds = [(m, type(m), answered) for m in {id(m): m for m in networks(pipe)}.values()]
-    kinds += [(part, type(part), rewound) for part in parts(pipe)]
-    watch(pipe)
-    token = _active.set(active)
-    try:
-        for thing, kind, made in kinds:
-            become(thing, made(kind))  # type: ignore[arg-type]
-        yield
-    finally:
-        _active.reset(token)
-        for thing, kind, _ in kinds:
-            become(thing, kind)
-
-
-def become(thing: Any, kind: type) -> None:
-    """Changes the class of a thing, past what a module does where an attribute is set."""
-    object.__setattr__(thing, "__class__", kind)
-
-
-_plain, _watched = nn.Module.__setattr__, WeakSet[Any]()
-
-
-def watch(pipe: Any) -> None:
-    """From now on, until `unwatch`, what steps set of networks is noticed.
-
-    Not from call to call: where this changes Python forgets all it has cached of every module, and a small network
-    takes milliseconds to recover.
-    """
-    _watched.add(pipe)
-    if nn.Module.__setattr__ is not watched:
-        nn.Module.__setattr__ = watched  # type: ignore[method-assign, assignment]
-
-
-def unwatch(pipe: Any) -> None:
-    """The opposite of `watch`, once there is no other pipeline that is watched."""
-    _watched.discard(pipe)
-    if not _watched and nn.Module.__setattr__ is watched:
-        nn.Module.__setattr__ = _plain  # type: ignore[method-assign]
-
-
-def watched(module: nn.Module, name: str, value: Any) -> None:
-    """Sets an attribute of a network; raises UnparallelError where a step does."""
-    active = _active.get()
-    inside = active is not None and active.loop is not None and active.loop.inside
-    if inside and name != REGISTRY and getattr(module, name, watched) is not value:
-        raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
-    _plain(module, name, value)
 
 
 def networks(pipe: Any) -> Iterator[nn.Module]:
@@ -185,22 +181,36 @@ def networks(pipe: Any) -> Iterator[nn.Module]:
 
 @functools.cache
 def answered(kind: type) -> type:
-    """The subclass of a network's class whose calls go to the loop that runs."""
-
-    def real(self: Any, *args: Any, **kwargs: Any) -> Any:
-        mine = type(self)
-        become(self, kind)  # compiled networks look at their class
-        try:
-            return self(*args, **kwargs)
-        finally:
-            become(self, mine)
+    """The subclass of a network's class whose calls go to the loop that runs in the thread that makes them."""
+    plain: Any = kind.__call__  # type: ignore[operator]
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         active = _active.get()
         if active is None or active.loop is None or not active.loop.inside:
             if active is not None and active.loop is not None and active.loop.stepping:
-                return active.network.alone(lambda: real(self, *args, **kwargs))
-            return real(self, *args, **kwargs)
-        return active.loop.call(self, real, args, kwargs)  # type: ignore[union-attr]
+                return active.loop.alone(self, lambda: called(self, kind, plain, *args, **kwargs))  # type: ignore[union-attr]
+            return called(self, kind, plain, *args, **kwargs)
+        return active.loop.call(self, functools.partial(_real, kind, plain), args, kwargs)  # type: ignore[union-attr]
 
-    return kin(kind, __call__=call)
+    return kin(kind, __call__=call, _paradigms_of=kind)
+
+
+def _real(kind: type, plain: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
+    return called(network, kind, plain, *args, **kwargs)
+
+
+def called(network: Any, kind: type, plain: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a network answers; a compiled one is called in its own class, which it was compiled for."""
+    if not compiled(network) or _active.get() is None:
+        return plain(network, *args, **kwargs)
+    mine = type(network)
+    become(network, kind)
+    try:
+        return network(*args, **kwargs)
+    finally:
+        become(network, mine)
+
+
+def become(thing: Any, kind: type) -> None:
+    """Changes the class of a thing, past what a module does where an attribute is set."""
+    object.__setattr__(thing, "__class__", kind)

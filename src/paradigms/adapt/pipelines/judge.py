@@ -64,7 +64,7 @@ class Judge:
         standins: Mapping[int, StandIn],
         width: int,
     ) -> tuple[int, float]:
-        """How many rows from `begin` may be accepted, and the largest relative change of an accepted state."""
+        """How many rows from `begin` may be accepted, and the largest change of an accepted state, RMS / std[n]."""
         rows = range(begin, end)
         states = [self.states(n, old[n], new[n], standins, width) for n in rows]
         moved = [relative(*s) if s else 0.0 for s in states]
@@ -78,7 +78,9 @@ class Judge:
         elif count:
             count = min(count, self.criterion(begin, end, states, old[end - 1].after, new[end - 1].after))  # type: ignore[arg-type]
         self.seen[: len(rows)] += 1
-        return count, max(moved[:count], default=0.0)
+        known = [(s, n) for s, n in zip(states[:count], rows, strict=False) if s]
+        changes = [change(s[0], s[1]) / float(self.course.system.std[n]) for s, n in known]
+        return count, max(changes, default=0.0)
 
     def states(
         self, n: int, old: Visit, new: Visit, standins: Mapping[int, StandIn], width: int
@@ -139,6 +141,11 @@ def alike(old: Visit, new: Visit, most: float) -> bool:
             if not same(v, w) and not (isinstance(v, Tensor) and relative(v, w) <= most):
                 return False
     return True
+
+
+def change(old: Tensor, new: Tensor) -> float:
+    """The largest RMS change of a sample."""
+    return float((new - old).flatten(1).square().mean(1).sqrt().max())
 
 
 def relative(old: Tensor, new: Tensor, *_: Tensor) -> float:

@@ -17,9 +17,10 @@ Where the window is one row, the pipeline's own step runs as it is: its networks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
+from .call import Call
 from .hooks import Hooks
 from .judge import Visit
 from .rewrite import UnparallelError
@@ -44,6 +45,7 @@ class Loop(Hooks):
                 yield self.items[self.row]
             self.before.clear()
             self.accepted(1, 1, 0.0)
+        self.finite.check()
         self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
         self.decide()
 
@@ -54,7 +56,8 @@ class Loop(Hooks):
         yield from self.play(first + begun, min(first + self.window, N))
         end = self.reached
         while self.window > 1 and self.begin < N:
-            yield from self.evaluate(end)
+            self.network.probing(self.network.probe.round, self.width)
+            end = yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
             end = self.reached
@@ -91,8 +94,11 @@ class Loop(Hooks):
                 return
         self.reached = max(first, stop)
 
-    def evaluate(self, end: int) -> Iterator[Any]:
-        """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call."""
+    def evaluate(self, end: int) -> Generator[Any, None, int]:
+        """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call.
+
+        Gives the end of what was answered: a row beyond the first whose answer is not finite is none of it.
+        """
         rows = range(self.begin, end)
         self.run.rounds += any(not all(self.visits[n].own) for n in rows)
         for stage, stop in enumerate([*sorted(self.dependent), 1 << 30]):
@@ -107,11 +113,27 @@ class Loop(Hooks):
             if not all(call.intact() for call in calls):
                 raise UnparallelError("a step changes, in place, what it has shown a network")
             said = self.network(calls, self.width) if calls else []
-            for c in {c for _, c in todo}:
+            end = self.answered(end, todo, calls, said)
+            rows, todo = range(self.begin, end), [(n, c) if n < end else (n, -1) for n, c in todo]
+            for c in {c for _, c in todo if c >= 0}:
                 found = {n: known(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
                 self.standins[c].heard(found)
                 for n in found:
                     self.visits[n].own[c] = True
+        return end
+
+    def answered(self, end: int, todo: list[tuple[int, int]], calls: list[Call], said: list[Any]) -> int:
+        """Checks new answers; gives the end of the rows before one that is not finite, of which nothing is kept."""
+        for (n, _), call, answer in zip(todo, calls, said, strict=True):
+            self.finite.note(n, call.network, answer, self.width)
+        if bad := [n for n, *_ in self.finite.bad()]:
+            if bad[0] == self.begin:
+                self.finite.check()
+            for n in range(bad[0], end):
+                self.visits.pop(n, None)
+        self.finite.noted.clear()
+        self.network.check(calls, said, self.width)
+        return min([end, *bad])
 
     def accept(self, count: int) -> None:
         """Forgets `count` rows that were accepted."""
@@ -138,6 +160,6 @@ class Loop(Hooks):
 
 
 def dependent(old: Visit, new: Visit) -> set[int]:
-    """The calls of a row whose own beginning is the same that are shown something else: they heed earlier answers."""
+    """The calls of a row, begun alike, that are shown something else: they depend on earlier answers."""
     both = enumerate(zip(old.calls, new.calls, strict=False))
     return {c for c, (a, b) in both if c and not a.equals(b)}

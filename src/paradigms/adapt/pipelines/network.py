@@ -11,7 +11,8 @@
 Rows go inside each half because some attention (PAG's) takes its batch apart again. What the first such call says of
 its last row is compared with a call of that row alone, and in half precision with a batch of nothing but that row too.
 If it differs, or fails, other readings of the second line are tried: what is equal in all rows, and k > 1 or any k, is
-passed as it is. If none is right, rows are called one by one, which is told.
+passed as it is. If none is right, rows are called one by one, which is reported. An exception is taken for a refusal of
+the batch only if its rows are answered one by one, and the batch fails again; else it is raised as it was.
 
 On a mesh every rank makes the same calls; each runs its share of them so, see `spread.py`.
 """
@@ -24,13 +25,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
 from ...chunks import Room
 from ...clock import Clock, TeamClock
 from ...team import Team
-from .call import Call, Listed, same
-from .snapshot import Fields
+from .call import Call
+from .fields import Fields
+from .joining import UnjoinedError, joined, parts
+from .remembers import Probe
 from .spread import spread
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
@@ -38,16 +41,13 @@ ROUGH, MIXED = 5e-2, 1e-3  # and from its place in a batch of R times the same r
 LAYOUTS = ("rows", "exact", "shared")
 
 
-class UnjoinedError(Exception):
-    """Why rows are no batch."""
-
-
 @dataclass
 class Network:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
     pad: rows that every batch of a compiled network has. team: ranks that share the calls. evals: rows run, by all of
-    them; checks: rows run here to compare. forms: an answer of each kind of call that a team has made.
+    them; checks: rows run here to compare; samples, checked: both times the samples of the state. forms: an answer of
+    each kind of call that a team has made. probe: which networks answer for themselves.
     """
 
     batched: bool = True
@@ -55,6 +55,9 @@ class Network:
     team: Team | None = None
     evals: int = 0
     checks: int = 0
+    samples: int = 0
+    checked: int = 0
+    probe: Probe = field(default_factory=Probe)
     room: Room = field(default_factory=Room)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
@@ -73,14 +76,32 @@ class Network:
             out = spread(calls, self.team, self.forms, lambda mine: self.here(mine, width))
         self.clock.leave()
         self.evals += len(calls)
+        self.samples += len(calls) * max(width, 1)
         return out
 
-    def alone(self, run: Callable[[], Any]) -> Any:
+    def check(self, calls: list[Call], said: list[Any], width: int) -> None:
+        """Raises UnparallelError where the network of a call of a new form remembers earlier calls."""
+        for call, answer in zip(calls, said, strict=True):
+            if call.key not in self.probe.done:
+                alone = len(calls) == 1 and not (self.pad and compiled(call.network))
+                self.probing(lambda call=call, answer=answer, alone=alone: self.probe.first(call, answer, alone), width)  # type: ignore[misc]
+
+    def probing(self, ask: Callable[[], None], width: int) -> None:
+        """Counts what the probe asks."""
+        before = self.probe.checks
+        try:
+            ask()
+        finally:
+            self.checks += self.probe.checks - before
+            self.checked += (self.probe.checks - before) * max(width, 1)
+
+    def alone(self, run: Callable[[], Any], width: int = 1) -> Any:
         """What a network says to a call as it comes, on this rank and every other."""
         self.clock.own.enter()
         said = run()
         self.clock.own.leave()
         self.evals += 1
+        self.samples += max(width, 1)
         return said
 
     def here(self, calls: list[Call], width: int) -> list[Any]:
@@ -99,26 +120,49 @@ class Network:
         """What the network says to calls that can be joined."""
         first = calls[0]
         x = first.x
-        key = (id(first.network), str(first.spec), tuple(getattr(v, "shape", None) for v in first.leaves))
-        layout = self.layouts.get(key, "") if self.batched and x is not None else "single"
+        layout = self.layouts.get(first.key, "") if self.batched and x is not None else "single"
         halves = len(x) // width if x is not None and width and len(x) % width == 0 else 1
         if len(calls) == 1 and not (self.pad and compiled(first.network)):
             return [first.run()]
+        before = self.checks
         if layout == "":
             layout, answers = self.choose(calls, halves)
-            self.layouts[key] = layout
-            if answers is not None:
-                return answers
-        return self.run(calls, halves, layout)
+            self.layouts[first.key] = layout
+        else:
+            answers, error = self.tried(calls, halves, layout)
+            if error is not None:
+                self.reason(first, str(error))
+                self.layouts[first.key] = "single"
+        self.checked += (self.checks - before) * max(width, 1)
+        return self.run(calls, halves, "single") if answers is None else answers
+
+    def tried(self, calls: list[Call], halves: int, layout: str) -> tuple[list[Any] | None, UnjoinedError | None]:
+        """What a batch says, or why it is refused; raises what the network raised where that was not for the batch."""
+        errors: list[UnjoinedError] = []
+        for _ in range(2):
+            try:
+                answers = self.run(calls, halves, layout)
+            except UnjoinedError as error:
+                errors.append(error)
+            else:
+                break
+        kinds = {type(error.__cause__) for error in errors}
+        if errors and (len(errors) == 1 or len(kinds) > 1) and errors[0].__cause__ is not None:
+            self.checks += len(calls) * (2 - len(errors))
+            raise errors[0].__cause__
+        return (None, errors[0]) if errors else (answers, None)
+
+    def reason(self, call: Call, why: str) -> None:
+        """Tells that a network is called row by row."""
+        self.reasons[f"{type(call.network).__name__} is called row by row: {why}"] = None
 
     def choose(self, calls: list[Call], halves: int) -> tuple[str, list[Any] | None]:
         """The first layout whose last row equals a call of its own, and what it said."""
         alone, why, kept = calls[-1].run(), "", Fields(calls[0].network)
         self.checks += 1
         for layout in LAYOUTS:
-            try:
-                answers = self.run(calls, halves, layout)
-            except UnjoinedError as error:
+            answers, error = self.tried(calls, halves, layout)
+            if answers is None:
                 kept.restore()  # what a network sets for a call it sets back at its end, as the scale of adapters
                 why = why or str(error)
                 continue
@@ -130,7 +174,7 @@ class Network:
                 return layout, answers
             self.checks += len(calls)
             why = why or f"a row of a batch differs from its own call by {off:.1g} times what rounding explains"
-        self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
+        self.reason(calls[0], why)
         return "single", None
 
     def run(self, calls: list[Call], halves: int, layout: str) -> list[Any]:
@@ -142,7 +186,7 @@ class Network:
         if len(waiting) == len(calls) > 2:
             samples = len(calls[0].leaves[calls[0].sample])
             why = f"it is told something of no axis of {samples} samples that differs from row to row"
-            self.reasons[f"{type(calls[0].network).__name__} is called row by row: {why}"] = None
+            self.reason(calls[0], why)
         most, pad = self.room.most, self.pad if compiled(calls[0].network) else 0
         for part in waiting:
             pieces = self.room(
@@ -155,81 +199,6 @@ class Network:
         if self.room.most != most:
             self.reasons[f"no room for all rows at once: {self.room.most} at a time"] = None
         return out
-
-
-def parts(calls: list[Call], layout: str) -> list[list[int]]:
-    """The places of calls that one batch may hold, see `companions`."""
-    found: list[list[int]] = []
-    for k, call in enumerate(calls):
-        home = next((part for part in found if companions(calls[part[0]], call, layout)), None)
-        if home is None:
-            found.append([k])
-        else:
-            home.append(k)
-    return found
-
-
-def companions(a: Call, b: Call, layout: str) -> bool:
-    """Whether two alike calls are told the same where a batch has room for one: what has no axis of the samples."""
-    B = len(a.leaves[a.sample])
-
-    def once(v: Any) -> bool:
-        rows = isinstance(v, Tensor) and v.numel() > 1 and (v.shape[0] % B or (layout != "rows" and v.shape[0] != B))
-        return bool(rows)
-
-    return all(same(v, w) for v, w in zip(a.leaves, b.leaves, strict=True) if once(v))
-
-
-def joined(calls: list[Call], halves: int, layout: str, R: int) -> list[Any]:
-    """What the network says to one batch of the calls, of R rows; raises UnjoinedError where they are none."""
-    first = calls[0]
-    rows = calls + [calls[-1]] * (R - len(calls))
-    B = len(first.leaves[first.sample])
-    leaves = [
-        join([c.leaves[i] for c in rows], B, halves, "rows" if i == first.sample else layout)
-        for i in range(len(first.leaves))
-    ]
-    try:
-        said, spec = tree_flatten(first.run(leaves))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever a network says to a batch that it does not take
-        raise UnjoinedError(f"{type(error).__name__}: {str(error)[:120]}") from error
-    parts = [part(v, R, B, halves) for v in said]
-    return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
-
-
-def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
-    """One argument of a batch, of the same argument of its rows."""
-    v, R = values[0], len(values)
-    if isinstance(v, Listed):
-        b = len(v) // halves
-        return Listed(x for g in range(halves) for w in values for x in w[g * b : (g + 1) * b])
-    if not isinstance(v, Tensor):
-        return v
-    one = all(w is v or torch.equal(w, v) for w in values)
-    if one and (layout == "shared" or (layout == "exact" and v.ndim and v.shape[0] != B)):
-        return v
-    if v.ndim == 0:
-        if one:
-            return v
-        wide = torch.stack([w.expand(B) for w in values])  # (R, G b)
-    elif v.shape[0] % B == 0:
-        wide = torch.stack(values)  # (R, G b, ...)
-    elif v.numel() == 1:
-        wide = torch.stack([w.reshape(1).expand(B) for w in values])
-    else:
-        return v  # equal in all, see `companions`
-    return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
-
-
-def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
-    """What a batch's output says of each of its R rows."""
-    if not isinstance(v, Tensor):
-        return [v] * R
-    if v.ndim == 0 or v.shape[0] % (R * B):
-        raise UnjoinedError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
-    return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]
 
 
 def rough(answer: Any) -> bool:

@@ -6,14 +6,13 @@
 While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound, see
 `rewrite.py`, and whose networks, while a loop runs, are of such subclasses too. Nothing is added to its components or
 its configuration, its signature stays, and so do hooks and compiled networks, for networks are called as modules.
+Copies and pickles are of the plain pipeline.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import time
-from collections.abc import Iterator
 from typing import Any
 
 from ...check import check_window
@@ -23,17 +22,15 @@ from ...solve import TOLERANCE
 from ...spectral import Spectral
 from ...stop import AbstractStop, FinalError
 from ...team import Team
+from .attempt import attempted, compared
 from .belief import belief
-from .intercept import Active, intercepted, kin, looping, networks, original, parts, rewound, unwatch
-from .network import Network
-from .paced import PAD
+from .intercept import kin, looping, networks, original, parts, rewound
 from .report import Run, Settings
-from .rewrite import UnparallelError
-from .snapshot import ChangedError, Snapshot, snapshot
 from .together import together
+from .watch import unwatch
 
+OPEN = "_paradigms_open"  # of a pipeline: the `with`s that it is in
 COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
-AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
 
 
 def enable_parallel_sampling(
@@ -44,111 +41,146 @@ def enable_parallel_sampling(
     window: int | str | AbstractPace = "auto",
     batched: bool = True,
     mesh: Any = None,
+    compare: bool = False,
 ) -> Run:
     """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
 
     pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
     of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated
-    at once; "auto" picks, as it goes, what finishes soonest, the pipeline's own steps included.
-    batched: False evaluates them one by one, equal to the last bit and no faster. mesh: as `sharded`'s; its
-    ranks all make the same calls, share the rows, and get the same result. Raises ValueError for what is no such
+    at once; "auto" picks, as it goes, what finishes soonest, the pipeline's own steps included; 1 is the pipeline's own
+    code, bit for bit. batched: False evaluates them one by one, equal to the last bit and no faster. mesh: as
+    `sharded`'s; its ranks all make the same calls, share the rows, and get the same result. compare: makes each call
+    step by step too, from the same generators, and reports the error. Raises ValueError for what is no such
     pipeline, a method that corrects states, a window below 1; a call does for step caches.
     """
+    settings = asked(pipe, method, tolerance, window, batched, mesh, compare)
+    kind, run = original(type(pipe)), Run()
+    before = type(pipe), vars(pipe).get("_paradigms")
+    try:
+        pipe.__dict__["_paradigms"] = settings, run
+        pipe.__class__ = parallel(kind)
+    except BaseException:
+        put(pipe, *before)
+        raise
+    if "__call__" in vars(pipe):
+        run.fallbacks.append(
+            f"{kind.__name__}: __call__ was set on this one pipeline, so pipe.__call__(...) runs step by step; "
+            "call pipe(...), or set it on the class"
+        )
+    return run
+
+
+def asked(
+    pipe: Any,
+    method: AbstractMethod | None,
+    tolerance: float | AbstractStop,
+    window: int | str | AbstractPace,
+    batched: bool,
+    mesh: Any,
+    compare: bool,
+) -> Settings:
+    """The settings of a pipeline; raises ValueError for what cannot be."""
     check_window(window)
     method = method or Spectral()
     if belief.dispatch(type(method)) is belief.dispatch(object):
         belief(method, None, None)  # type: ignore[arg-type]  # which raises
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     kind = original(type(pipe))
-    if not looping(kind) and not parts(pipe):
+    if not looping(kind) and not parts(pipe) and not hasattr(getattr(pipe, "scheduler", None), "step"):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
     if mesh is not None:
         Team(mesh)  # for its errors
-    settings, run = Settings(method, stop, window, batched, COPIED.setdefault(kind, set()), mesh=mesh), Run()
-    pipe.__dict__["_paradigms"] = settings, run
-    pipe.__class__ = parallel(kind)
-    return run
+    copied = COPIED.setdefault(kind, set())
+    return Settings(method, stop, window, batched, copied, mesh=mesh, compare=compare)
 
 
 def disable_parallel_sampling(pipe: Any) -> None:
     """Makes a pipeline sample step by step again."""
-    pipe.__class__ = original(type(pipe))
-    pipe.__dict__.pop("_paradigms", None)
-    unwatch(pipe)
-
-
-@contextlib.contextmanager
-def parallelize(pipe: Any, method: AbstractMethod | None = None, **how: Any) -> Iterator[Run]:
-    """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
-    outer = vars(pipe).get("_paradigms")
-    run = enable_parallel_sampling(pipe, method, **how)
     try:
-        yield run
+        put(pipe, original(type(pipe)), None)
     finally:
-        if outer is None:
-            disable_parallel_sampling(pipe)
+        put(pipe, original(type(pipe)), None)
+        vars(pipe).pop(OPEN, None)
+
+
+def put(pipe: Any, kind: type, settings: Any) -> None:
+    """Gives a pipeline a class and what it was asked to do; None: it is plain."""
+    try:
+        pipe.__class__ = kind
+    finally:
+        if settings is not None:
+            pipe.__dict__["_paradigms"] = settings
         else:
-            pipe.__dict__["_paradigms"] = outer
+            pipe.__dict__.pop("_paradigms", None)
+            unwatch(pipe)
+
+
+class Within(contextlib.AbstractContextManager[Run]):
+    """A `with` in which a pipeline is parallel. Where several end in another order, each ends what it began."""
+
+    def __init__(self, pipe: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
+        self.pipe, self.method, self.how = pipe, method, how
+        self.before: tuple[type, Any] = type(pipe), vars(pipe).get("_paradigms")
+
+    def __enter__(self) -> Run:
+        self.before = type(self.pipe), vars(self.pipe).get("_paradigms")
+        try:
+            run = enable_parallel_sampling(self.pipe, self.method, **self.how)
+            vars(self.pipe).setdefault(OPEN, []).append(self)
+        except BaseException:
+            self.leave(True)
+            raise
+        return run
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self.leave()
+        finally:
+            self.leave()
+
+    def leave(self, surely: bool = False) -> None:
+        """Gives the pipeline back what it was before; one that began later does so when it ends."""
+        opened = vars(self.pipe).get(OPEN, [])
+        later = opened[opened.index(self) + 1 :] if self in opened else []
+        if later:
+            later[0].before = self.before
+        elif surely or self in opened:
+            put(self.pipe, *self.before)
+        if self in opened:
+            opened.remove(self)
+        if not opened:
+            vars(self.pipe).pop(OPEN, None)
+
+
+def parallelize(
+    pipe: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop = TOLERANCE,
+    window: int | str | AbstractPace = "auto",
+    batched: bool = True,
+    mesh: Any = None,
+    compare: bool = False,
+) -> Within:
+    """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
+    how = {"tolerance": tolerance, "window": window, "batched": batched, "mesh": mesh, "compare": compare}
+    return Within(pipe, method, how)
 
 
 def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a pipeline, in parallel, by all ranks of a mesh where there is one."""
     refuse_caches(pipe)
-    mesh = pipe.__dict__["_paradigms"][0].mesh
-    if mesh is None:
-        return attempted(pipe, kind, args, kwargs, None)
-    team = Team(mesh)
-    with team.told():
-        args, kwargs = together(team, pipe, args, kwargs)
-        return attempted(pipe, kind, args, kwargs, Team(mesh))
-
-
-def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], team: Team | None) -> Any:
-    """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
     settings, run = pipe.__dict__["_paradigms"]
-    run.calls += 1
-    start: Snapshot = snapshot({"args": list(args), "kwargs": dict(kwargs)}, set())
-    before, began = (run.steps, run.rounds, len(run.accepted)), time.perf_counter()
-    function = kind.__call__  # type: ignore[operator]
-    try:
-        for _ in range(AGAIN):
-            window = settings.window if isinstance(settings.window, int) else PAD
-            network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
-            active = Active(pipe, settings, run, network)
-            try:
-                with intercepted(pipe, active):
-                    made = rewound(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
-                if active.loop is None:
-                    raise UnparallelError("its call did not come to a loop over steps")
-                return made
-            except ChangedError as changed:
-                settings.copied |= changed.args[0]
-            except UnparallelError as error:
-                run.fallbacks.append(f"{kind.__name__}: {error}")
-                break
-            finally:
-                account(run, network)
-            run.steps, run.rounds = before[:2]
-            del run.accepted[before[2] :], run.windows[before[2] :]
-            start.restore()
-        else:
-            run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
-        start.restore()
-        return function(pipe, *args, **kwargs)
-    finally:
-        run.seconds += time.perf_counter() - began
-        run.shared(team.spent if team and team.spent.calls else None)
+    if settings.mesh is not None:
+        team = Team(settings.mesh)
+        with team.told():
+            args, kwargs = together(team, pipe, args, kwargs)
+            return attempted(pipe, kind, args, kwargs, Team(settings.mesh))
+    if settings.compare:
+        return compared(pipe, kind, args, kwargs, run)
+    return attempted(pipe, kind, args, kwargs, None)
 
 
-def account(run: Run, network: Network) -> None:
-    """Adds what the networks took to a report."""
-    run.evaluations += network.evals
-    run.checks += network.checks
-    run.model_seconds += network.clock.inside
-    run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
-
-
-@functools.cache
 def parallel(kind: type) -> type:
     """The subclass of a pipeline's class that runs in parallel."""
 

@@ -16,9 +16,9 @@ from ...stop import AbstractStop
 class Settings:
     """How a pipeline runs: method, criterion, rows at once, whether rows are joined to batches.
 
-    copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that heed what
-    earlier calls said; both as far as was seen. tables: False where an unconditional pipeline's scheduler is no table.
-    mesh: whose ranks share the rows, or None.
+    copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that depend on
+    what earlier calls said; both as far as was seen. tables: False where an unconditional pipeline's scheduler is no
+    table. mesh: whose ranks share the rows, or None. compare: whether each call is made step by step too.
     """
 
     method: AbstractMethod
@@ -29,6 +29,7 @@ class Settings:
     dependent: set[int] = field(default_factory=set)
     tables: bool = True
     mesh: Any = None
+    compare: bool = False
     passes_by = True
 
 
@@ -36,12 +37,16 @@ class Settings:
 class Run:
     """What parallel calls of a pipeline took, added up over its calls.
 
-    steps: of the loops; visits: how often a step's code ran. rounds: model calls one after the other, a step's own
-    calls as one. evaluations: rows that the networks were asked; checks: those that were asked twice, to compare a
-    batch with a single row. accepted: rows a round, windows: of how many that were looked at, 1 for a step as the
-    pipeline makes it. fallbacks: why something ran one by one. residual: the largest relative change of a state
-    between its evaluation and its acceptance. seconds, model_seconds: of the calls, and in their networks.
-    sharing: what the ranks of a mesh spent, None without one.
+    calls: of the pipeline. steps: of their loops. visits: how often a step's code ran. rounds: model calls one after
+    the other, a step's own calls as one. evaluations: calls of networks times the images of each, as
+    `Solution.evals`, with guidance's halves as one. checks: the same of those made to compare, and of attempts that
+    were given up. accepted: steps a round, windows: of how many that were evaluated, 1 for a step as the pipeline
+    makes it. residual: the largest change of a state between its evaluation and its acceptance, in RMS and in the
+    noise std[n] of its step, as `Solution.residual`. seconds: of the calls, without those of `compare`;
+    model_seconds: in their networks. fallbacks: why something ran one by one. reasons: why steps were made one by one
+    in "auto". sharing: what the ranks of a mesh spent, None without one. expected_seconds: what stepping was expected
+    to take, None where nobody can say. With `compare`, else None: max_error: the largest relative error |x - y| / |y|
+    of what a call made, to y, the same call step by step; sequential_seconds: what those took.
     """
 
     calls: int = 0
@@ -57,12 +62,34 @@ class Run:
     seconds: float = 0.0
     model_seconds: float = 0.0
     sharing: Sharing | None = None
+    reasons: list[str] = field(default_factory=list)
+    expected_seconds: float | None = None
+    max_error: float | None = None
+    sequential_seconds: float | None = None
     passes_by = True
 
     def shared(self, sharing: Sharing | None) -> None:
         """Adds what ranks spent."""
         if sharing is not None:
             self.sharing = sharing if self.sharing is None else self.sharing + sharing
+
+    def told(self, reason: str | None, expected: Any) -> None:
+        """Adds why rows were stepped through, and what stepping was expected to take."""
+        if reason and reason not in self.reasons:
+            self.reasons.append(reason)
+        if expected is not None:
+            self.expected_seconds = (self.expected_seconds or 0.0) + expected.stepping_seconds
+
+    @property
+    def window(self) -> int:
+        """The widest window that was evaluated, in steps; 1 where all was stepped."""
+        return max(self.windows, default=1)
+
+    @property
+    def speedup(self) -> float | None:
+        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        stepping = self.expected_seconds if self.sequential_seconds is None else self.sequential_seconds
+        return stepping / self.seconds if stepping and self.seconds else None
 
     def __str__(self) -> str:
         text = (
@@ -71,7 +98,14 @@ class Run:
         )
         if self.sharing is not None:
             text += f"; on {len(self.sharing.rows)} ranks, {self.sharing.wire_bytes / 1e6:.3g} MB received by each"
-        return "\n".join([text, *(f"one by one: {why}" for why in self.fallbacks)])
+        lines = [text, f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"]
+        if self.speedup is not None:
+            how = "expected" if self.sequential_seconds is None else "measured"
+            lines[1] += f"; {self.speedup:.2f} times as fast as stepping, {how}"
+        if self.max_error is not None:
+            lines.append(f"relative error to the same calls step by step: {self.max_error:.2g}")
+        lines += [f"stepped: {why}" for why in self.reasons]
+        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 
 
 class Bar:

@@ -1,0 +1,197 @@
+"""What things hold, by their kind: how it is read, compared and put back, the thing staying who it is.
+
+| kind        | things                                              | content                                    |
+| "list"      | lists, sets, deques                                 | a copy                                     |
+| "dict"      | dicts                                               | a copy                                     |
+| "object"    | anything with fields or slots                       | the fields, and a dict's or list's items   |
+| "array"     | numpy's arrays                                      | a copy                                     |
+| "cell"      | a variable of a closure                             | its value                                  |
+| "parts"     | tuples, functions, bound methods: they do not change, what they hold may                          |
+| "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import io
+import random
+import types
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ATOMS = (str, bytes, int, float, bool, complex, type(None), type, torch.dtype, torch.device, torch.Size, nn.Module,
+         enum.Enum, range, slice, type(Ellipsis), types.ModuleType, types.CodeType, property)  # fmt: skip
+STATELESS = (
+    "transformers",
+    "tokenizers",
+    "sentencepiece",
+    "PIL",
+    "tqdm",
+    "logging",
+    "_thread",
+    "threading",
+    "regex",
+)  # packages whose objects a loop reads
+PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no part of a step
+NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
+
+
+def kind(of: Any) -> str | None:
+    """What a class's values are, see above; None if they are only read."""
+    return _kind(of)
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind(of: Any) -> str | None:
+    root = of.__module__.partition(".")[0]
+    if issubclass(of, ATOMS) or root in STATELESS or hasattr(of, "passes_by"):
+        return None
+    if root == "numpy":
+        return NUMPY.get(of.__name__, "generator" if hasattr(of, "random_raw") else None)
+    if issubclass(of, random.SystemRandom):
+        return "unknown"
+    for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (random.Random, "generator"),
+                       (types.CellType, "cell"), (PARTS, "parts")):  # fmt: skip
+        if issubclass(of, base):
+            return name
+    if of in (list, set, deque):
+        return "list"
+    if of in (dict, OrderedDict):
+        return "dict"
+    if hasattr(of, "__next__") or issubclass(of, io.IOBase):
+        return "unknown"
+    if issubclass(of, list | set | deque | dict) or fielded(of):
+        return "object"
+    changing = of.__hash__ in (None, object.__hash__) and of is not object and root not in ("torch", "builtins")
+    return "unknown" if changing or of is bytearray else None
+
+
+def fielded(of: type) -> bool:
+    """Whether values of a class have fields, in a dict or in slots."""
+    return of.__dictoffset__ != 0 or bool(slots(of))
+
+
+def slots(of: Any) -> tuple[str, ...]:
+    """The fields that a class has without a dict."""
+    return _slots(of)
+
+
+@functools.lru_cache(maxsize=4096)
+def _slots(of: Any) -> tuple[str, ...]:
+    found = [vars(base).get("__slots__", ()) for base in of.__mro__]
+    names = [n for v in found for n in ((v,) if isinstance(v, str) else v)]
+    named = [
+        (n, next((b for b in of.__mro__ if n in vars(b)), of)) for n in names if n not in ("__dict__", "__weakref__")
+    ]
+    return tuple(
+        f"_{base.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n, base in named
+    )
+
+
+class Whole:
+    """The content of an object: its fields, its slots, and its items where it is a list, a dict or the like."""
+
+    def __init__(self, thing: Any) -> None:
+        fields = getattr(thing, "__dict__", None)
+        self.fields = dict(fields) if isinstance(fields, dict) else {}
+        self.slots = {n: getattr(thing, n) for n in slots(type(thing)) if hasattr(thing, n)}
+        self.items: Any = None
+        if isinstance(thing, dict):
+            self.items = dict(thing)
+        elif isinstance(thing, list | set | deque):
+            self.items = list(thing)
+
+
+def content(thing: Any) -> Any:
+    """What a thing holds, of a kind that can be kept."""
+    what = kind(type(thing))
+    if what == "cell":
+        try:
+            return thing.cell_contents
+        except ValueError:  # not yet set
+            return content
+    return thing.copy() if what in ("list", "dict", "array") else Whole(thing)
+
+
+def parts(thing: Any) -> Iterator[tuple[str, Any]]:
+    """What a thing holds, by names of its place."""
+    what = kind(type(thing))
+    if isinstance(thing, types.FunctionType):
+        yield from zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False)
+    elif isinstance(thing, types.MethodType | types.BuiltinFunctionType):
+        yield "self", thing.__self__
+    elif isinstance(thing, functools.partial):
+        yield from (("func", thing.func), ("args", thing.args), ("keywords", thing.keywords))
+    elif what == "cell":
+        yield "value", content(thing)
+    elif what == "dict":
+        yield from ((str(k), v) for k, v in thing.items())
+    elif what in ("list", "parts"):
+        yield from ((str(min(i, 3)), v) for i, v in enumerate(thing))
+    elif what == "object":
+        whole = Whole(thing)
+        yield from ((str(k), v) for k, v in (whole.fields | whole.slots).items() if k != BARS)
+        items = whole.items.values() if isinstance(whole.items, dict) else whole.items or ()
+        yield from ((str(min(i, 3)), v) for i, v in enumerate(items))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two contents hold the same things, by who they are."""
+    if isinstance(a, Whole) and isinstance(b, Whole):
+        return same(a.fields, b.fields) and same(a.slots, b.slots) and same(a.items, b.items)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return len(a) == len(b) and all(k in b and b[k] is v for k, v in a.items())
+    if isinstance(a, list | deque):
+        return len(a) == len(b) and all(map(_is, a, b))
+    if isinstance(a, set):
+        return a == b
+    return a is b or (hasattr(a, "tobytes") and a.shape == b.shape and bool((a == b).all()))
+
+
+def _is(v: Any, w: Any) -> bool:
+    return v is w
+
+
+def put(thing: Any, was: Any) -> None:
+    """Gives a thing back what it held, where that is not what it holds."""
+    if same(content(thing), was):
+        return
+    what = kind(type(thing))
+    if what == "cell":
+        if was is content:
+            del thing.cell_contents
+        else:
+            thing.cell_contents = was
+    elif what == "array":
+        thing[...] = was
+    elif what in ("list", "dict"):
+        refill(thing, was)
+    else:
+        if isinstance(getattr(thing, "__dict__", None), dict):
+            refill(vars(thing), was.fields)
+        for name in slots(type(thing)):
+            if name in was.slots:
+                object.__setattr__(thing, name, was.slots[name])
+            elif hasattr(thing, name):
+                object.__delattr__(thing, name)
+        if was.items is not None:
+            refill(thing, was.items)
+
+
+def refill(thing: Any, items: Any) -> None:
+    """Gives a container other items."""
+    base = next(b for b in (list, set, deque, OrderedDict, dict) if isinstance(thing, b))
+    if base is list:
+        list.__setitem__(thing, slice(None), items)
+        return
+    base.clear(thing)  # type: ignore[arg-type]
+    fill: Any = deque.extend if base is deque else getattr(base, "update")  # noqa: B009
+    fill(thing, items)

@@ -1,0 +1,170 @@
+"""What a loop of one's own keeps from step to step is kept and put back, or the reason why it is stepped: A5."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import queue
+import random
+import tempfile
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from paradigms import parallelize
+from promises import text2image
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+HISTORY: list[Tensor] = []
+COUNT = 0
+
+
+class Loop(diffusers.StableDiffusionPipeline):
+    """A loop whose answers depend on what `keep` holds."""
+
+    kept_by_class: ClassVar[list[Tensor]] = []
+
+    def begin(self) -> Any:
+        """What it keeps."""
+
+    def mix(self, kept: Any, said: Tensor) -> Tensor:
+        """What it makes of an answer."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def __call__(self, seed: int = 0) -> Any:
+        self.scheduler.set_timesteps(8)
+        x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+        words = torch.zeros(1, 7, self.unet.config.cross_attention_dim)
+        kept = self.begin()
+        for t in self.scheduler.timesteps:
+            said = self.mix(kept, self.unet(x, t, words).sample)
+            x = self.scheduler.step(said, t, x).prev_sample
+        return SimpleNamespace(images=x)
+
+
+def mean(kept: Any) -> Tensor:
+    return sum(kept) / len(kept)  # type: ignore[return-value]
+
+
+class Slotted:
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total = 0.0
+
+
+class Counter:
+    """A function with a variable of its own."""
+
+    def __new__(cls) -> Any:  # type: ignore[misc]
+        n = 0
+
+        def count() -> int:
+            nonlocal n
+            n += 1
+            return n
+
+        return count
+
+
+def of(begin: Any, mix: Any) -> type[Loop]:
+    return type("Own", (Loop,), {"begin": lambda self: begin(), "mix": lambda self, kept, said: mix(kept, said)})
+
+
+def after(change: Any, value: Any) -> Any:
+    """The value, once something was changed."""
+    return value
+
+
+KEPT: dict[str, tuple[Any, Any]] = {
+    "deque": (lambda: collections.deque(maxlen=2), lambda k, y: after(k.append(y), mean(k))),
+    "set": (set, lambda k, y: after(k.add(float(y.mean())), y + 0.02 * len(k))),
+    "ordered dict": (collections.OrderedDict, lambda k, y: after(k.update({len(k): y}), mean(k.values()))),
+    "default dict": (lambda: collections.defaultdict(list), lambda k, y: after(k["a"].append(y), mean(k["a"]))),
+    "slots": (Slotted, lambda k, y: after(setattr(k, "total", k.total * 0.5 + y), k.total)),
+    "numpy's array": (lambda: np.zeros(2), lambda k, y: after(k.__iadd__(1), y + 0.02 * float(k[0]))),
+    "random": (lambda: random.seed(1), lambda _, y: y + 0.1 * random.random()),
+    "random's own": (lambda: random.Random(1), lambda k, y: y + 0.1 * k.random()),
+    "numpy's stream": (lambda: np.random.seed(1), lambda _, y: y + 0.1 * np.random.rand()),
+    "numpy's generator": (lambda: np.random.default_rng(1), lambda k, y: y + 0.1 * k.random()),
+    "torch's generator": (lambda: torch.Generator().manual_seed(1), lambda k, y: y + 0.1 * torch.rand(1, generator=k)),
+    "closure": (Counter, lambda k, y: y + 0.02 * k()),
+    "bound method": (lambda: [].append, lambda k, y: after(k(y), mean(k.__self__))),
+    "queue": (queue.Queue, lambda k, y: after(k.put(1), y + 0.02 * k.qsize())),
+    "global": (HISTORY.clear, lambda _, y: after(HISTORY.append(y), mean(HISTORY))),
+    "class": (Loop.kept_by_class.clear, lambda _, y: after(Loop.kept_by_class.append(y), mean(Loop.kept_by_class))),
+}
+
+
+def set_global(_: Any, y: Tensor) -> Tensor:
+    global COUNT
+    COUNT += 1
+    return y + 0.02 * COUNT
+
+
+def unset() -> None:
+    global COUNT
+    COUNT = 0
+
+
+UNKEPT: dict[str, tuple[Any, Any, str]] = {
+    "iterator": (lambda: iter(range(99)), lambda k, y: y + 0.02 * next(k), "kept, an iterator (range_iterator)"),
+    "generator": (lambda: (k for k in range(99)), lambda k, y: y + 0.02 * next(k), "kept, an iterator (generator)"),
+    "count": (itertools.count, lambda k, y: y + 0.02 * next(k), "kept, an iterator (count)"),
+    "nested": (lambda: {"a": [iter(range(99))]}, lambda k, y: y + 0.02 * next(k["a"][0]), "kept.a.0, an iterator"),
+    "file": (
+        lambda: tempfile.TemporaryFile("w+"),  # noqa: SIM115
+        lambda k, y: after(k.write("a"), y + 0.02 * k.tell()),
+        "kept, an open file",
+    ),
+    "bytes": (bytearray, lambda k, y: after(k.append(1), y + 0.02 * len(k)), "kept, an object that may change"),
+    "global variable": (unset, set_global, "sets the global variable COUNT"),
+}
+
+
+def made(begin: Any, mix: Any) -> Any:
+    pipe = of(begin, mix)(**text2image().components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_a_loop_keeps_is_kept(name: str) -> None:
+    """A5: at tolerance 0 the sequential result to the bit, in rounds."""
+    reference = made(*KEPT[name])().images
+    pipe = made(*KEPT[name])
+    with parallelize(pipe, tolerance=0, window=4, batched=False) as run:
+        assert torch.equal(pipe().images, reference)
+    assert not run.fallbacks and run.evaluations > 8 and max(run.windows) == 4
+
+
+@pytest.mark.parametrize("name", UNKEPT)
+def test_what_cannot_be_kept_is_named_and_the_call_steps(name: str) -> None:
+    """A5"""
+    begin, mix, reason = UNKEPT[name]
+    reference = made(begin, mix)().images
+    pipe = made(begin, mix)
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        assert torch.equal(pipe().images, reference)
+    assert len(run.fallbacks) == 1 and reason in run.fallbacks[0] and max(run.windows, default=1) == 1
+
+
+def test_a_users_callback_keeps_what_it_notes() -> None:
+    """A5: what a callback holds is the user's, and not put back."""
+    pipe, seen = text2image(), []
+    pipe.set_progress_bar_config(disable=True)
+
+    def note(pipe: Any, i: int, t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        seen.append(i)
+        return tensors
+
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        pipe("a", num_inference_steps=6, output_type="latent", callback_on_step_end=note)
+    assert seen == list(range(6)) and not run.fallbacks
