@@ -1,10 +1,11 @@
 """How changes grow along the chain, beside what the model of Gaussian data would make of them:
 
-    rho[n] = |a + b g[n]| / |a + b j[n]|,    g = <dX, dD> / <dX, dX>,    j = sum_f |dX_f|^2 j[n,f] / |dX|^2
+    rho[n] = |a dX + b dD| / |a dX + b j[n] dX|
     S[n+1] = rho[n] (S[n] + each[n])
 
-dX is what the state of row n moved by between two evaluations, dD what the model's answer did, and j[n,f] the slope of
-Gaussian data in band f. rho is 1 where nothing was measured. Near a boundary between two modes it is far above 1.
+dX is what the state of row n moved by between two evaluations, dD what the model's answer did, and j[n] the slope of
+Gaussian data, diagonal in the bands. rho is 1 where nothing was measured. Near a boundary between two modes it is far
+above 1.
 """
 
 from __future__ import annotations
@@ -29,23 +30,24 @@ def growth(
     k = work.again
     if not k or (sweep.secant is None and work.before is None):
         return rho
-    XX, XD = sweep.secant or secants(work, sweep, s)  # (k, B, F)
+    XX, XD, DD = sweep.secant or secants(work, sweep, s)  # (k, B, F) twice, (k, B)
     n, total = work.n[:k], XX.sum(2)
     moved = total.sqrt() > ABOVE * rounding(work) * work.x[:k].flatten(2).norm(dim=2)
-    total = total.clamp(min=1e-30)
     a, b = system.a[n], system.b[n].sum(-1)
-    usual = (a + b * (XX * J[n]).sum(2) / total).abs().clamp(min=1e-6)
-    new = ((a + b * XD.sum(2) / total).abs() / usual).clamp(min=LEAST, max=MOST)
+    usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
+    found = a.square() * total + 2 * a * b * XD.sum(2) + b.square() * DD
+    new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
     new = torch.where(only(again, moved, False) & new.isfinite(), new, rho[:k])
     return torch.cat([new, rho[k:]])
 
 
-def secants(work: Work, sweep: Sweep, s: Spectrum) -> tuple[Tensor, Tensor]:
-    """dX dX and dX dD by band (k, B, F) of the rows evaluated before, since then."""
+def secants(work: Work, sweep: Sweep, s: Spectrum) -> tuple[Tensor, Tensor, Tensor]:
+    """dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the rows evaluated before, since then."""
     assert work.before is not None
     k = work.again
     dX = s.forward(work.x[:k] - work.before()[:k])
-    return s.sums(dX, dX), s.sums(dX, s.forward(sweep.D[:k] - work.D[-len(sweep.D) :][:k]))
+    dD = s.forward(sweep.D[:k] - work.D[-len(sweep.D) :][:k])
+    return s.sums(dX, dX), s.sums(dX, dD), dD.square().flatten(2).sum(2)
 
 
 def carried(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:

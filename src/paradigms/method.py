@@ -110,8 +110,9 @@ class Sweep:
     live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
     method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by band
     (W, B, F), where the method has them, to spare others the work. secant: likewise dX dX and dX dD (k, B, F) by band,
-    of the first `again` rows since they were evaluated last. shift: J[n] (x[n] - its old value) (R, B, ...) at rows
-    w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that are read again.
+    and dD dD (k, B), of the first `again` rows since they were evaluated last. shift: J[n] (x[n] - its old value)
+    (R, B, ...) at rows w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that
+    are read again.
     """
 
     x: Tensor
@@ -120,7 +121,7 @@ class Sweep:
     live: Tensor
     stride: Tensor | None = None
     change: tuple[Spectrum, Tensor] | None = None
-    secant: tuple[Tensor, Tensor] | None = None
+    secant: tuple[Tensor, Tensor, Tensor] | None = None
     shift: Callable[[Tensor], Tensor] | None = None
 
     def known(self, w: Tensor) -> Tensor:

@@ -112,8 +112,9 @@ class Spectral(AbstractMethod):
         s: Spectrum = known.spectrum
         secant = None
         if k := work.again:
-            XD = s.sums(moved[:k], s.forward(D[:k] - work.D[-len(D) :][:k]))
-            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.twice), (square[:k], XD)
+            dD = s.forward(D[:k] - work.D[-len(D) :][:k])
+            XD, DD = s.sums(moved[:k], dD), torch.linalg.vector_norm(dD.flatten(2), dim=2).square()
+            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.twice), (square[:k], XD, DD)
         J = self.jacobian(system, known, work)  # (W, B, F)
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)

@@ -27,11 +27,11 @@ Data have modes, and near the boundary between two of them a change grows more t
   2. A row whose state lies `FAR` steps' noise from the step that the model gave it is not settled.
   3. The growth that was seen is carried along the accepted rows, and the largest value is the `estimate` of the error:
 
-         S[n+1] = rho[n] (S[n] + margin eps moved[n]),    rho = |a + b g| / |a + b j|,    g = <dX, dD> / <dX, dX>
+         S[n+1] = rho[n] (S[n] + margin eps moved[n]),    rho = |a dX + b dD| / |a dX + b j dX|
 
-     g is the model's slope along what row n moved by, j that of Gaussian data. A window is past a row before a
-     boundary further on is seen, so `sample` makes samples again whose estimate is beyond `DOUBT` times the
-     tolerance, see `growth.py` and `retry.py`.
+     dX and dD are what state and answer of row n moved by, j is the slope of Gaussian data, see `growth.py`. A window
+     is past a row before a boundary further on is seen, so `sample` makes samples again whose estimate is beyond
+     `DOUBT` times the tolerance, see `retry.py`.
 
 Nothing is settled below the rounding of numbers: a change of a few units in the last place of the state, or of what
 the network answers in, counts as none, and a tolerance below `finest` is taken as that.
