@@ -266,7 +266,7 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
         (lambda: pd.Picard(pd.Copy), r"Picard: guess: given the class Copy; needed: a Guess: .*; type Copy\(\)"),  # type: ignore[arg-type]
         (lambda: pd.Picard("extrapolate"), r"Picard: guess: given 'extrapolate'; .*; type Extrapolate\(\)"),  # type: ignore[arg-type]
         (lambda: pd.Spectral(None), "Spectral: guess: given None"),  # type: ignore[arg-type]
-        (lambda: pd.Spectral(width="1"), "Spectral: width: given '1'; needed: a number"),  # type: ignore[arg-type]
+        (lambda: pd.Spectral(width="1"), "Spectral: width: given '1'; needed: a finite number"),  # type: ignore[arg-type]
         (lambda: pd.Anderson(depth=2.0), "Anderson: depth: given 2.0; needed: a whole number"),  # type: ignore[arg-type]
         (lambda: pd.Anderson(variance=None), "Anderson: variance: given None"),  # type: ignore[arg-type]
         (lambda: pd.Parareal(block="8"), "Parareal: block: given '8'; needed: a whole number"),  # type: ignore[arg-type]

@@ -67,6 +67,8 @@ def test_a_row_costs_two_evaluations_in_one_call() -> None:
 
     system = pd.ddim(LINEAR, 10)
     solution = pd.sample(model, system, start(system, 2), pd.QuasiNewton(), window=4, tolerance=0.0)
+    assert calls[:2] == [3, 3]  # that check the model
+    del calls[:2]
     assert calls[0] == 2 * 2 * 4 and solution.evals == sum(calls) and solution.rounds == len(calls)
 
 
@@ -90,7 +92,8 @@ def test_the_probe_is_the_same_for_every_batch_window_and_run() -> None:
     probes: list[Tensor] = []
 
     def model(x: Tensor, t: Tensor) -> Tensor:
-        probes.append((x.chunk(2)[1] - x.chunk(2)[0]).sign())
+        if len(x) % 2 == 0:  # not the three rows that check the model
+            probes.append((x.chunk(2)[1] - x.chunk(2)[0]).sign())
         return torch.sin(x)
 
     system = pd.ddim(LINEAR, 8)

@@ -213,7 +213,8 @@ def check_model(model: Any, condition: Mapping[str, Any]) -> None:
     needed = "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)"
     if isinstance(model, type):
         raise refusal("model", said(model), "an instance of it", f"{model.__name__}(...)")
-    if hasattr(model, "scheduler") and any(hasattr(model, part) for part in ("unet", "transformer", "components")):
+    parts = ("unet", "transformer", "components")
+    if not isinstance(model, nn.Module) and hasattr(model, "scheduler") and any(hasattr(model, p) for p in parts):
         name = type(model).__name__
         raise refusal("model", f"the pipeline {name}", "a network", "enable_parallel_sampling(pipe), and call the pipe")
     if not callable(model):

@@ -113,7 +113,8 @@ def check_fields(thing: Any) -> None:
         name = f"{type(thing).__name__}: {f.name}"
         if kind in ("float", "int"):
             if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int):
-                raise refusal(name, said(v), "a number" if kind == "float" else "a whole number")
+                needed = "a finite number, 0 (exact) or more" if f.name == "tolerance" else "a finite number"
+                raise refusal(name, said(v), needed if kind == "float" else "a whole number")
         elif kind == "bool":
             flag(name, v)
         elif isinstance(base := known(type(thing), kind), type) and not isinstance(v, base):
