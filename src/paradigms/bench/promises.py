@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,11 @@ def check(case: Case) -> Found:
         problem = Problem(case, system(case))
     except ValueError:
         return Found(refused=True)
-    net, model, x, how, drawn = problem.call()
+    net, model, x, how, _ = problem.call()
+    with suppress(ValueError):  # what a model is like is asked once, and no row of a call's
+        sample(model, problem.system, x, max_rounds=1, **how)
+    net.rows = 0
+    _, _, x, how, drawn = problem.call()
     before = x.clone()
     how |= {"window": case.window, "tolerance": case.tolerance, "max_rounds": case.max_rounds}
     try:
