@@ -134,6 +134,8 @@ class Parallel(contextlib.AbstractContextManager[Run]):
 class Held:
     """The `with`s that a thing is in, so that they last as long as it does; none in copies and pickles of it."""
 
+    passes_by = True  # no part of what a pipeline's steps keep
+
     def __init__(self, below: Held | None = None, *within: Any) -> None:
         self.within: list[Any] = [*(below.within if below else ()), *within]
 

@@ -118,6 +118,8 @@ def put(pipe: Any, kind: type, settings: Any) -> None:
 class Within(contextlib.AbstractContextManager[Run]):
     """A `with` in which a pipeline is parallel. Where several end in another order, each ends what it began."""
 
+    passes_by = True  # no part of what a snapshot keeps
+
     def __init__(self, pipe: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
         self.pipe, self.method, self.how = pipe, method, how
         self.before: tuple[type, Any] = type(pipe), vars(pipe).get("_paradigms")
