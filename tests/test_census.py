@@ -8,6 +8,7 @@ import pytest
 from paradigms.bench.census import Verdict, count, examine, static
 from paradigms.bench.zoo import ZOO, Specimen, run
 
+pytestmark = pytest.mark.filterwarnings("default")  # of 79 families of classes, which warn each in its own way
 FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family
 UNUSUAL = {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "TextToVideoZeroPipeline"}
 ALONE = [s for s in ZOO if s.pipeline in UNUSUAL]

@@ -27,6 +27,7 @@ FEW = (
     "LDMPipeline+global_noise",
     "StableAudioPipeline",
 )
+pytestmark = pytest.mark.filterwarnings("default")  # of other libraries' classes, which warn each in its own way
 
 
 @functools.cache
