@@ -43,7 +43,7 @@ KNOWS = {
     "whole": set(),
     "auto": {"execute", "experience", "method", "outlook", "pace", "stop", "whole"},
     "trace": set(),
-    "solution": {"execute", "noise", "shares", "system", "trace"},
+    "solution": {"execute", "noise", "pace", "shares", "system", "trace"},
     "plan": set(),
     "parareal": {"carry", "method", "stop", "system"},
     "speculation": {"method", "system"},

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .noise import Noise
+from .pace import Expected
 from .shares import Sharing
 from .trace import Round, Told
 
@@ -52,7 +53,8 @@ class Solution:
     what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where
     asked for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk:
     rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on
-    a mesh; seconds and model_seconds are then the same on all of them.
+    a mesh; seconds and model_seconds are then the same on all of them. reason: why rows were stepped through one by
+    one, None where none was. expected: what the window that suits the chain best was expected to take.
     """
 
     x: Tensor
@@ -64,6 +66,8 @@ class Solution:
     comparison: Comparison | None = None
     chunk: int | None = None
     sharing: Sharing | None = None
+    reason: str | None = None
+    expected: Expected | None = None
 
     @cached_property
     def windows(self) -> tuple[int, ...]:

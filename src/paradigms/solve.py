@@ -128,7 +128,10 @@ def sample(
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    return Solution(final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing)
+    return Solution(
+        final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing,
+        chain.pace.reason(), chain.pace.expected(),
+    )  # fmt: skip
 
 
 def sequential(
