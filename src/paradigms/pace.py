@@ -56,7 +56,7 @@ class AbstractPace(ABC):
 
 
 class Fixed(AbstractPace):
-    """The same window in every round; of a window of 1, so many steps a question. why, what: what is answered for it."""
+    """The same window in every round; of a window of 1, so many steps a question. why, what: reason and forecast."""
 
     def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
         self.answer, self.only = (window, steps), window

@@ -122,16 +122,13 @@ def sample(
         whole = torch.stack([torch.cat([x[b : b + 1].to(final), *p]) for b, p in enumerate(path)], 1)  # (N+1, B, ...)
         widest = max(32, *(each.window for each in told))
         final, verification = verify(evaluate, whole, Noise(system, final, again[0], noise), widest)
-    seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
-    sharing = evaluate.team.spent if evaluate.team else None
+    seconds, spent = time.perf_counter() - began, (evaluate.seconds, evaluate.team.spent if evaluate.team else None)
     if compare:
         began = time.perf_counter()
         reference = sequential(model, system, x, generator=again[1], noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
-    return Solution(
-        final, N, tuple(told), seconds, model_seconds, verification, comparison, evaluate.chunk, sharing,
-        chain.pace.reason(), chain.pace.expected(),
-    )  # fmt: skip
+    why = chain.pace.reason(), chain.pace.expected()
+    return Solution(final, N, tuple(told), seconds, spent[0], verification, comparison, evaluate.chunk, spent[1], *why)
 
 
 def sequential(
