@@ -173,7 +173,7 @@ def test_a_slow_moment_of_the_machine_does_not_shut_windows_out(slow: int) -> No
 
     device.seconds = disturbed
     taken = [device.sample(system, seed=k)[1] for k in range(30)]
-    assert taken[0] > device.stepping(system), "it was disturbed"
+    assert (taken[0] > device.stepping(system)) == (slow > 1), "one slow moment is not believed, more are"
     assert max(taken[-3:]) < device.stepping(system) / 3
 
 

@@ -2,7 +2,8 @@
 
     credit  <-  min(credit + ALLOWED (seconds of stepping the chain) - seconds lost to stepping, CREDIT)
 
-What windows are expected to take and to gain is in `outlook.py`. They grow to at most `bold` times what was measured.
+The first call of a chain climbs the ladder of `ladder.py`; then what windows are expected to take and to gain is in
+`outlook.py`. They grow to at most `bold` times what was measured.
 What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and calls that
 did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one that was measured is
 made on credit, unless that failed too often. Where rounds lose and nothing is left, the rest is stepped. Where a whole
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .experience import Experience, Reach, Rest, experience
+from .ladder import ROWS, Ladder
 from .method import AbstractMethod
 from .outlook import BETTER, Outlook, tau
-from .pace import AbstractPace, Fixed, Timed
+from .pace import AbstractPace, Expected, Fixed, Timed
 from .stop import AbstractStop
 from .whole import LONG
 
@@ -34,6 +36,8 @@ OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 STRETCH, MOST, KEPT = 0.1, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
+LOSING = 2  # times CREDIT, what windows of the ladder may lose before the rest is stepped
+CLOSELY = 1e-3  # seconds of a step from which on waits for a processor are counted, for that takes microseconds
 RESTS = 7  # calls that step and are not asked, where no credit would have made windows worth it; or a stretch of them
 
 
@@ -58,11 +62,17 @@ class Auto(AbstractPace):
         self.kept: int | None = None  # the window to keep all along, 0 for none, see `whole.py`
         self.sure = False  # and it was often enough
         self.used = Counter[int]()  # rows by window
+        self.singles = [0, 0]  # rows stepped through before the first window and after
+        climbs = B not in reach.begun and Ladder.fits(self.N, grid)
+        self.ladder = Ladder(self.N, reach.prior, lambda W: known.shape(W * B)) if climbs else None
+        reach.begun.add(B)
 
     # ------------------------------------------------------------------ what is decided
 
     def next(self, row: int) -> tuple[int, int]:
         step, left = self.outlook.step, self.N - row
+        if self.ladder and row < ROWS:
+            return 1, 1
         if step is None or not self.grid:
             return 1, 2 if self.grid else left
         self.full, self.steps = CREDIT * step * self.N, max(min(max(int(STRETCH / step), self.N // 8), self.most), 1)
@@ -73,7 +83,9 @@ class Auto(AbstractPace):
             credit = self.known.credit + calls * ALLOWED * step * self.N
             self.known.credit = max(min(credit, self.full), -self.full)
             self.reach.lost *= FORGIVEN**calls
-        if self.window == 1:
+        if self.ladder:
+            self.window, self.hopeless = self.ladder.next(self.lost > LOSING * self.full), False
+        elif self.window == 1:
             self.window = self.entered(row, left, step)
             if row == 0:
                 self.window = self.keeping() or self.window
@@ -142,26 +154,33 @@ class Auto(AbstractPace):
     def elapsed(self, evaluate: Timed) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
         before, self.clock = self.clock, evaluate.clock.read()
+        evaluate.clock.exact = self.known.cpu and (bool(self.ladder) or (self.outlook.step or 0.0) > CLOSELY)
         return self.clock[0] - before[0], self.clock[1] - before[1]
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
+        self.singles[self.rounds > 0] += steps
         first, self.last = self.last != self.B, self.B
+        if self.ladder and steps == 1 and not first:
+            self.ladder.saw(inside, outside)
         self.known.model.saw(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
         if first and self.rounds:
             self.spend(bounded(outside - gaps * self.known.step(self.B), self.due) - self.due)
-            self.reach.told(self.lost)
+            self.failed()
         elif gaps:
             self.known.step.saw(self.B, outside / gaps)
         if row + steps == self.N and self.granted:
             self.ended()
             if self.hopeless and self.outlook.step:
                 calls = min(2 * self.rested + 1, max(RESTS, int(STRETCH / (self.outlook.step * self.N))))
-                self.reach.rests[self.B] = Rest(calls, calls, Fixed(1, self.steps))
+                pace = Fixed(1, self.steps, self.outlook.why(), self.expected())
+                self.reach.rests[self.B] = Rest(calls, calls, pace)
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
+        if self.ladder:
+            self.ladder.saw(inside, outside)
         if self.sure:
             self.charge(asked, count, inside + outside)
         else:
@@ -169,7 +188,7 @@ class Auto(AbstractPace):
         self.rounds, self.wide = self.rounds + 1, window
         self.used[window] += count
         if row + count == self.N:
-            self.reach.told(self.lost)
+            self.failed()
             self.ended(self.due)
 
     def charge(self, M: int, count: int, seconds: float) -> None:
@@ -202,11 +221,33 @@ class Auto(AbstractPace):
         self.known.credit = min(self.known.credit - seconds, self.full)
         self.lost += seconds
 
+    def failed(self) -> None:
+        """Windows that were expected to gain are over; those of the ladder are there to find out."""
+        if not self.ladder:
+            self.reach.told(self.lost)
+
     def ended(self, after: float = 0.0) -> None:
         """The call is over, but for so many seconds."""
         if self.kept is not None and self.outlook.step:
             seconds = sum(self.clock) + after
             self.outlook.whole.told(self.kept, 1 - seconds / (self.outlook.step * self.N), self.used)
+
+    # ------------------------------------------------------------------ what is told of it
+
+    def expected(self) -> Expected | None:
+        return self.outlook.forecast()
+
+    def reason(self) -> str | None:
+        before, after = self.singles
+        if not before + after:
+            return None
+        if not self.grid:
+            return f"no window fits: a chain of {self.N} rows, samples of so many bytes"
+        if not self.outlook.step or (self.ladder and before <= ROWS and not after):
+            return f"{before} rows were timed first"
+        if 2 * sum(self.used.values()) > self.N:
+            return f"{before} rows before the first window and {after} after are expected to be faster one by one"
+        return self.outlook.why()
 
 
 def bounded(seconds: float, usual: float) -> float:
@@ -220,16 +261,14 @@ def stretch(size: int) -> int:
 
 
 def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
-    """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
+    """The pace of a call from x (B, ...)."""
     if method.steady:
         return Fixed(method.steady)
-    if stop.tolerance == 0:
-        return Fixed(1, min(stretch(x.nbytes), 64))
     system, B = evaluate.system, len(x)
     N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
     known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
-    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
+    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
     return resting(reach, B) or Auto(known, reach, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
 
 

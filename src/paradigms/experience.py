@@ -4,8 +4,8 @@
     rows that a round of W accepts   1 / (1 / W + q[n])      q: rounds a row more than full windows would take
 
 q grows along a chain, for noise levels change fast at its end. It is counted by place, in sixteenths of the chain, and
-where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images, times how far
-off that was elsewhere.
+where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images at a tolerance of
+0.003, 0.4 of that more for each tenth of the tolerance, times how far off that was elsewhere.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ DOUBTED = 4e-3  # seconds that something else may have had the machine in as man
 NOISE = 0.04  # of a time, which is no change
 SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
 PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
+USUAL, HARDER, ROUNDING = 0.003, 0.4, 1e-7  # a tolerance; what q grows by for each tenth of it; what 0 comes to
 
 
 Points = tuple[list[int], list[float]]  # rows and seconds
@@ -124,15 +125,18 @@ class Rest:
 class Reach:
     """q along a chain of N rows, counted."""
 
-    def __init__(self, N: int) -> None:
+    def __init__(self, N: int, tolerance: float = USUAL) -> None:
         self.N = N
         self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
-        self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
+        harder = 1 + HARDER * max(math.log10(USUAL / max(tolerance, ROUNDING)), 0.0)
+        self.usual = [harder * (2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
+        self.prior = sum(self.usual) / PLACES  # before anything is counted
         self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
         self.lost = 0.0  # seconds that windows lost where they were expected to gain
         self.since = 0  # calls since windows were tried
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
+        self.begun: set[int] = set()  # by how many samples: there was a first call
         self.rests: dict[int, Rest] = {}  # by how many samples
 
     def fade(self) -> None:
@@ -177,6 +181,7 @@ class Experience:
     def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
         cpu, size = x.device.type == "cpu", x[0].numel()
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
+        self.cpu = cpu
         self.guess = sweep or ((1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size))  # of a sweep, likewise
         self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
         self.step = Curve(lambda M: 50e-6, absolute=False)
@@ -196,11 +201,11 @@ class Experience:
             self.sweeps[method] = Curve(self.shape, prepared=PREPARED)
         return self.sweeps[method]
 
-    def reach(self, chain: Hashable, N: int) -> Reach:
+    def reach(self, chain: Hashable, N: int, tolerance: float = USUAL) -> Reach:
         """q of a chain under a method and a criterion."""
         found = self.reaches.get(chain)
         if found is None:
-            found = self.reaches[chain] = Reach(N)
+            found = self.reaches[chain] = Reach(N, tolerance)
         return found
 
 

@@ -115,6 +115,7 @@ OneTolerance = Annotated[float | None, option("--tolerance", "relative error ask
 Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]
 Only = Annotated[str, option("--only", "only what has this in its name: cells as scenes/DDIM, pipelines as Flux")]
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
+Busy = Annotated[bool, option("--busy", "equal first calls in fresh processes while every core has other work")]
 Task = Annotated[str, option("--task", "pusht, square or kitchen")]
 Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
 PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]

@@ -15,6 +15,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 from .experience import PLACES, Experience, Reach
+from .pace import Expected
 from .whole import Whole
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
@@ -100,6 +101,25 @@ class Outlook:
         step, q = self.step or math.inf, sum(map(self.reach.at, range(PLACES))) / PLACES
         rows = {W: W * (1 - W / (2 * self.N)) for W, R in self.table().items() if W <= self.N and most >= R}
         return {W: 1 - tau(W, self.round(mean), q) / step for W, mean in rows.items()}
+
+    def forecast(self) -> Expected | None:
+        """What the window that gains most, kept all along, is expected to take for the chain."""
+        step, hopes = self.step, self.hopes(math.inf)
+        if step is None or not hopes:
+            return None
+        W, steps = max(hopes, key=lambda W: hopes[W]), self.N * step
+        q = sum(map(self.reach.at, range(PLACES))) / PLACES
+        return Expected(W, self.N * (1 / (W - 0.5) + q), (1 - hopes[W]) * steps, steps)
+
+    def why(self) -> str | None:
+        """Why a chain is stepped through."""
+        best = self.forecast()
+        if best is None:
+            return None
+        ratio, rows = best.seconds / best.stepping_seconds, best.window * self.B
+        text = f"a window of {best.window} would take {ratio:.2f} times as long here: a round of {rows} rows takes "
+        text += f"{1e3 * self.round(best.window):.3g} ms, a step {1e3 * (self.step or 0.0):.3g} ms"
+        return text if ratio >= 1 else f"{text}; that is less than a trial may cost in this call, a later one tries it"
 
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""
