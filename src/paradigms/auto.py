@@ -64,7 +64,7 @@ class Auto(AbstractPace):
         self.used = Counter[int]()  # rows by window
         self.singles = [0, 0]  # rows stepped through before the first window and after
         climbs = B not in reach.begun and Ladder.fits(self.N, grid)
-        self.ladder = Ladder(self.N, reach.prior, lambda W: known.shape(W * B)) if climbs else None
+        self.ladder = Ladder(reach, lambda W: known.shape(W * B)) if climbs else None
         reach.begun.add(B)
 
     # ------------------------------------------------------------------ what is decided
@@ -161,7 +161,7 @@ class Auto(AbstractPace):
         inside, outside = self.elapsed(evaluate)
         self.singles[self.rounds > 0] += steps
         first, self.last = self.last != self.B, self.B
-        if self.ladder and steps == 1 and not first:
+        if self.ladder and steps == 1:
             self.ladder.saw(inside, outside)
         self.known.model.saw(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
@@ -235,7 +235,8 @@ class Auto(AbstractPace):
     # ------------------------------------------------------------------ what is told of it
 
     def expected(self) -> Expected | None:
-        return self.outlook.forecast()
+        measured = self.ladder and len(self.ladder.T) > 1
+        return self.ladder.expected() if self.ladder and measured else self.outlook.forecast()
 
     def reason(self) -> str | None:
         before, after = self.singles
@@ -247,7 +248,7 @@ class Auto(AbstractPace):
             return f"{before} rows were timed first"
         if 2 * sum(self.used.values()) > self.N:
             return f"{before} rows before the first window and {after} after are expected to be faster one by one"
-        return self.outlook.why()
+        return (self.ladder and self.ladder.why) or self.outlook.why()
 
 
 def bounded(seconds: float, usual: float) -> float:

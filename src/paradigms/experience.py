@@ -165,6 +165,11 @@ class Reach:
         """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
         self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
 
+    @property
+    def mean(self) -> float:
+        """q in the mean over the chain."""
+        return sum(map(self.at, range(PLACES))) / PLACES
+
     def place(self, row: float) -> int:
         """The part of the chain that a row is in."""
         return min(int(row * PLACES / self.N), PLACES - 1)

@@ -5,7 +5,8 @@
     seconds a row    tau(W) = (T(W) + O(W)) (1 / (W - 1/2) + q),    tau(1) = the seconds of a step
 
 T, O: seconds of a round in the model and outside of it, the least of those measured in this call, for whatever else the
-machine does only adds to them; q: rounds a row more than full windows take, as is usual for a chain of so many rows.
+machine does only adds to them; q: rounds a row more than full windows take, as is usual for a chain of so many rows, or
+less if rounds so far took less.
 Clocks differ from call to call and counts do not. So a clock decides once a rung, between windows four times apart, for
 what is clearly faster; where that is not clear more rounds are timed, which then cost about what steps do. The last
 window is kept to the end of the chain, unless it loses a lot.
@@ -13,14 +14,19 @@ window is kept to the end of the chain, unless it loses a lot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from .experience import Reach
 from .outlook import BETTER, tau
+from .pace import Expected
 
 RUNGS = (4, 16, 64)
 LONG = 32  # rows of a chain: of a shorter one the first rounds are too large a part
 ROWS, ROUNDS, MOST = 4, 2, 6  # timed: steps, and rounds of a rung, at least and at most
-PAYS, CLEAR = 1.1, 1.35  # times faster than stepping: what windows have to be; how far from that is clear
+STAYS, CLEAR = (
+    1.15,
+    (1.35, 2.0),
+)  # times slower than stepping may wider rungs be; what is clear at once, and that is not
 HOPE = 0.5  # of what more rows are expected to cost: what is believed before they were tried
 
 
@@ -30,9 +36,10 @@ class Ladder:
     shape: about the seconds that a round of W rows takes outside of the model, until they are measured.
     """
 
-    def __init__(self, N: int, q: float, shape: Callable[[int], float]) -> None:
-        self.q, self.shape, self.rungs = q, shape, [W for W in RUNGS if W <= N]
+    def __init__(self, reach: Reach, shape: Callable[[int], float]) -> None:
+        self.reach, self.shape, self.rungs = reach, shape, [W for W in RUNGS if W <= reach.N]
         self.window, self.rounds, self.settled = 1, 0, False
+        self.why: str | None = None  # the rest is stepped
         self.T: dict[int, float] = {}
         self.O: dict[int, float] = {}
 
@@ -42,33 +49,41 @@ class Ladder:
         return N >= LONG and set(grid) >= {W for W in RUNGS if W <= N}
 
     def saw(self, inside: float, outside: float) -> None:
-        """What the last step or round took; the first round of a rung prepares much, and tells little."""
-        if self.window == 1 or self.rounds > 1:
-            self.T[self.window] = min(inside, self.T.get(self.window, inside))
-            self.O[self.window] = min(outside, self.O.get(self.window, outside))
+        """What the last step or round took in the model, and since the one before."""
+        W = self.window
+        if W in self.T:  # what lies before the first of a rung is another's work
+            self.O[W] = min(outside, self.O.get(W, outside))
+        self.T[W] = min(inside, self.T.get(W, inside))
 
     def next(self, losing: bool) -> int:
         """The window of the next round; losing: whether windows have lost a lot of time so far."""
         if losing:
-            self.window, self.settled = 1, True
-        if not self.settled and (self.window == 1 or self.rounds >= ROUNDS):
+            self.why, self.window, self.settled = "windows took longer than expected", 1, True
+        elif not self.settled and self.decided:
             before, self.window = self.window, self.best()
-            if self.window != before or self.window == 1:
-                self.rounds, self.settled = 0, self.window == 1 or self.window < before
-            else:
-                self.settled = self.rounds >= MOST or self.clear(before)
+            self.settled = self.window <= before
+            self.rounds *= self.window == before
         self.rounds += 1
         return self.window
 
+    @property
+    def decided(self) -> bool:
+        """Whether enough was timed to go on."""
+        if self.window == 1 or self.rounds < ROUNDS:
+            return self.window == 1
+        ratio = min(self.each(1.0).values()) / self.limit
+        return self.rounds >= MOST or not 1 / CLEAR[0] < ratio < CLEAR[1]
+
     def best(self) -> int:
         """The rung to go on with, 1 for steps."""
-        now, W = self.window, self.rungs[0]
+        now = self.window
         if now == 1:
-            free = min(tau(W, self.T[1] + self.shape(W), self.q) for W in self.rungs)  # if more rows cost nothing
-            return W if free < self.limit else 1
-        if not self.clear(now) and self.rounds < MOST:
-            return now
+            free = {W: tau(W, self.T[1] + self.shape(W), self.q) for W in self.rungs}
+            if min(free.values()) > self.limit:
+                self.why = f"even if more rows cost nothing, {self.expected(free)}"
+            return 1 if self.why else self.rungs[0]
         if min(self.each(1.0).values()) > self.limit:
+            self.why = str(self.expected())
             return 1
         hoped = self.each(HOPE)
         best = min(hoped, key=lambda W: hoped[W])
@@ -77,12 +92,18 @@ class Ladder:
     @property
     def limit(self) -> float:
         """The seconds a row that windows may take: less than a step's to go in, a little more to be left again."""
-        return (self.T[1] + self.O[1]) * (1 / PAYS if self.window <= self.rungs[0] else PAYS)
+        return (self.T[1] + self.O[1]) * (1.0 if self.window <= self.rungs[0] else STAYS)
 
-    def clear(self, now: int) -> bool:
-        """Whether it is plain that windows pay, or that they do not."""
-        ratio = min(self.each(1.0).values()) / self.limit
-        return max(ratio, 1 / ratio) > CLEAR
+    @property
+    def q(self) -> float:
+        """Rounds a row more than full windows; small windows count too many where a tolerance is small."""
+        return min(self.reach.prior, self.reach.mean)
+
+    def expected(self, each: Mapping[int, float] | None = None) -> Expected:
+        """What the best rung of `each`, or of those that may be tried, is expected to take for the chain."""
+        each, N = each or self.each(1.0), self.reach.N
+        W = min(each, key=lambda W: each[W])
+        return Expected(W, N, N * (1 / (W - 0.5) + self.q), N * each[W], N * (self.T[1] + self.O[1]))
 
     def each(self, share: float) -> dict[int, float]:
         """Seconds a row of each rung up to the next one, whose more rows cost such a share of what is expected."""

@@ -98,7 +98,7 @@ class Outlook:
     def hopes(self, most: float) -> dict[int, float]:
         """Of each window whose round is expected to take `most` seconds or less, the part of a call's time that it
         gains, kept all along: its rounds have W (1 - W / 2N) rows in the mean, for a window ends with the chain."""
-        step, q = self.step or math.inf, sum(map(self.reach.at, range(PLACES))) / PLACES
+        step, q = self.step or math.inf, self.reach.mean
         rows = {W: W * (1 - W / (2 * self.N)) for W, R in self.table().items() if W <= self.N and most >= R}
         return {W: 1 - tau(W, self.round(mean), q) / step for W, mean in rows.items()}
 
@@ -108,18 +108,14 @@ class Outlook:
         if step is None or not hopes:
             return None
         W, steps = max(hopes, key=lambda W: hopes[W]), self.N * step
-        q = sum(map(self.reach.at, range(PLACES))) / PLACES
-        return Expected(W, self.N * (1 / (W - 0.5) + q), (1 - hopes[W]) * steps, steps)
+        return Expected(W, self.N, self.N * (1 / (W - 0.5) + self.reach.mean), (1 - hopes[W]) * steps, steps)
 
     def why(self) -> str | None:
         """Why a chain is stepped through."""
         best = self.forecast()
-        if best is None:
-            return None
-        ratio, rows = best.seconds / best.stepping_seconds, best.window * self.B
-        text = f"a window of {best.window} would take {ratio:.2f} times as long here: a round of {rows} rows takes "
-        text += f"{1e3 * self.round(best.window):.3g} ms, a step {1e3 * (self.step or 0.0):.3g} ms"
-        return text if ratio >= 1 else f"{text}; that is less than a trial may cost in this call, a later one tries it"
+        if best is None or best.ratio >= 1:
+            return None if best is None else str(best)
+        return f"{best}; a trial may cost more than this call may lose, so a later one makes it"
 
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""
