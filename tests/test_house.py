@@ -40,7 +40,7 @@ KNOWS = {
     "slide": {"execute", "method", "system"},
     "experience": {"latency", "pace"},
     "outlook": {"experience", "pace", "whole"},
-    "ladder": {"experience", "outlook", "pace"},
+    "ladder": {"experience", "pace"},
     "whole": set(),
     "auto": {"execute", "experience", "ladder", "method", "outlook", "pace", "stop", "whole"},
     "trace": set(),

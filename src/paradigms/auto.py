@@ -179,7 +179,7 @@ class Auto(AbstractPace):
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
-        if self.ladder:
+        if self.ladder and window <= self.N - row:
             self.ladder.saw(inside, outside)
         if self.sure:
             self.charge(asked, count, inside + outside)

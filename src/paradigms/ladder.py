@@ -2,7 +2,7 @@
 
     4 rows one by one,  2 rounds of 4 rows,  2 of 16,  then 64:    each where it is expected to pay
 
-    seconds a row    tau(W) = (T(W) + O(W)) (1 / (W - 1/2) + q),    tau(1) = the seconds of a step
+    seconds a row    tau(W) = (T(W) + O(W)) (1 / (W - 1/2) + q W / (W + 4)),    tau(1) = the seconds of a step
 
 T, O: seconds of a round in the model and outside of it, the least of those measured in this call, for whatever else the
 machine does only adds to them; q: rounds a row more than full windows take, as is usual for a chain of so many rows, or
@@ -17,17 +17,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from .experience import Reach
-from .outlook import BETTER, tau
 from .pace import Expected
 
 RUNGS = (4, 16, 64)
 LONG = 32  # rows of a chain: of a shorter one the first rounds are too large a part
-ROWS, ROUNDS, MOST = 4, 2, 6  # timed: steps, and rounds of a rung, at least and at most
-STAYS, CLEAR = (
-    1.15,
-    (1.35, 2.0),
-)  # times slower than stepping may wider rungs be; what is clear at once, and that is not
+ROWS, ROUNDS, MOST = 4, 2, 5  # timed: steps, and rounds of a rung, at least and at most
+STAYS = 1.1  # times slower than stepping windows may be expected to be before they are left
+PLAIN = 1.2, 2.0  # times faster and slower than that: where it is plain that they pay, and that they do not
 HOPE = 0.5  # of what more rows are expected to cost: what is believed before they were tried
+UP, DOWN = 0.8, 0.6  # of the seconds a row: what another rung must take to be changed to
+HALF = 4  # rows of a window that takes half of the rounds beyond full windows that a long one does
 
 
 class Ladder:
@@ -72,13 +71,13 @@ class Ladder:
         if self.window == 1 or self.rounds < ROUNDS:
             return self.window == 1
         ratio = min(self.each(1.0).values()) / self.limit
-        return self.rounds >= MOST or not 1 / CLEAR[0] < ratio < CLEAR[1]
+        return self.rounds >= MOST or not 1 / PLAIN[0] < ratio < PLAIN[1]
 
     def best(self) -> int:
         """The rung to go on with, 1 for steps."""
         now = self.window
         if now == 1:
-            free = {W: tau(W, self.T[1] + self.shape(W), self.q) for W in self.rungs}
+            free = {W: (self.T[1] + self.shape(W)) * self.a_row(W) for W in self.rungs}
             if min(free.values()) > self.limit:
                 self.why = f"even if more rows cost nothing, {self.expected(free)}"
             return 1 if self.why else self.rungs[0]
@@ -87,30 +86,29 @@ class Ladder:
             return 1
         hoped = self.each(HOPE)
         best = min(hoped, key=lambda W: hoped[W])
-        return best if hoped[best] < BETTER * hoped[now] else now
+        return best if hoped[best] < (UP if best > now else DOWN) * hoped[now] else now
 
     @property
     def limit(self) -> float:
-        """The seconds a row that windows may take: less than a step's to go in, a little more to be left again."""
-        return (self.T[1] + self.O[1]) * (1.0 if self.window <= self.rungs[0] else STAYS)
+        """The seconds a row that windows may take: a step's, and once there is a window a little more."""
+        return (self.T[1] + self.O[1]) * (1.0 if self.window == 1 else STAYS)
 
-    @property
-    def q(self) -> float:
-        """Rounds a row more than full windows; small windows count too many where a tolerance is small."""
-        return min(self.reach.prior, self.reach.mean)
+    def a_row(self, W: int) -> float:
+        """Rounds a row of windows of W rows; where a tolerance is small, small windows would count too many."""
+        return 1 / (W - 0.5) + min(self.reach.prior, self.reach.mean) * W / (W + HALF)
 
     def expected(self, each: Mapping[int, float] | None = None) -> Expected:
         """What the best rung of `each`, or of those that may be tried, is expected to take for the chain."""
         each, N = each or self.each(1.0), self.reach.N
         W = min(each, key=lambda W: each[W])
-        return Expected(W, N, N * (1 / (W - 0.5) + self.q), N * each[W], N * (self.T[1] + self.O[1]))
+        return Expected(W, N, N * self.a_row(W), N * each[W], N * (self.T[1] + self.O[1]))
 
     def each(self, share: float) -> dict[int, float]:
         """Seconds a row of each rung up to the next one, whose more rows cost such a share of what is expected."""
-        found = {W: tau(W, self.T[W] + self.O[W], self.q) for W in self.T if W > 1}
+        found = {W: (self.T[W] + self.O[W]) * self.a_row(W) for W in self.T if W > 1}
         (below, last), new = sorted(self.T)[-2:], self.rungs[len(found) :][:1]
         slope = max(self.T[last] - self.T[below], 0.0) / (last - below)
         for W in new:
             T = self.T[last] + share * (W - last) * slope
-            found[W] = tau(W, T + self.O[last] * self.shape(W) / self.shape(last), self.q)
+            found[W] = (T + self.O[last] * self.shape(W) / self.shape(last)) * self.a_row(W)
         return found
