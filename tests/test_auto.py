@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import paradigms as pd
 from devices import Device, Scheduled, flat, knee, linear
-from paradigms import auto, experience
+from paradigms import auto, experience, identity
 from paradigms.experience import PREPARED, Curve, Experience, Reach
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
@@ -242,11 +242,11 @@ def test_a_method_whose_window_must_stay_keeps_it() -> None:
 def test_a_model_is_remembered_as_long_as_it_lives() -> None:
     device, system = Device(flat), pd.ddpm(LINEAR, 100)
     device.sample(system)
-    assert len(experience._known) == 1
+    assert len(identity._kept) == 1
     gone = weakref.ref(device)
     del device
     gc.collect()
-    assert gone() is None and len(experience._known) == 0
+    assert gone() is None and len(identity._kept) == 0
 
 
 def test_a_bound_method_is_remembered_as_its_object_is() -> None:

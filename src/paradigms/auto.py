@@ -13,12 +13,15 @@ call was, and no credit would have changed that, the next few are not asked.
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache, partial
+from collections.abc import Hashable
+from functools import partial
 
 from torch import Tensor
 
 from .execute import Evaluator
 from .experience import Experience, Reach, Rest, experience
+from .grid import stretch
+from .grid import windows as windows
 from .ladder import ROWS, Ladder
 from .method import AbstractMethod
 from .outlook import BETTER, Outlook, tau
@@ -26,8 +29,6 @@ from .pace import AbstractPace, Expected, Fixed, Timed
 from .stop import AbstractStop
 from .whole import LONG
 
-GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FORGIVEN = 0.7  # what a call leaves of what windows lost before
@@ -35,8 +36,7 @@ FIRST = 2  # times CREDIT, what the first round of a window that is kept may tak
 OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
-STRETCH, MOST, KEPT = 0.1, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
-LOSING = 2  # times CREDIT, what windows of the ladder may lose before the rest is stepped
+STRETCH = 0.1  # seconds between two questions while stepping
 CLOSELY = 1e-3  # seconds of a step from which on waits for a processor are counted, for that takes microseconds
 RESTS = 7  # calls that step and are not asked, where no credit would have made windows worth it; or a stretch of them
 
@@ -67,8 +67,6 @@ class Auto(AbstractPace):
         self.ladder = Ladder(reach, lambda W: known.shape(W * B)) if climbs else None
         reach.begun.add(B)
 
-    # ------------------------------------------------------------------ what is decided
-
     def next(self, row: int) -> tuple[int, int]:
         step, left = self.outlook.step, self.N - row
         if self.ladder and row < ROWS:
@@ -84,7 +82,7 @@ class Auto(AbstractPace):
             self.known.credit = max(min(credit, self.full), -self.full)
             self.reach.lost *= FORGIVEN**calls
         if self.ladder:
-            self.window, self.hopeless = self.ladder.next(self.lost > LOSING * self.full), False
+            self.window, self.hopeless = self.ladder.next(self.lost / step), False
         elif self.window == 1:
             self.window = self.entered(row, left, step)
             if row == 0:
@@ -149,8 +147,6 @@ class Auto(AbstractPace):
         self.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W
 
-    # ------------------------------------------------------------------ what is seen
-
     def elapsed(self, evaluate: Timed) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
         before, self.clock = self.clock, evaluate.clock.read()
@@ -167,7 +163,7 @@ class Auto(AbstractPace):
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
         if first and self.rounds:
             self.spend(bounded(outside - gaps * self.known.step(self.B), self.due) - self.due)
-            self.failed()
+            self.reach.told(0.0 if self.ladder else self.lost)  # the ladder's are there to find out
         elif gaps:
             self.known.step.saw(self.B, outside / gaps)
         if row + steps == self.N and self.granted:
@@ -188,7 +184,7 @@ class Auto(AbstractPace):
         self.rounds, self.wide = self.rounds + 1, window
         self.used[window] += count
         if row + count == self.N:
-            self.failed()
+            self.reach.told(0.0 if self.ladder else self.lost)  # the ladder's are there to find out
             self.ended(self.due)
 
     def charge(self, M: int, count: int, seconds: float) -> None:
@@ -221,29 +217,21 @@ class Auto(AbstractPace):
         self.known.credit = min(self.known.credit - seconds, self.full)
         self.lost += seconds
 
-    def failed(self) -> None:
-        """Windows that were expected to gain are over; those of the ladder are there to find out."""
-        if not self.ladder:
-            self.reach.told(self.lost)
-
     def ended(self, after: float = 0.0) -> None:
         """The call is over, but for so many seconds."""
         if self.kept is not None and self.outlook.step:
             seconds = sum(self.clock) + after
             self.outlook.whole.told(self.kept, 1 - seconds / (self.outlook.step * self.N), self.used)
 
-    # ------------------------------------------------------------------ what is told of it
-
     def expected(self) -> Expected | None:
-        measured = self.ladder and len(self.ladder.T) > 1
-        return self.ladder.expected() if self.ladder and measured else self.outlook.forecast()
+        return self.ladder.expected() if self.ladder and len(self.ladder.O) > 1 else self.outlook.forecast()
 
     def reason(self) -> str | None:
         before, after = self.singles
         if not before + after:
             return None
         if not self.grid:
-            return f"no window fits: a chain of {self.N} rows, samples of so many bytes"
+            return "no window fits into the chain and the memory"
         if not self.outlook.step or (self.ladder and before <= ROWS and not after):
             return f"{before} rows were timed first"
         if 2 * sum(self.used.values()) > self.N:
@@ -256,19 +244,16 @@ def bounded(seconds: float, usual: float) -> float:
     return min(max(seconds, 0.0), OTHERS * usual)
 
 
-def stretch(size: int) -> int:
-    """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are told of."""
-    return max(min(KEPT // (3 * size), MOST), 1)
-
-
-def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
-    """The pace of a call from x (B, ...)."""
+def auto(
+    evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop, key: Hashable | None = None
+) -> AbstractPace:
+    """The pace of a call from x (B, ...); key: what the model is remembered by, in place of itself."""
     if method.steady:
         return Fixed(method.steady)
     system, B = evaluate.system, len(x)
     N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
-    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
+    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks, key=key)
     reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
     return resting(reach, B) or Auto(known, reach, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
 
@@ -280,10 +265,3 @@ def resting(reach: Reach, B: int) -> Fixed | None:
         return None
     rest.left -= 1
     return rest.pace
-
-
-@lru_cache
-def windows(N: int, B: int, size: int, ranks: int = 1) -> tuple[int, ...]:
-    """The windows there are for a chain of N rows and states of so many bytes; all ranks have the same work."""
-    even = [W for W in GRID if W * B % ranks == 0] or GRID
-    return tuple(W for W in even if W <= N and 12 * W * size <= ROOM)

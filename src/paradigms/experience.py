@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from statistics import median_low
-from types import MethodType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .identity import forget as forget
+from .identity import memory
 from .latency import WIDE, between, lowered
 from .pace import Fixed
 
@@ -220,9 +220,6 @@ def points(used: dict[int, float]) -> Points:
     return rows, lowered([used[M] for M in rows])
 
 
-_known: WeakKeyDictionary[Any, dict[Hashable, Experience]] = WeakKeyDictionary()
-
-
 def experience(
     model: Any,
     x: Tensor,
@@ -230,23 +227,15 @@ def experience(
     condition: Iterable[str] | None = None,
     ranks: int = 1,
     sweep: tuple[float, float] | None = None,
+    key: Hashable | None = None,
 ) -> Experience:
-    """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model.
+    """What is known of a model on states like x (B, ...), as `identity.py` tells models apart, or of what has a key.
 
     ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
     """
-    of = model.__self__ if isinstance(model, MethodType) else model
-    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
-    try:
-        mine = _known.get(of) or _known.setdefault(of, {})
-    except TypeError:  # it cannot be remembered
-        mine = {}
-    found = mine.get(key)
+    mine, parts = memory(model, key)
+    kind = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()), parts)
+    found: Experience | None = mine.get(kind)
     if found is None:
-        found = mine[key] = Experience(x, ranks, sweep)
+        found = mine[kind] = Experience(x, ranks, sweep)
     return found
-
-
-def forget() -> None:
-    """Forgets every model."""
-    _known.clear()

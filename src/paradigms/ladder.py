@@ -14,6 +14,7 @@ window is kept to the end of the chain, unless it loses a lot.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from .experience import Reach
@@ -22,8 +23,9 @@ from .pace import Expected
 RUNGS = (4, 16, 64)
 LONG = 32  # rows of a chain: of a shorter one the first rounds are too large a part
 ROWS, ROUNDS, MOST = 4, 2, 5  # timed: steps, and rounds of a rung, at least and at most
-STAYS = 1.1  # times slower than stepping windows may be expected to be before they are left
-PLAIN = 1.2, 2.0  # times faster and slower than that: where it is plain that they pay, and that they do not
+STAYS, PLAIN = 1.1, 2.0  # times slower than stepping: from where on windows are left, and where that is plain at once
+DEAR = 0.015, 4  # of the rows of the chain, and rows: what windows may have lost before they are left at once
+LOSING = 0.4  # of the rows of the chain: before the rest is stepped
 HOPE = 0.5  # of what more rows are expected to cost: what is believed before they were tried
 UP, DOWN = 0.8, 0.6  # of the seconds a row: what another rung must take to be changed to
 HALF = 4  # rows of a window that takes half of the rounds beyond full windows that a long one does
@@ -51,47 +53,52 @@ class Ladder:
         """What the last step or round took in the model, and since the one before."""
         W = self.window
         if W in self.T:  # what lies before the first of a rung is another's work
-            self.O[W] = min(outside, self.O.get(W, outside))
+            self.O[W] = min(max(outside, 0.0), self.O.get(W, math.inf))
         self.T[W] = min(inside, self.T.get(W, inside))
 
-    def next(self, losing: bool) -> int:
-        """The window of the next round; losing: whether windows have lost a lot of time so far."""
-        if losing:
+    def next(self, lost: float) -> int:
+        """The window of the next round; lost: how many steps' time windows have lost so far."""
+        N, now = self.reach.N, self.window
+        if lost > LOSING * N:
             self.why, self.window, self.settled = "windows took longer than expected", 1, True
-        elif not self.settled and self.decided:
-            before, self.window = self.window, self.best()
-            self.settled = self.window <= before
-            self.rounds *= self.window == before
+        elif not self.settled and (now == 1 or (now in self.O and self.rounds >= ROUNDS)):
+            best = self.best()
+            dear = best == 1 and (self.ratio > PLAIN or lost > max(DEAR[0] * N, DEAR[1]))
+            self.settled = best <= now and (now == 1 or self.rounds >= MOST or dear)
+            if best > now or self.settled:  # up at once; more is timed before it stays or goes down
+                self.window, self.rounds = best, 0
+            if self.settled and best == 1:
+                self.why = (
+                    str(self.expected()) if now > 1 else f"even if more rows cost nothing, {self.expected(self.free)}"
+                )
         self.rounds += 1
         return self.window
-
-    @property
-    def decided(self) -> bool:
-        """Whether enough was timed to go on."""
-        if self.window == 1 or self.rounds < ROUNDS:
-            return self.window == 1
-        ratio = min(self.each(1.0).values()) / self.limit
-        return self.rounds >= MOST or not 1 / PLAIN[0] < ratio < PLAIN[1]
 
     def best(self) -> int:
         """The rung to go on with, 1 for steps."""
         now = self.window
         if now == 1:
-            free = {W: (self.T[1] + self.shape(W)) * self.a_row(W) for W in self.rungs}
-            if min(free.values()) > self.limit:
-                self.why = f"even if more rows cost nothing, {self.expected(free)}"
-            return 1 if self.why else self.rungs[0]
-        if min(self.each(1.0).values()) > self.limit:
-            self.why = str(self.expected())
+            return self.rungs[0] if min(self.free.values()) <= self.step else 1
+        if self.ratio > STAYS:
             return 1
         hoped = self.each(HOPE)
         best = min(hoped, key=lambda W: hoped[W])
         return best if hoped[best] < (UP if best > now else DOWN) * hoped[now] else now
 
     @property
-    def limit(self) -> float:
-        """The seconds a row that windows may take: a step's, and once there is a window a little more."""
-        return (self.T[1] + self.O[1]) * (1.0 if self.window == 1 else STAYS)
+    def step(self) -> float:
+        """Seconds of a step."""
+        return self.T[1] + self.O[1]
+
+    @property
+    def ratio(self) -> float:
+        """The time with the best window, in times of stepping."""
+        return min(self.each(1.0).values()) / self.step
+
+    @property
+    def free(self) -> dict[int, float]:
+        """Seconds a row of each rung if more rows cost nothing."""
+        return {W: (self.T[1] + self.shape(W)) * self.a_row(W) for W in self.rungs}
 
     def a_row(self, W: int) -> float:
         """Rounds a row of windows of W rows; where a tolerance is small, small windows would count too many."""
@@ -101,12 +108,12 @@ class Ladder:
         """What the best rung of `each`, or of those that may be tried, is expected to take for the chain."""
         each, N = each or self.each(1.0), self.reach.N
         W = min(each, key=lambda W: each[W])
-        return Expected(W, N, N * self.a_row(W), N * each[W], N * (self.T[1] + self.O[1]))
+        return Expected(W, N, N * self.a_row(W), N * each[W], N * self.step)
 
     def each(self, share: float) -> dict[int, float]:
         """Seconds a row of each rung up to the next one, whose more rows cost such a share of what is expected."""
-        found = {W: (self.T[W] + self.O[W]) * self.a_row(W) for W in self.T if W > 1}
-        (below, last), new = sorted(self.T)[-2:], self.rungs[len(found) :][:1]
+        found = {W: (self.T[W] + self.O[W]) * self.a_row(W) for W in self.O if W > 1}
+        (below, last), new = sorted(self.O)[-2:], self.rungs[len(found) :][:1]
         slope = max(self.T[last] - self.T[below], 0.0) / (last - below)
         for W in new:
             T = self.T[last] + share * (W - last) * slope
