@@ -37,7 +37,6 @@ OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
 STRETCH = 0.1  # seconds between two questions while stepping
-CLOSELY = 1e-3  # seconds of a step from which on waits for a processor are counted, for that takes microseconds
 RESTS = 7  # calls that step and are not asked, where no credit would have made windows worth it; or a stretch of them
 
 
@@ -150,7 +149,7 @@ class Auto(AbstractPace):
     def elapsed(self, evaluate: Timed) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
         before, self.clock = self.clock, evaluate.clock.read()
-        evaluate.clock.exact = self.known.cpu and (bool(self.ladder) or (self.outlook.step or 0.0) > CLOSELY)
+        evaluate.clock.exact = self.known.cpu and self.ladder is not None
         return self.clock[0] - before[0], self.clock[1] - before[1]
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:

@@ -63,7 +63,7 @@ class Ladder:
             self.why, self.window, self.settled = "windows took longer than expected", 1, True
         elif not self.settled and (now == 1 or (now in self.O and self.rounds >= ROUNDS)):
             best = self.best()
-            dear = best == 1 and (self.ratio > PLAIN or lost > max(DEAR[0] * N, DEAR[1]))
+            dear = best == 1 < now and (self.ratio > PLAIN or lost > max(DEAR[0] * N, DEAR[1]))
             self.settled = best <= now and (now == 1 or self.rounds >= MOST or dear)
             if best > now or self.settled:  # up at once; more is timed before it stays or goes down
                 self.window, self.rounds = best, 0
