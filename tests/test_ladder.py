@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
-from paradigms import experience
+from paradigms import clock, experience
 from paradigms.ladder import LONG, MOST, ROWS, RUNGS, Ladder
 from problems import LINEAR, RULES
 
@@ -107,3 +108,28 @@ def test_windows_that_lose_a_lot_are_left_for_good() -> None:
 def test_short_chains_and_grids_without_the_rungs_begin_otherwise() -> None:
     grid = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
     assert Ladder.fits(LONG, grid) and not Ladder.fits(LONG - 1, grid) and not Ladder.fits(200, (32,))
+
+
+def test_a_wait_for_a_processor_is_left_out_of_what_decides_and_not_of_what_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, waits = [0.0], [1.0]
+    monkeypatch.setattr(clock, "now", lambda _: now[0])
+    monkeypatch.setattr(clock, "waited", lambda: waits[0])
+    each = clock.Clock()
+    each.exact = True
+    for waiting in (0.0, 3.0):
+        each.enter()
+        now[0], waits[0] = now[0] + 0.01 + waiting, waits[0] + waiting
+        each.leave()
+        now[0] += 0.002
+    assert each.inside == pytest.approx(3.02) and each.read() == pytest.approx((0.02, 0.002))
+
+
+def test_waits_are_counted_for_each_thread_and_after_a_fork_or_not_at_all() -> None:
+    found: list[float] = []
+    threads = [threading.Thread(target=lambda: found.append(clock.waited())) for _ in range(3)]
+    for each in threads:
+        each.start()
+        each.join()
+    assert len(found) == 3 and all(v >= 0 for v in found) and clock.waited() >= 0
