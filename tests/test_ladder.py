@@ -113,7 +113,7 @@ def test_short_chains_and_grids_without_the_rungs_begin_otherwise() -> None:
 def test_a_wait_for_a_processor_is_left_out_of_what_decides_and_not_of_what_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now, waits = [0.0], [1.0]
+    now, waits = [1.0], [1.0]
     monkeypatch.setattr(clock, "now", lambda _: now[0])
     monkeypatch.setattr(clock, "waited", lambda: waits[0])
     each = clock.Clock()
