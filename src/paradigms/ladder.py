@@ -27,7 +27,7 @@ STAYS, PLAIN = 1.1, 2.0  # times slower than stepping: from where on windows are
 DEAR = 0.015, 4  # of the rows of the chain, and rows: what windows may have lost before they are left at once
 LOSING = 0.4  # of the rows of the chain: before the rest is stepped
 HOPE = 0.5  # of what more rows are expected to cost: what is believed before they were tried
-UP, DOWN = 0.8, 0.6  # of the seconds a row: what another rung must take to be changed to
+UP, DOWN = 0.7, 0.6  # of the seconds a row: what another rung must take to be changed to
 HALF = 4  # rows of a window that takes half of the rounds beyond full windows that a long one does
 
 
