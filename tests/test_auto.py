@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import paradigms as pd
 from devices import Device, Scheduled, flat, knee, linear
-from paradigms import auto, experience
+from paradigms import auto, experience, identity
 from paradigms.assume import ROWS
 from paradigms.experience import PREPARED, Curve, Experience, Reach
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
@@ -174,7 +174,7 @@ def test_a_slow_moment_of_the_machine_does_not_shut_windows_out(slow: int) -> No
 
     device.seconds = disturbed
     taken = [device.sample(system, seed=k)[1] for k in range(30)]
-    assert taken[0] > device.stepping(system), "it was disturbed"
+    assert (taken[0] > device.stepping(system)) == (slow > 1), "one slow moment is not believed, more are"
     assert max(taken[-3:]) < device.stepping(system) / 3
 
 
@@ -243,11 +243,11 @@ def test_a_method_whose_window_must_stay_keeps_it() -> None:
 def test_a_model_is_remembered_as_long_as_it_lives() -> None:
     device, system = Device(flat), pd.ddpm(LINEAR, 100)
     device.sample(system)
-    assert len(experience._known) == 1
+    assert len(identity._kept) == 1
     gone = weakref.ref(device)
     del device
     gc.collect()
-    assert gone() is None and len(experience._known) == 0
+    assert gone() is None and len(identity._kept) == 0
 
 
 def test_a_bound_method_is_remembered_as_its_object_is() -> None:

@@ -102,6 +102,7 @@ def test_windows_are_used_where_a_call_takes_the_same_however_many_rows(
         return now[0]
 
     monkeypatch.setattr(clock, "now", tick)
+    monkeypatch.setattr(clock, "waited", float)
     reference = sample(pipe, steps=40)
     for _ in range(6):
         with parallelize(pipe, tolerance=0.01) as run:

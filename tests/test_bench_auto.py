@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import paradigms as pd
-from paradigms.bench import auto
+from paradigms.bench import auto, busy
 from problems import LINEAR
 from toy import Mixture
 
@@ -77,3 +78,26 @@ def test_auto_is_held_against_the_faster_of_stepping_and_the_best_window(
 def test_windows_are_told_in_runs() -> None:
     assert auto.told([1, 1, 32, 32, 32, 1]) == "1 x 2, 32 x 3, 1 x 1"
     assert auto.told([1, 2] * 5).endswith(", ...")
+
+
+def test_the_busy_bench_counts_rounds_of_fresh_calls_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = iter([20, 22, 21, 40, 14])
+    found = {"seconds": 1.0, "windows": "1 x 4, 16 x 16", "reason": "4 rows were timed first"}
+    monkeypatch.setattr(busy, "fresh", lambda name: {"rounds": next(made), **found})
+    monkeypatch.setattr(busy, "loaded", lambda cores: contextlib.nullcontext())
+    monkeypatch.setattr(busy, "BUSY", ("toy, 2, A", "toy, 2, B"))
+    busy.main(tmp_path, "toy, 2, A", processes=3)
+    busy.main(tmp_path, processes=2)
+    assert next(made, None) is None, "what is there is not measured again"
+    cells = json.loads((tmp_path / "auto-busy.json").read_text())["cells"]
+    assert [run["rounds"] for run in cells["toy, 2, A"]] == [20, 22, 21]
+    assert busy.spread([20, 22, 21]) == pytest.approx(2 / 21)
+    assert "In 1 of 2 cells" in capsys.readouterr().out
+
+
+def test_the_first_call_of_a_process_says_its_rounds_and_why_it_stepped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy, "cells", lambda: iter([("toy, 2, A", lambda: tiny("toy, 2, A"))]))
+    said = busy.first("toy, 2, A")
+    assert said["rounds"] == 6 and said["windows"] == "1 x 6" and said["reason"]

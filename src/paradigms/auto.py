@@ -2,7 +2,8 @@
 
     credit  <-  min(credit + ALLOWED (seconds of stepping the chain) - seconds lost to stepping, CREDIT)
 
-What windows are expected to take and to gain is in `outlook.py`. They grow to at most `bold` times what was measured.
+The first call of a chain climbs the ladder of `ladder.py`; then what windows are expected to take and to gain is in
+`outlook.py`. They grow to at most `bold` times what was measured.
 What this may lose is bounded: every call may be slower than stepping by ALLOWED of its time, which gains and calls that
 did not need it add to, up to CREDIT. A round whose outcome is not known must be affordable; one that was measured is
 made on credit, unless that failed too often. Where rounds lose and nothing is left, the rest is stepped. Where a whole
@@ -12,20 +13,22 @@ call was, and no credit would have changed that, the next few are not asked.
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache, partial
+from collections.abc import Hashable
+from functools import partial
 
 from torch import Tensor
 
 from .execute import Evaluator
 from .experience import Experience, Reach, Rest, experience
+from .grid import stretch
+from .grid import windows as windows
+from .ladder import ROWS, Ladder
 from .method import AbstractMethod
 from .outlook import BETTER, Outlook, tau
-from .pace import AbstractPace, Fixed, Timed
+from .pace import AbstractPace, Expected, Fixed, Timed
 from .stop import AbstractStop
 from .whole import LONG
 
-GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-ROOM = 2**30  # bytes that the states of a window may take, of which a method holds about a dozen
 ALLOWED, CREDIT = 0.015, 0.2  # of the seconds that stepping the chain takes
 NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FORGIVEN = 0.7  # what a call leaves of what windows lost before
@@ -33,7 +36,7 @@ FIRST = 2  # times CREDIT, what the first round of a window that is kept may tak
 OTHERS = 3  # times the usual is the most that a measurement may cost
 SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
 WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
-STRETCH, MOST, KEPT = 0.1, 256, 2**26  # seconds, steps and bytes of states between two questions while stepping
+STRETCH = 0.1  # seconds between two questions while stepping
 RESTS = 7  # calls that step and are not asked, where no credit would have made windows worth it; or a stretch of them
 
 
@@ -58,11 +61,15 @@ class Auto(AbstractPace):
         self.kept: int | None = None  # the window to keep all along, 0 for none, see `whole.py`
         self.sure = False  # and it was often enough
         self.used = Counter[int]()  # rows by window
-
-    # ------------------------------------------------------------------ what is decided
+        self.singles = [0, 0]  # rows stepped through before the first window and after
+        climbs = B not in reach.begun and Ladder.fits(self.N, grid)
+        self.ladder = Ladder(reach, lambda W: known.shape(W * B)) if climbs else None
+        reach.begun.add(B)
 
     def next(self, row: int) -> tuple[int, int]:
         step, left = self.outlook.step, self.N - row
+        if self.ladder and row < ROWS:
+            return 1, 1
         if step is None or not self.grid:
             return 1, 2 if self.grid else left
         self.full, self.steps = CREDIT * step * self.N, max(min(max(int(STRETCH / step), self.N // 8), self.most), 1)
@@ -73,7 +80,9 @@ class Auto(AbstractPace):
             credit = self.known.credit + calls * ALLOWED * step * self.N
             self.known.credit = max(min(credit, self.full), -self.full)
             self.reach.lost *= FORGIVEN**calls
-        if self.window == 1:
+        if self.ladder:
+            self.window, self.hopeless = self.ladder.next(self.lost / step), False
+        elif self.window == 1:
             self.window = self.entered(row, left, step)
             if row == 0:
                 self.window = self.keeping() or self.window
@@ -137,31 +146,36 @@ class Auto(AbstractPace):
         self.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W
 
-    # ------------------------------------------------------------------ what is seen
-
     def elapsed(self, evaluate: Timed) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
         before, self.clock = self.clock, evaluate.clock.read()
+        evaluate.clock.exact = self.known.cpu and self.ladder is not None
         return self.clock[0] - before[0], self.clock[1] - before[1]
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
+        self.singles[self.rounds > 0] += steps
         first, self.last = self.last != self.B, self.B
+        if self.ladder and steps == 1:
+            self.ladder.saw(inside, outside)
         self.known.model.saw(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
         if first and self.rounds:
             self.spend(bounded(outside - gaps * self.known.step(self.B), self.due) - self.due)
-            self.reach.told(self.lost)
+            self.reach.told(0.0 if self.ladder else self.lost)  # the ladder's are there to find out
         elif gaps:
             self.known.step.saw(self.B, outside / gaps)
         if row + steps == self.N and self.granted:
             self.ended()
             if self.hopeless and self.outlook.step:
                 calls = min(2 * self.rested + 1, max(RESTS, int(STRETCH / (self.outlook.step * self.N))))
-                self.reach.rests[self.B] = Rest(calls, calls, Fixed(1, self.steps))
+                pace = Fixed(1, self.steps, self.outlook.why(), self.expected())
+                self.reach.rests[self.B] = Rest(calls, calls, pace)
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         inside, outside = self.elapsed(evaluate)
+        if self.ladder and window <= self.N - row:
+            self.ladder.saw(inside, outside)
         if self.sure:
             self.charge(asked, count, inside + outside)
         else:
@@ -169,7 +183,7 @@ class Auto(AbstractPace):
         self.rounds, self.wide = self.rounds + 1, window
         self.used[window] += count
         if row + count == self.N:
-            self.reach.told(self.lost)
+            self.reach.told(0.0 if self.ladder else self.lost)  # the ladder's are there to find out
             self.ended(self.due)
 
     def charge(self, M: int, count: int, seconds: float) -> None:
@@ -208,28 +222,38 @@ class Auto(AbstractPace):
             seconds = sum(self.clock) + after
             self.outlook.whole.told(self.kept, 1 - seconds / (self.outlook.step * self.N), self.used)
 
+    def expected(self) -> Expected | None:
+        return self.ladder.expected() if self.ladder and len(self.ladder.O) > 1 else self.outlook.forecast()
+
+    def reason(self) -> str | None:
+        before, after = self.singles
+        if not before + after:
+            return None
+        if not self.grid:
+            return "no window fits into the chain and the memory"
+        if not self.outlook.step or (self.ladder and before <= ROWS and not after):
+            return f"{before} rows were timed first"
+        if 2 * sum(self.used.values()) > self.N:
+            return f"{before} rows before the first window and {after} after are expected to be faster one by one"
+        return (self.ladder and self.ladder.why) or self.outlook.why()
+
 
 def bounded(seconds: float, usual: float) -> float:
     """A time without what else the machine did meanwhile, as far as one can know."""
     return min(max(seconds, 0.0), OTHERS * usual)
 
 
-def stretch(size: int) -> int:
-    """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are told of."""
-    return max(min(KEPT // (3 * size), MOST), 1)
-
-
-def auto(evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop) -> AbstractPace:
-    """The pace of a call from x (B, ...); stepping at tolerance 0, where a row a round is about what is accepted."""
+def auto(
+    evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop, key: Hashable | None = None
+) -> AbstractPace:
+    """The pace of a call from x (B, ...); key: what the model is remembered by, in place of itself."""
     if method.steady:
         return Fixed(method.steady)
-    if stop.tolerance == 0:
-        return Fixed(1, min(stretch(x.nbytes), 64))
     system, B = evaluate.system, len(x)
     N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
-    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks)
-    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N)
+    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks, key=key)
+    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
     return resting(reach, B) or Auto(known, reach, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
 
 
@@ -240,10 +264,3 @@ def resting(reach: Reach, B: int) -> Fixed | None:
         return None
     rest.left -= 1
     return rest.pace
-
-
-@lru_cache
-def windows(N: int, B: int, size: int, ranks: int = 1) -> tuple[int, ...]:
-    """The windows there are for a chain of N rows and states of so many bytes; all ranks have the same work."""
-    even = [W for W in GRID if W * B % ranks == 0] or GRID
-    return tuple(W for W in even if W <= N and 12 * W * size <= ROOM)

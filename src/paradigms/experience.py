@@ -4,8 +4,8 @@
     rows that a round of W accepts   1 / (1 / W + q[n])      q: rounds a row more than full windows would take
 
 q grows along a chain, for noise levels change fast at its end. It is counted by place, in sixteenths of the chain, and
-where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images, times how far
-off that was elsewhere.
+where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images at a tolerance of
+0.003, 0.4 of that more for each tenth of the tolerance, times how far off that was elsewhere.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from statistics import median_low
-from types import MethodType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .identity import forget as forget
+from .identity import memory
 from .latency import WIDE, between, lowered
 from .pace import Fixed
 
@@ -32,6 +32,7 @@ DOUBTED = 4e-3  # seconds that something else may have had the machine in as man
 NOISE = 0.04  # of a time, which is no change
 SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
 PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
+USUAL, HARDER, ROUNDING = 0.003, 0.4, 1e-7  # a tolerance; what q grows by for each tenth of it; what 0 comes to
 
 
 Points = tuple[list[int], list[float]]  # rows and seconds
@@ -124,15 +125,18 @@ class Rest:
 class Reach:
     """q along a chain of N rows, counted."""
 
-    def __init__(self, N: int) -> None:
+    def __init__(self, N: int, tolerance: float = USUAL) -> None:
         self.N = N
         self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
-        self.usual = [(2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
+        harder = 1 + HARDER * max(math.log10(USUAL / max(tolerance, ROUNDING)), 0.0)
+        self.usual = [harder * (2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
+        self.prior = sum(self.usual) / PLACES  # before anything is counted
         self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
         self.lost = 0.0  # seconds that windows lost where they were expected to gain
         self.since = 0  # calls since windows were tried
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
+        self.begun: set[int] = set()  # by how many samples: there was a first call
         self.rests: dict[int, Rest] = {}  # by how many samples
 
     def fade(self) -> None:
@@ -161,6 +165,11 @@ class Reach:
         """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
         self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
 
+    @property
+    def mean(self) -> float:
+        """q in the mean over the chain."""
+        return sum(map(self.at, range(PLACES))) / PLACES
+
     def place(self, row: float) -> int:
         """The part of the chain that a row is in."""
         return min(int(row * PLACES / self.N), PLACES - 1)
@@ -177,6 +186,7 @@ class Experience:
     def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
         cpu, size = x.device.type == "cpu", x[0].numel()
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
+        self.cpu = cpu
         self.guess = sweep or ((1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size))  # of a sweep, likewise
         self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
         self.step = Curve(lambda M: 50e-6, absolute=False)
@@ -196,11 +206,11 @@ class Experience:
             self.sweeps[method] = Curve(self.shape, prepared=PREPARED)
         return self.sweeps[method]
 
-    def reach(self, chain: Hashable, N: int) -> Reach:
+    def reach(self, chain: Hashable, N: int, tolerance: float = USUAL) -> Reach:
         """q of a chain under a method and a criterion."""
         found = self.reaches.get(chain)
         if found is None:
-            found = self.reaches[chain] = Reach(N)
+            found = self.reaches[chain] = Reach(N, tolerance)
         return found
 
 
@@ -210,9 +220,6 @@ def points(used: dict[int, float]) -> Points:
     return rows, lowered([used[M] for M in rows])
 
 
-_known: WeakKeyDictionary[Any, dict[Hashable, Experience]] = WeakKeyDictionary()
-
-
 def experience(
     model: Any,
     x: Tensor,
@@ -220,23 +227,15 @@ def experience(
     condition: Iterable[str] | None = None,
     ranks: int = 1,
     sweep: tuple[float, float] | None = None,
+    key: Hashable | None = None,
 ) -> Experience:
-    """What is known of a model on states like x (B, ...); of a bound method, of its object. It dies with the model.
+    """What is known of a model on states like x (B, ...), as `identity.py` tells models apart, or of what has a key.
 
     ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
     """
-    of = model.__self__ if isinstance(model, MethodType) else model
-    key = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()))
-    try:
-        mine = _known.get(of) or _known.setdefault(of, {})
-    except TypeError:  # it cannot be remembered
-        mine = {}
-    found = mine.get(key)
+    mine, parts = memory(model, key)
+    kind = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()), parts)
+    found: Experience | None = mine.get(kind)
     if found is None:
-        found = mine[key] = Experience(x, ranks, sweep)
+        found = mine[kind] = Experience(x, ranks, sweep)
     return found
-
-
-def forget() -> None:
-    """Forgets every model."""
-    _known.clear()

@@ -15,6 +15,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 from .experience import PLACES, Experience, Reach
+from .pace import Expected
 from .whole import Whole
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
@@ -97,9 +98,24 @@ class Outlook:
     def hopes(self, most: float) -> dict[int, float]:
         """Of each window whose round is expected to take `most` seconds or less, the part of a call's time that it
         gains, kept all along: its rounds have W (1 - W / 2N) rows in the mean, for a window ends with the chain."""
-        step, q = self.step or math.inf, sum(map(self.reach.at, range(PLACES))) / PLACES
+        step, q = self.step or math.inf, self.reach.mean
         rows = {W: W * (1 - W / (2 * self.N)) for W, R in self.table().items() if W <= self.N and most >= R}
         return {W: 1 - tau(W, self.round(mean), q) / step for W, mean in rows.items()}
+
+    def forecast(self) -> Expected | None:
+        """What the window that gains most, kept all along, is expected to take for the chain."""
+        step, hopes = self.step, self.hopes(math.inf)
+        if step is None or not hopes:
+            return None
+        W, steps = max(hopes, key=lambda W: hopes[W]), self.N * step
+        return Expected(W, self.N, self.N * (1 / (W - 0.5) + self.reach.mean), (1 - hopes[W]) * steps, steps)
+
+    def why(self) -> str | None:
+        """Why a chain is stepped through."""
+        best = self.forecast()
+        if best is None or best.ratio >= 1:
+            return None if best is None else str(best)
+        return f"{best}; a trial may cost more than this call may lose, so a later one makes it"
 
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""

@@ -7,6 +7,7 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
 
 from .clock import Clock
@@ -18,6 +19,29 @@ class Timed(Protocol):
     @property
     def clock(self) -> Clock:
         """The seconds so far."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
+
+    window: int
+    rows: int
+    rounds: float
+    seconds: float
+    stepping_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """The time with the window, in times of stepping."""
+        return self.seconds / self.stepping_seconds
+
+    def __str__(self) -> str:
+        round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
+        return (
+            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
+            f"{round:.3g} ms, a step {step:.3g} ms"
+        )
 
 
 class AbstractPace(ABC):
@@ -35,12 +59,27 @@ class AbstractPace(ABC):
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
         """A round from `row` evaluated `asked` rows of all samples; the slowest sample moved by `count`."""
 
+    def reason(self) -> str | None:
+        """Why rows were stepped through one by one so far; None where none was, or where nobody can say."""
+        return None
+
+    def expected(self) -> Expected | None:
+        """What the window that suits the chain best was expected to take; None where nothing was measured."""
+        return None
+
 
 class Fixed(AbstractPace):
-    """The same window in every round; of a window of 1, so many steps a question."""
+    """The same window in every round; of a window of 1, so many steps a question. why, what: reason and forecast."""
 
-    def __init__(self, window: int, steps: int = 1) -> None:
+    def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
         self.answer, self.only = (window, steps), window
+        self.why, self.what = why or ("window=1 was given" if window == 1 else None), what
 
     def next(self, row: int) -> tuple[int, int]:
         return self.answer
+
+    def reason(self) -> str | None:
+        return self.why
+
+    def expected(self) -> Expected | None:
+        return self.what

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .execute import Evaluator
 from .noise import Noise
+from .pace import Expected
 from .retry import Retry
 from .shares import Sharing
 from .stop import DOUBT
@@ -58,7 +59,8 @@ class Solution:
     a mesh; seconds and model_seconds are then the same on all of them. retries: samples that were made again, because
     more growth was seen than had been assumed; told is of the first attempt, rounds and evals are of all. estimate
     (B,): of the relative error, growth that was seen included, None where nothing estimates it. tolerance: what the
-    criterion was held to, which is more than was asked where the numbers hold no less.
+    criterion was held to, which is more than was asked where the numbers hold no less. reason: why rows were stepped
+    through one by one, None where none was. expected: what the window that suits the chain best was to take.
     """
 
     x: Tensor
@@ -73,6 +75,8 @@ class Solution:
     retries: tuple[Retry, ...] = ()
     estimate: Tensor | None = None
     tolerance: float | None = None
+    reason: str | None = None
+    expected: Expected | None = None
 
     @cached_property
     def windows(self) -> tuple[int, ...]:

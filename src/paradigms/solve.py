@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from .check import check_account, check_call, watched
 from .execute import Evaluator, Model
 from .frame import Frame
 from .given import named
+from .identity import check_key
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
@@ -50,13 +51,15 @@ def iterate(
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
+    key: Hashable | None = None,
     mesh: Any = None,
 ) -> Iterator[Frame]:
     """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
     given = {"generator": generator, "noise": noise, "condition": condition}
     check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
     method = method or DEFAULT
-    return frames(_chain(model, system, x, method, window, criterion(tolerance, method), generator, noise, condition))
+    stop = criterion(tolerance, method)
+    return frames(_chain(model, system, x, method, window, stop, generator, noise, condition, key))
 
 
 def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
@@ -86,6 +89,7 @@ def sample(
     compare: bool = False,
     max_rounds: int | None = None,
     watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter,
+    key: Hashable | None = None,
     mesh: Any = None,
 ) -> Solution:
     """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
@@ -99,9 +103,10 @@ def sample(
     (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
     verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
     compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
-    frames as tqdm would. mesh: as `sharded`'s; its ranks all make this call, begin with the first one's numbers, and
-    share the rows of each round. Raises ValueError for bad input before any work, NonFiniteError, RankError where a
-    rank of a mesh fails, and RuntimeError where a method accepts nothing. Source: Shih et al. 2023.
+    frames as tqdm would. key: what "auto" remembers a model by that is made anew in every call. mesh: as `sharded`'s;
+    its ranks all make this call, begin with the first one's numbers, and share the rows of each round. Raises
+    ValueError for bad input before any work, NonFiniteError, RankError where a rank of a mesh fails, and RuntimeError
+    where a method accepts nothing. Source: Shih et al. 2023.
     """
     given = {"generator": generator, "noise": noise, "condition": condition}
     check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
@@ -110,7 +115,7 @@ def sample(
     method, limit = method or DEFAULT, max_rounds or 1 << 62
     stop = criterion(tolerance, method)
     N, keep = len(system), verified or watch is not iter
-    chain = _chain(model, system, x, method, window, stop, generator, noise, condition, limit, keep)
+    chain = _chain(model, system, x, method, window, stop, generator, noise, condition, key, limit, keep)
     evaluate = chain.evaluate
     again = None if noise is not None else replica(generator, x.device)  # what nothing was drawn from yet
 
@@ -132,7 +137,9 @@ def sample(
         comparison = Comparison(reference, time.perf_counter() - began)
     spent = seconds, model_seconds, verification, comparison, evaluate.chunk, sharing
     reached = max(stop.tolerance, finest(final.dtype, evaluate.rounding))
-    return Solution(final, N, tuple(told), *spent, retries, run.estimate, reached)
+    return Solution(
+        final, N, tuple(told), *spent, retries, run.estimate, reached, chain.pace.reason(), chain.pace.expected()
+    )
 
 
 def _run(
@@ -180,14 +187,16 @@ def _chain(
     generator: Generators | None,
     noise: Tensor | None,
     condition: Mapping[str, Tensor] | None,
+    key: Hashable | None = None,
     limit: int = 1 << 62,
     keep: bool = True,
 ) -> Chain:
     method.check(x)
     stop.check(x)
+    check_key(key)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
     if isinstance(window, str):
-        window = auto(evaluate, stream.x, method, stop)
+        window = auto(evaluate, stream.x, method, stop, key)
     pace = Fixed(window) if isinstance(window, int) else window
     return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit, keep)
 

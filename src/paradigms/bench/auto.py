@@ -46,12 +46,13 @@ Call = Callable[[int | str, int], tuple[Tensor, Windows]]  # window, seed -> the
 
 @dataclass(frozen=True)
 class Cell:
-    """A chain to sample: `plain` steps through it, `call` samples it with a window."""
+    """A chain to sample: `plain` steps through it, `call` samples it with a window; `reason`: why that stepped."""
 
     name: str
     rows: int
     plain: Callable[[int], Tensor]
     call: Call
+    reason: Callable[[], str | None] = lambda: None
 
 
 class Sleeping(nn.Module):
@@ -134,9 +135,11 @@ def chain(name: str, model: Any, system: Any, shape: tuple[int, ...], condition:
     def call(window: int | str, seed: int) -> tuple[Tensor, Windows]:
         x, how = given(seed)
         solution = sample(model, system, x, window=window, **how)
+        reasons[:] = [solution.reason]
         return solution.x, lambda: solution.windows
 
-    return Cell(name, len(system), plain, call)
+    reasons: list[str | None] = [None]
+    return Cell(name, len(system), plain, call, lambda: reasons[0])
 
 
 def pipeline(rule: str) -> Cell:

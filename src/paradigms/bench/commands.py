@@ -93,8 +93,14 @@ def random(
 
 
 @command
-def auto(out: options.Out = OUT, only: options.Only = "", minutes: options.Minutes = 1e9) -> Work:
+def auto(
+    out: options.Out = OUT, only: options.Only = "", minutes: options.Minutes = 1e9, busy: options.Busy = False
+) -> Work:
     """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    if busy:
+        from .busy import main as rounds
+
+        return partial(rounds, folder(out), only, minutes)
     from .auto import main
 
     return partial(main, folder(out), only, minutes)
