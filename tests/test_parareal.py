@@ -233,3 +233,13 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     system = pd.ddim(LINEAR, 20)
     with pytest.raises(ValueError, match=r"Parareal: given (block|tolerance)=.*; needed: "):
         pd.sample(Mixture(), system, start(system), pd.Parareal(**wrong), window=10)
+
+
+@pytest.mark.parametrize("rule", ["ddpm", "ddim", "dpmsolver"])
+def test_a_solvers_tolerance_of_zero_is_parareals_too(rule: str) -> None:
+    """A10: `Parareal()` kept a tolerance of its own, and was 1 % off at a solver's tolerance of 0."""
+    system = RULES[rule](40)
+    for method in (pd.Parareal(), pd.Parareal(tolerance=0.01)):
+        assert (solve(system, method, window=20, tolerance=0.0).max_error or 0) < 1e-10
+    loose, tight = (solve(system, pd.Parareal(), window=20, tolerance=t) for t in (0.1, 1e-3))
+    assert loose.rounds < tight.rounds and (tight.max_error or 0) < 1e-3

@@ -188,6 +188,10 @@ class AbstractMethod(Checked, ABC):
     def check(self, x: Tensor) -> None:
         """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
 
+    def held_to(self, tolerance: float) -> AbstractMethod:
+        """The method for a solver's tolerance: another one where it has a tolerance of its own."""
+        return self
+
     def init(self, system: System, work: Work) -> Memory:
         """What the method remembers before the first sweep."""
         return ()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -29,6 +29,8 @@ from .carry import rms, scan
 from .method import AbstractMethod, Evaluate, Memory, Sweep, Work, pick
 from .stop import leading
 from .system import System, rows
+
+SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %
 
 
 class Coarse(ABC):
@@ -93,16 +95,21 @@ class Parareal(AbstractMethod):
     """Blocks refined by a coarse jump, in a pipeline; exact at tolerance 0, in N rounds.
 
     block: s, rows a block; None is the root of half the window, the least of 2 s + M. tolerance: of a start state, RMS
-    in units of its row's noise as in `StepNoise`; it takes the place of the solver's. coarse: `Held` or `Linear`. A
-    round evaluates about M rows however long the window is, so that window=N is affordable.
+    in units of its row's noise as in `StepNoise`; None is `SHARE` of the solver's, and where that is 0 it is always 0.
+    coarse: `Held` or `Linear`. A round evaluates about M rows however long the window is, so window=N is affordable.
     Source: see the file. Raises ValueError for a block that does not fit in the window, or a negative tolerance.
     """
 
     steady: ClassVar[int | None] = 32
 
     block: int | None = None
-    tolerance: float = 0.01
+    tolerance: float | None = None
     coarse: Coarse = field(default_factory=Held)
+
+    def held_to(self, tolerance: float) -> Parareal:
+        return replace(
+            self, tolerance=SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
+        )
 
     def init(self, system: System, work: Work) -> Memory:
         """The blocks; due (W + 1, B), a row that awaits the model, and known, if it answered; G, C; the last D[f]."""
@@ -110,7 +117,7 @@ class Parareal(AbstractMethod):
         s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
         if not 1 <= s <= W:
             raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
-        if not self.tolerance >= 0:
+        if self.tolerance is not None and not self.tolerance >= 0:
             raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (exact) or more")
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
@@ -151,7 +158,7 @@ class Parareal(AbstractMethod):
         moved[1:] |= marched
 
         settled = known[:-1] & ~moved[:-1] & live
-        good = leading(settled & (rms(x[1:] - y) <= self.tolerance * system.std[work.n]))  # (B,)
+        good = leading(settled & (rms(x[1:] - y) <= (self.tolerance or 0) * system.std[work.n]))  # (B,)
         mend = settled & (row[:-1] == good)  # a right state whose next is not: that is then this row's own step
         x[1:] = torch.where(rows(mend, y), y, x[1:])
         moved[1:] |= mend
@@ -166,7 +173,7 @@ class Parareal(AbstractMethod):
         """x (W + 1, B, ...) with U where that is told and new or far from what is there; where it was (W + 1, B)."""
         far = rms(U - work.x)
         far[1:] /= system.std[work.n]
-        moved = told & ((far > self.tolerance) | ~there)
+        moved = told & ((far > (self.tolerance or 0)) | ~there)
         return torch.where(rows(moved, U), U, work.x), moved
 
     def _noise(self, system: System, work: Work, C: Tensor, new: Tensor, first: Tensor) -> Tensor:

@@ -192,6 +192,7 @@ def _chain(
     keep: bool = True,
 ) -> Chain:
     method.check(x)
+    method = method.held_to(stop.tolerance)
     stop.check(x)
     check_key(key)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
