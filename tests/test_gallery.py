@@ -216,7 +216,7 @@ def test_a_metric_that_cannot_be_had_says_why_and_what_to_type(tmp_path: Path, m
     import sys
 
     monkeypatch.setitem(sys.modules, "torchmetrics.multimodal", None)
-    with pytest.raises(ValueError, match=r"torchmetrics.*pip install 'paradigms\[images\]'"):
+    with pytest.raises(ValueError, match=r"torchmetrics.*pip install 'paradigms-sampling\[images\]'"):
         clip_metric(CPU, str(tmp_path))
     monkeypatch.undo()
     pytest.importorskip("torchmetrics")

@@ -168,7 +168,7 @@ def groups() -> dict[str, list[Trace]]:
 
 @pytest.fixture(scope="module")
 def published() -> Published:
-    return Published.of(planrun.read(planrun.NAMED["sd2-a100"]), 48)
+    return Published.of(planrun.read_curve(planrun.NAMED["sd2-a100"]), 48)
 
 
 def test_a_fit_finds_the_numbers_that_made_the_points(groups: dict[str, list[Trace]]) -> None:

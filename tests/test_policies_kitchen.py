@@ -89,7 +89,7 @@ def test_the_shipped_policy_does_subtasks() -> None:
 
 def test_without_the_simulator_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "gymnasium_robotics")
-    with pytest.raises(ImportError, match=r"pip install 'paradigms\[kitchen\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'paradigms-sampling\[kitchen\]'"):
         TASK.environment()
 
 
@@ -97,5 +97,5 @@ def test_without_mink_the_expert_says_what_to_type(monkeypatch: pytest.MonkeyPat
     from paradigms.policies.kitchen_expert import InverseKinematics
 
     without(monkeypatch, "mink")
-    with pytest.raises(ImportError, match=r"pip install 'paradigms\[kitchen\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'paradigms-sampling\[kitchen\]'"):
         InverseKinematics(None, np.zeros(30))

@@ -82,5 +82,5 @@ def test_the_shipped_policy_puts_nuts_on_pegs() -> None:
 
 def test_without_robosuite_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "robosuite")
-    with pytest.raises(ImportError, match=r"pip install 'paradigms\[square\]'.*constraints-robots\.txt"):
+    with pytest.raises(ImportError, match=r"pip install 'paradigms-sampling\[square\]'.*constraints-robots\.txt"):
         TASK.environment()

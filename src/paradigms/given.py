@@ -117,7 +117,7 @@ def check_fields(thing: Any) -> None:
                 raise refusal(name, said(v), needed if kind == "float" else "a whole number")
         elif kind == "bool":
             flag(name, v)
-        elif isinstance(base := known(type(thing), kind), type) and not isinstance(v, base):
+        elif isinstance(base := known(type(thing), kind), type) and base is not Any and not isinstance(v, base):
             kinds: list[type] = type.__subclasses__(base)
             made = [each.__name__ for each in kinds if each.__module__ == base.__module__]
             typed = f"{v.__name__}()" if isinstance(v, type) else closest(v, made, "{0}()")

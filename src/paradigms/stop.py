@@ -107,7 +107,8 @@ class StepNoise(AbstractStop):
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved = rms(sweep.x - work.x[1:])
-        change = torch.where(moved <= rounding(work) * rms(sweep.x), 0, moved / system.std[work.n])
+        still = moved / rms(sweep.x).clamp(min=1e-30) <= rounding(work)  # and not where either is infinite
+        change = torch.where(still, 0, moved / system.std[work.n])
         settled = leading(change <= self.tolerance)
         inside = work.live.sum(0).to(settled.device, non_blocking=True)
         return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory
