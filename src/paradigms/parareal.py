@@ -90,7 +90,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
-    """Blocks refined by a coarse jump, in a pipeline; exact at tolerance 0, in N rounds.
+    """Blocks refined by a coarse jump, in a pipeline; exact to rounding at tolerance 0, in at most N rounds.
 
     block: s, rows a block; None is the root of half the window, the least of 2 s + M. tolerance: of a start state, RMS
     in units of its row's noise as in `StepNoise`; it takes the place of the solver's. coarse: `Held` or `Linear`. A
@@ -111,7 +111,7 @@ class Parareal(AbstractMethod):
         if not 1 <= s <= W:
             raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
         if not self.tolerance >= 0:
-            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (exact) or more")
+            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (equal to rounding) or more")
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)
