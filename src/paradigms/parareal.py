@@ -111,7 +111,7 @@ class Parareal(AbstractMethod):
         if not 1 <= s <= W:
             raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
         if not self.tolerance >= 0:
-            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (equal to rounding) or more")
+            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (to rounding) or more")
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)
