@@ -24,7 +24,10 @@ TINY = {
     "ddpm": ("unconditional_ddpm", ()),
     "ddim": ("unconditional_ddpm", ("--ddim",)),
 }
-SAID = r"(\d+) steps in (\d+) rounds, (\d+) evaluations[^\n]*\nstep by step: [\d.]+ s; relative error (\S+)\n$"
+SAID = (
+    r"(\d+) steps in (\d+) rounds, (\d+) evaluations[^\n]*\n(?:(?!one by one: )[^\n]*\n)*"
+    r"step by step: [\d.]+ s; relative error (\S+)\n$"
+)
 
 
 def example(name: str) -> Any:
