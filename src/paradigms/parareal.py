@@ -90,7 +90,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
-    """Blocks refined by a coarse jump, in a pipeline; the sequential sample at its own tolerance 0, in at most N rounds.
+    """Blocks refined by a coarse jump, pipelined; the sequential sample at its own tolerance 0, in N rounds at most.
 
     block: s, rows a block; None is the root of half the window, the least of 2 s + M. tolerance: of a start state, RMS
     in units of its row's noise as in `StepNoise`; it takes the place of the solver's. coarse: `Held` or `Linear`. A
