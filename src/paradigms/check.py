@@ -204,7 +204,7 @@ def check_tolerance(tolerance: Any) -> None:
         return
     if isinstance(tolerance, type) and issubclass(tolerance, AbstractStop):
         raise refusal("tolerance", said(tolerance), "an instance of it", f"{tolerance.__name__}(0.01)")
-    needed = "a finite number, 0 (exact) or more, such as 0.003, or a criterion such as StepNoise(0.1)"
+    needed = "a finite number, 0 (to rounding) or more, such as 0.003, or a criterion such as StepNoise(0.1)"
     number("tolerance", tolerance, needed, lambda v: 0 <= v < float("inf"))
 
 

@@ -113,7 +113,7 @@ def check_fields(thing: Any) -> None:
         name = f"{type(thing).__name__}: {f.name}"
         if kind in ("float", "int"):
             if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int):
-                needed = "a finite number, 0 (exact) or more" if f.name == "tolerance" else "a finite number"
+                needed = "a finite number, 0 (to rounding) or more" if f.name == "tolerance" else "a finite number"
                 raise refusal(name, said(v), needed if kind == "float" else "a whole number")
         elif kind == "bool":
             flag(name, v)

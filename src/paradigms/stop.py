@@ -80,7 +80,7 @@ class AbstractStop(Checked, ABC):
 
     def __post_init__(self) -> None:
         if not (isinstance(self.tolerance, int | float) and math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (exact) or more")
+            raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (to rounding) or more")
 
     def check(self, x: Tensor) -> None:
         """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
