@@ -78,7 +78,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "two tensors": (lambda x, t: (x, x), r"an answer that is tuple of 2 tensors.*model\(x, t\)\[0\]"),
     "no tensor": (lambda x, t: {"loss": 1.0}, "an answer that is dict"),
     "a number": (lambda x, t: 3.0, "an answer that is 3.0"),
-    "numpy": (lambda x, t: x.numpy(), "an answer that is ndarray"),
+    "numpy": (lambda x, t: x.numpy(), "an answer that is numpy's ndarray"),
     "a distribution": (lambda x, t: torch.distributions.Normal(x, 1.0), "an answer that is Normal"),
     "complex": (lambda x, t: x + 0j, r"an answer of torch.complex128; needed: a floating-point one; type .real"),
     "whole numbers": (lambda x, t: x.long(), r"an answer of torch.int64; needed: a floating-point one"),
@@ -152,3 +152,18 @@ def test_a_starting_noise_that_requires_gradients_is_taken_without_them(window: 
     assert not pd.sequential(lambda x, t: net(x), system, x.clone().requires_grad_(), noise=z).requires_grad
     for frame in pd.iterate(lambda x, t: net(x), system, x.clone().requires_grad_(), window=window, noise=z):
         assert not frame.x.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda x: x.numpy(), r"an answer that is numpy's ndarray; needed: one tensor; type torch.from_numpy"),
+        (lambda x: 1.0, r"an answer that is 1.0; needed: one tensor, \(\d+, 6\) as x$"),
+        (lambda x: (v for v in x), r"an answer that is generator; needed: one tensor, \(\d+, 6\) as x$"),
+        (lambda x: (x, x), r"tuple of 2 tensors; needed: one tensor; type lambda x, t: model\(x, t\)\[0\]"),
+    ],
+)
+def test_what_to_type_fits_what_the_model_returned(returned: Any, says: str) -> None:
+    """B4: `[0]` is no help with an array, a number or a generator."""
+    with pytest.raises(ValueError, match=says):
+        pd.sample(lambda x, t: returned(x), SYSTEM, torch.zeros(2, 6), window=4)

@@ -328,3 +328,42 @@ def test_a_table_that_is_none_is_refused_when_built() -> None:
         replace(SYSTEM, std=SYSTEM.std * 0)
     with pytest.raises(ValueError, match="further back than the first row"):
         replace(SYSTEM, b=torch.ones(10, 2))
+
+
+EMPTY, SPARSE = torch.zeros(2, 3, device="meta"), torch.eye(2).to_sparse()
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"noise": torch.zeros(10, 2, 3, device="meta")}, "noise: given a tensor of torch.strided on meta"),
+        ({"noise": torch.zeros(10, 2, 3).to_sparse()}, "noise: given a tensor of torch.sparse_coo on cpu"),
+        ({"condition": {"label": SPARSE}}, "condition 'label': given a tensor of torch.sparse_coo"),
+        ({"x": EMPTY}, "x: given a tensor of torch.strided on meta"),
+    ],
+)
+def test_tensors_without_numbers_or_rows_are_refused_by_name(how: dict[str, Any], says: str) -> None:
+    """B4: torch's own errors for them name an operator of its own."""
+    with pytest.raises(ValueError, match=says):
+        pd.sample(**{"model": lambda x, t, label=None: untouched(x, t), "system": SYSTEM, "x": X, **how})
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pd.dpmsolver(LINEAR, 10, karras=True, spacing="leadin"), "spacing: given 'leadin'.*type 'leading'"),
+        (lambda: pd.dpmsolver_single(LINEAR, 10, spacing=torch.ones(3).numpy()), "spacing: given ndarray"),
+        (lambda: pd.linear(10**30), "T: given 1000"),
+        (lambda: pd.cosine(10**30), "T: given 1000"),
+        (lambda: pd.rectified_flow(10**30), "T: given 1000"),
+        (lambda: pd.Anderson(depth=10**30), "depth: given 1000.*needed: a whole number of iterates, 0 to 100"),
+        (lambda: SYSTEM.noise((2, 3), dtype=torch.int64), "dtype: given .*type torch.float32"),
+        (lambda: SYSTEM.noise((2, 3), dtype="float32"), "dtype: given 'float32'.*type torch.float32"),  # type: ignore[arg-type]
+        (lambda: SYSTEM.noise((2, 3), device="gpu"), "device: given 'gpu'.*type 'cpu' or 'cuda'"),
+        (lambda: SYSTEM.noise((2, 3), device=3.5), "device: given 3.5"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_torch_would_refuse_in_its_own_words_is_refused_in_ours(make: Callable[[], Any], says: str) -> None:
+    """B4: an argument that changes nothing is checked too, and numbers that fill the memory are refused."""
+    with pytest.raises(ValueError, match=says):
+        make()

@@ -25,7 +25,7 @@ KNOWS = {
     "carry": {"system"},
     "spectrum": set(),
     "method": {"carry", "given", "spectrum", "system"},
-    "anderson": {"carry", "method", "stop", "system"},
+    "anderson": {"carry", "given", "method", "stop", "system"},
     "newton": {"anderson", "carry", "method", "system"},
     "spectral": {"anderson", "carry", "method", "spectrum", "stop", "system"},
     "latency": set(),

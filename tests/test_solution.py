@@ -106,3 +106,15 @@ def test_the_residual_is_rounding_at_tolerance_zero_and_at_most_the_change_that_
         # Picard moves a state by what its input moved: allowed up to tolerance in the input's own unit
         ratio = float((system.std[:-1] / system.std[1:]).max())
         assert 0 < float(residual.max()) <= tolerance * ratio * (1 + 1e-9)
+
+
+def test_a_solution_prints_as_a_few_lines_of_what_happened() -> None:
+    """What was spent, asked and found, and no tensors; an unfinished one says where it stopped."""
+    done = solve(RULES["ddpm"](30), tolerance=0.003)
+    lines = str(done).splitlines()
+    assert 2 <= len(lines) <= 4 and repr(done) == str(done) and "tensor(" not in str(done)
+    assert lines[0].endswith(": converged")
+    assert f"{done.rounds} rounds for 30 steps, {done.evals} evaluations" in lines[1]
+    assert f"error against the sequential sample {done.max_error:.2g} at most" in lines[2]
+    stopped = solve(RULES["ddpm"](30), tolerance=0.003, max_rounds=1)
+    assert f"sample 0: {stopped.status[0]}" in str(stopped) and "of 30" in stopped.status[0]

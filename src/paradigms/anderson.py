@@ -29,10 +29,12 @@ import torch
 from torch import Tensor
 
 from .carry import finite, onward, recur, rms, run, scaled
+from .given import whole
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
 RIDGE, GROWTH = 1e-3, 2.0
+DEEPEST = 100  # iterates that are kept, each of two windows' states
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,7 @@ class Anderson(AbstractMethod):
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
-        if not (isinstance(self.depth, int) and self.depth >= 0):
-            raise ValueError(f"depth: given {self.depth!r}; needed: a whole number of iterates, 0 or more")
+        whole("depth", self.depth, f"a whole number of iterates, 0 to {DEEPEST}; 2 is usual", 0, DEEPEST)
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge: given {self.ridge!r}; needed: a finite number, 0 or more; 0.001 is usual")
         for name in ("most", "growth"):

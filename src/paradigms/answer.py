@@ -20,7 +20,7 @@ def answer(returned: Any, x: Tensor) -> Tensor:
 
     Raises ValueError for no tensor or several, another shape or device, and what is not of a floating dtype.
     """
-    m = returned if isinstance(returned, Tensor) else only_tensor(returned)
+    m = returned if isinstance(returned, Tensor) else only_tensor(returned, x)
     if m.shape != x.shape:
         raise ValueError(
             f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape{half(m, x)}"
@@ -32,8 +32,8 @@ def answer(returned: Any, x: Tensor) -> Tensor:
     return m.detach()
 
 
-def only_tensor(returned: Any) -> Tensor:
-    """The one tensor that an output holds."""
+def only_tensor(returned: Any, x: Tensor) -> Tensor:
+    """The one tensor that an output for x holds."""
     sample = getattr(returned, "sample", None)
     if isinstance(sample, Tensor):  # a diffusers network's output holds the answer there, whatever else it holds
         return sample
@@ -42,10 +42,13 @@ def only_tensor(returned: Any) -> Tensor:
         return found[0]
     if returned is None:
         raise refusal("model", "an answer that is None", "one tensor; does the function end without `return`?")
-    what = f"{said(returned)} of {len(found)} tensors" if found else said(returned)
-    raise refusal(
-        "model", f"an answer that is {what}", "one tensor", "lambda x, t: model(x, t)[0] for the first of several"
-    )
+    if found:
+        first = "lambda x, t: model(x, t)[0] for the first of several"
+        raise refusal("model", f"an answer that is {said(returned)} of {len(found)} tensors", "one tensor", first)
+    if type(returned).__module__ == "numpy":
+        what, typed = f"an answer that is numpy's {type(returned).__name__}", "torch.from_numpy(answer).to(x)"
+        raise refusal("model", what, "one tensor", typed)
+    raise refusal("model", f"an answer that is {said(returned)}", f"one tensor, {tuple(x.shape)} as x")
 
 
 def parts(returned: Any) -> Iterable[Any]:

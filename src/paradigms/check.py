@@ -77,8 +77,7 @@ def check_state(x: Any) -> None:
         given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         dtype = f"; it is of {x.dtype}" if isinstance(x, Tensor) and x.dtype not in FLOATS else ""
         raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32)){dtype}")
-    if x.layout != torch.strided or x.device.type == "meta":
-        raise refusal("x", f"a tensor of {x.layout} on {x.device}", f"{needed}, dense and with numbers")
+    check_dense("x", x)
     check_finite("x", x)
 
 
@@ -92,6 +91,7 @@ def check_noise(system: System, x: Tensor, noise: Any, generator: Any) -> None:
             given = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
             dtype = f" of {noise.dtype}" if isinstance(noise, Tensor) and noise.dtype not in FLOATS else ""
             raise refusal("noise", f"{given}{dtype}", f"{shape}, one row a step, of a floating dtype")
+        check_dense("noise", noise)
         check_finite("noise", noise)
         if generator is not None:
             raise refusal("generator", "one beside noise", "one of both", "generator=None, or noise=None")
@@ -129,6 +129,7 @@ def check_condition(condition: Any, x: Tensor) -> None:
             raise refusal(
                 f"condition {name!r}", f"a tensor on {value.device}", f"one on {x.device}, as x", ".to(x.device)"
             )
+        check_dense(f"condition {name!r}", value)
 
 
 def check_window(window: Any) -> None:
@@ -136,6 +137,12 @@ def check_window(window: Any) -> None:
     number = isinstance(window, int) and not isinstance(window, bool) and window >= 1
     if not (number or (isinstance(window, str) and window == "auto") or isinstance(window, AbstractPace)):
         raise ValueError(f"window: given {said(window)}; needed: a whole number of rows, at least 1, or 'auto'")
+
+
+def check_dense(name: str, value: Tensor) -> None:
+    """Refuses a tensor whose rows cannot be taken, or that has no numbers."""
+    if value.layout != torch.strided or value.device.type == "meta":
+        raise refusal(name, f"a tensor of {value.layout} on {value.device}", "one that is dense and has numbers")
 
 
 def check_finite(name: str, value: Tensor) -> None:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from .denoiser import denoiser
-from .given import flag, refusal, whole
+from .given import choice, flag, refusal, whole
 from .schedule import (
+    SPACINGS,
     Grid,
     Schedule,
     chain,
@@ -122,6 +123,7 @@ def dpm_grid(rule: str, schedule: Schedule, steps: int, spacing: str, karras: bo
     """The chain of the DPM-Solvers; one more point than steps where not trailing."""
     flag("karras", karras)
     flag("final_zero", final_zero)
+    choice("spacing", spacing, SPACINGS)  # with karras too, where it changes nothing
     T = preserving(rule, schedule, steps)
     alpha = schedule.alpha.clamp(min=2.0**-12)  # log SNR must stay finite at zero terminal SNR, as in diffusers
     ratio_of = (1 - alpha**2).sqrt() / alpha

@@ -18,6 +18,7 @@ from torch import Tensor
 from .given import choice, named, number, refusal, said, whole
 
 SPACINGS = ("leading", "trailing", "linspace")
+MOST = 10_000_000  # noise levels; the lists of more would fill the memory
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def check_steps(steps: int, T: int) -> None:
 
 def check_length(T: int) -> None:
     """Refuse a number of noise levels that makes no schedule."""
-    whole("T", T, "a whole number of noise levels, 2 or more; 1000 is usual", 2)
+    whole("T", T, f"a whole number of noise levels, 2 to {MOST}; 1000 is usual", 2, MOST)
 
 
 def check_betas(T: int, start: float, end: float) -> None:

@@ -78,6 +78,35 @@ class Solution:
     reason: str | None = None
     expected: Expected | None = None
 
+    def __repr__(self) -> str:
+        n, model = len(self.done), self.model_seconds
+        spent = f"{self.rounds} rounds for {self.rows} steps, {self.evals} evaluations, {self.seconds:.3g} s"
+        parts = [
+            f"{n} sample{'s' if n > 1 else ''} {tuple(self.x.shape)}: {self._verdict()}",
+            f"{spent}, of them {model:.3g} in the model",
+            self._errors(),
+            f"stepped one by one: {self.reason}" if self.reason else "",
+        ]
+        return "\n".join(part for part in parts if part)
+
+    def _verdict(self) -> str:
+        """What became of the samples, in words."""
+        bad = {b: each for b, each in enumerate(self.status) if each != "converged"}
+        if not bad:
+            return "converged"
+        first, why = next(iter(bad.items()))
+        return f"{len(bad)} not converged; sample {first}: {why}"
+
+    def _errors(self) -> str:
+        """What is known of the error, in words; empty where nothing is."""
+        known = [] if self.tolerance is None else [f"tolerance {self.tolerance:.2g}"]
+        if self.estimate is not None:
+            known.append(f"error estimated at {float(self.estimate.max()):.2g} at most")
+        if self.max_error is not None:
+            known.append(f"error against the sequential sample {self.max_error:.2g} at most")
+        made = len({b for retry in self.retries for b in retry.samples})
+        return ", ".join(known + ([f"{made} made again"] if made else []))
+
     @cached_property
     def windows(self) -> tuple[int, ...]:
         """The window of each round, 1 for a step; the last ones of a run hold no more rows than are left."""

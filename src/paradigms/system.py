@@ -134,6 +134,12 @@ class System:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
         if generator is not None and not isinstance(generator, torch.Generator):
             raise refusal("generator", said(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise refusal("dtype", said(dtype), "a floating-point torch.dtype, or None", "torch.float32")
+        try:
+            device = None if device is None else torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise refusal("device", said(device), "a torch.device, its name, or None", "'cpu' or 'cuda'") from error
         return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
 
 
