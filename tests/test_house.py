@@ -183,9 +183,9 @@ KNOWS = {
     "adapt/pipelines/joining": {"call"},
     "adapt/pipelines/judge": {"call", "course", "method", "report", "slide", "standin", "stop"},
     "adapt/pipelines/loop": {"call", "hooks", "judge", "rewrite", "standin"},
-    "adapt/pipelines/memory": {"contents"},
+    "adapt/pipelines/memory": {"contents", "snapshot"},
     "adapt/pipelines/network": {"call", "chunks", "clock", "fields", "joining", "remembers", "spread", "team"},
-    "adapt/pipelines/outside": {"rewrite", "wrappers"},
+    "adapt/pipelines/outside": {"contents", "rewrite", "wrappers"},
     "adapt/pipelines/paced": {"auto", "experience", "network", "pace", "report"},
     "adapt/pipelines/pipeline": {
         "attempt",

@@ -133,7 +133,41 @@ def in_a_global(pipe: Any, every: int, first: int) -> None:
     pipe.unet.forward = forward
 
 
-PLACES = [in_a_closure, in_variables, in_fields, in_an_object, in_a_hook, in_a_buffer, in_a_global]
+class Kept:
+    """What a class of a program holds."""
+
+    n, said = 0, None
+
+
+def in_a_class(pipe: Any, every: int, first: int) -> None:
+    """The attributes of a class that the patch names."""
+    plain = pipe.unet.forward
+    Kept.n, Kept.said = 0, None
+
+    def forward(x: Tensor, t: Any, **how: Any) -> Any:
+        Kept.n += 1
+        if due(Kept.n, every, first) or Kept.said[0].shape[:1] != x.shape[:1]:
+            Kept.said = plain(x, t, **how)
+        return Kept.said
+
+    pipe.unet.forward = forward
+
+
+def in_a_closures_dict(pipe: Any, every: int, first: int) -> None:
+    """A forward hook with a dict by shapes in its closure."""
+    kept: dict[Any, Any] = {}
+
+    def hook(module: nn.Module, given: Any, said: Tensor) -> Any:
+        kept["n"] = kept.get("n", 0) + 1
+        if due(kept["n"], every, first) or said.shape not in kept:
+            kept[said.shape] = said
+        return kept[said.shape]
+
+    pipe.unet.mid_block.register_forward_hook(hook)
+
+
+PLACES = [in_a_closure, in_variables, in_fields, in_an_object, in_a_hook, in_a_buffer, in_a_global, in_a_class,
+          in_a_closures_dict]  # fmt: skip
 
 
 @pytest.mark.parametrize(("every", "first"), [(2, 0), (3, 0), (5, 0), (2, 4)])
@@ -189,6 +223,42 @@ def test_a_cache_of_the_next_call_is_found_too() -> None:
     in_a_closure(pipe, 2, 0)
     sample(pipe)
     assert len(run.fallbacks) == 1 and "keeps what it computed" in run.fallbacks[0]
+
+
+def test_a_cache_by_timesteps_is_found() -> None:
+    """A4: another sample at a time that was answered before gets the old answer, and nothing is counted."""
+
+    def made() -> Any:
+        pipe, kept = text2image(), {}
+        plain = pipe.unet.forward
+
+        def forward(x: Tensor, t: Any, **how: Any) -> Any:
+            key = int(t.flatten()[0] if isinstance(t, Tensor) else t) // 400, len(x)
+            if key not in kept:
+                kept[key] = plain(x, t, **how)
+            return kept[key]
+
+        pipe.unet.forward = forward
+        return pipe
+
+    reference, pipe = sample(made(), steps=7), made()
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        assert torch.equal(sample(pipe, steps=7), reference)
+    assert len(run.fallbacks) == 1 and "gave the answer to another call" in run.fallbacks[0]
+
+
+def test_a_network_that_draws_from_a_generator_of_its_own_is_stepped_from_where_it_stood() -> None:
+    """A4: what was drawn to find it out is put back."""
+
+    def made() -> Any:
+        pipe, generator = text2image(), torch.Generator().manual_seed(1)
+        pipe.unet.mid_block.register_forward_hook(lambda m, given, said: said + torch.rand(1, generator=generator))
+        return pipe
+
+    reference, pipe = sample(made(), steps=7), made()
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        assert torch.equal(sample(pipe, steps=7), reference)
+    assert len(run.fallbacks) == 1 and "answered one call in two ways" in run.fallbacks[0]
 
 
 def test_dropout_in_training_is_found() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
+import io
 import itertools
 import queue
 import random
-import tempfile
+import threading
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -23,6 +24,34 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 HISTORY: list[Tensor] = []
 COUNT = 0
+FIELDS = SimpleNamespace(n=0)
+ARRAY, TENSOR, STREAM = np.zeros(1), torch.zeros(1), random.Random(1)
+LOCAL = threading.local()
+
+
+class Static:
+    """State of a class that only its methods know."""
+
+    kept: ClassVar[list[Tensor]] = []
+    n = 0
+
+    @classmethod
+    def add(cls, y: Tensor) -> Tensor:
+        cls.n += 1
+        cls.kept.append(y)
+        return sum(cls.kept[-2:]) / len(cls.kept[-2:]) + 0.02 * cls.n  # type: ignore[no-any-return]
+
+
+def by_default(y: Tensor, kept: list[Tensor] = []) -> Tensor:  # noqa: B006
+    """A default that changes."""
+    kept.append(y)
+    return mean(kept[-2:])
+
+
+def by_field(y: Tensor) -> Tensor:
+    """A field of a function."""
+    by_field.n = getattr(by_field, "n", 0) + 1  # type: ignore[attr-defined]
+    return y + 0.02 * by_field.n  # type: ignore[attr-defined, no-any-return]
 
 
 class Loop(diffusers.StableDiffusionPipeline):
@@ -99,6 +128,24 @@ KEPT: dict[str, tuple[Any, Any]] = {
     "bound method": (lambda: [].append, lambda k, y: after(k(y), mean(k.__self__))),
     "queue": (queue.Queue, lambda k, y: after(k.put(1), y + 0.02 * k.qsize())),
     "global": (HISTORY.clear, lambda _, y: after(HISTORY.append(y), mean(HISTORY))),
+    "global object": (
+        lambda: setattr(FIELDS, "n", 0),
+        lambda _, y: after(setattr(FIELDS, "n", FIELDS.n + 1), y + 0.02 * FIELDS.n),
+    ),
+    "global array": (lambda: ARRAY.fill(0), lambda _, y: after(ARRAY.__iadd__(1), y + 0.02 * float(ARRAY[0]))),
+    "global tensor": (lambda: TENSOR.zero_(), lambda _, y: after(TENSOR.add_(1), y + 0.02 * TENSOR)),
+    "global stream": (lambda: STREAM.seed(1), lambda _, y: y + 0.1 * STREAM.random()),
+    "thread's own": (
+        lambda: setattr(LOCAL, "n", 0),
+        lambda _, y: after(setattr(LOCAL, "n", LOCAL.n + 1), y + 0.02 * LOCAL.n),
+    ),
+    "another class": (lambda: after(Static.kept.clear(), setattr(Static, "n", 0)), lambda _, y: Static.add(y)),
+    "default": (lambda: by_default.__defaults__[0].clear(), lambda _, y: by_default(y)),
+    "function's field": (lambda: setattr(by_field, "n", 0), lambda _, y: by_field(y)),
+    "array of objects": (
+        lambda: np.array([0.0], dtype=object),
+        lambda k, y: after(k.__setitem__(0, 0.5 * k[0] + y), k[0]),
+    ),
     "class": (Loop.kept_by_class.clear, lambda _, y: after(Loop.kept_by_class.append(y), mean(Loop.kept_by_class))),
 }
 
@@ -118,9 +165,10 @@ UNKEPT: dict[str, tuple[Any, Any, str]] = {
     "iterator": (lambda: iter(range(99)), lambda k, y: y + 0.02 * next(k), "kept, an iterator (range_iterator)"),
     "generator": (lambda: (k for k in range(99)), lambda k, y: y + 0.02 * next(k), "kept, an iterator (generator)"),
     "count": (itertools.count, lambda k, y: y + 0.02 * next(k), "kept, an iterator (count)"),
+    "bound": (lambda: itertools.count().__next__, lambda k, y: y + 0.02 * k(), "kept.self, an iterator (count)"),
     "nested": (lambda: {"a": [iter(range(99))]}, lambda k, y: y + 0.02 * next(k["a"][0]), "kept.a.0, an iterator"),
     "file": (
-        lambda: tempfile.TemporaryFile("w+"),  # noqa: SIM115
+        io.StringIO,  # a file on a disk would warn that nobody closed it
         lambda k, y: after(k.write("a"), y + 0.02 * k.tell()),
         "kept, an open file",
     ),

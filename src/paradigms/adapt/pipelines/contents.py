@@ -6,6 +6,7 @@
 | "object"    | anything with fields or slots                       | the fields, and a dict's or list's items   |
 | "array"     | numpy's arrays                                      | a copy                                     |
 | "cell"      | a variable of a closure                             | its value                                  |
+| "class"     | a class, within `Attributes`                        | its attributes that can be a state         |
 | "parts"     | tuples, functions, bound methods: they do not change, what they hold may                          |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
 """
@@ -16,8 +17,9 @@ import enum
 import functools
 import io
 import random
+import threading
 import types
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +39,9 @@ STATELESS = (
     "threading",
     "regex",
 )  # packages whose objects a loop reads
-PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
+         functools.partial)  # fmt: skip
+CODE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, classmethod, staticmethod)
 BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no part of a step
 NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
 
@@ -50,6 +54,8 @@ def kind(of: Any) -> str | None:
 @functools.lru_cache(maxsize=4096)
 def _kind(of: Any) -> str | None:
     root = of.__module__.partition(".")[0]
+    if issubclass(of, threading.local | Attributes):
+        return "class" if of is Attributes else "object"
     if issubclass(of, ATOMS) or root in STATELESS or hasattr(of, "passes_by"):
         return None
     if root == "numpy":
@@ -94,6 +100,32 @@ def _slots(of: Any) -> tuple[str, ...]:
     )
 
 
+def plain(v: Any) -> bool:
+    """Whether what a class or a module names can be a state: no function, class or other part of a program."""
+    return not isinstance(v, CODE) and not hasattr(type(v), "__get__") and not isinstance(v, nn.Module)
+
+
+class Attributes:
+    """The attributes of a class that can be a state."""
+
+    def __init__(self, of: type) -> None:
+        self.of = of
+
+    def read(self) -> dict[str, Any]:
+        """All but functions and what Python itself keeps there."""
+        return {k: v for k, v in vars(self.of).items() if plain(v) and not (k[:2] == "__" and k[-2:] == "__")}
+
+    def write(self, was: dict[str, Any]) -> None:
+        """Sets those that are others now, and removes those that were none."""
+        for name, value in self.read().items():
+            if name not in was:
+                delattr(self.of, name)
+            elif was[name] is not value:
+                setattr(self.of, name, was[name])
+        for name in was.keys() - vars(self.of).keys():
+            setattr(self.of, name, was[name])
+
+
 class Whole:
     """The content of an object: its fields, its slots, and its items where it is a list, a dict or the like."""
 
@@ -111,6 +143,8 @@ class Whole:
 def content(thing: Any) -> Any:
     """What a thing holds, of a kind that can be kept."""
     what = kind(type(thing))
+    if what == "class":
+        return thing.read()
     if what == "cell":
         try:
             return thing.cell_contents
@@ -124,14 +158,20 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
     what = kind(type(thing))
     if isinstance(thing, types.FunctionType):
         yield from zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False)
-    elif isinstance(thing, types.MethodType | types.BuiltinFunctionType):
+        yield from (("defaults", thing.__defaults__), ("kwdefaults", thing.__kwdefaults__), ("fields", vars(thing)))
+    elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
         yield "self", thing.__self__
     elif isinstance(thing, functools.partial):
         yield from (("func", thing.func), ("args", thing.args), ("keywords", thing.keywords))
     elif what == "cell":
         yield "value", content(thing)
+    elif what == "class":
+        yield from thing.read().items()
     elif what == "dict":
         yield from ((str(k), v) for k, v in thing.items())
+        yield from (("key", k) for k in thing if not isinstance(k, ATOMS))
+    elif what == "array" and thing.dtype == object:
+        yield from (("item", v) for v in thing.flat)
     elif what in ("list", "parts"):
         yield from ((str(min(i, 3)), v) for i, v in enumerate(thing))
     elif what == "object":
@@ -139,6 +179,8 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(k), v) for k, v in (whole.fields | whole.slots).items() if k != BARS)
         items = whole.items.values() if isinstance(whole.items, dict) else whole.items or ()
         yield from ((str(min(i, 3)), v) for i, v in enumerate(items))
+        if isinstance(thing, defaultdict):
+            yield "default_factory", thing.default_factory
 
 
 def same(a: Any, b: Any) -> bool:
@@ -153,6 +195,8 @@ def same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_is, a, b))
     if isinstance(a, set):
         return a == b
+    if hasattr(a, "tobytes") and a.dtype == object:
+        return a.shape == b.shape and all(map(_is, a.flat, b.flat))
     return a is b or (hasattr(a, "tobytes") and a.shape == b.shape and bool((a == b).all()))
 
 
@@ -170,6 +214,8 @@ def put(thing: Any, was: Any) -> None:
             del thing.cell_contents
         else:
             thing.cell_contents = was
+    elif what == "class":
+        thing.write(was)
     elif what == "array":
         thing[...] = was
     elif what in ("list", "dict"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .contents import slots
+from .contents import kind, plain, slots
+from .snapshot import generator
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
 ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
@@ -36,22 +38,27 @@ class State:
     def __init__(self, network: nn.Module) -> None:
         self.contents: list[tuple[Any, Any]] = []  # lists, sets, deques, cells, fields and what was in them
         self.tensors: dict[int, tuple[Tensor, int | None]] = {}
+        self.generators: list[tuple[Any, Any]] = []  # what sets the state of each, and its state
         self.iterators = False
         self.seen: set[int] = set()
         for module in network.modules():
             self.visit(module, DEEP)
-        for kind in {k for m in network.modules() for k in type(m).__mro__ if k.__module__.split(".")[0] != "torch"}:
-            self.keep(kind, {k: v for k, v in vars(kind).items() if plain(v)}, DEEP)
+        for base in {k for m in network.modules() for k in type(m).__mro__ if k.__module__.split(".")[0] != "torch"}:
+            self.keep(base, {k: v for k, v in vars(base).items() if plain(v)}, DEEP)
         self.seen.clear()
 
     def visit(self, v: Any, deep: int) -> None:
         """Keeps what v holds."""
-        if isinstance(v, NUMBERS) or id(v) in self.seen or not deep:
+        if (isinstance(v, NUMBERS) and not program(v)) or id(v) in self.seen or not deep:
             return
         self.seen.add(id(v))
         if isinstance(v, Tensor):
             if not isinstance(v, nn.Parameter):
                 self.tensors[id(v)] = v, None if v.is_inference() else v._version
+        elif kind(type(v)) == "generator":
+            self.generators.append(generator(v))
+        elif isinstance(v, type):
+            self.keep(v, {k: x for k, x in vars(v).items() if plain(x)}, deep - 1)
         elif isinstance(v, types.FunctionType):
             self.function(v, deep - 1)
         elif isinstance(v, types.MethodType | functools.partial | types.CellType):
@@ -75,6 +82,8 @@ class State:
         if v.__module__ is not None and v.__module__.split(".")[0] not in LIBRARIES:
             named = {k: v.__globals__[k] for k in v.__code__.co_names if k in v.__globals__}
             self.keep(v.__globals__, {k: x for k, x in named.items() if plain(x)}, deep)
+            for x in filter(program, named.values()):
+                self.visit(x, deep)
 
     def parts(self, v: Any, deep: int) -> None:
         """What a bound method, a partial or a cell is made of."""
@@ -97,9 +106,9 @@ class State:
     def keep(self, thing: Any, content: Any, deep: int) -> None:
         """What a thing holds now, and what that holds."""
         self.contents.append((thing, content))
-        inside: Any = content.values() if isinstance(content, dict) else [content]
-        if isinstance(content, list | set | deque) and not isinstance(thing, types.CellType):
-            inside = content
+        inside: Any = [content]  # a cell's is one thing
+        if not isinstance(thing, types.CellType):
+            inside = content.values() if isinstance(content, dict) else content
         for x in inside:
             self.visit(x, deep)
 
@@ -118,12 +127,14 @@ class State:
             for _ in differences(content, current(thing, content)):
                 put(thing, content)
                 break
+        for setter, state in self.generators:
+            setter(state)
 
 
-def plain(v: Any) -> bool:
-    """Whether what a class or a module names can be a state: no function, class or other part of a program."""
-    parts = types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type | classmethod | staticmethod
-    return not isinstance(v, parts) and not hasattr(type(v), "__get__") and not isinstance(v, nn.Module)
+def program(v: Any) -> bool:
+    """Whether a value is a class that is of a program, not of a library or of Python itself."""
+    root = v.__module__.partition(".")[0] if isinstance(v, type) else "builtins"
+    return root == "__main__" or root not in {*LIBRARIES, *OTHERS, "paradigms", *sys.stdlib_module_names}
 
 
 class Slots:

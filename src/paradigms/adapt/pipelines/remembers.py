@@ -79,13 +79,16 @@ class Probe:
             if not (place in first and alike(*first[place])):
                 raise UnparallelError(f"{name(network)} keeps what it computed for the next call, in {where(new)}")
         counted = any(number(v) and number(w) for v, w in (*first.values(), *((v, w) for _, v, w in second)))
-        if not (counted or began.iterators):
+        stored = born is not None and any(not number(w) for _, _, w in born.changes())
+        if not (counted or stored or began.iterators):
             return False
         if equal(b, said, True) and not A.equals(B) and some(said):
             raise UnparallelError(f"{name(network)} gave the answer to another call")
+        if not (counted or began.iterators):
+            return False
         for call, answer in ((B, b), (B, b), (A, said)):
             self.again(call, answer, exact or call is B)
-        if born is not None and any(not number(w) for _, _, w in born.changes()):
+        if born is not None and stored:
             now = State(network)
             born.restore()
             self.again(B, b, True)

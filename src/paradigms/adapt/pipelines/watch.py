@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .intercept import _active
 from .rewrite import UnparallelError
@@ -48,6 +48,7 @@ def watched(module: nn.Module, name: str, value: Any) -> None:
     """Sets an attribute of a network; raises UnparallelError where a step does."""
     active = _active.get()
     inside = active is not None and active.loop is not None and active.loop.inside
-    if inside and name != REGISTRY and getattr(module, name, watched) is not value:
+    changed = isinstance(value, Tensor) or getattr(module, name, watched) is not value  # += sets the same tensor
+    if inside and name != REGISTRY and changed:
         raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
     _own(module, name, value)
