@@ -18,8 +18,8 @@ from promises import CLOSE, off, promise, sample, text2image
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 METHODS = {
-    "frozen output": ExponentialPicard(math.inf),
-    "frozen data": ExponentialPicard(0.0),
+    "frozen output": ExponentialPicard(variance=math.inf),
+    "frozen data": ExponentialPicard(variance=0.0),
     "picard": Picard(),
     "jacobi": Jacobi(),
     "spectral": Spectral(),

@@ -22,7 +22,7 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     """The pace of a loop over a pipeline's `times`; rows that are no batch are stepped through."""
     if not isinstance(settings.window, str):
         return Fixed(settings.window) if isinstance(settings.window, int) else settings.window
-    if settings.stop.tolerance == 0 or not settings.batched:
+    if not settings.batched:
         return Fixed(1)
     x = torch.zeros(1, 1) if state is None or not state.ndim else state
     known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
