@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ...method import Memory, Sweep, Work
-from ...precision import finest
+from ...precision import finest, rounding
 from ...slide import kept, remember
-from ...stop import AbstractStop
+from ...stop import AbstractStop, FinalError
 from ...system import System
 from .course import Course
 from .evidence import Evidence, rounded
@@ -30,6 +30,9 @@ from .visit import WITH_STATE, Visit, alike, exact, relative
 
 if TYPE_CHECKING:
     from .standin import StandIn
+
+
+KEPT = 8.0  # times the rounding of the network's, a state that is kept in half precision is rounded anew by each step
 
 
 class State(NamedTuple):
@@ -116,7 +119,7 @@ class Judge:
                 where = (slice(0, width or None), *(slice(0, s) for s in row.x.shape[1:]))
                 D, y = standins[c].denoised(n, row.x, row.m), common(b, row)
                 assert a.x is not None and b.x is not None and D is not None and y is not None
-                self.rounding = max(self.rounding, rounded(a.x), rounded(row.leaves[row.main]))
+                self.rounding = max(self.rounding, KEPT * rounded(a.x), rounded(row.leaves[row.main]))
                 was, shift = a.x[where].float(), standins[c].shift(n, y - row.x)
                 return State(was, b.x[where].float(), D[: len(was)], shift[: len(was)])
         return None
@@ -141,6 +144,8 @@ class Judge:
             y[: R - 1] = new[: R - 1] - a * moved - b * shift
             before, answer = self.evidence(begin, shown[:-1], D, y[: R - 1], old, (a, b))
             work.before, work.D = lambda: before, answer
+        if isinstance(self.stop, FinalError):  # where states are kept in half precision, they move by rounding alone
+            self.stop = replace(self.stop, early=max(self.stop.early, rounding(work)))
         if self.memory is None:
             self.memory = self.stop.init(system, work)
             self.memory = self.memory if self.before is None else kept(self.memory, self.before)
