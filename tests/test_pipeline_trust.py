@@ -164,5 +164,5 @@ def test_half_precision_is_not_held_to_more_than_it_holds(dtype: torch.dtype) ->
 
 def test_compare_on_a_mesh_is_refused() -> None:
     pipe = text2image()
-    with pytest.raises(ValueError, match="compare: given with mesh.*needed: one of the two"):
+    with pytest.raises(ValueError, match=r"compare: given with mesh.*needed: one of the two"):
         parallelize(pipe, mesh=object(), compare=True)
