@@ -24,7 +24,7 @@ from published import CHURCH, SD2_TEXT, SD2_UNET, SD2_VAE, church, sd2
 KEYS = {
     "model", "pipeline", "scheduler", "rule", "steps", "rows", "method", "window", "tolerance", "criterion", "seed",
     "batch", "options", "device", "dtype", "rounds", "evals", "checks", "max_error", "median_error", "psnr", "residual",
-    "seconds", "sequential_seconds", "model_seconds", "fallbacks", "status",
+    "seconds", "sequential_seconds", "model_seconds", "fallbacks", "estimate", "status",
     "ranks", "rank_rows", "wire_bytes", "wire_seconds", "files",
 }  # fmt: skip
 EXACT = ("--steps", "7", "--window", "4", "--tolerance", "0", "--device", "cpu")

@@ -12,7 +12,7 @@ from paradigms import parallelize
 from paradigms.adapt.pipelines.pipeline import COPIED
 from paradigms.bench.zoo.stable_diffusion import with_ip_adapter, with_lora
 from paradigms.bench.zoo.tiny import randn
-from promises import CLOSE, off, promise, sample, text2image
+from promises import CLOSE, EXACT, off, promise, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -163,7 +163,7 @@ def test_a_scheduler_that_adds_up_in_place_makes_no_callback_be_called_again(win
     with parallelize(pipe, tolerance=0, window=window, batched=False):
         found = recorded(pipe)
     assert [s[:3] for s in found] == [s[:3] for s in reference]
-    assert all(torch.equal(a[3]["latents"], b[3]["latents"]) for a, b in zip(found, reference, strict=True))
+    assert all(off(a[3]["latents"], b[3]["latents"]) <= EXACT for a, b in zip(found, reference, strict=True))
 
 
 def test_an_error_in_a_callback_comes_through_and_leaves_the_pipeline_as_it_was() -> None:

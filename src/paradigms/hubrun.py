@@ -157,7 +157,8 @@ def account(ready: Ready, report: Run, x: Tensor, reference: Sequential | None) 
         "model_seconds": report.model_seconds,
         "fallbacks": report.fallbacks,
         **ranks(report.sharing),
-        "status": "converged" if report.steps else "ran step by step",
+        "estimate": None if report.estimate is None else number(report.estimate),
+        "status": report.status,
     }
 
 

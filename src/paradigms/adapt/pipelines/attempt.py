@@ -1,6 +1,7 @@
 """One call of a parallel pipeline: attempted, begun anew where that failed, stepped through where it cannot be.
 
     windows  ->  anew, with copies of what is changed in place  ->  the same loop, one row at a time  ->  the plain call
+             ->  anew, at a smaller tolerance, see `doubt.py`   ->  likewise
 
 Before each all is put back: arguments, generators, what networks keep. What a user's code raises is raised as it is.
 """
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...team import Team
+from .doubt import DoubtError
 from .intercept import Active, rewound
 from .network import Network
 from .paced import PAD
@@ -36,6 +38,11 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
                 return once(pipe, kind, args, kwargs, settings, run, team)
             except ChangedError as changed:
                 settings.copied |= changed.args[0]
+            except DoubtError as doubt:
+                run.retries += 1
+                settings = doubt.args[0]
+                if settings is None:
+                    break
             except UnparallelError as reason:
                 run.fallbacks.append(f"{kind.__name__}: {reason}")
                 break
@@ -77,17 +84,18 @@ def once(
     window = settings.window if isinstance(settings.window, int) else PAD
     network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
     active = Active(pipe, settings, run, network)
-    swap, counted, done = Swap(pipe, active), (run.steps, run.rounds, len(run.accepted)), True
+    swap, counted, done = Swap(pipe, active), counts(run), True
     watch(pipe)
     try:
         try:
             swap.begin()
             made = rewound(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
-        except (UnparallelError, ChangedError):
+        except (UnparallelError, ChangedError, DoubtError):
             done = False
             network.probe.restore()
             run.steps, run.rounds = counted[:2]
             del run.accepted[counted[2] :], run.windows[counted[2] :]
+            run.estimate, run.doubts[counted[4] :] = counted[3], []
             raise
         finally:
             swap.end()
@@ -100,6 +108,11 @@ def once(
     if active.loop is None:
         run.fallbacks.append(f"{kind.__name__}: its call did not come to a loop over steps that can be followed")
     return made
+
+
+def counts(run: Run) -> tuple[int, int, int, float | None, int]:
+    """What a report counts of an attempt, to be put back where it is given up."""
+    return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts)
 
 
 def account(run: Run, network: Network, active: Active, done: bool) -> None:

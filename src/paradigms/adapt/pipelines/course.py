@@ -25,11 +25,13 @@ from ..probe import Tap
 
 @dataclass(frozen=True)
 class Course:
-    """system: a (N,), b (N, 1), alpha, sigma (N,) of the docstring above, in D. P, Q (N,) read D."""
+    """system: a (N,), b (N, 1), alpha, sigma (N,) of the docstring above, in D. P, Q (N,) read D. known: whether
+    the scheduler's family is."""
 
     system: System
     P: Tensor
     Q: Tensor
+    known: bool
 
     def __len__(self) -> int:
         return len(self.P)
@@ -46,7 +48,7 @@ def course(scheduler: Any, times: Sequence[Any]) -> Course:
             except Exception:  # whatever a scheduler raises on a plain number: nothing is known of its course
                 known.fill_(math.nan)
     alpha, sigma, P, Q, a, b = known
-    ok = torch.isfinite(known).all() and bool((Q != 0).all())
+    ok = bool(torch.isfinite(known).all()) and bool((Q != 0).all())
     if not ok:
         alpha, sigma, P, Q, a, b = (torch.full((N,), v, dtype=torch.float64) for v in (0.0, 1.0, 0.0, 1.0, 1.0, 0.0))
     a, b = a - b * P / Q, b / Q  # in D
@@ -54,7 +56,7 @@ def course(scheduler: Any, times: Sequence[Any]) -> Course:
     std = unit(alpha, sigma, after, torch.cat([sigma[1:], sigma.new_zeros(1)]), least) if ok else 0 * alpha + least
     t = torch.arange(N)
     reader = denoiser(0 * alpha, 0 * alpha + 1, 0 * alpha + 1, prediction="x0")
-    return Course(System(t, a, b[:, None], 0 * a, std, alpha, sigma, reader), P, Q)
+    return Course(System(t, a, b[:, None], 0 * a, std, alpha, sigma, reader), P, Q, ok)
 
 
 def _walk(scheduler: Any, times: Sequence[Any], known: Tensor) -> None:

@@ -120,6 +120,9 @@ class Table:
         self.run.evaluations += solution.evals
         self.run.model_seconds += solution.model_seconds
         self.run.shared(solution.sharing)
+        self.run.retries += sum(len(retry.samples) for retry in solution.retries)
+        estimate = None if solution.estimate is None else float(solution.estimate.max())
+        self.run.estimated(estimate, next((why for why in solution.status if why != "converged"), None))
         self.run.residual = max(self.run.residual, float(solution.residual.max()))
         self.run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
         return solution.x.to(x.dtype)

@@ -22,13 +22,14 @@ from .call import Call
 from .course import Course, course
 from .fields import Fields
 from .finite import Finite
-from .judge import Judge, Visit
+from .judge import Judge
 from .network import Network
 from .paced import copied_or_none, paced
 from .report import Bar, Run, Settings
 from .rewrite import CALLBACKS, UnparallelError
 from .snapshot import Snapshot, snapshot
 from .standin import StandIn, copied, known
+from .visit import Visit
 
 
 class Halt(BaseException):
@@ -57,7 +58,7 @@ class Hooks:
         self.judged: dict[int, Visit] = {}
         self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
         self.mode, self.row, self.at, self.begin, self.reached = "step", 0, 0, 0, 0
-        self.inside = self.halted = self.callbacks = False
+        self.inside = self.halted = self.callbacks = self.called = False  # called: a user's callback was
         self.outside: dict[str, Any] = {}  # what the loop's code names outside of its locals, and may change
         self.failed = False  # a row was left by an exception
         self.finite = Finite(len(self.items), self.times)
@@ -122,6 +123,7 @@ class Hooks:
 
     def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls a user's callback where the row is accepted; answers of a network that it changes are forgotten."""
+        self.called = self.called or self.mode in ("step", "accept")
         if self.mode == "step":
             self.stepping = False
             try:

@@ -4,56 +4,84 @@ A row is accepted when the criterion says so of its state, and when nothing else
 by more than the state did: what a step computes of the state moves with it, and what moves by itself (a callback has
 changed the prompt) must be evaluated anew. Where no state can be told, rows are accepted that are shown, bit for bit,
 what was evaluated.
+
+The criterion is shown what a round tells of growth, see `evidence.py`, and its estimate of the error decides at the end
+whether a call is made again, see `doubt.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...method import Memory, Sweep, Work
+from ...precision import finest, rounding
 from ...slide import kept, remember
-from ...stop import AbstractStop
-from .call import Call, same
+from ...stop import AbstractStop, FinalError
+from ...system import System
 from .course import Course
+from .evidence import Evidence, rounded
+from .standin import common
+from .visit import WITH_STATE, Visit, alike, exact, relative
 
 if TYPE_CHECKING:
-    from .report import Bar
     from .standin import StandIn
 
-WITH_STATE = 3.0  # how much more, relatively, than its state a row's other inputs may move
+
+KEPT = 8.0  # times the rounding of the network's, a state that is kept in half precision is rounded anew by each step
 
 
-@dataclass
-class Visit:
-    """What a row did when it last ran: its calls, their answers, which of them the network's own, bars moved.
+class State(NamedTuple):
+    """A row's state when it was evaluated and now, what the network made of it, and J (now - old); each (B, ...)."""
 
-    after: the state that it left.
-    """
+    old: Tensor
+    new: Tensor
+    D: Tensor
+    shift: Tensor
 
-    calls: list[Call] = field(default_factory=list)
-    answers: list[Any] = field(default_factory=list)
-    own: list[bool] = field(default_factory=list)
-    ticks: list[tuple[Bar, float]] = field(default_factory=list)
-    after: Tensor | None = None
+
+class Judged(NamedTuple):
+    """What a round showed the criterion, its memory before, and how many rows (B,) it would accept."""
+
+    system: System
+    work: Work
+    sweep: Sweep
+    memory: Memory
+    good: Tensor
 
 
 class Judge:
-    """Counts settled rows, with the memory of its criterion."""
+    """Counts settled rows, with the memory of its criterion. rounding: the coarsest of what networks said or saw."""
 
     def __init__(self, stop: AbstractStop, course: Course) -> None:
         self.stop, self.course = stop, course
         self.memory: Memory | None = None
         self.before: Memory | None = None  # as it was when single steps began
+        self.judged: Judged | None = None
+        self.evidence = Evidence()
+        self.rounding = 0.0
 
     def enter(self, window: int) -> None:
         """A window of so many rows begins."""
         self.window, self.seen = window, torch.zeros(window, dtype=torch.long)
         self.memory, self.before = None, self.before if self.memory is None else self.memory
+        self.evidence, self.judged = Evidence(), None
+
+    @property
+    def estimate(self) -> float | None:
+        """The largest relative error that accepted rows may have led to, None where nothing estimates it."""
+        memory = self.before if self.memory is None else self.memory
+        found = None if memory is None else self.stop.estimate(memory)
+        return None if found is None else float(found.max())
+
+    @property
+    def finest(self) -> float:
+        """The least tolerance that the states and what the networks say can hold."""
+        return finest(torch.float32, self.rounding)
 
     def __call__(
         self,
@@ -73,53 +101,65 @@ class Judge:
             for n, s, v in zip(rows, states, moved, strict=True)
         ]
         count = next((i for i, ok in enumerate(fine) if not ok), len(fine))
-        if any(s is None for s in states) or self.stop.tolerance == 0:
+        self.judged = None
+        if any(s is None for s in states):
             count = next((i for i, n in enumerate(rows) if not exact(new[n])), len(fine))
         elif count:
-            count = min(count, self.criterion(begin, end, states, old[end - 1].after, new[end - 1].after))  # type: ignore[arg-type]
+            count = min(count, self.criterion(begin, states, [old[n] for n in rows], new[end - 1].after))  # type: ignore[arg-type]
         self.seen[: len(rows)] += 1
         known = [(s, n) for s, n in zip(states[:count], rows, strict=False) if s]
-        changes = [change(s[0], s[1]) / float(self.course.system.std[n]) for s, n in known]
+        changes = [change(s.old, s.new) / float(self.course.system.std[n]) for s, n in known]
         return count, max(changes, default=0.0)
 
-    def states(
-        self, n: int, old: Visit, new: Visit, standins: Mapping[int, StandIn], width: int
-    ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The state of row n as it was evaluated and as it is now, and what the network makes of it; (B, ...) each."""
+    def states(self, n: int, old: Visit, new: Visit, standins: Mapping[int, StandIn], width: int) -> State | None:
+        """The state of row n, None where none can be told."""
         for c, (a, b) in enumerate(zip(old.calls, new.calls, strict=False)):
             row = standins[c].rows.get(n)
             if row is not None and row.x is not None and row.m is not None and a.alike(b):
                 where = (slice(0, width or None), *(slice(0, s) for s in row.x.shape[1:]))
-                D = standins[c].denoised(n, row.x, row.m)
-                assert a.x is not None and b.x is not None and D is not None
-                return a.x[where].float(), b.x[where].float(), D[: len(a.x[where])]
+                D, y = standins[c].denoised(n, row.x, row.m), common(b, row)
+                assert a.x is not None and b.x is not None and D is not None and y is not None
+                self.rounding = max(self.rounding, KEPT * rounded(a.x), rounded(row.leaves[row.main]))
+                was, shift = a.x[where].float(), standins[c].shift(n, y - row.x)
+                return State(was, b.x[where].float(), D[: len(was)], shift[: len(was)])
         return None
 
-    def criterion(
-        self, begin: int, end: int, states: list[tuple[Tensor, Tensor, Tensor]], was: Tensor | None, now: Tensor | None
-    ) -> int:
-        """What the core's criterion says of the window."""
-        W, R, x = self.window, end - begin, states[0][0]
-        old, new = [s[0] for s in states], [s[1] for s in states]
-        whole = was is not None and now is not None and was.shape == now.shape == x.shape
-        old.append(was.to(x) if whole else new[-1])  # type: ignore[union-attr]
-        new.append(now.to(x) if whole else new[-1])  # type: ignore[union-attr]
-        old, new = ([*v, *[v[-1]] * (W - R)] for v in (old, new))
+    def criterion(self, begin: int, states: list[State], old: list[Visit], now: Tensor | None) -> int:
+        """What the core's criterion says of the window; now: the state after it."""
+        W, R, x = self.window, len(states), states[0].old
         place = torch.arange(W)[:, None].expand(W, len(x))
         n = (begin + place).clamp(max=len(self.course) - 1).to(x.device)
         live, seen = place < R, self.seen[:, None].expand(W, len(x))
-        work = Work(torch.stack(old), x.new_zeros(0), None, n, live, torch.where(live, seen, 0))
-        D = states[0][2][None].expand(W, *x.shape)
-        system = self.course.system.to(x.device, torch.float32)
+        system, was = self.course.system.to(x.device, torch.float32), old[-1].after
+        whole = was is not None and now is not None and was.shape == now.shape == x.shape
+        last = (was.to(x), now.to(x)) if whole else (states[-1].new,) * 2  # type: ignore[union-attr]
+        shown = filled([s.old for s in states] + [last[0]], W + 1)
+        new = filled([s.new for s in states] + [last[1]], W + 1)[1:]
+        D, y = filled([s.D for s in states], W), new.clone()
+        work = Work(shown, D, None, n, live, torch.where(live, seen, 0), None, self.rounding)
+        if self.course.known:
+            shift = torch.stack([s.shift for s in states])[: R - 1]
+            a, b = (v[n[: R - 1]].reshape(R - 1, len(x), *[1] * (x.ndim - 1)) for v in (system.a, system.b.sum(1)))
+            moved = torch.stack([s.new - s.old for s in states])[: R - 1]
+            y[: R - 1] = new[: R - 1] - a * moved - b * shift
+            before, answer = self.evidence(begin, shown[:-1], D, y[: R - 1], old, (a, b))
+            work.before, work.D = lambda: before, answer
+        if isinstance(self.stop, FinalError):  # where states are kept in half precision, they move by rounding alone
+            self.stop = replace(self.stop, early=max(self.stop.early, rounding(work)))
         if self.memory is None:
             self.memory = self.stop.init(system, work)
             self.memory = self.memory if self.before is None else kept(self.memory, self.before)
-        sweep = Sweep(torch.stack(new)[1:], D, torch.stack(new)[1:], live)
-        _, good, self.memory = self.stop.judge(system, work, sweep, self.memory)
+        sweep, memory = Sweep(new, D, y, live), self.memory
+        _, good, self.memory = self.stop.judge(system, work, sweep, memory)
+        self.judged = Judged(system, work, sweep, memory, good.cpu())
         return int(good.min())
 
     def slide(self, count: int, window: int) -> None:
         """The window moves up by `count` rows, and has so many from now on."""
+        if self.judged is not None and bool((self.judged.good != count).any()):  # fewer than a sample alone would have
+            system, work, sweep, memory, good = self.judged
+            accepted = replace(sweep, stride=torch.full_like(good, count))
+            self.memory = self.stop.judge(system, work, accepted, memory)[2]
         place, old = torch.arange(window) + count, self.window
         self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
         if self.memory is not None:
@@ -127,28 +167,11 @@ class Judge:
         self.window = window
 
 
-def exact(visit: Visit) -> bool:
-    """Whether a row was answered by nothing but the networks themselves."""
-    return all(visit.own)
-
-
-def alike(old: Visit, new: Visit, most: float) -> bool:
-    """Whether all that a row showed its networks moved by at most `most`, relatively, since it was evaluated."""
-    if len(old.calls) != len(new.calls) or not all(a.alike(b) for a, b in zip(old.calls, new.calls, strict=True)):
-        return False
-    for a, b in zip(old.calls, new.calls, strict=True):
-        for v, w in zip(a.leaves, b.leaves, strict=True):
-            if not same(v, w) and not (isinstance(v, Tensor) and relative(v, w) <= most):
-                return False
-    return True
+def filled(rows: list[Tensor], W: int) -> Tensor:
+    """Rows as one tensor (W, B, ...), the last repeated."""
+    return torch.stack(rows + rows[-1:] * (W - len(rows)))
 
 
 def change(old: Tensor, new: Tensor) -> float:
     """The largest RMS change of a sample."""
     return float((new - old).flatten(1).square().mean(1).sqrt().max())
-
-
-def relative(old: Tensor, new: Tensor, *_: Tensor) -> float:
-    """|new - old| / |new|."""
-    old, new = old.float(), new.float()
-    return float((new - old).norm() / new.norm().clamp(min=1e-30))

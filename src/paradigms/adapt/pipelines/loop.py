@@ -6,7 +6,7 @@
               rows up to begin + window follow, on guesses
 
 A row that is shown, bit for bit, what was evaluated gets the network's own answer, and the first row of a window always
-is: at tolerance 0 all rows are accepted so, after at most one round a row. Where the answer to one call of a step
+is: all rows are accepted after at most one round a row. Where the answer to one call of a step
 decides what the next is shown (a ControlNet's and then a U-Net's), a round evaluates them one after the other.
 
 The user's callbacks are called once a row, in a run of the accepted rows of its own; what they change counts from there
@@ -21,10 +21,11 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from .call import Call
+from .doubt import DoubtError, beyond, said, stricter
 from .hooks import Hooks
-from .judge import Visit
 from .rewrite import UnparallelError
 from .standin import known
+from .visit import Visit
 
 
 class Loop(Hooks):
@@ -32,10 +33,24 @@ class Loop(Hooks):
 
     def __iter__(self) -> Iterator[Any]:
         yield self.items[0]  # what it begins with decides about the window
-        begun = True
+        begun, first = True, len(self.run.windows)
         while self.begin < len(self.items):
             yield from self.step(begun) if self.window == 1 else self.slide(begun)
             begun = False
+        self.doubted(self.run.windows[first:])
+
+    def doubted(self, windows: list[int]) -> None:
+        """Reports the error that the loop may have, after rounds of such windows; raises DoubtError where that is
+        beyond the tolerance and the call can be made again."""
+        if max(windows) == 1:
+            return
+        finest, estimate = self.judge.finest, self.judge.estimate
+        asked = beyond(self.settings, estimate, finest)
+        if asked is not None and not self.called:
+            raise DoubtError(
+                stricter(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
+            )
+        self.run.estimated(estimate, None if asked is None or estimate is None else said(estimate, asked))
 
     def step(self, begun: bool) -> Iterator[Any]:
         """Rows run as they are, as many as the pace says; `begun`: the first has."""

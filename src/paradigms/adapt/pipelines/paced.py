@@ -22,8 +22,6 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     """The pace of a loop over a pipeline's `times`; rows that are no batch are stepped through."""
     if not isinstance(settings.window, str):
         return Fixed(settings.window) if isinstance(settings.window, int) else settings.window
-    if settings.stop.tolerance == 0:
-        return Fixed(1, why="at tolerance 0 a round accepts about one step, so windows are not faster")
     if not settings.batched:
         return Fixed(1, why="batched=False evaluates the steps of a window one by one, so windows are not faster")
     x = torch.zeros(1, 1) if state is None or not state.ndim else state

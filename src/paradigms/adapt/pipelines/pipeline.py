@@ -46,12 +46,14 @@ def enable_parallel_sampling(
     """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
 
     pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
-    of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result. window: steps evaluated
-    at once; "auto" picks, as it goes, what finishes soonest, the pipeline's own steps included; 1 is the pipeline's own
-    code, bit for bit. batched: False evaluates them one by one, equal to the last bit and no faster. mesh: as
+    of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result to the rounding of its
+    numbers, 1e-5 in float32. window: steps evaluated at once; "auto" picks, as it goes, what finishes soonest, the
+    pipeline's own steps included; 1 is the pipeline's own code, bit for bit. batched: False evaluates them one by one,
+    so that none differs for being one of a batch, and is no faster. mesh: as
     `sharded`'s; its ranks all make the same calls, share the rows, and get the same result. compare: makes each call
-    step by step too, from the same generators, and reports the error. Raises ValueError for what is no such
-    pipeline, a method that corrects states, a window below 1; a call does for step caches.
+    step by step too, from the same generators, and reports the error; not on a mesh. A call whose error may be beyond
+    the tolerance is made again, see `doubt.py`. Raises ValueError for what is no such pipeline, a method that corrects
+    states, a window below 1; a call does for step caches.
     """
     settings = asked(pipe, method, tolerance, window, batched, mesh, compare)
     kind, run = original(type(pipe)), Run()
@@ -88,6 +90,8 @@ def asked(
     kind = original(type(pipe))
     if not looping(kind) and not parts(pipe) and not hasattr(getattr(pipe, "scheduler", None), "step"):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
+    if compare and mesh is not None:
+        raise ValueError("compare: given with mesh, whose ranks would each compare; needed: one of the two")
     if mesh is not None:
         Team(mesh)  # for its errors
     copied = COPIED.setdefault(kind, set())

@@ -18,7 +18,8 @@ class Settings:
 
     copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that depend on
     what earlier calls said; both as far as was seen. tables: False where an unconditional pipeline's scheduler is no
-    table. mesh: whose ranks share the rows, or None. compare: whether each call is made step by step too.
+    table. mesh: whose ranks share the rows, or None. compare: whether each call is made step by step too. asked: the
+    tolerance that was asked for, where the criterion's may be stricter in a call that is made again.
     """
 
     method: AbstractMethod
@@ -30,7 +31,12 @@ class Settings:
     tables: bool = True
     mesh: Any = None
     compare: bool = False
+    asked: float = field(default=-1.0)
     passes_by = True
+
+    def __post_init__(self) -> None:
+        if self.asked < 0:
+            self.asked = self.stop.tolerance
 
 
 @dataclass
@@ -46,7 +52,11 @@ class Run:
     model_seconds: in their networks. fallbacks: why something ran one by one. reasons: why steps were made one by one
     in "auto". sharing: what the ranks of a mesh spent, None without one. expected_seconds: what stepping was expected
     to take, None where nobody can say. With `compare`, else None: max_error: the largest relative error |x - y| / |y|
-    of what a call made, to y, the same call step by step; sequential_seconds: what those took.
+    of what a call made, to y, the same call step by step; sequential_seconds: what those took. estimate: the largest
+    relative error |x - y| / |y| that the criterion estimates, of the latents of a call that was kept, growth that was
+    seen included; None where nothing was accepted by one that estimates. retries: how often a call, or a sample of an
+    unconditional one, was made again because its estimate was beyond the tolerance, at a smaller one or step by step.
+    doubts: of calls that were not made again, what the error may be, and what to type.
     """
 
     calls: int = 0
@@ -66,7 +76,24 @@ class Run:
     expected_seconds: float | None = None
     max_error: float | None = None
     sequential_seconds: float | None = None
+    estimate: float | None = None
+    retries: int = 0
+    doubts: list[str] = field(default_factory=list)
     passes_by = True
+
+    @property
+    def status(self) -> str:
+        """ "converged", or that all ran step by step, or what the error may be."""
+        if self.doubts:
+            return self.doubts[-1]
+        return "converged" if self.steps else "ran step by step"
+
+    def estimated(self, estimate: float | None, doubt: str | None = None) -> None:
+        """Adds the estimate of a loop's error, and what there is to say of it."""
+        if estimate is not None:
+            self.estimate = max(self.estimate or 0.0, estimate)
+        if doubt and doubt not in self.doubts:
+            self.doubts.append(doubt)
 
     def shared(self, sharing: Sharing | None) -> None:
         """Adds what ranks spent."""
@@ -104,6 +131,9 @@ class Run:
             lines[1] += f"; {self.speedup:.2f} times as fast as stepping, {how}"
         if self.max_error is not None:
             lines.append(f"relative error to the same calls step by step: {self.max_error:.2g}")
+        if self.retries:
+            lines.append(f"made again {self.retries} times, for the error might have been beyond the tolerance")
+        lines += self.doubts
         lines += [f"stepped: {why}" for why in self.reasons]
         return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 

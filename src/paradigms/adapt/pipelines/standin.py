@@ -75,7 +75,7 @@ class StandIn:
             m = row.m
             if y is not None and row.x is not None and row.m is not None and y.shape in self.beliefs:
                 d = y - row.x
-                m = row.m + (self.beliefs[y.shape].times(n, d) - self.P(n) * d) / self.Q(n)
+                m = row.m + (self.shift(n, d) - self.P(n) * d) / self.Q(n)
             self.last = row, self.denoised(n, y, m)
             return row.answer(m), False
         return self.guess(n, call), False
@@ -103,6 +103,10 @@ class StandIn:
                 dX = torch.stack([new.x - old.x for _, old, new in again])  # type: ignore[operator]
                 dD = torch.stack([self.P(n) * (new.x - old.x) + self.Q(n) * (new.m - old.m) for n, old, new in again])  # type: ignore[operator]
                 self.beliefs[x.shape].learn(n, dX, dD)
+
+    def shift(self, n: int, d: Tensor) -> Tensor:
+        """J[n] d, what D is believed to move by where the state (G B, ...) moves by d; 0 where nothing is."""
+        return self.beliefs[d.shape].times(n, d) if d.shape in self.beliefs else torch.zeros_like(d)
 
     def forget(self, begin: int) -> None:
         """Drops the rows before `begin`."""
