@@ -145,6 +145,8 @@ def test_what_a_loop_keeps_is_kept(name: str) -> None:
     assert not run.fallbacks and run.evaluations > 8 and max(run.windows) == 4
 
 
+@pytest.mark.filterwarnings("ignore:.*nclosed file:ResourceWarning")  # of the loop's own, which is its to close
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", UNKEPT)
 def test_what_cannot_be_kept_is_named_and_the_call_steps(name: str) -> None:
     """A5"""
