@@ -189,7 +189,7 @@ class FinalError(AbstractStop):
         count = leading(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
         S = carried(each, rho, grown)
         inside = (work.live.sum(0) > 0).to(E.device, non_blocking=True)
-        last = (count if sweep.stride is None else sweep.stride.to(count.device))[None] - 1
+        last = (count if sweep.stride is None else sweep.stride.to(count.device).clamp(min=1))[None] - 1
         grown, spent = (torch.where(inside, now.gather(0, last), was) for now, was in ((S, grown), (E, spent)))
         return size, count, (moved, rho, eps, spent, grown, worst.maximum(grown), known)
 
