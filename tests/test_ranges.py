@@ -1,4 +1,4 @@
-"""What pip is told holds: ranges begin at what `make oldest` runs; one name; warnings are errors (C2, C5)."""
+"""What pip is told holds: ranges begin at what `make floor` runs; one name; warnings are errors (C2, C5)."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ FLOORS = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetenso
 
 
 @pytest.mark.parametrize("name", FLOORS)
-def test_the_oldest_of_a_range_is_what_make_oldest_runs(name: str) -> None:
+def test_the_oldest_of_a_range_is_what_make_floor_runs(name: str) -> None:
     """C2."""
-    requirement, oldest = requirements()[name], pins("constraints-oldest.txt")[name]
+    requirement, oldest = requirements()[name], pins("constraints-floor.txt")[name]
     begins = floor(requirement)
     assert oldest.release[: len(begins.release)] == begins.release, (begins, oldest)
 
 
-@pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt", "constraints-floor.txt"])
 def test_every_version_that_is_run_is_in_its_range(file: str) -> None:
     """C2."""
     known = pins(file)
@@ -75,10 +75,10 @@ def test_no_ceiling_is_below_the_next_minor_release_of_what_is_run() -> None:
 
 
 def test_pythons_are_those_that_were_run() -> None:
-    """C2: make oldest runs the first, make test the one that has constraints, the newest by hand."""
+    """C2: make floor runs the first, make test the one that has constraints, the newest by hand."""
     named = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
     assert min(map(Version, named)) == floor(Requirement(f"python{PROJECT['requires-python']}"))
-    assert "OLDEST_PYTHON ?= python" + min(named, key=Version) in (ROOT / "Makefile").read_text()
+    assert "FLOOR_PYTHON ?= python" + min(named, key=Version) in (ROOT / "Makefile").read_text()
     assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in named)
 
 
