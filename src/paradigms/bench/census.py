@@ -1,7 +1,7 @@
 """`paradigms bench census`: every tiny pipeline of the zoo, in parallel at tolerance 0, against itself step by step.
 
 | verdict     | what was seen                                                                                   |
-| equal       | equal bit for bit with single calls, and to 1e-4 (relative) with batches                        |
+| equal       | equal to 1e-5 (relative) with single calls, which is rounding, and to 1e-4 with batches          |
 | row by row  | equal bit for bit; its network takes no batches, so rows are called one by one, and the report says so |
 | one by one  | equal bit for bit; it fell back to its own loop, and the report says why                        |
 | refused     | an error that says why, before any work                                                         |
@@ -24,7 +24,7 @@ from ..adapt.pipelines.rewrite import UnparallelError, rewindable
 from .report import table, write
 from .zoo import ZOO, Specimen, run
 
-CLOSE = 1e-4
+CLOSE, ROUNDING = 1e-4, 1e-5
 WINDOW = 4
 
 
@@ -59,13 +59,21 @@ def examine(specimen: Specimen) -> Verdict:
             reports.append(report)
     except ValueError as refusal:
         return Verdict(specimen.name, specimen.family, "refused", 0.0, 0, 0, str(refusal))
-    exact, batch = (v.shape == expected.shape and torch.equal(v, expected) for v in found)
-    error = float((found[1] - expected).norm() / expected.norm()) if found[1].shape == expected.shape else float("inf")
+    batch = found[1].shape == expected.shape and torch.equal(found[1], expected)
+    single, error = (relative(v, expected) for v in found)
+    exact = single <= ROUNDING
     why = next(iter(reports[1].fallbacks), "")
     verdict = "equal" if exact and error <= CLOSE and not why else "WRONG"
     if why and exact and (batch or error <= CLOSE):
         verdict = "row by row" if "row by row" in why else "one by one"
     return Verdict(specimen.name, specimen.family, verdict, error, reports[1].steps, reports[1].rounds, why)
+
+
+def relative(v: Any, expected: Any) -> float:
+    """|v - expected| / |expected|, infinite where the shapes differ."""
+    return (
+        float((v - expected).norm() / expected.norm().clamp(min=1e-30)) if v.shape == expected.shape else float("inf")
+    )
 
 
 def static() -> tuple[int, int, list[str]]:

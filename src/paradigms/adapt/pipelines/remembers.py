@@ -56,6 +56,7 @@ class Probe:
         if key in self.done:
             return
         self.done.add(key)
+        self.before(call.network)  # some networks are first seen when they answer
         sound = _sound.setdefault(call.network, {})
         if sound.get(key[1:]) == self.known[id(call.network)]:
             return
