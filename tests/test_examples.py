@@ -25,7 +25,7 @@ TINY = {
     "ddim": ("unconditional_ddpm", ("--ddim",)),
 }
 SAID = (
-    r"(\d+) steps in (\d+) rounds, (\d+) evaluations[^\n]*\nwindows? of [^\n]*\n"
+    r"(\d+) steps in (\d+) rounds, (\d+) evaluations[^\n]*\n(?:(?!one by one: )[^\n]*\n)*"
     r"step by step: [\d.]+ s; relative error (\S+)\n$"
 )
 

@@ -43,7 +43,7 @@ def test_ddpm_pipeline_is_its_own_under_every_scheduler_of_diffusers(name: str) 
         pytest.skip(f"its own loop does not run with it: {type(error).__name__}")
     with parallelize(pipe, tolerance=0, window=3) as run:
         assert off(call(pipe), reference) <= CLOSE
-    assert run.rounds == run.steps >= 5 and not run.fallbacks
+    assert run.rounds <= run.steps >= 5 and not run.fallbacks
 
 
 def test_a_pipeline_of_that_name_that_steers_by_itself_is_not_its_table() -> None:

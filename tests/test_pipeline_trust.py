@@ -145,7 +145,7 @@ def test_what_a_call_is_made_again_with() -> None:
     settings = Settings(Spectral(), FinalError(0.03), "auto", True)
     again = doubt.stricter(settings, 0.03, 1e-5, 5, 20, 8)
     assert again is not None and math.isclose(again.stop.tolerance, 0.001) and again.window == 8 and again.asked == 0.03
-    assert doubt.beyond(again, 0.05, 1e-5) is None and doubt.beyond(again, 0.1, 1e-5) == 0.03
+    assert doubt.beyond(again, 0.05, 1e-5) is None and doubt.beyond(again, 0.2, 1e-5) == 0.03
     assert doubt.stricter(again, 0.03, 1e-5, 5, 20, 8) is None
     assert doubt.stricter(settings, 0.03, 1e-5, 11, 20, 8) is None
     assert doubt.stricter(settings, 0.03, 2e-3, 5, 20, 8) is None

@@ -203,7 +203,7 @@ def test_what_is_around_a_loop_is_followed(kind: Callable[[], Any]) -> None:
     for batched in (True, False):
         with parallelize(pipe, tolerance=0, window=4, batched=batched) as run:
             found = call(pipe)
-        assert off(found, reference) <= CLOSE and (batched or torch.equal(found, reference))
+        assert off(found, reference) <= (CLOSE if batched else 1e-5)
         assert not run.fallbacks and max(run.windows) == 4
 
 

@@ -168,7 +168,7 @@ def groups() -> dict[str, list[Trace]]:
 
 @pytest.fixture(scope="module")
 def published() -> Published:
-    return Published.of(planrun.read_curve(planrun.NAMED["sd2-a100"]), 48)
+    return Published.of(planrun.read_json(planrun.NAMED["sd2-a100"]), 48)
 
 
 def test_a_fit_finds_the_numbers_that_made_the_points(groups: dict[str, list[Trace]]) -> None:
@@ -198,7 +198,7 @@ def test_the_papers_best_window_is_about_eighty_on_four_devices_and_more(
 
 
 def test_the_latency_that_ships_is_the_fits(groups: dict[str, list[Trace]], published: Published) -> None:
-    made, about = fit(published, groups[THEIRS]), planrun.read(planrun.NAMED["sd2-a100"])
+    made, about = fit(published, groups[THEIRS]), planrun.read_json(planrun.NAMED["sd2-a100"])
     assert about["seconds"] == pytest.approx(made.latency.seconds, rel=2e-3)
     assert list(about["round"].values()) == pytest.approx([made.h0, made.h1], rel=1e-2)
 

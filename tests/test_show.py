@@ -113,12 +113,12 @@ def test_pixels_span_the_bytes_and_one_channel_becomes_grey() -> None:
 
 def test_the_gif_has_a_frame_a_round_and_ends_elsewhere_than_it_began(story: Story, tmp_path: Path) -> None:
     gif.write_gif(tmp_path / "a.gif", story)
-    picture = Image.open(tmp_path / "a.gif")
-    assert picture.size == (800, 500)
-    assert picture.n_frames == len(story.parallel) + 1  # type: ignore[attr-defined]
-    first = np.asarray(picture.convert("RGB")).astype(int)
-    picture.seek(len(story.parallel))
-    last = np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.size == (800, 500)
+        assert picture.n_frames == len(story.parallel) + 1  # type: ignore[attr-defined]
+        first = np.asarray(picture.convert("RGB")).astype(int)
+        picture.seek(len(story.parallel))
+        last = np.asarray(picture.convert("RGB")).astype(int)
     assert np.abs(first - last).mean() > 1
     assert picture.info["duration"] >= 2000 and picture.info["loop"] == 0
     assert np.abs(last - np.asarray(page.draw_frame(story, len(story.parallel))).astype(int)).mean() < 3
@@ -128,7 +128,8 @@ def test_a_long_run_is_told_in_few_frames(story: Story, tmp_path: Path) -> None:
     long = Story(**{**vars(story), "parallel": [*story.parallel] * 40, "sequential": [*story.sequential] * 40})
     gif.write_gif(tmp_path / "a.gif", long)
     assert len(long.parallel) > gif.MOST
-    assert gif.MOST / 2 < Image.open(tmp_path / "a.gif").n_frames <= gif.MOST + 2  # type: ignore[attr-defined]
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert gif.MOST / 2 < picture.n_frames <= gif.MOST + 2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("count", range(1, 9))

