@@ -28,7 +28,7 @@ test: $(READY)
 # with the oldest diffusers and transformers of the declared ranges: schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
 	$(OLD)/bin/python -m pytest -n 2 -W default tests/test_trust.py tests/test_latent.py tests/test_adapt_scheduler.py \
-		tests/test_census.py tests/test_pipeline_schedulers.py tests/test_pipeline_samples.py \
+		tests/test_pipeline_schedulers.py tests/test_pipeline_samples.py \
 		tests/test_pipeline_callbacks.py
 
 $(OLD)/.ready: pyproject.toml constraints-oldest.txt
