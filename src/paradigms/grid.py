@@ -10,7 +10,7 @@ MOST, KEPT = 256, 2**26  # steps and bytes of states between two questions while
 
 
 def stretch(size: int) -> int:
-    """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are told of."""
+    """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are recorded."""
     return max(min(KEPT // (3 * size), MOST), 1)
 
 

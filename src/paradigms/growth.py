@@ -57,7 +57,7 @@ def carried(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
     return scan(S, rho)
 
 
-def slope(system: System, s: Spectrum) -> Tensor:
-    """j (N, F), the slope of the model of Gaussian data of spectrum s."""
+def slope(system: System, variance: Tensor) -> Tensor:
+    """j (N, F), the slope of the model of Gaussian data of `variance` (F,)."""
     alpha, sigma = system.alpha[:, None], system.sigma[:, None]
-    return alpha * s.prior / (alpha**2 * s.prior + sigma**2).clamp(min=1e-30)
+    return alpha * variance / (alpha**2 * variance + sigma**2).clamp(min=1e-30)

@@ -158,7 +158,7 @@ class FinalError(AbstractStop):
         s = spectrum(work.x[0], self.grid)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
         known = Known(
-            s, becomes(system, s.prior)[1:] ** 2, share(system), system.alpha < system.sigma, slope(system, s)
+            s, becomes(system, s.prior)[1:] ** 2, share(system), system.alpha < system.sigma, slope(system, s.prior)
         )
         return moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known
 
@@ -219,8 +219,7 @@ class FinalError(AbstractStop):
 
 def becomes(system: System, variance: Tensor) -> Tensor:
     """G (N + 1, F): what a change of x[m] becomes in x[N] for Gaussian data of `variance` (F,), the noise held."""
-    N, alpha, sigma = len(system), system.alpha[:, None], system.sigma[:, None]
-    J = alpha * variance / (alpha**2 * variance + sigma**2).clamp(min=1e-30)  # (N, F)
+    N, J = len(system), slope(system, variance)  # (N, F)
     P = J.new_zeros(system.taps, N + 1, 1, len(variance))  # place j is row N - j, for news of it travels backwards
     for k in range(system.taps):
         P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
