@@ -16,7 +16,7 @@ install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]'
 	touch $(READY)
 
 demo: $(READY)
@@ -33,7 +33,7 @@ oldest: $(OLD)/.ready
 
 $(OLD)/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLD)
-	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e weights -e '.[dev]'
 	touch $(OLD)/.ready
 
 # where all declared ranges begin: Python 3.10 and torch 2.6, which PyPI has with CUDA's libraries alone (3 GB), so that
@@ -44,7 +44,7 @@ floor: $(FLOOR)/.ready
 
 $(FLOOR)/.ready: pyproject.toml constraints-floor.txt
 	$(FLOOR_PYTHON) -m venv $(FLOOR)
-	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e '.[dev]'
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e weights -e '.[dev]'
 	touch $(FLOOR)/.ready
 
 # with the simulators of Square and Kitchen, which want an older numpy
@@ -54,12 +54,12 @@ robots: $(ROBOTS)/.ready
 $(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
 	$(PYTHON) -m venv $(ROBOTS)
 	$(ROBOTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-robots.txt \
-		-e '.[cli,kitchen,square]' pytest pytest-xdist
+		-e weights -e '.[cli,kitchen,square]' pytest pytest-xdist
 	touch $(ROBOTS)/.ready
 
 lint: $(READY)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # changes of one line that tests must notice, each applied to a copy
@@ -72,11 +72,11 @@ mutation: $(MUTATION)/.ready
 
 $(MUTATION)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(MUTATION)
-	$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' mutmut==3.8.1
+	$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]' mutmut==3.8.1
 	touch $(MUTATION)/.ready
 
 bench: $(READY)
-	$(BIN)/paradigms bench engine
+	$(BIN)/python -m benchmarks engine
 
 clean:
 	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

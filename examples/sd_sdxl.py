@@ -21,7 +21,7 @@ import paradigms
 def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:  # the pipeline, and what it is called with
     called = {"prompt": args.prompt, "num_inference_steps": args.steps, "output_type": "np"}
     if args.tiny:
-        from paradigms.bench.zoo import sdxl, stable_diffusion
+        from benchmarks.zoo import sdxl, stable_diffusion
 
         pipe = sdxl.named("StableDiffusionXLPipeline") if args.sdxl else stable_diffusion.text2image()
         return pipe, called | {"prompt": "a red fox", "height": 16, "width": 16}

@@ -21,7 +21,7 @@ import paradigms
 def load(args: argparse.Namespace) -> Any:
     """The pipeline."""
     if args.tiny:
-        from paradigms.bench.zoo import unconditional
+        from benchmarks.zoo import unconditional
 
         return unconditional.pixels("DDPMPipeline", DDPMScheduler())
     return DDPMPipeline.from_pretrained(args.model).to("cuda" if torch.cuda.is_available() else "cpu")

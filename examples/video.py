@@ -20,7 +20,7 @@ import paradigms
 def load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:  # the pipeline, and what it is called with
     called: dict[str, Any] = {"num_inference_steps": args.steps, "num_frames": args.frames, "output_type": "np"}
     if args.tiny:  # has no text encoder, and is given embeddings
-        from paradigms.bench.zoo import ZOO
+        from benchmarks.zoo import ZOO
 
         specimen = next(s for s in ZOO if s.name == "WanPipeline")
         return specimen.build(), {k: v for k, v in specimen.inputs().items() if k != "generator"} | called

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.clock import Clock
-from paradigms.pace import AbstractPace
+from paradigms.execution.clock import Clock
+from paradigms.window.controller import AbstractPace
 from problems import seeded, start
 from toy import Mixture
 

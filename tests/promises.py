@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.zoo.stable_diffusion import BASE, text2image
 from paradigms import parallelize
-from paradigms.adapt.pipelines import Run
-from paradigms.bench.zoo.stable_diffusion import BASE, text2image
+from paradigms.adapters.pipelines import Run
 
 EXACT = 1e-5  # what tolerance 0 means in float32
 CLOSE = 1e-4  # what rounding in batches may change, relatively

@@ -11,8 +11,8 @@ from typing import Any
 import diffusers as df
 import transformers as tr
 
-from paradigms.bench.published import CHURCH, CHURCH_LEVELS, SD2_LEVELS, SD2_TEXT, SD2_UNET, SD2_VAE
-from paradigms.bench.zoo import tiny
+from benchmarks.images.published import CHURCH, CHURCH_LEVELS, SD2_LEVELS, SD2_TEXT, SD2_UNET, SD2_VAE
+from benchmarks.zoo import tiny
 
 NARROW: dict[str, dict[str, Any]] = {
     "church": {"sample_size": 32, "block_out_channels": (4, 4, 8, 8, 16, 16), "norm_num_groups": 4},

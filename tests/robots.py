@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from paradigms.policies import Episode, Task, build, rollout
-from paradigms.policies.demos import collect
+from paradigms.policies import Episode, Task, build
 from paradigms.policies.policy import few_steps
+from paradigms.policies.tasks import rollout
+from training.policies.demos import collect
 
 
 def assert_the_expert_succeeds(task: Task, noise: float) -> None:

@@ -4,8 +4,8 @@ import os
 import signal
 from typing import Any
 
-from paradigms import launch
 from paradigms.__main__ import main
+from paradigms.distributed import launch
 from paradigms.models.net import UNet
 
 forward, joined = UNet.forward, launch.joined

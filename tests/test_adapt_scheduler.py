@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import paradigms as pd
-import paradigms.adapt.scheduler
-from paradigms.adapt import SchedulerError, from_scheduler
-from paradigms.adapt.scheduler import as_shown
+import paradigms.adapters.schedulers.table
+from paradigms.adapters import SchedulerError, from_scheduler
+from paradigms.adapters.schedulers.table import as_shown
 from problems import LINEAR, seeded
 from schedulers import BROKEN, NEWEST, REFUSED, TABLES, Config
 from toy import Mixture
@@ -276,7 +276,7 @@ def test_levels_that_do_not_lead_to_each_other_or_are_no_datas_are_not_given(nam
 @pytest.mark.parametrize("name", ["sde-dpmsolver++ 3", "edm, v, exponential", "euler ancestral", "flow, LTX"])
 def test_a_table_is_compared_in_float64_whatever_its_scheduler_casts_to(name: str, monkeypatch: Any) -> None:
     """So that rounding, which long chains amplify, never makes a table look unlike its scheduler."""
-    monkeypatch.setattr(paradigms.adapt.scheduler, "EQUAL", 1e-10)
+    monkeypatch.setattr(paradigms.adapters.schedulers.table, "EQUAL", 1e-10)
     from_scheduler(built(TABLES[name]), 50)
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.anderson import weights
-from paradigms.carry import recur
+from paradigms.methods.anderson import weights
+from paradigms.methods.scan import recur
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 

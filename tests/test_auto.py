@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 import paradigms as pd
 from devices import Device, Scheduled, flat, knee, linear
-from paradigms import auto, experience, identity
-from paradigms.assume import ROWS
-from paradigms.experience import PREPARED, Curve, Experience, Reach
+from paradigms.checks.model import ROWS
+from paradigms.window.auto import controller as auto
+from paradigms.window.auto import model_key as identity
+from paradigms.window.auto import profile as experience
+from paradigms.window.auto.profile import PREPARED, Curve, Experience, Reach
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 

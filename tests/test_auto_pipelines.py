@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from devices import Scheduled
-from paradigms import clock, experience, parallelize
-from paradigms.adapt.pipelines import paced
+from paradigms import parallelize
+from paradigms.adapters.pipelines import window_controller as paced
+from paradigms.execution import clock
+from paradigms.window.auto import profile as experience
 from promises import CLOSE, off, sample, text2image
 
 

@@ -1,4 +1,4 @@
-"""`paradigms bench auto` on a chain of a few rows: what it compares, what it writes, where it goes on."""
+"""`python -m benchmarks auto` on a chain of a few rows: what it compares, what it writes, where it goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import paradigms as pd
-from paradigms.bench import auto, busy
+from benchmarks.core import auto, busy
 from problems import LINEAR
 from toy import Mixture
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import diffusers
 import pytest
 
-from paradigms.bench.census import Verdict, count, examine, static
-from paradigms.bench.zoo import ZOO, Specimen, run
+from benchmarks.pipelines.census import Verdict, count, examine, static
+from benchmarks.zoo import ZOO, Specimen, run
 
 pytestmark = pytest.mark.filterwarnings("default")  # of 79 families of classes, which warn each in its own way
 FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family

@@ -14,10 +14,12 @@ import torch
 from typer.testing import CliRunner
 
 import paradigms
-from paradigms import cli, job, models
-from paradigms.ends import refused
+from paradigms import models
+from paradigms.cli import app as cli
+from paradigms.cli import model_job as job
+from paradigms.cli.errors import refused
+from paradigms.files import folder, whole
 from paradigms.models.net import UNet
-from paradigms.show.files import folder, whole
 
 KEYS = {
     "rule", "steps", "method", "window", "tolerance", "seed", "rounds", "evals", "max_error", "median_error", "seconds",

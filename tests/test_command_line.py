@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import paradigms.job
-from paradigms import cli, models, planrun
+import paradigms.cli.model_job
+from paradigms import models
+from paradigms.cli import app as cli
+from paradigms.cli import plan as planrun
+from paradigms.files import is_png
 from paradigms.models.net import UNet
-from paradigms.show.files import is_png
 from test_cli import SHORT, call, tiny
 from test_readme import commands
 
@@ -164,8 +166,10 @@ def test_a_model_runs_where_it_was_told_to(model: str, tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_cpus_sample(model: str) -> None:
-    asked = [paradigms.job.Request(model, "ddpm", 6, window=3, seed=5, batch=2, device=d) for d in ("cpu", "cuda")]
-    x, y = (paradigms.job.prepare(request).sample().x for request in asked)
+    asked = [
+        paradigms.cli.model_job.Request(model, "ddpm", 6, window=3, seed=5, batch=2, device=d) for d in ("cpu", "cuda")
+    ]
+    x, y = (paradigms.cli.model_job.prepare(request).sample().x for request in asked)
     assert y.device.type == "cuda"
     torch.testing.assert_close(x, y.cpu(), rtol=1e-3, atol=1e-3)
 

@@ -83,7 +83,7 @@ def test_its_table_is_k_diffusions_solver() -> None:
 def test_the_real_pipeline_is_asked_for_by_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from paradigms.bench.zoo.stable_diffusion import text2image
+    from benchmarks.zoo.stable_diffusion import text2image
 
     asked: list[str] = []
 

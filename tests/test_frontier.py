@@ -11,12 +11,12 @@ import torch
 from typer.testing import CliRunner
 
 import paradigms as pd
-from paradigms import cli
-from paradigms.bench import frontier, matched, outside, problems
-from paradigms.bench.frontier import Contestant
-from paradigms.bench.problems import Cell
-from paradigms.method import Sweep
-from paradigms.stop import StepNoise
+from benchmarks.core import frontier, matched, outside, problems
+from benchmarks.core.frontier import Contestant
+from benchmarks.core.problems import Cell
+from paradigms.cli import app as cli
+from paradigms.methods.base import Sweep
+from paradigms.stopping.criteria import StepNoise
 
 
 def point(rounds: float, evals: float, error: float, tolerance: float = 0.01) -> dict[str, float]:
@@ -177,7 +177,7 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: p
     assert all(len(c["methods"]) == 3 for c in found["cells"].values())
     assert {p.name for p in folder.iterdir()} >= {"frontier.md", "frontier-mixture-64.png"}
 
-    monkeypatch.setattr("paradigms.show.frontier.pictures", lambda *_: [])
+    monkeypatch.setattr("benchmarks.plots.frontier.pictures", lambda *_: [])
     monkeypatch.setattr(frontier, "Stage", no_more)
     frontier.main(tmp_path, quick=True)
     assert (folder / "frontier.json").read_text() == first

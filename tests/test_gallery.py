@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from paradigms import cli, hub
-from paradigms.bench import gallery
-from paradigms.bench.gallery import bytes_of, clip_metric, frechet_metric, quality
+from benchmarks.images import gallery
+from benchmarks.images.gallery import bytes_of, clip_metric, frechet_metric, quality
+from paradigms.cli import app as cli
+from paradigms.cli import pipeline_job as hub
 from published import church, sd2
 
 CPU = torch.device("cpu")
@@ -111,7 +112,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a CLIP of pictures of 8x8 and prompts in letters, its weights random."""
     import transformers as tr
 
-    from paradigms.bench.zoo import tiny
+    from benchmarks.zoo import tiny
 
     config = tr.CLIPConfig(
         text_config=tiny.clip_text().config.to_dict(),
@@ -200,7 +201,7 @@ def test_the_command_scores_pictures_of_real_weights(
     sd2().save_pretrained(tmp_path / "sd2")
     monkeypatch.setitem(gallery.ROWS, "sd2", (("ddim", 4),))
     monkeypatch.setattr(gallery, "CLIP", clip)
-    monkeypatch.setattr("paradigms.bench.weights.reachable", lambda: False)
+    monkeypatch.setattr("benchmarks.images.weights.reachable", lambda: False)
     (tmp_path / "prompts").write_text("a boat\nhills\n")
     given = ("--weights", tmp_path / "sd2", "--rows", 1, "--window", 4, "--count", 2, "--prompts", tmp_path / "prompts")
     args = ["bench", "images", "--model", "sd2", "--out", tmp_path / "out", *given]

@@ -13,7 +13,7 @@ import resource
 
 import torch
 
-from paradigms.heap import keep_freed
+from paradigms.execution.memory import keep_freed
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -14,11 +14,13 @@ import transformers as tr
 from PIL import Image
 from typer.testing import CliRunner
 
-from paradigms import cli, hub, hubrun
-from paradigms.bench.zoo.flux import flux
-from paradigms.bench.zoo.stable_diffusion import named
-from paradigms.bench.zoo.transformers2d import sana, sd3
-from paradigms.bench.zoo.unconditional import consistency, pixels
+from benchmarks.zoo.flux import flux
+from benchmarks.zoo.stable_diffusion import named
+from benchmarks.zoo.transformers2d import sana, sd3
+from benchmarks.zoo.unconditional import consistency, pixels
+from paradigms.cli import app as cli
+from paradigms.cli import pipeline_job as hub
+from paradigms.cli import run_pipeline as hubrun
 from published import CHURCH, SD2_TEXT, SD2_UNET, SD2_VAE, church, sd2
 
 KEYS = {

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms import experience, identity
+from paradigms.window.auto import model_key as identity
+from paradigms.window.auto import profile as experience
 from problems import LINEAR, seeded
 
 

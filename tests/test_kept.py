@@ -1,4 +1,4 @@
-"""`paradigms bench kept`: it counts what is within the asked error, sees what 0.1.0 got wrong, and can be stopped."""
+"""`python -m benchmarks kept`: it counts what is within the asked error, sees what 0.1.0 got wrong, and can be stopped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import paradigms as pd
-from paradigms.bench import kept, keptreport, problems
-from paradigms.bench.problems import Cell
+from benchmarks.core import kept, problems
+from benchmarks.core import kept_report as keptreport
+from benchmarks.core.problems import Cell
 from paradigms.solution import relative_error
 from problems import LINEAR, seeded
 

@@ -10,8 +10,9 @@ import pytest
 
 import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
-from paradigms import clock, experience
-from paradigms.ladder import LONG, MOST, ROWS, RUNGS, Ladder
+from paradigms.execution import clock
+from paradigms.window.auto import profile as experience
+from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, Ladder
 from problems import LINEAR, RULES
 
 

@@ -16,10 +16,11 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from paradigms.models import latent
-from paradigms.models.latent import parts
-from paradigms.models.latent.captions import SKY_TOP, TIMES, caption, choices, draw_scenes
-from paradigms.models.latent.norm import normalise
 from paradigms.models.latent.older import readable_by_older
+from paradigms.models.weights import shipped_weights
+from training.latent import parts
+from training.latent.captions import SKY_TOP, TIMES, caption, choices, draw_scenes
+from training.latent.norm import normalise
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -80,7 +81,7 @@ def test_the_quick_group_norm_is_torchs_and_so_is_its_gradient():
 
 
 def test_the_files_are_under_20_megabytes():
-    files = [f for f in Path(latent.WEIGHTS).rglob("*") if f.is_file()]
+    files = [f for f in shipped_weights("latent").rglob("*") if f.is_file()]
     assert 5_000_000 < sum(f.stat().st_size for f in files) < 20_000_000
 
 
@@ -135,12 +136,12 @@ def test_prompts_matter(pipe):
 
 def test_the_folder_is_read_by_transformers_4_too(tmp_path: Path) -> None:
     """C2: words as two files and weights by their older names, as the trainer writes them after save_pretrained."""
-    shutil.copytree(latent.WEIGHTS, tmp_path / "pipeline")
+    shutil.copytree(shipped_weights("latent"), tmp_path / "pipeline")
     readable_by_older(tmp_path / "pipeline")
     for name in ("tokenizer/vocab.json", "tokenizer/merges.txt", "text_encoder/model.safetensors"):
-        made, ships = ((at / name).read_bytes() for at in (tmp_path / "pipeline", latent.WEIGHTS))
+        made, ships = ((at / name).read_bytes() for at in (tmp_path / "pipeline", shipped_weights("latent")))
         assert made == ships, name
-    words = json.loads((latent.WEIGHTS / "tokenizer" / "tokenizer.json").read_text())["model"]
-    assert json.loads((latent.WEIGHTS / "tokenizer" / "vocab.json").read_text()) == words["vocab"]
-    with safe_open(str(latent.WEIGHTS / "text_encoder" / "model.safetensors"), "pt") as file:
+    words = json.loads((shipped_weights("latent") / "tokenizer" / "tokenizer.json").read_text())["model"]
+    assert json.loads((shipped_weights("latent") / "tokenizer" / "vocab.json").read_text()) == words["vocab"]
+    with safe_open(str(shipped_weights("latent") / "text_encoder" / "model.safetensors"), "pt") as file:
         assert all(key.startswith("text_model.") for key in file.keys())  # noqa: SIM118

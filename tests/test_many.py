@@ -15,10 +15,10 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import paradigms as pd
 import ranks
-from paradigms.assume import ROWS
-from paradigms.shares import shares
-from paradigms.team import FIRST, Team
-from paradigms.wire import ALIGN, HEADER
+from paradigms.checks.model import ROWS
+from paradigms.distributed.packing import ALIGN, HEADER
+from paradigms.distributed.partition import shares
+from paradigms.distributed.team import FIRST, Team
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
 

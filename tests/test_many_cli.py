@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paradigms import job
-from paradigms.show.palette import pixels
+from paradigms.cli import model_job as job
+from paradigms.viz.palette import pixels
 from test_cli import call, tiny
 
 SHORT = ("--rule", "ddpm", "--steps", "6", "--window", "3")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.carry import scan
-from paradigms.method import Evaluate, Sweep, Work, step
+from paradigms.methods.base import Evaluate, Sweep, Work, step
+from paradigms.methods.scan import scan
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from paradigms.models import Pretrained, load, save
-from paradigms.models.canvas import Canvas
-from paradigms.models.frechet import classifier, features, frechet
 from paradigms.models.net import UNet
 from paradigms.models.noise import SCHEDULE, diffuse
-from paradigms.models.scenes import CLASSES, KINDS, labelled_scenes, scenes
-from paradigms.models.store import HERE
-from paradigms.models.tasks import HELD_OUT_SEED, TASKS
-from paradigms.models.train import Run
+from paradigms.models.weights import shipped_weights
+from training.models.canvas import Canvas
+from training.models.frechet import classifier, features, frechet
+from training.models.scenes import CLASSES, KINDS, labelled_scenes, scenes
+from training.models.tasks import HELD_OUT_SEED, TASKS
+from training.models.train import Run
 
 pytest.importorskip("safetensors")
 
@@ -259,8 +259,8 @@ def test_the_forward_process_can_be_undone_from_either_prediction(prediction: st
 
 @pytest.mark.parametrize("name", ["digits", "scenes"])
 def test_shipped_files_are_small_and_ready(name: str):
-    assert (HERE / f"{name}.safetensors").stat().st_size < 4_000_000
-    assert (HERE / f"{name}-features.safetensors").stat().st_size < 1_000_000
+    assert (shipped_weights("images") / f"{name}.safetensors").stat().st_size < 4_000_000
+    assert (shipped_weights("images") / f"{name}-features.safetensors").stat().st_size < 1_000_000
     p = load(name)
     assert p.name == name and p.shape == TASKS[name].shape and p.classes == TASKS[name].net.get("classes", 0)
     assert {w.dtype for w in p.model.parameters()} == {torch.float32}

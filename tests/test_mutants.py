@@ -18,9 +18,9 @@ from torch import Tensor
 
 import mutants
 import paradigms as pd
-from paradigms.method import Evaluate, Memory, Sweep, Work
-from paradigms.pace import AbstractPace
-from paradigms.show.files import whole
+from paradigms.files import whole
+from paradigms.methods.base import Evaluate, Memory, Sweep, Work
+from paradigms.window.controller import AbstractPace
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapt.pipelines.call import Call
-from paradigms.adapt.pipelines.network import Network
+from paradigms.adapters.pipelines.batched_network import Network
+from paradigms.adapters.pipelines.network_call import Call
 
 B, G = 2, 2  # samples of the state, and how often guidance shows them
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.grids import Output, euler, table, trapezoid
 from paradigms.schedule import chain
+from paradigms.timestep_grid import Output, euler, table, trapezoid
 
 MU, WIDTH, TOP = 0.3, 0.7, 5.0
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paradigms.experience import PLACES, Experience
-from paradigms.outlook import LESS, Outlook
+from paradigms.window.auto.forecast import LESS, Outlook
+from paradigms.window.auto.profile import PLACES, Experience
 
 GRID = (2, 4, 8, 16, 32, 64)
 SECONDS = st.floats(1e-4, 1e-2)

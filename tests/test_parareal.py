@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.assume import ROWS
-from paradigms.parareal import Blocks, Coarse
+from paradigms.checks.model import ROWS
+from paradigms.methods.parareal import Blocks, Coarse
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 

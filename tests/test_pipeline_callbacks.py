@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers.callbacks import IPAdapterScaleCutoffCallback, SDCFGCutoffCallback
 
+from benchmarks.zoo.stable_diffusion import with_ip_adapter, with_lora
+from benchmarks.zoo.tiny import randn
 from paradigms import parallelize
-from paradigms.adapt.pipelines.pipeline import COPIED
-from paradigms.bench.zoo.stable_diffusion import with_ip_adapter, with_lora
-from paradigms.bench.zoo.tiny import randn
+from paradigms.adapters.pipelines.pipeline import COPIED
 from promises import CLOSE, EXACT, off, promise, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.zoo.stable_diffusion import named
+from benchmarks.zoo.tiny import image
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
-from paradigms.bench.zoo.stable_diffusion import named
-from paradigms.bench.zoo.tiny import image
 from promises import CLOSE, off, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

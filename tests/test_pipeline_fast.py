@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.bench.pipelines import Flow
-from paradigms.bench.zoo import ZOO, run
+from benchmarks.pipelines.pipelines import Flow
+from benchmarks.zoo import ZOO, run
 
 BY_NAME = {s.name: s for s in ZOO}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from interrupts import interrupted
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
-from paradigms.adapt.pipelines import swap
+from paradigms.adapters.pipelines import patch as swap
 from promises import sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

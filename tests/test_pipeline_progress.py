@@ -8,8 +8,8 @@ from typing import Any
 import diffusers.pipelines.pipeline_utils as utils
 import pytest
 
+from benchmarks.zoo.unconditional import pixels
 from paradigms import parallelize
-from paradigms.bench.zoo.unconditional import pixels
 from promises import sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

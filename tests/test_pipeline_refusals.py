@@ -8,8 +8,8 @@ import diffusers
 import pytest
 import torch
 
+from benchmarks.zoo import ZOO, run
 from paradigms import parallelize
-from paradigms.bench.zoo import ZOO, run
 from promises import sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

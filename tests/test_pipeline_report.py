@@ -12,8 +12,8 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
 import paradigms as pd
+from benchmarks.zoo.unconditional import pixels
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
-from paradigms.bench.zoo.unconditional import pixels
 from promises import CLOSE, off, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.zoo import ZOO, run
 from paradigms import Anderson, ExponentialPicard, Jacobi, Picard, QuasiNewton, Spectral, StepNoise, parallelize
-from paradigms.bench.zoo import ZOO, run
-from paradigms.method import AbstractMethod
+from paradigms.methods.base import AbstractMethod
 from promises import CLOSE, EXACT, off, promise, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

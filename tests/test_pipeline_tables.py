@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
+from benchmarks.zoo.unconditional import pixels
 from paradigms import parallelize
-from paradigms.bench.zoo.unconditional import pixels
 from promises import CLOSE, off, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

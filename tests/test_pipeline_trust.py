@@ -12,12 +12,12 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
+from benchmarks.zoo.unconditional import pixels
 from paradigms import FinalError, parallelize
-from paradigms.adapt.pipelines import doubt
-from paradigms.adapt.pipelines.judge import Judge
-from paradigms.adapt.pipelines.report import Run, Settings
-from paradigms.bench.zoo.unconditional import pixels
-from paradigms.spectral import Spectral
+from paradigms.adapters.pipelines import repeat_doubtful as doubt
+from paradigms.adapters.pipelines.acceptance import Judge
+from paradigms.adapters.report import Run, Settings
+from paradigms.methods.spectral import Spectral
 from promises import EXACT, off, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from paradigms import cli, planrun
-from paradigms.bench.check import check, linked
-from paradigms.bench.paper import Fit, Published, compared, fit
-from paradigms.bench.rounds import LOOSE, OURS, THEIRS
-from paradigms.latency import Latency
-from paradigms.plan import DEVICES, FREE, LINKS, Link, Trace, best, efficiency, plan, predict, seconds
+from benchmarks.core.rounds import LOOSE, OURS, THEIRS
+from benchmarks.devices.check import check, linked
+from benchmarks.devices.paper import Fit, Published, compared, fit
+from paradigms.cli import app as cli
+from paradigms.cli import plan as planrun
+from paradigms.distributed.plan import DEVICES, FREE, LINKS, Link, Trace, best, efficiency, plan, predict, seconds
+from paradigms.window.auto.latency import Latency
 
 ROUNDS = Path(__file__).parent.parent / "bench" / "rounds.json"
 FLAT, LINE = Latency((1, 2), (0.5, 0.5)), Latency((1, 2), (0.5, 1.0))

@@ -7,12 +7,13 @@ import importlib.util
 import numpy as np
 import pytest
 
-from paradigms.policies import load_policy, load_task, rollout
-from paradigms.policies.demos import collect
-from paradigms.policies.kitchen import START, SUBTASKS
+from paradigms.policies import load_policy, load_task
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
+from paradigms.policies.tasks import rollout
+from paradigms.policies.tasks.kitchen import START, SUBTASKS
 from robots import assert_a_seed_is_an_episode, assert_the_expert_succeeds, untrained_episode, without
+from training.policies.demos import collect
 
 TASK = load_task("kitchen")
 simulated = pytest.mark.skipif(
@@ -94,7 +95,7 @@ def test_without_the_simulator_the_error_says_what_to_type(monkeypatch: pytest.M
 
 
 def test_without_mink_the_expert_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    from paradigms.policies.kitchen_expert import InverseKinematics
+    from paradigms.policies.tasks.kitchen_expert import InverseKinematics
 
     without(monkeypatch, "mink")
     with pytest.raises(ImportError, match=r"pip install 'paradigms-sampling\[kitchen\]'"):

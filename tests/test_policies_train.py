@@ -12,11 +12,11 @@ import torch
 pytest.importorskip("diffusers")
 pytest.importorskip("safetensors")
 
-from paradigms.policies.demos import Demos
 from paradigms.policies.recipes import Recipe
 from paradigms.policies.store import load_policy
-from paradigms.policies.task import load_task
-from paradigms.policies.train import STILL, Run, Windows
+from paradigms.policies.tasks.task import load_task
+from training.policies.demos import Demos
+from training.policies.train import STILL, Run, Windows
 
 TASK = load_task("pusht")
 
@@ -80,7 +80,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, monkeypatch: pyt
     checkpoint = Run.checkpoint
     first = run(tmp_path / "parts", 0.2, Clock())
     with monkeypatch.context() as m:
-        m.setattr("paradigms.models.training.SAVE_EVERY", 4.5)
+        m.setattr("training.models.training.SAVE_EVERY", 4.5)
         m.setattr(Run, "checkpoint", stop)
         with pytest.raises(KeyboardInterrupt):
             first.train()

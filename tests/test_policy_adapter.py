@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.adapt.policies.rest import Rest
-from paradigms.adapt.policies.table import tabled
+from paradigms.adapters.policies.backoff import Rest
+from paradigms.adapters.schedulers.cache import tabled
 from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, HybridImagePolicy, LowdimPolicy, TransformerPolicy, scheduler
 
 KINDS: dict[str, Callable[..., Any]] = {
@@ -100,7 +100,9 @@ def test_where_stepping_is_soonest_the_policys_own_loop_steps(monkeypatch: pytes
 
     expected, left = act(policy), torch.get_rng_state()
     policy.conditional_sample = functools.update_wrapper(counted, policy.conditional_sample)
-    monkeypatch.setattr(importlib.import_module("paradigms.adapt.policies.loop"), "rest", lambda network, call: known)
+    monkeypatch.setattr(
+        importlib.import_module("paradigms.adapters.policies.loop"), "rest", lambda network, call: known
+    )
     with pd.parallelize(policy, tolerance=0) as run:
         for k in range(3):  # left to it twice, and then weighed
             assert torch.allclose(act(policy), expected, atol=1e-5) and torch.equal(torch.get_rng_state(), left)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from paradigms.bench import acting, clock, policies, realtime
+from benchmarks.plots.control import page, write_drives
+from benchmarks.robots import acting, clock, policies, realtime
 from paradigms.policies.policy import DiffusionPolicy, build
-from paradigms.policies.task import Task
-from paradigms.show.control import page, write_drives
+from paradigms.policies.tasks.task import Task
 
 Vector = NDArray[np.float64]
 

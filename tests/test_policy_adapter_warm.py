@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.adapt.policies.warm import Memory, shifted
+from paradigms.adapters.policies.warm_start import Memory, shifted
 from standins import ACT, ACT_STEPS, HORIZON, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
 from test_policy_adapter import made
 

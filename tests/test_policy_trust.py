@@ -548,7 +548,7 @@ def test_a_mesh_and_a_loop_of_its_own_are_refused_together() -> None:
 def test_the_shipped_unet_in_bfloat16_runs_in_its_own_dtype_and_as_its_own_loop() -> None:
     """B11: to what 15 and 100 steps of rounding come to, and bit for bit with a window of 1."""
     from paradigms.policies.policy import build as shipped
-    from paradigms.policies.task import load_task
+    from paradigms.policies.tasks.task import load_task
 
     torch.manual_seed(0)
     policy = shipped(load_task("pusht"), "unet", widths=(16, 32), embed=16).bfloat16()

@@ -1,4 +1,4 @@
-"""The promises of the core on random cases; `paradigms bench random` runs ten thousand others by hand."""
+"""The promises of the core on random cases; `python -m benchmarks random` runs ten thousand others by hand."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import paradigms as pd
-from paradigms.bench import promises, randomcases
-from paradigms.bench.promises import Found, check
-from paradigms.bench.randomcases import Case
+from benchmarks.core import promises
+from benchmarks.core import random_cases as randomcases
+from benchmarks.core.promises import Found, check
+from benchmarks.core.random_cases import Case
 from paradigms.solution import relative_error
 from problems import LINEAR, seeded
 
@@ -141,7 +142,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_says_what_to_type(
         promises.main(tmp_path, 10, 5, 1)
     assert seen == [10, 11, 12, 13, 14]
     said = capsys.readouterr()
-    assert "paradigms bench random --seed 12 --cases 1: a promise" in said.err
+    assert "python -m benchmarks random --seed 12 --cases 1: a promise" in said.err
     data = json.loads((tmp_path / "random-10.json").read_text())
     assert (data["cases"], data["samples"], data["kept"], data["worst"]) == (5, 6, 5, 2.0)
     assert data["missed"] == [[12, 1, 2.0]] and data["broken"] == [[12, "a promise"]]

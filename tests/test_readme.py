@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from paradigms import cli
+from paradigms.cli import app as cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.md")])

@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 
-from paradigms.adapt.pipelines.rewrite import UnparallelError, has_loop, rewindable
+from paradigms.adapters.pipelines.rewrite import UnparallelError, has_loop, rewindable
 
 
 class Scheduler:

@@ -13,13 +13,13 @@ from PIL import Image
 from rich.console import Console
 
 from paradigms import Frame, Picard, Solution, ddpm, iterate, linear, sample
-from paradigms.job import Request, prepare
-from paradigms.show import frame as page
-from paradigms.show import gif, pictures
-from paradigms.show.palette import difference, enlarge, pixels
-from paradigms.show.progress import progress
-from paradigms.show.record import MOST, Moment, drawable, record
-from paradigms.show.story import Story, headline, tell
+from paradigms.cli.model_job import Request, prepare
+from paradigms.viz import frame as page
+from paradigms.viz import gif, pictures
+from paradigms.viz.palette import difference, enlarge, pixels
+from paradigms.viz.progress import progress
+from paradigms.viz.record import MOST, Moment, drawable, record
+from paradigms.viz.story import Story, headline, tell
 from test_cli import tiny
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapt.pipelines.fields import Fields
-from paradigms.adapt.pipelines.snapshot import ChangedError, snapshot
+from paradigms.adapters.pipelines.module_fields import Fields
+from paradigms.adapters.pipelines.snapshot import ChangedError, snapshot
 
 
 class Thing:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import paradigms as pd
-from paradigms.execute import Evaluator
+from paradigms.execution.evaluate import Evaluator
 from paradigms.noise import Noise
 from paradigms.solution import verify
 from problems import LINEAR, METHODS, RULES, seeded, solve, start

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.assume import ROWS
-from paradigms.method import Evaluate, Memory, Sweep, Work
+from paradigms.checks.model import ROWS
+from paradigms.methods.base import Evaluate, Memory, Sweep, Work
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 

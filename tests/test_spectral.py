@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.method import Evaluate, Memory, Sweep, Work
+from paradigms.methods.base import Evaluate, Memory, Sweep, Work
+from paradigms.methods.spectral import Secants
+from paradigms.methods.spectrum import Spectrum, spectrum
 from paradigms.models.mixture import FieldMixture
-from paradigms.spectral import Secants
-from paradigms.spectrum import Spectrum, spectrum
 from problems import LINEAR, RULES, seeded
 from toy import Mixture
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.carry import onward, recur
-from paradigms.spectrum import Spectrum, cosines, order, spectrum
+from paradigms.methods.scan import onward, recur
+from paradigms.methods.spectrum import Spectrum, cosines, order, spectrum
 from problems import LINEAR, seeded, start
 from toy import Mixture
 

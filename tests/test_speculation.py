@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms import speculation
-from paradigms.assume import ROWS
+from paradigms.checks.model import ROWS
+from paradigms.methods import speculation
 from problems import LINEAR, RULES, seeded
 from toy import Mixture
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.method import Sweep, Work
+from paradigms.methods.base import Sweep, Work
+from paradigms.methods.spectrum import spectrum
 from paradigms.models.mixture import FieldMixture
-from paradigms.spectrum import spectrum
-from paradigms.stop import becomes, share
+from paradigms.stopping.criteria import becomes, share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.models import training
-from paradigms.models.training import Course, Training
+from training.models import training
+from training.models.training import Course, Training
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from paradigms.models.latent.train import Stage
+from training.latent.train import Stage
 
 
 def ticking() -> Callable[[], float]:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from paradigms import cli, hub, trust
+from paradigms.adapters import remote_code as trust
+from paradigms.cli import app as cli
+from paradigms.cli import pipeline_job as hub
 from paradigms.models import latent
 
 MARK = "import pathlib\npathlib.Path({path!r}).touch()\n"

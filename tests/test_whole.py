@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paradigms.whole import ENOUGH, FREE, Whole
+from paradigms.window.auto.trials import ENOUGH, FREE, Whole
 
 GRID = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.bench.overhead import Operations, shown
+from benchmarks.core.overhead import Operations, shown
 from problems import LINEAR, RULES, seeded
 from toy import Mixture
 

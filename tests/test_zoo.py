@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.bench import zoo
-from paradigms.bench.zoo import ZOO, Specimen, run, tiny
+from benchmarks import zoo
+from benchmarks.zoo import ZOO, Specimen, run, tiny
 
 BY_NAME = {s.name: s for s in ZOO}
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "decoder", "prior_prior")

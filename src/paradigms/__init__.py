@@ -1,28 +1,28 @@
 """Parallel-in-time sampling of diffusion models: many denoising steps at once, iterated until they agree."""
 
-from . import interrupt
+from .cli import interrupt
 
 if interrupt.is_program():  # Ctrl-C while the imports below take their seconds is one line too
     interrupt.begin()
 
-from .adapt import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
-from .anderson import Anderson, ExponentialPicard
-from .execute import Guided, NonFiniteError
-from .frame import Frame
-from .method import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
-from .newton import QuasiNewton
-from .parareal import Held, Linear, Parareal
-from .roll import RankError
+from .adapters import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
+from .distributed.failures import RankError
+from .distributed.partition import Sharing
+from .execution.evaluate import Guided, NonFiniteError
+from .execution.sharded import sharded
+from .methods.anderson import Anderson, ExponentialPicard
+from .methods.base import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
+from .methods.newton import QuasiNewton
+from .methods.parareal import Held, Linear, Parareal
+from .methods.spectral import Spectral
+from .methods.speculation import Speculation
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
-from .shard import sharded
-from .shares import Sharing
 from .solution import Comparison, Solution, Verification
 from .solve import iterate, sample, sequential
-from .spectral import Spectral
-from .speculation import Speculation
-from .stop import AbstractStop, FinalError, StepNoise
+from .stopping.criteria import AbstractStop, FinalError, StepNoise
 from .system import System
+from .window.frame import Frame
 
 __version__ = "0.1.0"
 

@@ -19,13 +19,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .execute import Evaluator
+from .distributed.partition import Sharing
+from .execution.evaluate import Evaluator
 from .noise import Noise
-from .pace import Expected
-from .retry import Retry
-from .shares import Sharing
-from .stop import DOUBT
-from .trace import Round, Told
+from .stopping.criteria import DOUBT
+from .window.controller import Expected
+from .window.retry import Retry
+from .window.trace import Round, Told
 
 
 @dataclass(frozen=True)

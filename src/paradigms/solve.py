@@ -13,25 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .ambient import isolated
-from .auto import auto
-from .check import check_account, check_call, watched
-from .execute import Evaluator, Model
-from .frame import Frame
-from .given import named
-from .identity import check_key
-from .method import AbstractMethod
+from .checks.arguments import check_account, check_call, watched
+from .checks.values import named
+from .execution.evaluate import Evaluator, Model
+from .execution.mesh import over_mesh
+from .execution.torch_modes import isolated
+from .methods.base import AbstractMethod
+from .methods.spectral import Spectral
 from .noise import Generators, Noise, replica
-from .over import over_mesh
-from .pace import AbstractPace, Fixed
-from .precision import finest
-from .retry import Attempt, Retry, attempt, retried
-from .rounds import Chain, frames, through
 from .solution import Comparison, Solution, verify
-from .spectral import Spectral
-from .stop import AbstractStop, FinalError
+from .stopping.criteria import AbstractStop, FinalError
+from .stopping.rounding import finest
 from .system import System
-from .trace import Told
+from .window.auto.controller import auto
+from .window.auto.model_key import check_key
+from .window.controller import AbstractPace, Fixed
+from .window.frame import Frame
+from .window.loop import Chain, frames, through
+from .window.retry import Attempt, Retry, attempt, retried
+from .window.trace import Told
 
 TOLERANCE = 0.003  # relative error of the finished sample
 DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..show.files import brief, is_file, parsed
+from ..files import brief, is_file, parsed
 from .net import UNet
 from .noise import BETAS
+from .weights import shipped_weights
 
-HERE = Path(__file__).parent
 NAMES = ("digits", "scenes")
 KEY = "paradigms"
 LARGEST = 65_536  # of any size that a file tells
@@ -95,7 +95,7 @@ def save(
 def find(name_or_path: str | os.PathLike[str], suffix: str) -> Path:
     """The file of a shipped name (with `suffix`) or the given path, whether or not it exists."""
     if str(name_or_path) in NAMES:
-        return HERE / f"{name_or_path}{suffix}.safetensors"
+        return shipped_weights("images") / f"{name_or_path}{suffix}.safetensors"
     path = Path(name_or_path)
     if not is_file(path):
         raise ValueError(

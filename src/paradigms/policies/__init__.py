@@ -7,8 +7,8 @@ episodes = rollout(policy, task, seeds=range(100_000, 100_100))
 from __future__ import annotations
 
 from .policy import DiffusionPolicy, build
-from .rollout import Episode, Summary, rollout
 from .store import load_policy
-from .task import Task, load_task
+from .tasks.rollout import Episode, Summary, rollout
+from .tasks.task import Task, load_task
 
 __all__ = ["DiffusionPolicy", "Episode", "Summary", "Task", "build", "load_policy", "load_task", "rollout"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .net import MLP, UNet1d
-from .task import Task
+from .tasks.task import Task
 
 Generators = torch.Generator | list[torch.Generator] | None
 NETS = {"unet": UNet1d, "mlp": MLP}

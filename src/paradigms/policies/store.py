@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 from ..models.store import read, write
+from ..models.weights import shipped_weights
 from .policy import DiffusionPolicy, build, normalizers
 from .recipes import RECIPES, Recipe
-from .task import load_task
-
-HERE = Path(__file__).parent
+from .tasks.task import load_task
 
 
 def load_policy(name_or_path: str | os.PathLike[str]) -> DiffusionPolicy:
@@ -22,11 +21,11 @@ def load_policy(name_or_path: str | os.PathLike[str]) -> DiffusionPolicy:
     """
     path = Path(name_or_path)
     if str(name_or_path) in RECIPES:
-        path = HERE / f"{name_or_path}.safetensors"
+        path = shipped_weights("policies") / f"{name_or_path}.safetensors"
     if not path.is_file():
         raise ValueError(
             f"there is no policy {str(name_or_path)!r}; type one of {', '.join(map(repr, shipped()))} "
-            "or the path of a .safetensors file written by paradigms.policies.train"
+            "or the path of a .safetensors file written by training.policies.train"
         )
     about, weights = read(path, "policy")
     task = load_task(about["task"])
@@ -41,7 +40,7 @@ def load_policy(name_or_path: str | os.PathLike[str]) -> DiffusionPolicy:
 
 def shipped() -> list[str]:
     """The names `load_policy` knows and has weights for."""
-    return [name for name in RECIPES if (HERE / f"{name}.safetensors").is_file()]
+    return [name for name in RECIPES if (shipped_weights("policies") / f"{name}.safetensors").is_file()]
 
 
 def save(path: str | os.PathLike[str], policy: DiffusionPolicy, recipe: Recipe) -> None:

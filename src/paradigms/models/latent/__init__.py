@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...show.files import brief, is_file
-from ...trust import check
+from ...adapters.remote_code import check
+from ...files import brief, is_file
+from ..weights import shipped_weights
 
-WEIGHTS = Path(__file__).parent / "pipeline"
 
-
-def load(path: str | Path = WEIGHTS) -> Any:
+def load(path: str | Path | None = None) -> Any:
     """The shipped `StableDiffusionPipeline` (or the one in folder `path`), float32, on the CPU, without the network.
 
     `load()("a boat with red sails, night", num_inference_steps=20)` makes a 64x64 picture; latents are (8, 8, 8).
     Raises ImportError without diffusers and transformers, ValueError where the folder holds no pipeline, or names code
     of its own, which is not run.
     """
+    path = shipped_weights("latent") if path is None else path
     if not is_file(Path(path) / "model_index.json"):
         raise ValueError(f"there is no pipeline in {brief(path)}; give a folder that save_pretrained wrote or none")
     check(path)

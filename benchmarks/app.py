@@ -1,0 +1,212 @@
+"""The commands `python -m benchmarks NAME`, a function each: it checks what it is given and returns the work in OUT.
+
+def engine(out, quick):  ->  ValueError, which ends the program before any work;  or the work, which measures
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from paradigms.cli import options
+from paradigms.cli.errors import attempted, refused
+from paradigms.cli.group import Group
+from paradigms.files import folder
+
+from . import options as own
+
+Work = Callable[[], Any]
+OUT = Path("out/bench")
+bench = typer.Typer(
+    cls=Group, help="Measure the sampler on this machine.", add_completion=False, pretty_exceptions_enable=False
+)
+
+
+@bench.callback(invoke_without_command=True)
+def program(context: typer.Context) -> None:
+    """Measure the sampler on this machine."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def command(prepare: Callable[..., Work]) -> Callable[..., Work]:
+    """Makes it the command of its name."""
+
+    @wraps(prepare)
+    def run(**given: Any) -> None:
+        attempted(refused(lambda: prepare(**given)))
+
+    bench.command(prepare.__name__)(run)
+    return prepare
+
+
+@command
+def engine(out: options.Out = OUT, quick: options.Quick = False) -> Work:
+    """Rounds and evaluations against error on the paper's chains, with the paper's iteration and criterion."""
+    from .core.engine import main
+
+    return partial(main, folder(out), quick)
+
+
+@command
+def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False) -> Work:
+    """The share of a call that is spent outside the model."""
+    from .core.overhead import main
+
+    return partial(main, folder(out), repeats, quick)
+
+
+@command
+def devices(out: options.Out = OUT, repeats: own.Repeats = 7, quick: options.Quick = False) -> Work:
+    """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
+    from .devices.devices import main
+
+    return partial(main, folder(out), repeats, quick)
+
+
+@command
+def kept(
+    out: options.Out = OUT,
+    seeds: own.Seeds = "report",
+    only: own.Only = "",
+    minutes: own.Minutes = 1e9,
+    quick: options.Quick = False,
+) -> Work:
+    """The share of samples within the error asked for, cell by cell, beside 0.1.0; goes on where it was stopped."""
+    from .core.kept import cells, first, main, recall
+
+    first(seeds)
+    cells(only, quick)
+    recall(folder(out) / f"kept-{seeds}.json")
+    return partial(main, out, seeds, only, minutes, quick)
+
+
+@command
+def random(out: options.Out = OUT, seed: options.Seed = 0, cases: own.Cases = 1000, minutes: own.Minutes = 1e9) -> Work:
+    """Random cases of the core against its promises; a failure is a line to type; goes on where it was stopped."""
+    from .core.promises import main, recall
+
+    recall(folder(out) / f"random-{seed}.json")
+    return partial(main, out, seed, cases, minutes)
+
+
+@command
+def auto(out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 1e9, busy: own.Busy = False) -> Work:
+    """The window that picks itself, against stepping and every fixed window; goes on where it was stopped."""
+    if busy:
+        from .core.busy import main as rounds
+
+        return partial(rounds, folder(out), only, minutes)
+    from .core.auto import main
+
+    return partial(main, folder(out), only, minutes)
+
+
+@command
+def pipelines(out: options.Out = OUT, quick: options.Quick = False) -> Work:
+    """The shipped text-to-image pipeline in parallel, at equal error and beside fewer steps; what rewinding costs."""
+    from .pipelines.pipelines import main
+
+    return partial(main, folder(out), quick)
+
+
+@command
+def policies(
+    out: options.Out = OUT,
+    task: own.Task = "pusht",
+    episodes: own.Episodes = 100,
+    quick: options.Quick = False,
+    only: own.Only = "",
+    weights: own.PolicyFile = None,
+) -> Work:
+    """A diffusion policy step by step against in parallel, in its simulator; goes on where it was stopped."""
+    from paradigms.policies.tasks.task import TASKS
+
+    from .robots.policies import main
+
+    if task not in TASKS:
+        raise ValueError(f"--task is {task!r}; type one of {', '.join(TASKS)}")
+    return partial(main, folder(out), task, episodes, quick, only, weights)
+
+
+@command
+def census(out: options.Out = OUT, only: own.Only = "") -> Work:
+    """Every kind of diffusers pipeline in parallel at tolerance 0, against itself step by step; tiny ones, offline."""
+    from .pipelines.census import chosen, main
+
+    specimens = chosen(only)
+    folder(out)
+    return lambda: None if main(out, specimens) else sys.exit(1)
+
+
+@command
+def plan(out: options.Out = OUT, quick: options.Quick = False) -> Work:
+    """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
+    from .devices.plan import main
+
+    return partial(main, folder(out), quick)
+
+
+@command
+def images(
+    model: own.Image,
+    small: own.Small = False,
+    weights: own.Weights = "local",
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    rows: own.Rows = None,
+    window: own.FixedWindow = None,
+    count: own.Pictures = 8,
+    prompts: own.Prompts = None,
+    reference: own.Reference = None,
+    out: options.Out = OUT,
+) -> Work:
+    """The paper's image networks: latency and memory against rows, a round, the plan; its table with real weights."""
+    from .images.images import Asked, main, prepared
+
+    asked = Asked(model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
+    ready = prepared(asked)
+    return partial(main, folder(out), ready)
+
+
+@command
+def quality(
+    out: options.Out = OUT,
+    model: options.Model = "scenes",
+    count: own.Count = 2000,
+    tolerance: own.OneTolerance = None,
+) -> Work:
+    """Whether parallel sampling changes the pictures: Fréchet distances of sets of samples and their noise floor."""
+    from paradigms.cli.model_job import choose
+
+    from .core.quality import main
+
+    choose("--model", model, dict.fromkeys(("digits", "scenes")))
+    return partial(main, folder(out), model, count, tolerance)
+
+
+@command
+def frontier(
+    out: options.Out = OUT,
+    quick: options.Quick = False,
+    only: own.Only = "",
+    again: own.Again = None,
+    plan: own.Plan = False,
+    ablate: own.Ablate = False,
+) -> Work:
+    """Every method at matched final error, beside the few-step sampler and diffusers; goes on where it was stopped."""
+    from .core import frontier
+    from .core.problems import cells
+
+    todo = cells(quick, only)
+    contestants, out = (frontier.ABLATIONS, out / "ablation") if ablate else (frontier.CONTESTANTS, out)
+    if plan:
+        return lambda: typer.echo(frontier.plan(todo, contestants))
+    frontier.named(again or [], contestants)
+    frontier.recall(folder(out))
+    return partial(frontier.main, out, quick, only, tuple(again or ()), contestants)

@@ -1,0 +1,191 @@
+"""The frontier in pictures: the largest error against rounds and evaluations, one line a method, a panel a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from paradigms.viz.palette import ACCENT, FAINT, GREY, INK, PAPER
+from paradigms.viz.pictures import save
+
+BASE, OUTSIDE, FEW = "ParaDiGMS", "diffusers", "few-step sampler"
+COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3", "#b65c78", "#4fa7a0", "#8a7f4e", "#7386c9")  # of the rivals, in turn
+MARKS = "svD^P<X>"
+MAIN = ("scenes", "digits"), ("DDPM-1000", "DDPM-100", "DDIM-200", "DDIM-50")
+FLOOR = 1e-5  # errors below are float32's
+MEDIAN, THIN = "median of the samples", {"color": GREY, "lw": 0.7, "zorder": 1}
+Lines = dict[str, list[tuple[float, float, float, float]]]  # of a name: rounds, evals / N, max error, median error
+
+
+def pictures(out: Path, data: Mapping[str, Any], names: Sequence[str], ours: set[str]) -> list[Path]:
+    """Writes one figure a problem and window (the default one, the whole chain), and frontier.png; returns paths."""
+    cells, few, written = data["cells"], data["few-step"], []
+    law = {m for cell in cells.values() for m, entry in cell["methods"].items() if entry.get("law")}
+    style = styles(names, ours, law)
+    for problem in dict.fromkeys(cell["problem"] for cell in cells.values()):
+        for suffix, pick in (("", usual), ("-whole", whole_chain)):
+            panels = {
+                cell["rule"]: (f"{cell['rule']}, window {cell['window']}", lines(cell, few))
+                for cell in cells.values()
+                if cell["problem"] == problem and pick(cell)
+            }
+            if panels:
+                path = out / f"frontier-{problem}{suffix}.png"
+                both(path, f"{problem}: lower left is better", list(panels.values()), style)
+                written.append(path)
+    problems, rules = MAIN
+    usual_cells = {(c["problem"], c["rule"]): c for c in cells.values() if usual(c)}
+    columns = [rule for rule in rules if any((p, rule) in usual_cells for p in problems)]
+    rows = [
+        [
+            (f"{p}, {rule}, window {c['window']}", lines(c, few)) if (c := usual_cells.get((p, rule))) else ("", {})
+            for rule in columns
+        ]
+        for p in problems
+        if any((p, rule) in usual_cells for rule in columns)
+    ]
+    if rows:
+        written.append(out / "frontier.png")
+        matters(written[-1], rows, style)
+    return written
+
+
+def usual(cell: Mapping[str, Any]) -> bool:
+    """Whether the window is the default one."""
+    return bool(cell["window"] == min(32 if cell["N"] < 500 else 80, cell["N"]))
+
+
+def whole_chain(cell: Mapping[str, Any]) -> bool:
+    """Whether the window is the whole chain, where that is not the default."""
+    return bool(cell["window"] == cell["N"]) and not usual(cell)
+
+
+def lines(cell: Mapping[str, Any], few: Mapping[str, Any]) -> Lines:
+    """The points of every method in a cell, and the few-step sampler's, whose evaluations are its rounds."""
+    found: Lines = {}
+    for name, entry in cell["methods"].items():
+        points = [p for p in entry["points"] if "rounds" in p]
+        found[name] = [
+            (p["rounds"], p["evals / N"], max(p["max error"], FLOOR), max(p["median error"], FLOOR)) for p in points
+        ]
+        if entry.get("law"):  # no error to draw it at: a line from top to bottom
+            found[name] = [(p["rounds"], p["evals / N"], e, e) for p in points[-1:] for e in (FLOOR / 1e3, 1e3)]
+    steps = few.get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {})
+    found[FEW] = [
+        (int(k), int(k) / cell["N"], max(v["max error"], FLOOR), max(v["median error"], FLOOR))
+        for k, v in sorted(steps.items(), key=lambda item: int(item[0]))
+    ]
+    return found
+
+
+def styles(names: Sequence[str], ours: set[str], law: set[str]) -> dict[str, dict[str, Any]]:
+    """How each line is drawn, in the order of the legend: ours in front, the few-step sampler behind."""
+    found: dict[str, dict[str, Any]] = {}
+    rivals = [n for n in names if n not in ours and n not in (BASE, OUTSIDE)]
+    for n in names:
+        if n in ours:
+            shade = {"color": ACCENT, "lw": 2.8, "marker": "o", "ms": 6, "zorder": 5}
+        elif n == BASE:
+            shade = {"color": INK, "lw": 1.8, "marker": "o", "ms": 4, "zorder": 4}
+        elif n == OUTSIDE:
+            shade = {"color": INK, "lw": 0, "marker": "o", "ms": 8, "mfc": "none", "zorder": 3}
+        else:
+            k = rivals.index(n)
+            mark = MARKS[k % len(MARKS)]
+            shade = {"color": COLOURS[k % len(COLOURS)], "lw": 1.3, "marker": mark, "ms": 4, "zorder": 3}
+            if n in law:
+                shade |= {"ls": ":", "lw": 1.8, "marker": "", "zorder": 2}
+        found[n] = shade
+    found[FEW] = {"color": GREY, "lw": 1.4, "ls": "--", "zorder": 2}
+    return found
+
+
+def both(path: Path, title: str, panels: Sequence[tuple[str, Lines]], style: dict[str, dict[str, Any]]) -> None:
+    """Rounds above, evaluations below, a column a panel; thin lines are the median error."""
+    figure, axes = sheet(2, len(panels))
+    for column, (name, found) in enumerate(panels):
+        for row, label in enumerate(("rounds", "evaluations / N")):
+            draw(axes[row][column], found, style, row, median=True)
+            axes[row][column].set_xlabel(label, color=GREY, size=9)
+        heading(axes[0][column], name)
+    finish(figure, axes, path, title, style | {MEDIAN: THIN}, [f | {MEDIAN: [(0.0,) * 4]} for _, f in panels])
+
+
+def matters(path: Path, rows: Sequence[Sequence[tuple[str, Lines]]], style: dict[str, dict[str, Any]]) -> None:
+    """Rounds against the largest error: a row a problem, a column a rule."""
+    figure, axes = sheet(len(rows), len(rows[0]))
+    for row, panels in enumerate(rows):
+        for place, (name, found) in zip(axes[row], panels, strict=True):
+            if not found:
+                place.set_axis_off()
+                continue
+            draw(place, found, style, 0, median=False)
+            heading(place, name)
+            if row == len(rows) - 1:
+                place.set_xlabel("rounds: model calls one after the other", color=GREY, size=9)
+    title = "Fewer rounds at equal error: lower left is better"
+    finish(figure, axes, path, title, style, [f for panels in rows for _, f in panels])
+
+
+def sheet(rows: int, columns: int) -> tuple[Figure, list[list[Any]]]:
+    """A figure with rows x columns of axes that share their errors."""
+    figure = Figure(figsize=(max(2.9 * columns + 0.5, 6.4), 2.7 * rows + 1.3), dpi=110, facecolor=PAPER)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=True).tolist()
+
+
+def draw(axes: Any, found: Lines, style: dict[str, dict[str, Any]], across: int, *, median: bool) -> None:
+    """The lines of one panel: column `across` of the points against the largest error, sparse ticks, no box."""
+    for name, how in style.items():
+        points = sorted(found.get(name, ()), key=lambda p: (p[across], -p[2]))
+        x = [p[across] for p in points]
+        axes.plot(x, [p[2] for p in points], **how)
+        if median and name not in (OUTSIDE, FEW):
+            axes.plot(x, [p[3] for p in points], color=how["color"], lw=0.7, alpha=0.55, zorder=how["zorder"] - 0.5)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(FLOOR / 1.5, 3)
+    for limit in (0.01, 0.001):
+        axes.axhline(limit, color=FAINT, lw=1.2, zorder=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FAINT)
+    axes.tick_params(which="both", colors=GREY, labelsize=8.5, length=2.5)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(
+        LogLocator(10, subs=(1, 2, 5) if high > 6 * low else (1, 1.5, 2, 3, 4, 6, 8), numticks=12)
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+
+
+def heading(axes: Any, text: str) -> None:
+    """A panel's title."""
+    axes.set_title(text, color=INK, size=10, loc="left", pad=8)
+
+
+def finish(
+    figure: Figure,
+    axes: list[list[Any]],
+    path: Path,
+    title: str,
+    style: dict[str, dict[str, Any]],
+    panels: Sequence[Lines],
+) -> None:
+    """Title, one legend below all panels for what was drawn, labels on the left; then the file."""
+    for row in axes:
+        row[0].set_ylabel("largest error", color=GREY, size=9)
+    shown = [name for name in style if any(found.get(name) for found in panels)]
+    handles = [axes[0][0].plot([], [], label=name, **style[name])[0] for name in shown]
+    columns = min(len(shown), int(figure.get_figwidth() / 2.1))
+    how: dict[str, Any] = {"ncols": columns, "frameon": False, "labelcolor": INK, "fontsize": 9}
+    figure.legend(handles=handles, loc="outside lower center", **how)
+    figure.suptitle(title, color=INK, size=12, weight="bold", x=0.012, ha="left")
+    save(figure, path)

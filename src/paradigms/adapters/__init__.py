@@ -1,0 +1,10 @@
+"""Real things made samplable in parallel: schedulers as tables, policies by them, pipelines by rewound loops."""
+
+from .parallelize import disable_parallel_sampling, enable_parallel_sampling, parallelize
+from .pipelines import Run
+from .schedulers.prepare import SchedulerError
+from .schedulers.table import from_scheduler
+
+__all__ = [
+    "Run", "SchedulerError", "disable_parallel_sampling", "enable_parallel_sampling", "from_scheduler", "parallelize",
+]  # fmt: skip

@@ -1,0 +1,214 @@
+"""Pipelines and policies by one name: what a thing is decides who makes it parallel.
+
+| given                                               | made parallel by        |
+| a diffusers pipeline                                | `adapt/pipelines/`      |
+| a policy of LeRobot or diffusion_policy, or as them | `adapt/policies/`       |
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from torch import nn
+
+from ..methods.base import AbstractMethod
+from ..stopping.criteria import AbstractStop
+from ..window.controller import AbstractPace
+from . import pipelines, policies
+from .pipelines import Run
+from .policies.policy import refusal
+
+OPEN = "_paradigms_within"  # of a thing that is parallel: what it is in
+
+
+def enable_parallel_sampling(
+    pipe_or_policy: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop | None = None,
+    window: int | str | AbstractPace = "auto",
+    batched: bool = True,
+    warm_start: bool = False,
+    mesh: Any = None,
+    compare: bool = False,
+) -> Run:
+    """Makes a diffusers pipeline or a diffusion policy sample in parallel, and gives the report of its calls.
+
+    method: default `Spectral()`. tolerance: relative error of latents or actions, as `FinalError` estimates it, or a
+    criterion; 0 gives the sequential result, None is 0.003 for latents and 0.01 for actions. window: steps evaluated at
+    once, or "auto". batched, of pipelines: False evaluates them one by one. warm_start, of policies: the last chunk
+    guesses the next. mesh: ranks that share the rows. compare: makes each call step by step too, from the same
+    generators, and reports the relative error. Raises ValueError for what is neither, and for arguments that are not.
+    """
+    room = of(pipe_or_policy)
+    how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
+    return room.enable_parallel_sampling(pipe_or_policy, method, **how)  # type: ignore[no-any-return]
+
+
+def disable_parallel_sampling(pipe_or_policy: Any) -> None:
+    """Makes a pipeline or a policy sample step by step again."""
+    of(pipe_or_policy).disable_parallel_sampling(pipe_or_policy)
+    vars(pipe_or_policy).pop(OPEN, None)
+
+
+def parallelize(
+    pipe_or_policy: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop | None = None,
+    window: int | str | AbstractPace = "auto",
+    batched: bool = True,
+    warm_start: bool = False,
+    mesh: Any = None,
+    compare: bool = False,
+) -> Parallel:
+    """Makes a pipeline or a policy sample in parallel, until the end of a `with` where it is used in one.
+
+    Arguments and errors as `enable_parallel_sampling`'s.
+    """
+    room = of(pipe_or_policy)
+    how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
+    return Parallel(pipe_or_policy, room, method, how)
+
+
+class Parallel(contextlib.AbstractContextManager[Run]):
+    """A thing that is parallel from when this is made, until the end of its `with`, or for good without one.
+
+    Called, it calls the thing; it has the numbers of the report, and prints as it does.
+    """
+
+    def __init__(self, thing: Any, room: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
+        self._thing = thing
+        self._make: Any = lambda: room.parallelize(thing, method, **how)
+        self._within: Any = None
+        self._run = self._begin()
+
+    def _begin(self) -> Run:
+        self._within = self._make()
+        try:
+            run = self._within.__enter__()
+            vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)  # without a `with` it is for good
+        except BaseException:
+            self._end()
+            raise
+        return run  # type: ignore[no-any-return]
+
+    def __enter__(self) -> Run:
+        if self._within is None:  # a second `with` of the same
+            self._run = self._begin()
+        return self._run
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._end()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._within is not None:
+            self._within.__exit__(None, None, None)
+            if held := vars(self._thing).get(OPEN):
+                held.drop(self._thing, self._within)
+            self._within = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._thing(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        run = None if name.startswith("_") else self._run
+        if run is None or not hasattr(run, name):
+            kind = type(vars(self).get("_thing")).__name__
+            raise AttributeError(
+                f"parallelize({kind}): given .{name}; needed: that of the {kind} itself, which is parallel now, or a "
+                "number of its report"
+            )
+        return getattr(run, name)
+
+    def __str__(self) -> str:
+        return f"{type(self._thing).__name__}, parallel: {self._run}"
+
+    __repr__ = __str__
+
+
+class Held:
+    """The `with`s that a thing is in, so that they last as long as it does; none in copies and pickles of it."""
+
+    passes_by = True  # no part of what a pipeline's steps keep
+
+    def __init__(self, below: Held | None = None, *within: Any) -> None:
+        self.within: list[Any] = [*(below.within if below else ()), *within]
+
+    def __reduce__(self) -> Any:
+        return Held, ()
+
+    def drop(self, thing: Any, within: Any) -> None:
+        """One of them is over."""
+        self.within = [w for w in self.within if w is not within]
+        if not self.within:
+            vars(thing).pop(OPEN, None)
+
+
+def asked(
+    room: Any,
+    method: Any,
+    tolerance: Any,
+    window: Any,
+    batched: bool,
+    warm_start: bool,
+    mesh: Any,
+    compare: bool,
+) -> dict[str, Any]:
+    """The arguments that a thing of this room takes; raises ValueError for those that are none."""
+    check_method(method)
+    how: dict[str, Any] = {"window": window, "mesh": mesh}
+    if tolerance is not None:
+        check_tolerance(tolerance)
+        how["tolerance"] = tolerance
+    for name, value, owner, what in (
+        ("batched", batched, pipelines, "a pipeline"),
+        ("warm_start", warm_start, policies, "a policy"),
+    ):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: given {value!r}; needed: True or False")
+        if room is owner:
+            how[name] = value
+        elif value is not (name == "batched"):
+            raise ValueError(f"{name}: given {value!r}; needed: {what}, for the other kind has no such argument")
+    if compare:
+        how["compare"] = True
+    return how
+
+
+def check_method(method: Any) -> None:
+    """Raises ValueError for what is no method, with what to type."""
+    if method is None or isinstance(method, AbstractMethod):
+        return
+    needed = "a method such as paradigms.Spectral(), or none"
+    if isinstance(method, int | float | AbstractStop):
+        needed += f"; for a tolerance type tolerance={method!r}"
+    elif isinstance(method, type) and issubclass(method, AbstractMethod):
+        needed += f"; type {method.__name__}()"
+    raise ValueError(f"method: given {method!r}; needed: {needed}")
+
+
+def check_tolerance(tolerance: Any) -> None:
+    """Raises ValueError for what is no tolerance."""
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance < float("inf")
+    if not (number or isinstance(tolerance, AbstractStop)):
+        needed = "a relative error such as 0.003, 0 for none, or a criterion"
+        raise ValueError(f"tolerance: given {tolerance!r}; needed: {needed}")
+
+
+def of(pipe_or_policy: Any) -> Any:
+    """The room whose thing it is; raises ValueError for what can be neither."""
+    thing = pipe_or_policy
+    if policies.seam(thing) is not None:
+        return policies
+    if isinstance(thing, type) or (thing is not None and not hasattr(thing, "__dict__")) or thing is None:
+        what = repr(thing) if not isinstance(thing, type) else f"the class {thing.__name__}"
+        raise ValueError(f"given {what}; needed: a diffusers pipeline, such as DiffusionPipeline.from_pretrained(...)")
+    if isinstance(thing, nn.Module):
+        own = refusal(thing)
+        raise ValueError(f"{own}; for a network of a pipeline type enable_parallel_sampling(pipe), the pipeline itself")
+    return pipelines

@@ -1,0 +1,139 @@
+"""One call of a parallel pipeline: attempted, begun anew where that failed, stepped through where it cannot be.
+
+    windows  ->  anew, with copies of what is changed in place  ->  the same loop, one row at a time  ->  the plain call
+             ->  anew, at a smaller tolerance, see `doubt.py`   ->  likewise
+
+Before each all is put back: arguments, generators, what networks keep. What a user's code raises is raised as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from ...distributed.team import Team
+from ..report import Run, Settings
+from .batched_network import Network
+from .compare_results import error
+from .network_watch import watch
+from .patch import Swap
+from .repeat_doubtful import DoubtError
+from .rewrite import UnparallelError
+from .snapshot import ChangedError, Snapshot, snapshot
+from .subclass import Active, rewound
+from .window_controller import PAD
+
+AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
+
+
+def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], team: Team | None) -> Any:
+    """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
+    settings, run = pipe.__dict__["_paradigms"]
+    run.calls += 1
+    start, began = before(args, kwargs, set()), time.perf_counter()
+    try:
+        for _ in range(AGAIN):
+            try:
+                return once(pipe, kind, args, kwargs, settings, run, team)
+            except ChangedError as changed:
+                settings.copied |= changed.args[0]
+            except DoubtError as doubt:
+                run.retries += 1
+                settings = doubt.args[0]
+                if settings is None:
+                    break
+            except UnparallelError as reason:
+                run.fallbacks.append(f"{kind.__name__}: {reason}")
+                break
+            start.restore()
+        else:
+            run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
+        start.restore()
+        return stepped(pipe, kind, args, kwargs, start)
+    finally:
+        run.seconds += time.perf_counter() - began
+        run.shared(team.spent if team and team.spent.calls else None)
+
+
+def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot) -> Any:
+    """The call one row at a time: its loop as it is, counted; the plain call where its loop cannot be made again."""
+    settings, run = pipe.__dict__["_paradigms"]
+    try:
+        return once(pipe, kind, args, kwargs, replace(settings, window=1, batched=False), run, None)
+    except UnparallelError:
+        start.restore()
+    return kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+
+
+def before(args: tuple[Any, ...], kwargs: dict[str, Any], copied: set[str] | None) -> Snapshot:
+    """What a call begins with: what its arguments hold, and torch's generators."""
+    return snapshot({"args": list(args), "kwargs": dict(kwargs)}, copied, strict=False)
+
+
+def once(
+    pipe: Any,
+    kind: type,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    settings: Settings,
+    run: Run,
+    team: Team | None,
+) -> Any:
+    """One attempt; what it changed is put back, whatever ends it, and where it is given up what it counted as well."""
+    window = settings.window if isinstance(settings.window, int) else PAD
+    network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
+    active = Active(pipe, settings, run, network)
+    swap, counted, done = Swap(pipe, active), counts(run), True
+    watch(pipe)
+    try:
+        try:
+            swap.begin()
+            made = rewound(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+        except (UnparallelError, ChangedError, DoubtError):
+            done = False
+            network.probe.restore()
+            run.steps, run.rounds = counted[:2]
+            del run.accepted[counted[2] :], run.windows[counted[2] :]
+            run.estimate, run.doubts[counted[4] :] = counted[3], []
+            raise
+        finally:
+            swap.end()
+    finally:
+        try:
+            swap.end()
+        finally:
+            swap.free()
+        account(run, network, active, done)
+    if active.loop is None:
+        run.fallbacks.append(f"{kind.__name__}: its call did not come to a loop over steps that can be followed")
+    return made
+
+
+def counts(run: Run) -> tuple[int, int, int, float | None, int]:
+    """What a report counts of an attempt, to be put back where it is given up."""
+    return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts)
+
+
+def account(run: Run, network: Network, active: Active, done: bool) -> None:
+    """Adds what the networks took to a report; what was given up counts as checks."""
+    run.evaluations += network.samples if done else 0
+    run.checks += network.checked + (0 if done else network.samples)
+    run.model_seconds += network.clock.inside
+    run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
+    pace = getattr(active.loop, "pace", None)
+    if done and pace is not None:
+        run.told(pace.reason() if hasattr(pace, "reason") else None, getattr(pace, "expected", lambda: None)())
+
+
+def compared(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], run: Run) -> Any:
+    """One call in parallel, and the plain one from the same generators to compare it with."""
+    start = before(args, kwargs, None)
+    made = attempted(pipe, kind, args, kwargs, None)
+    end, began = before(args, kwargs, None), time.perf_counter()
+    start.restore()
+    plain = kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+    run.sequential_seconds = (run.sequential_seconds or 0.0) + time.perf_counter() - began
+    end.restore()
+    run.max_error = max(run.max_error or 0.0, error(made, plain))
+    return made

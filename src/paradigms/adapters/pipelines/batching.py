@@ -1,0 +1,93 @@
+"""R calls of one row as the arguments of one call of R rows, and its answer taken apart again: `network.py`'s table.
+
+join([args[0], .., args[R-1]])   ->   network   ->   [part 0, .., part R-1]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .network_call import Call, Listed, same
+
+
+class UnjoinedError(Exception):
+    """Why rows are no batch."""
+
+
+def parts(calls: list[Call], layout: str) -> list[list[int]]:
+    """The places of calls that one batch may hold, see `companions`."""
+    found: list[list[int]] = []
+    for k, call in enumerate(calls):
+        home = next((part for part in found if companions(calls[part[0]], call, layout)), None)
+        if home is None:
+            found.append([k])
+        else:
+            home.append(k)
+    return found
+
+
+def companions(a: Call, b: Call, layout: str) -> bool:
+    """Whether two alike calls are told the same where a batch has room for one: what has no axis of the samples."""
+    B = len(a.leaves[a.sample])
+
+    def once(v: Any) -> bool:
+        rows = isinstance(v, Tensor) and v.numel() > 1 and (v.shape[0] % B or (layout != "rows" and v.shape[0] != B))
+        return bool(rows)
+
+    return all(same(v, w) for v, w in zip(a.leaves, b.leaves, strict=True) if once(v))
+
+
+def joined(calls: list[Call], halves: int, layout: str, R: int) -> list[Any]:
+    """What the network says to one batch of the calls, of R rows; raises UnjoinedError where they are none."""
+    first = calls[0]
+    rows = calls + [calls[-1]] * (R - len(calls))
+    B = len(first.leaves[first.sample])
+    leaves = [
+        join([c.leaves[i] for c in rows], B, halves, "rows" if i == first.sample else layout)
+        for i in range(len(first.leaves))
+    ]
+    try:
+        said, spec = tree_flatten(first.run(leaves))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a network says to a batch that it does not take
+        raise UnjoinedError(f"{type(error).__name__}: {str(error)[:120]}") from error
+    parts = [part(v, R, B, halves) for v in said]
+    return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
+
+
+def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
+    """One argument of a batch, of the same argument of its rows."""
+    v, R = values[0], len(values)
+    if isinstance(v, Listed):
+        b = len(v) // halves
+        return Listed(x for g in range(halves) for w in values for x in w[g * b : (g + 1) * b])
+    if not isinstance(v, Tensor):
+        return v
+    one = all(w is v or torch.equal(w, v) for w in values)
+    if one and (layout == "shared" or (layout == "exact" and v.ndim and v.shape[0] != B)):
+        return v
+    if v.ndim == 0:
+        if one:
+            return v
+        wide = torch.stack([w.expand(B) for w in values])  # (R, G b)
+    elif v.shape[0] % B == 0:
+        wide = torch.stack(values)  # (R, G b, ...)
+    elif v.numel() == 1:
+        wide = torch.stack([w.reshape(1).expand(B) for w in values])
+    else:
+        return v  # equal in all, see `companions`
+    return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
+
+
+def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
+    """What a batch's output says of each of its R rows."""
+    if not isinstance(v, Tensor):
+        return [v] * R
+    if v.ndim == 0 or v.shape[0] % (R * B):
+        raise UnjoinedError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
+    return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]

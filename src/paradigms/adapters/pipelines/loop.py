@@ -1,0 +1,180 @@
+"""A denoising loop run in windows: the pipeline's own steps, its networks answered by stand-ins, then rewound.
+
+    a round:  all that the networks were shown in rows [begin, end) is evaluated as one batch
+              the rows run again, on the better stand-ins: a sweep
+              those whose inputs moved no more than the tolerance allows are accepted, begin moves up
+              rows up to begin + window follow, on guesses
+
+A row that is shown, bit for bit, what was evaluated gets the network's own answer, and the first row of a window always
+is: all rows are accepted after at most one round a row. Where the answer to one call of a step
+decides what the next is shown (a ControlNet's and then a U-Net's), a round evaluates them one after the other.
+
+The user's callbacks are called once a row, in a run of the accepted rows of its own; what they change counts from there
+on. The pipeline's progress bar moves as rows are accepted.
+
+Where the window is one row, the pipeline's own step runs as it is: its networks answer it, nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from .hooks import Hooks
+from .network_call import Call
+from .repeat_doubtful import DoubtError, beyond, said, stricter
+from .rewrite import UnparallelError
+from .step_record import Visit
+from .surrogate import known
+
+
+class Loop(Hooks):
+    """One denoising loop: an iterator over its items that goes back."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.items[0]  # what it begins with decides about the window
+        begun, first = True, len(self.run.windows)
+        while self.begin < len(self.items):
+            yield from self.step(begun) if self.window == 1 else self.slide(begun)
+            begun = False
+        self.doubted(self.run.windows[first:])
+
+    def doubted(self, windows: list[int]) -> None:
+        """Reports the error that the loop may have, after rounds of such windows; raises DoubtError where that is
+        beyond the tolerance and the call can be made again."""
+        if max(windows) == 1:
+            return
+        finest, estimate = self.judge.finest, self.judge.estimate
+        asked = beyond(self.settings, estimate, finest)
+        if asked is not None and not self.called:
+            raise DoubtError(
+                stricter(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
+            )
+        self.run.estimated(estimate, None if asked is None or estimate is None else said(estimate, asked))
+
+    def step(self, begun: bool) -> Iterator[Any]:
+        """Rows run as they are, as many as the pace says; `begun`: the first has."""
+        first, last = self.begin, min(self.begin + self.steps, len(self.items))
+        for self.row in range(first, last):
+            if self.row > first or not begun:
+                yield self.items[self.row]
+            self.before.clear()
+            self.accepted(1, 1, 0.0)
+        self.finite.check()
+        self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
+        self.decide()
+
+    def slide(self, begun: bool) -> Iterator[Any]:
+        """Rounds of windows, until the pace says steps; `begun`: the first row of the first has run."""
+        N, left, first = len(self.items), 4 * len(self.items) + 4, self.begin
+        self.judge.enter(self.window)
+        yield from self.play(first + begun, min(first + self.window, N))
+        end = self.reached
+        while self.window > 1 and self.begin < N:
+            self.network.probing(self.network.probe.round, self.width)
+            end = yield from self.evaluate(end)
+            old = {n: self.visits[n] for n in range(self.begin, end)}
+            yield from self.play(self.begin, end)
+            end = self.reached
+            count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
+            self.settings.dependent |= dependent(old[self.begin], self.visits[self.begin])
+            if self.callbacks:
+                self.judged = dict(self.visits)
+                yield from self.play(self.begin, self.begin + count, "accept")
+                count, end = self.reached - self.begin, self.reached
+            row, window = self.begin, self.window
+            self.accepted(count, window, residual)
+            asked = min(len(old), self.network.evals - self.evals)  # of rows that are known already nothing is asked
+            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
+            self.decide()
+            self.accept(count)
+            if self.window > 1:
+                end = min(end, self.begin + self.window)
+                yield from self.play(end, min(self.begin + self.window, N))
+                end = max(end, self.reached)
+            left -= 1
+            if left == 0 or (self.begin == N and self.at != N):
+                raise UnparallelError("its rows do not settle; this is a fault of paradigms, please report it")
+        self.visits.clear()
+        for standin in self.standins.values():
+            standin.pause()
+
+    def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
+        """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
+        self.mode, self.renewed = mode, False
+        for self.row in range(first, stop):
+            self.reached = self.row
+            yield self.items[self.row]
+            if self.halted:
+                return
+        self.reached = max(first, stop)
+
+    def evaluate(self, end: int) -> Generator[Any, None, int]:
+        """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call.
+
+        Gives the end of what was answered: a row beyond the first whose answer is not finite is none of it.
+        """
+        rows = range(self.begin, end)
+        self.run.rounds += any(not all(self.visits[n].own) for n in rows)
+        for stage, stop in enumerate([*sorted(self.dependent), 1 << 30]):
+            if stage:  # what earlier calls of the step have said by now decides what the others are shown
+                self.mode = "ask"
+                for self.row in rows:
+                    self.asked, self.at = len(self.visits[self.row].calls), -1
+                    if self.asked > sorted(self.dependent)[stage - 1]:
+                        yield self.items[self.row]
+            todo = [(n, c) for n in rows for c, own in enumerate(self.visits[n].own) if not own and c < stop]
+            calls = [self.visits[n].calls[c] for n, c in todo]
+            if not all(call.intact() for call in calls):
+                raise UnparallelError("a step changes, in place, what it has shown a network")
+            said = self.network(calls, self.width) if calls else []
+            end = self.answered(end, todo, calls, said)
+            rows, todo = range(self.begin, end), [(n, c) if n < end else (n, -1) for n, c in todo]
+            for c in {c for _, c in todo if c >= 0}:
+                found = {n: known(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
+                self.standins[c].heard(found)
+                for n in found:
+                    self.visits[n].own[c] = True
+        return end
+
+    def answered(self, end: int, todo: list[tuple[int, int]], calls: list[Call], said: list[Any]) -> int:
+        """Checks new answers; gives the end of the rows before one that is not finite, of which nothing is kept."""
+        for (n, _), call, answer in zip(todo, calls, said, strict=True):
+            self.finite.note(n, call.network, answer, self.width)
+        if bad := [n for n, *_ in self.finite.bad()]:
+            if bad[0] == self.begin:
+                self.finite.check()
+            for n in range(bad[0], end):
+                self.visits.pop(n, None)
+        self.finite.noted.clear()
+        self.network.check(calls, said, self.width)
+        return min([end, *bad])
+
+    def accept(self, count: int) -> None:
+        """Forgets `count` rows that were accepted."""
+        self.judge.slide(count, max(self.window, 2))
+        for n in range(self.begin - count, self.begin):
+            for bar, ticks in self.visits[n].ticks:
+                bar.move(ticks)
+        for kept in (self.before, self.visits, self.judged):
+            for n in [n for n in kept if n < self.begin]:
+                del kept[n]
+        for standin in self.standins.values():
+            standin.forget(self.begin)
+
+    def accepted(self, count: int, window: int, residual: float) -> None:
+        """Moves begin up by `count` rows, in a round of so many, and tells of it."""
+        if self.bar is not None:
+            for _ in range(count):
+                self.bar.move(1)
+        self.begin += count
+        self.run.rounds += window == 1
+        self.run.accepted.append(count)
+        self.run.windows.append(window)
+        self.run.residual = max(self.run.residual, residual)
+
+
+def dependent(old: Visit, new: Visit) -> set[int]:
+    """The calls of a row, begun alike, that are shown something else: they depend on earlier answers."""
+    both = enumerate(zip(old.calls, new.calls, strict=False))
+    return {c for c, (a, b) in both if c and not a.equals(b)}

@@ -1,0 +1,190 @@
+"""Whether a network's answers are its own: one call repeated out of order, what it keeps compared before and after.
+
+    A, B, A        both answers to A are equal, and nothing that could be part of an answer was kept of either
+    A, B, A, B, B, A    where something was counted; and one call again in rounds 2, 4, 8, ..
+    B as the first      where something was kept of A, and not of B: it says then what it said after A
+
+A step cache answers by what it computed before. Its rows cannot be evaluated out of order, so it is stepped through.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from .network_call import Call, Listed
+from .network_memory import State, number
+from .rewrite import UnparallelError
+
+EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}  # how far equal calls may differ on devices; else:
+ROUGH = 1e-2
+_sound: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+class Probe:
+    """The networks of one pipeline's call: what they kept when it began, and which answer for themselves.
+
+    checks: calls that were made for it.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[int, State] = {}
+        self.known: dict[int, Any] = {}  # marks of networks
+        self.done: set[Any] = set()
+        self.counting: dict[Any, tuple[Call, Any]] = {}
+        self.rounds = self.checks = 0
+
+    def before(self, network: nn.Module) -> None:
+        """The network is about to be called for the first time, or again."""
+        if id(network) not in self.known:
+            self.known[id(network)] = mark(network)
+            if self.known[id(network)] not in _sound.get(network, {}).values():
+                self.states[id(network)] = State(network)
+
+    def restore(self) -> None:
+        """Puts back what the networks kept when the pipeline's call began."""
+        for state in self.states.values():
+            state.restore()
+
+    def first(self, call: Call, said: Any, exact: bool) -> None:
+        """A call was answered; raises UnparallelError where the network remembers. exact: it was alone in its batch."""
+        key = call.key
+        if key in self.done:
+            return
+        self.done.add(key)
+        self.before(call.network)  # some networks are first seen when they answer
+        sound = _sound.setdefault(call.network, {})
+        if sound.get(key[1:]) == self.known[id(call.network)]:
+            return
+        kept = self.examine(call, said, exact)
+        if kept:
+            self.counting[key] = call, said
+        else:
+            sound[key[1:]] = self.known[id(call.network)]
+
+    def examine(self, A: Call, said: Any, exact: bool) -> bool:
+        """Repeats a call with another between; whether something was counted."""
+        network, B = A.network, moved(A)
+        born, began = self.states.get(id(network)), State(network)
+        b = self.ask(B)
+        first, between = {place: (v, w) for place, v, w in began.changes()}, State(network)
+        self.again(A, said, exact)
+        second = list(between.changes())
+        for place, old, new in (*((p, v, w) for p, (v, w) in first.items()), *second):
+            if number(new) and number(old):
+                continue
+            if not (place in first and alike(*first[place])):
+                raise UnparallelError(f"{name(network)} keeps what it computed for the next call, in {where(new)}")
+        counted = any(number(v) and number(w) for v, w in (*first.values(), *((v, w) for _, v, w in second)))
+        stored = born is not None and any(not number(w) for _, _, w in born.changes())
+        if not (counted or stored or began.iterators):
+            return False
+        if equal(b, said, True) and not A.equals(B) and some(said):
+            raise UnparallelError(f"{name(network)} gave the answer to another call")
+        if not (counted or began.iterators):
+            return False
+        for call, answer in ((B, b), (B, b), (A, said)):
+            self.again(call, answer, exact or call is B)
+        if born is not None and stored:
+            now = State(network)
+            born.restore()
+            self.again(B, b, True)
+            now.restore()
+        return True
+
+    def round(self) -> None:
+        """A round of a window begins; raises UnparallelError where a network that counts has begun to remember."""
+        self.rounds += 1
+        if self.counting and self.rounds & (self.rounds - 1) == 0:
+            for call, said in self.counting.values():
+                if call.intact():
+                    self.again(call, said, False)
+
+    def again(self, call: Call, said: Any, exact: bool) -> None:
+        """Raises UnparallelError where a call is answered otherwise than before."""
+        if not equal(self.ask(call), said, exact):
+            why = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
+            raise UnparallelError(f"{name(call.network)}: {why}")
+
+    def ask(self, call: Call) -> Any:
+        """What a network says to a call of its own."""
+        self.checks += 1
+        return call.run()
+
+
+def moved(call: Call) -> Call:
+    """The call with another sample."""
+    leaves = list(call.leaves)
+    if call.sample >= 0:
+        v = leaves[call.sample]
+        leaves[call.sample] = Listed(map(other, v)) if isinstance(v, Listed) else other(v)
+    return Call(call.network, call.real, leaves, call.spec, call.sample, call.versions)
+
+
+def other(v: Tensor) -> Tensor:
+    """Another tensor of about the same size."""
+    return 0.6 * v - 0.7 * v.roll(1, -1) + 0.1
+
+
+def equal(a: Any, b: Any, exact: bool) -> bool:
+    """Whether two answers are one: to the bit on a processor, to rounding on devices or in another batch."""
+    pairs = list(zip(tree_flatten(a)[0], tree_flatten(b)[0], strict=False))
+    return all(match(v, w, exact) for v, w in pairs if isinstance(v, Tensor) and isinstance(w, Tensor))
+
+
+def match(v: Tensor, w: Tensor, exact: bool) -> bool:
+    """Whether two tensors of answers are one."""
+    if v.shape != w.shape or torch.equal(v, w):
+        return v.shape == w.shape
+    if not v.is_floating_point() or (exact and v.device.type == "cpu"):
+        return bool(torch.equal(v.isnan(), w.isnan()) and torch.equal(v.nan_to_num(), w.nan_to_num()))
+    off = (v.double() - w.double()).norm() / w.double().norm().clamp(min=1e-30)
+    return not bool(off > (EXACT if exact else {k: 10 * e for k, e in EXACT.items()}).get(v.dtype, ROUGH))
+
+
+def alike(old: Any, new: Any) -> bool:
+    """Whether a table was made anew with the same content."""
+    if isinstance(old, Tensor) and isinstance(new, Tensor):
+        if "meta" in (old.device.type, new.device.type):
+            return True
+        return old is not new and old.shape == new.shape and old.dtype == new.dtype and torch.equal(old, new)
+    return False
+
+
+def some(answer: Any) -> bool:
+    """Whether an answer is anything but zeros."""
+    return any(isinstance(v, Tensor) and bool(v.any()) for v in tree_flatten(answer)[0])
+
+
+def name(network: nn.Module) -> str:
+    """A network's class."""
+    return type(network).__name__
+
+
+def where(new: Any) -> str:
+    """What was kept, in words."""
+    return f"a {type(new).__name__}"
+
+
+def mark(network: nn.Module) -> tuple[Any, ...]:
+    """What decides about a network's code: its modules, their classes, what was patched or hooked onto them."""
+    found: list[Any] = []
+    for module in network.modules():
+        fields = vars(module)
+        calls = [v for v in fields.values() if callable(v) and not isinstance(v, type)]
+        hooks = (*fields.get("_forward_hooks", {}).values(), *fields.get("_forward_pre_hooks", {}).values())
+        found += [module.training, *map(held, (type(module), type(module).forward, *calls, *hooks))]
+        found += [held(fields["_diffusers_hook"])] if fields.get("_diffusers_hook") is not None else []
+    return tuple(found)
+
+
+def held(v: Any) -> Any:
+    """A reference that does not keep v, equal to another of the same while it is there."""
+    try:
+        return weakref.ref(v)
+    except TypeError:
+        return id(v)

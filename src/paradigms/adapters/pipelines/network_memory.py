@@ -1,0 +1,225 @@
+"""What a network keeps from call to call: all that can be reached from it, but its weights, found, compared, put back.
+
+    a network, its modules     their fields, buffers and hooks, and what their classes hold
+    a function on it           what is in its closure, its defaults, its fields, and the globals that it names
+    a bound method, a partial  its object, its function, its arguments
+    an object                  its fields; lists, dicts, sets, deques: their content
+
+A change of nothing but numbers and words is a count or a note, which may decide about a later answer or not; a change
+of anything else can be part of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .object_contents import kind, plain, slots
+from .snapshot import generator
+
+NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
+ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
+OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
+DEEP = 8  # how far into what a network holds
+
+
+class State:
+    """What a network keeps, at one moment."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.contents: list[tuple[Any, Any]] = []  # lists, sets, deques, cells, fields and what was in them
+        self.tensors: dict[int, tuple[Tensor, int | None]] = {}
+        self.generators: list[tuple[Any, Any]] = []  # what sets the state of each, and its state
+        self.iterators = False
+        self.seen: set[int] = set()
+        for module in network.modules():
+            self.visit(module, DEEP)
+        for base in {k for m in network.modules() for k in type(m).__mro__ if k.__module__.split(".")[0] != "torch"}:
+            self.keep(base, {k: v for k, v in vars(base).items() if plain(v)}, DEEP)
+        self.seen.clear()
+
+    def visit(self, v: Any, deep: int) -> None:
+        """Keeps what v holds."""
+        if (isinstance(v, NUMBERS) and not program(v)) or id(v) in self.seen or not deep:
+            return
+        self.seen.add(id(v))
+        if isinstance(v, Tensor):
+            if not isinstance(v, nn.Parameter):
+                self.tensors[id(v)] = v, None if v.is_inference() else v._version
+        elif kind(type(v)) == "generator":
+            self.generators.append(generator(v))
+        elif isinstance(v, type):
+            self.keep(v, {k: x for k, x in vars(v).items() if plain(x)}, deep - 1)
+        elif isinstance(v, types.FunctionType):
+            self.function(v, deep - 1)
+        elif isinstance(v, types.MethodType | functools.partial | types.CellType):
+            self.parts(v, deep - 1)
+        elif isinstance(v, list | set | deque):
+            self.keep(v, v.copy(), deep - 1)
+        elif isinstance(v, tuple | frozenset):
+            for x in v:
+                self.visit(x, deep - 1)
+        elif hasattr(v, "__next__"):
+            self.iterators = True
+        elif isinstance(v, dict):
+            self.keep(v, dict(v), deep - 1)
+        elif isinstance(v, nn.Module) or type(v).__module__.split(".")[0] not in OTHERS:
+            self.object(v, deep - 1)
+
+    def function(self, v: Any, deep: int) -> None:
+        """The closure, defaults and fields of a function, and the globals that it names."""
+        for x in (*(v.__closure__ or ()), v.__defaults__, v.__kwdefaults__, vars(v)):
+            self.visit(x, deep)
+        if v.__module__ is not None and v.__module__.split(".")[0] not in LIBRARIES:
+            named = {k: v.__globals__[k] for k in v.__code__.co_names if k in v.__globals__}
+            self.keep(v.__globals__, {k: x for k, x in named.items() if plain(x)}, deep)
+            for x in filter(program, named.values()):
+                self.visit(x, deep)
+
+    def parts(self, v: Any, deep: int) -> None:
+        """What a bound method, a partial or a cell is made of."""
+        if isinstance(v, types.CellType):
+            with contextlib.suppress(ValueError):  # it is empty
+                self.keep(v, v.cell_contents, deep)
+        else:
+            inside = (v.__self__, v.__func__) if isinstance(v, types.MethodType) else (v.func, v.args, v.keywords)
+            for x in inside:
+                self.visit(x, deep)
+
+    def object(self, v: Any, deep: int) -> None:
+        """The fields of an object."""
+        fields = getattr(v, "__dict__", None)
+        if isinstance(fields, dict):
+            self.keep(fields, {k: x for k, x in fields.items() if k not in ABOVE}, deep)
+        if slots(type(v)):
+            self.keep(Slots(v), Slots(v).read(), deep)
+
+    def keep(self, thing: Any, content: Any, deep: int) -> None:
+        """What a thing holds now, and what that holds."""
+        self.contents.append((thing, content))
+        inside: Any = [content]  # a cell's is one thing
+        if not isinstance(thing, types.CellType):
+            inside = content.values() if isinstance(content, dict) else content
+        for x in inside:
+            self.visit(x, deep)
+
+    def changes(self) -> Iterator[tuple[tuple[int, Any], Any, Any]]:
+        """What is not as it was: where, what was there, and what is."""
+        for thing, content in self.contents:
+            for place, old, new in differences(content, current(thing, content)):
+                yield (id(thing.thing if isinstance(thing, Slots) else thing), place), old, new
+        for key, (tensor, version) in self.tensors.items():
+            if version is not None and tensor._version != version:
+                yield (key, None), None, tensor
+
+    def restore(self) -> None:
+        """Puts everything back but the content of tensors."""
+        for thing, content in self.contents:
+            for _ in differences(content, current(thing, content)):
+                put(thing, content)
+                break
+        for setter, state in self.generators:
+            setter(state)
+
+
+def program(v: Any) -> bool:
+    """Whether a value is a class that is of a program, not of a library or of Python itself."""
+    root = v.__module__.partition(".")[0] if isinstance(v, type) else "builtins"
+    return root == "__main__" or root not in {*LIBRARIES, *OTHERS, "paradigms", *sys.stdlib_module_names}
+
+
+class Slots:
+    """The fields that an object has without a dict."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def read(self) -> dict[str, Any]:
+        """Those that are set."""
+        return {n: getattr(self.thing, n) for n in slots(type(self.thing)) if hasattr(self.thing, n)}
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Sets all of them."""
+        for name in slots(type(self.thing)):
+            if name in content:
+                object.__setattr__(self.thing, name, content[name])
+            elif hasattr(self.thing, name):
+                object.__delattr__(self.thing, name)
+
+
+def current(thing: Any, content: Any) -> Any:
+    """What a thing holds now, to be compared with what it held."""
+    if isinstance(thing, types.CellType):
+        return thing.cell_contents
+    if isinstance(thing, Slots):
+        return thing.read()
+    if isinstance(thing, type):
+        return {k: v for k, v in vars(thing).items() if plain(v)}
+    if isinstance(content, dict):
+        wide = thing.get("__builtins__") is None  # of a program's globals only what was named
+        return {k: v for k, v in thing.items() if (k not in ABOVE if wide else k in content)}
+    return thing
+
+
+def differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Where two contents differ: the place, and both values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for k in old.keys() | new.keys():
+            if not same(old.get(k), new.get(k)):
+                yield k, old.get(k), new.get(k)
+    elif isinstance(old, list | deque) and isinstance(new, list | deque):
+        for i, (v, w) in enumerate(zip(old, new, strict=False)):
+            if not same(v, w):
+                yield i, v, w
+        for i, w in enumerate(list(new)[len(old) :], len(old)):
+            yield i, None, w
+        if len(new) < len(old):
+            yield "length", len(old), len(new)
+    elif isinstance(old, set) and isinstance(new, set):
+        if old != new:
+            yield "set", None, list(new - old)
+    elif not same(old, new):
+        yield "", old, new
+
+
+def same(v: Any, w: Any) -> bool:
+    """Whether two values are one, or equal numbers or words."""
+    return v is w or (type(v) is type(w) and isinstance(v, NUMBERS) and bool(v == w))
+
+
+def number(v: Any) -> bool:
+    """Whether a value holds nothing but numbers and words."""
+    if isinstance(v, Mapping):
+        return all(number(k) and number(x) for k, x in v.items())
+    return isinstance(v, NUMBERS) or (isinstance(v, list | tuple | set | deque) and all(map(number, v)))
+
+
+def put(thing: Any, content: Any) -> None:
+    """Gives a thing back what it held."""
+    if isinstance(thing, types.CellType):
+        thing.cell_contents = content
+    elif isinstance(thing, Slots):
+        thing.write(content)
+    elif isinstance(thing, type):
+        for k in [k for k in current(thing, content) if k not in content]:
+            delattr(thing, k)
+        for k, v in content.items():
+            setattr(thing, k, v)
+    elif isinstance(content, dict):
+        for k in [k for k in current(thing, content) if k not in content]:
+            del thing[k]
+        thing.update(content)
+    elif isinstance(thing, list):
+        thing[:] = content
+    else:
+        thing.clear()
+        thing.update(content) if isinstance(thing, set) else thing.extend(content)

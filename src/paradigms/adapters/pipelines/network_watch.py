@@ -1,0 +1,54 @@
+"""What steps set of networks is noticed: while a pipeline that was called is parallel, `nn.Module.__setattr__` is ours.
+
+A network that a step itself switches over would not be so when its rows are evaluated later. It is ours not from call
+to call: where it changes Python forgets all it has cached of every module, and a small network takes milliseconds to
+recover. It is torch's own again once the last pipeline is disabled or gone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from torch import Tensor, nn
+
+from .rewrite import UnparallelError
+from .subclass import _active
+
+REGISTRY = "_diffusers_hook"  # where diffusers keeps hooks of a network, made when it is first asked for
+
+_own: Any = nn.Module.__setattr__  # what stood there before ours
+_watched: dict[int, weakref.ref[Any]] = {}
+
+
+def watch(pipe: Any) -> None:
+    """From now on, until `unwatch` or the pipeline's end, what steps set of networks is noticed."""
+    global _own
+    key = id(pipe)
+    if key not in _watched:
+        _watched[key] = weakref.ref(pipe, lambda _: drop(key))
+    if nn.Module.__setattr__ is not watched:
+        _own = nn.Module.__setattr__
+        nn.Module.__setattr__ = watched  # type: ignore[method-assign, assignment]
+
+
+def unwatch(pipe: Any) -> None:
+    """The opposite of `watch`."""
+    drop(id(pipe))
+
+
+def drop(key: int) -> None:
+    """Forgets a pipeline; with the last one modules are as they were."""
+    _watched.pop(key, None)
+    if not _watched and nn.Module.__setattr__ is watched:
+        nn.Module.__setattr__ = _own  # type: ignore[method-assign]
+
+
+def watched(module: nn.Module, name: str, value: Any) -> None:
+    """Sets an attribute of a network; raises UnparallelError where a step does."""
+    active = _active.get()
+    inside = active is not None and active.loop is not None and active.loop.inside
+    changed = isinstance(value, Tensor) or getattr(module, name, watched) is not value  # += sets the same tensor
+    if inside and name != REGISTRY and changed:
+        raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
+    _own(module, name, value)

@@ -1,0 +1,207 @@
+"""Any diffusers pipeline in one line:
+
+    with paradigms.parallelize(pipe, tolerance=0.003) as run:
+        image = pipe(prompt).images[0]
+
+While a pipeline is parallel its class is a subclass of its own, of the same name, whose loops are rewound, see
+`rewrite.py`, and whose networks, while a loop runs, are of such subclasses too. Nothing is added to its components or
+its configuration, its signature stays, and so do hooks and compiled networks, for networks are called as modules.
+Copies and pickles are of the plain pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any
+
+from ...checks.arguments import check_window
+from ...distributed.team import Team
+from ...methods.base import AbstractMethod
+from ...methods.spectral import Spectral
+from ...solve import TOLERANCE
+from ...stopping.criteria import AbstractStop, FinalError
+from ...window.controller import AbstractPace
+from ..report import Run, Settings
+from .attempts import attempted, compared
+from .broadcast import together
+from .jacobian import belief
+from .network_watch import unwatch
+from .subclass import kin, looping, networks, original, parts, rewound
+
+OPEN = "_paradigms_open"  # of a pipeline: the `with`s that it is in
+COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
+
+
+def enable_parallel_sampling(
+    pipe: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop = TOLERANCE,
+    window: int | str | AbstractPace = "auto",
+    batched: bool = True,
+    mesh: Any = None,
+    compare: bool = False,
+) -> Run:
+    """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
+
+    pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
+    of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result to the rounding of its
+    numbers, 1e-5 in float32. window: steps evaluated at once; "auto" picks, as it goes, what finishes soonest, the
+    pipeline's own steps included; 1 is the pipeline's own code, bit for bit. batched: False evaluates them one by one,
+    so that none differs for being one of a batch, and is no faster. mesh: as
+    `sharded`'s; its ranks all make the same calls, share the rows, and get the same result. compare: makes each call
+    step by step too, from the same generators, and reports the error; not on a mesh. A call whose error may be beyond
+    the tolerance is made again, see `doubt.py`. Raises ValueError for what is no such pipeline, a method that corrects
+    states, a window below 1; a call does for step caches.
+    """
+    settings = asked(pipe, method, tolerance, window, batched, mesh, compare)
+    kind, run = original(type(pipe)), Run()
+    before = type(pipe), vars(pipe).get("_paradigms")
+    try:
+        pipe.__dict__["_paradigms"] = settings, run
+        pipe.__class__ = parallel(kind)
+    except BaseException:
+        put(pipe, *before)
+        raise
+    if "__call__" in vars(pipe):
+        run.fallbacks.append(
+            f"{kind.__name__}: __call__ was set on this one pipeline, so pipe.__call__(...) runs step by step; "
+            "call pipe(...), or set it on the class"
+        )
+    return run
+
+
+def asked(
+    pipe: Any,
+    method: AbstractMethod | None,
+    tolerance: float | AbstractStop,
+    window: int | str | AbstractPace,
+    batched: bool,
+    mesh: Any,
+    compare: bool,
+) -> Settings:
+    """The settings of a pipeline; raises ValueError for what cannot be."""
+    check_window(window)
+    method = method or Spectral()
+    if belief.dispatch(type(method)) is belief.dispatch(object):
+        belief(method, None, None)  # type: ignore[arg-type]  # which raises
+    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
+    kind = original(type(pipe))
+    if not looping(kind) and not parts(pipe) and not hasattr(getattr(pipe, "scheduler", None), "step"):
+        raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
+    if compare and mesh is not None:
+        raise ValueError("compare: given with mesh, whose ranks would each compare; needed: one of the two")
+    if mesh is not None:
+        Team(mesh)  # for its errors
+    copied = COPIED.setdefault(kind, set())
+    return Settings(method, stop, window, batched, copied, mesh=mesh, compare=compare)
+
+
+def disable_parallel_sampling(pipe: Any) -> None:
+    """Makes a pipeline sample step by step again."""
+    try:
+        put(pipe, original(type(pipe)), None)
+    finally:
+        put(pipe, original(type(pipe)), None)
+        vars(pipe).pop(OPEN, None)
+
+
+def put(pipe: Any, kind: type, settings: Any) -> None:
+    """Gives a pipeline a class and what it was asked to do; None: it is plain."""
+    try:
+        pipe.__class__ = kind
+    finally:
+        if settings is not None:
+            pipe.__dict__["_paradigms"] = settings
+        else:
+            pipe.__dict__.pop("_paradigms", None)
+            unwatch(pipe)
+
+
+class Within(contextlib.AbstractContextManager[Run]):
+    """A `with` in which a pipeline is parallel. Where several end in another order, each ends what it began."""
+
+    passes_by = True  # no part of what a snapshot keeps
+
+    def __init__(self, pipe: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
+        self.pipe, self.method, self.how = pipe, method, how
+        self.before: tuple[type, Any] = type(pipe), vars(pipe).get("_paradigms")
+
+    def __enter__(self) -> Run:
+        self.before = type(self.pipe), vars(self.pipe).get("_paradigms")
+        try:
+            run = enable_parallel_sampling(self.pipe, self.method, **self.how)
+            vars(self.pipe).setdefault(OPEN, []).append(self)
+        except BaseException:
+            self.leave(True)
+            raise
+        return run
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self.leave()
+        finally:
+            self.leave()
+
+    def leave(self, surely: bool = False) -> None:
+        """Gives the pipeline back what it was before; one that began later does so when it ends."""
+        opened = vars(self.pipe).get(OPEN, [])
+        later = opened[opened.index(self) + 1 :] if self in opened else []
+        if later:
+            later[0].before = self.before
+        elif surely or self in opened:
+            put(self.pipe, *self.before)
+        if self in opened:
+            opened.remove(self)
+        if not opened:
+            vars(self.pipe).pop(OPEN, None)
+
+
+def parallelize(
+    pipe: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop = TOLERANCE,
+    window: int | str | AbstractPace = "auto",
+    batched: bool = True,
+    mesh: Any = None,
+    compare: bool = False,
+) -> Within:
+    """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
+    how = {"tolerance": tolerance, "window": window, "batched": batched, "mesh": mesh, "compare": compare}
+    return Within(pipe, method, how)
+
+
+def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call of a pipeline, in parallel, by all ranks of a mesh where there is one."""
+    refuse_caches(pipe)
+    settings, run = pipe.__dict__["_paradigms"]
+    if settings.mesh is not None:
+        team = Team(settings.mesh)
+        with team.told():
+            args, kwargs = together(team, pipe, args, kwargs)
+            return attempted(pipe, kind, args, kwargs, Team(settings.mesh))
+    if settings.compare:
+        return compared(pipe, kind, args, kwargs, run)
+    return attempted(pipe, kind, args, kwargs, None)
+
+
+def parallel(kind: type) -> type:
+    """The subclass of a pipeline's class that runs in parallel."""
+
+    @functools.wraps(kind.__call__)  # type: ignore[operator]
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return sampled(self, kind, args, kwargs)
+
+    return kin(rewound(kind), __call__=call, _paradigms_of=kind)
+
+
+def refuse_caches(pipe: Any) -> None:
+    """Raises ValueError where a network keeps what it computed for the next step."""
+    for module in networks(pipe):
+        if getattr(module, "is_cache_enabled", False):
+            raise ValueError(
+                f"{type(module).__name__} has a step cache, which depends on the order of calls; type: "
+                f"pipe.{next(k for k, v in pipe.components.items() if v is module)}.disable_cache()"
+            )

@@ -1,0 +1,216 @@
+"""A pipeline in a parallel call: its classes are, for that time, subclasses of the same name.
+
+| of                                | whose                                                                            |
+| a pipeline, its blocks, its parts | loops are rewound, see `rewrite.py`, and progress bars move as rows are accepted |
+| its networks                      | calls within a loop go to the loop                                               |
+
+Networks are called as modules, so that hooks and compiled code are theirs. Which of these subclasses things have, and
+that they have their own again, is in `swap.py`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copyreg
+import functools
+import inspect
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..report import Bar, Run, Settings
+from .batched_network import Network, compiled
+from .loop import Loop
+from .outside_state import outside
+from .rewrite import has_loop, rewindable, steps
+from .unconditional import Table, table
+
+RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
+DEEP = 4  # how far methods that step call each other
+
+
+@dataclass
+class Active:
+    """A parallel call that is going on."""
+
+    pipe: Any
+    settings: Settings
+    run: Run
+    network: Network
+    loop: Loop | Table | None = None
+
+
+_active: contextvars.ContextVar[Active | None] = contextvars.ContextVar("paradigms", default=None)
+
+
+def original(kind: type) -> type:
+    """The class that a parallel one was made of."""
+    return getattr(kind, "_paradigms_of", kind)
+
+
+def looping(kind: type) -> list[tuple[type, str]]:
+    """The methods of a class and its parents that hold a denoising loop, each with the class that has it."""
+    known = helpers(kind)
+    return [(owner, name) for owner, name, function in functions(kind) if has_loop(function, known)]
+
+
+def functions(kind: type) -> list[tuple[type, str, Any]]:
+    """The plain methods of a class and its parents."""
+    own = [(base, name, value) for base in kind.__mro__ for name, value in vars(base).items()]
+    return [(base, name, value) for base, name, value in own if inspect.isfunction(value)]
+
+
+def helpers(kind: type) -> frozenset[str]:
+    """The names of methods that take a step outside of a loop of their own, or call one that does."""
+    found, more = frozenset[str](), functions(kind)
+    for _ in range(DEEP):
+        names = frozenset(name for _, name, function in more if name != "__call__" and steps(function, found))
+        if names == found:
+            break
+        found = names
+    return found
+
+
+def rewound(kind: type) -> type:
+    """The subclass of a class with loops, a pipeline's or a modular block's, that rewinds them in a parallel call."""
+    return made_of(kind, tuple((owner, name, vars(owner)[name]) for owner, name in looping(kind)), helpers(kind))
+
+
+@functools.lru_cache(maxsize=256)
+def made_of(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozenset[str]) -> type:
+    """`rewound`, of the methods as they are now; those of parents stand before these, where super() finds them."""
+    bar: Any = getattr(kind, "progress_bar", None)
+
+    def progress_bar(self: Any, iterable: Any = None, total: Any = None, **how: Any) -> Any:
+        active = _active.get()
+        if active is None or (active.loop is not None and active.loop.inside):
+            return bar(self, iterable, total, **how)
+        size = total if iterable is None else len(iterable)
+        return Ticking(bar(self, total=size, **how), iterable, active)
+
+    above = []
+    for owner in kind.__mro__[1:]:
+        if own := {name: method_of(plain, known) for of, name, plain in loops if of is owner}:
+            above.append(kin(owner, **own))
+    own = {name: method_of(plain, known) for of, name, plain in loops if of is kind}
+    return kin(kind, *above, **own, progress_bar=bar and progress_bar, _paradigms_of=kind)
+
+
+def kin(kind: type, *above: type, **fields: Any) -> type:
+    """A subclass of the same name, with what of `fields` is not None; above: parents after the class itself."""
+    named = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
+    named |= {"__reduce_ex__": reduced(kind)}  # type: ignore[dict-item]
+    return type(kind.__name__, (kind, *above), named | {k: v for k, v in fields.items() if v is not None})
+
+
+def reduced(kind: type) -> Any:
+    """What copies and pickles of a thing in a subclass are made of: its own class, and no settings."""
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        made: Any = kind.__reduce_ex__(self, protocol)  # type: ignore[call-arg]
+        if isinstance(made, str) or type(self) is kind:
+            return made
+        function, args, *rest = made
+        args = tuple(original(v) if v is type(self) else v for v in args)
+        if function is vars(copyreg)["__newobj__"] and len(args) == 1:  # which pickle would look at the class of
+            function, args = RECONSTRUCT, (*args, object, None)
+        if rest and isinstance(rest[0], dict):
+            rest[0] = {k: v for k, v in rest[0].items() if not k.startswith("_paradigms")}
+        return original(function) if function is type(self) else function, args, *rest
+
+    return reduce
+
+
+def parts(pipe: Any) -> list[Any]:
+    """What else than a pipeline holds its loops: blocks of a modular one, pipelines of a combined one."""
+    found = [v for v in vars(pipe).values() if hasattr(v, "components") and looping(type(v))]
+    waiting = [b for b in [getattr(pipe, "_blocks", None)] if b is not None]
+    while waiting:
+        block = waiting.pop()
+        found += [block] if looping(type(block)) else []
+        waiting += list((getattr(block, "sub_blocks", None) or {}).values())
+    return found
+
+
+def method_of(plain: Any, known: frozenset[str]) -> Any:
+    """A method with a loop: rewound in a parallel call of its pipeline."""
+
+    @functools.wraps(plain)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return (rewindable(plain, loop_of, known) if _active.get() else plain)(self, *args, **kwargs)
+
+    return method
+
+
+class Ticking(Bar):
+    """A bar of a pipeline that is being called."""
+
+    def __init__(self, bar: Any, items: Any, active: Active) -> None:
+        super().__init__(bar, items)
+        self.active = active
+
+    def update(self, n: float = 1) -> None:
+        """Moves the bar, where a row does so when that is accepted."""
+        loop = self.active.loop
+        if loop is not None and loop.inside:
+            loop.tick(self, n)  # type: ignore[union-attr]
+        else:
+            self.bar.update(n)
+
+
+def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | Table:
+    """The loop that rewound code runs on."""
+    active = _active.get()
+    assert active is not None
+    kind, frame = original(type(pipe)), sys._getframe(1)
+    loop = table(active.settings, active.run, pipe, kind, items, state)
+    active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
+    active.loop.outside = outside(kind, frame.f_code, frame.f_globals)
+    active.run.steps += len(active.loop.items)
+    return active.loop
+
+
+def networks(pipe: Any) -> Iterator[nn.Module]:
+    """A pipeline's components that are networks."""
+    for v in pipe.components.values():
+        yield from (m for m in (v if isinstance(v, list | tuple) else [v]) if isinstance(m, nn.Module))
+
+
+@functools.cache
+def answered(kind: type) -> type:
+    """The subclass of a network's class whose calls go to the loop that runs in the thread that makes them."""
+    plain: Any = kind.__call__  # type: ignore[operator]
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = _active.get()
+        if active is None or active.loop is None or not active.loop.inside:
+            if active is not None and active.loop is not None and active.loop.stepping:
+                return active.loop.alone(self, lambda: called(self, kind, plain, *args, **kwargs))  # type: ignore[union-attr]
+            return called(self, kind, plain, *args, **kwargs)
+        return active.loop.call(self, functools.partial(_real, kind, plain), args, kwargs)  # type: ignore[union-attr]
+
+    return kin(kind, __call__=call, _paradigms_of=kind)
+
+
+def _real(kind: type, plain: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
+    return called(network, kind, plain, *args, **kwargs)
+
+
+def called(network: Any, kind: type, plain: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a network answers; a compiled one is called in its own class, which it was compiled for."""
+    if not compiled(network) or _active.get() is None:
+        return plain(network, *args, **kwargs)
+    mine = type(network)
+    become(network, kind)
+    try:
+        return network(*args, **kwargs)
+    finally:
+        become(network, mine)
+
+
+def become(thing: Any, kind: type) -> None:
+    """Changes the class of a thing, past what a module does where an attribute is set."""
+    object.__setattr__(thing, "__class__", kind)

@@ -1,0 +1,209 @@
+"""The unconditional pipelines' loops, whose whole content is known, as a table:
+
+    for t in timesteps: image = scheduler.step(unet(image, t), t, image)    ->    image = sample(unet, table, image)
+
+`DDPMPipeline` and `DDIMPipeline` only. There a step of the pipeline's own code would cost as much as the rest of ours;
+the core's solver steps whole windows at once. The table is used once the pipeline's own loop has run on a stub in place
+of its network, and made of that what the table does: it may scale no inputs where the table does, or steer by itself.
+A scheduler that is no table, or a loop that is another, goes the way of all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...execution.evaluate import NonFiniteError
+from ...solve import sample, sequential
+from ...system import System
+from ...window.frame import Frame
+from ..report import Bar, Run, Settings
+from ..schedulers.prepare import SchedulerError
+from ..schedulers.table import from_scheduler
+from .hooks import Halt
+from .snapshot import ChangedError, Snapshot, snapshot
+
+CLOSE = 1e-3  # how far rounding may take a chain on the stub, relatively
+KNOWN = {"DDPMPipeline": (), "DDIMPipeline": ("eta", "use_clipped_model_output")}
+
+
+class Table:
+    """A loop that runs once: its only row sets the state to the sample. The hooks are those of `Loop`.
+
+    Before, where that was not yet done for such a pipeline, its own loop runs on a stub in place of its network.
+    """
+
+    Halt = Halt
+    passes_by = True
+    stepping = False  # networks are called as they are
+    looks = True
+
+    def __init__(
+        self, settings: Settings, run: Run, pipe: Any, arguments: tuple[str, ...], items: Any, state: str
+    ) -> None:
+        self.settings, self.run, self.pipe, self.arguments = settings, run, pipe, arguments
+        self.bar = items if isinstance(items, Bar) else None
+        self.items, self.state = list(items), state
+        self.inside = self.failed = False  # inside: the network's stub answers
+        self.outside: dict[str, Any] = {}
+        self.trial: Trial | None = None
+        self.row = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in range(len(self.items)):
+            self.row = row
+            yield self.items[self.row]
+            if self.trial is None:
+                return
+        self.inside = False
+        yield self.items[-1]
+
+    def enter(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The sample, as the state's new value; a row of a trial goes on with what it has."""
+        if self.trial is not None and self.inside:
+            return {}
+        if self.trial is None:
+            step = {k: values[k] for k in self.arguments if values.get(k) is not None}
+            self.system = self.tabled(step)
+            if mark(self.pipe, self.system) not in _tried:
+                self.trial, self.inside = Trial(snapshot({**values, **self.outside}, None), values[self.state]), True
+                return {}
+        else:
+            self.judged(values)
+            values = self.trial.before.restore()
+        return {self.state: self.sampled(values)}
+
+    def tabled(self, step: dict[str, Any]) -> System:
+        """The loop's table; where there is none the call begins anew, the way of all others."""
+        system = tabled(self.pipe.scheduler, tuple(self.pipe.scheduler.timesteps.tolist()), tuple(step.items()))
+        if system is None or len(system) != len(self.items):
+            self.settings.tables = False
+            raise ChangedError(set())
+        return system
+
+    def judged(self, values: Mapping[str, Any]) -> None:
+        """Compares what the pipeline's own loop made of the stub with what the table does."""
+        assert self.trial is not None
+        own, x = values[self.state], self.trial.x
+        self.trial.before.restore()
+        found = sequential(stub, self.system, x, generator=values.get("generator")).to(own.dtype)
+        size = float(own.double().norm())
+        if not float((found - own).double().norm()) <= CLOSE * size:
+            self.settings.tables = False
+            raise ChangedError(set())
+        _tried.add(mark(self.pipe, self.system))
+
+    def call(self, network: Any, real: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The stub's answer in the network's place."""
+        x, t = (*args, *kwargs.values())[:2]
+        return Said(stub(x, torch.as_tensor(t, device=x.device).expand(len(x))))
+
+    def sampled(self, values: Mapping[str, Any]) -> Tensor:
+        """The sample, by the core's solver."""
+        x, unet = values[self.state], self.pipe.unet
+        model = MethodType(predicted, unet)  # of the network itself, which `auto` knows again
+        try:
+            solution = sample(
+                model, self.system, x, self.settings.method, window=self.settings.window, tolerance=self.settings.stop,
+                generator=values.get("generator"), watch=self.watched, mesh=self.settings.mesh,
+            )  # fmt: skip
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                str(error).replace("model", type(unet).__name__, 1).replace(" row ", " step ")
+            ) from None
+        self.run.rounds += solution.rounds
+        self.run.windows += solution.windows
+        self.run.evaluations += solution.evals
+        self.run.model_seconds += solution.model_seconds
+        self.run.shared(solution.sharing)
+        self.run.retries += sum(len(retry.samples) for retry in solution.retries)
+        estimate = None if solution.estimate is None else float(solution.estimate.max())
+        self.run.estimated(estimate, next((why for why in solution.status if why != "converged"), None))
+        self.run.residual = max(self.run.residual, float(solution.residual.max()))
+        self.run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
+        return solution.x.to(x.dtype)
+
+    def watched(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames, the pipeline's bar moved as all samples have come so far."""
+        for frame in frames:
+            done = int((frame.begin + frame.stride).min()) - int(frame.begin.min())
+            self.run.accepted += [1] * done if frame.single else [done]
+            if self.bar is not None:
+                self.bar.move(done)
+            yield frame
+
+    def go(self) -> None:
+        """Nothing of the row is left to run, but in a trial."""
+        if not self.inside:
+            raise Halt
+
+    def leave(self, values: Mapping[str, Any]) -> None:
+        """The end."""
+
+    def tick(self, bar: Bar, n: float) -> None:
+        """A trial moves no bar."""
+
+
+@dataclass
+class Trial:
+    """The pipeline's own loop on a stub: all that it began with, and the state."""
+
+    before: Snapshot
+    x: Tensor
+
+
+class Said(tuple):  # type: ignore[type-arg]
+    """An answer as a network of diffusers gives it."""
+
+    def __new__(cls, sample: Tensor) -> Said:
+        return super().__new__(cls, (sample,))
+
+    @property
+    def sample(self) -> Tensor:
+        """The answer."""
+        return self[0]  # type: ignore[no-any-return]
+
+
+def stub(x: Tensor, t: Tensor) -> Tensor:
+    """What stands for a network: bounded, of the state and the time."""
+    time = t.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.tanh(0.7 * x) + 0.2 * torch.sin(x + time / 100)
+
+
+_tried: set[Any] = set()  # pipelines and tables of which the own loop was compared
+
+
+def mark(pipe: Any, system: System) -> Any:
+    """What decides whether a pipeline's own loop does what its table does."""
+    loop = getattr(type(pipe), "_paradigms_of", type(pipe)).__call__
+    return loop, type(pipe.scheduler), id(system)
+
+
+def predicted(unet: Any, x: Tensor, t: Tensor) -> Tensor:
+    """What a network says to states x (M, ...) at times t (M,)."""
+    return unet(x.to(unet.dtype), t).sample  # type: ignore[no-any-return]
+
+
+def table(settings: Settings, run: Run, pipe: Any, kind: type, items: Any, state: str | None) -> Table | None:
+    """The loop of an unconditional pipeline as a table, None for other pipelines."""
+    known = kind.__name__ in KNOWN and settings.batched and settings.tables and state is not None
+    return Table(settings, run, pipe, KNOWN[kind.__name__], items, str(state)) if known else None
+
+
+_tables: dict[Any, System | None] = {}
+
+
+def tabled(scheduler: Any, times: tuple[float, ...], step: tuple[tuple[str, Any], ...]) -> System | None:
+    """The table of a scheduler whose timesteps are set, read once; None where it is none."""
+    key = (type(scheduler), str(sorted(scheduler.config.items(), key=str)), times, step)
+    if key not in _tables:
+        try:
+            _tables[key] = from_scheduler(scheduler, scheduler.num_inference_steps, more=dict(step))
+        except SchedulerError:
+            _tables[key] = None
+    return _tables[key]

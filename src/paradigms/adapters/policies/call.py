@@ -1,0 +1,225 @@
+"""One call of a parallel policy: what it asks for becomes a table, a first noise and conditions, which the core solves.
+
+D[m] = network(x[m], t[n[m]], observation[b[m]])        m = 0..W B - 1 rows of the window, one call
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...methods.base import AbstractMethod
+from ...solution import Solution
+from ...solve import sample
+from ...stopping.criteria import AbstractStop
+from ...system import System, rows
+from ...window.controller import AbstractPace
+from .inpainting import Inpainted, Kept, inpainted
+from .interface import Ask, Seam, randn
+from .stepping import stepped
+from .warm_start import Memory, Recalled, noted, several, wary
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a policy runs: method, criterion, rows at once, mesh; stride: of chunks in actions, where they begin warm.
+
+    compare: whether the policy's own loop runs after each call, on the same noise.
+    """
+
+    method: AbstractMethod
+    stop: AbstractStop
+    window: int | str | AbstractPace
+    stride: int | None
+    mesh: Any = None
+    compare: bool = False
+
+
+class Network:
+    """A policy's network as the core calls it: x (M, T, A), t (M,), condition (M, ...) -> (M, T, A).
+
+    Known entries of a state (mask, value) are set before it is shown. Times that are measured are those of the module.
+    Where samples are named by `who` (M,), those for which it answers no finite number are noted in `lost`, and get 0.
+    """
+
+    def __init__(self, seam: Seam) -> None:
+        self.seam = seam
+        self.lost: set[int] = set()
+
+    @property
+    def __self__(self) -> Any:
+        return self.seam.network
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        mask: Tensor | None = None,
+        value: Tensor | None = None,
+        who: Tensor | None = None,
+        **condition: Tensor,
+    ) -> Tensor:
+        parameter = next(self.seam.network.parameters(), x)
+        x = x.to(parameter.dtype)
+        if mask is not None and value is not None:
+            x = torch.where(mask, value.to(x.dtype), x)
+        with told(self.seam, {"x": x, **condition}, first=1):
+            m = self.seam.model(x, t, **condition)
+        if who is not None and not math.isfinite(m.sum().item()):
+            bad = ~torch.isfinite(m).flatten(1).all(1)
+            self.lost.update(who[bad].tolist())
+            m = torch.where(rows(bad[None], m[None])[0], 0, m)
+        return m
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One call's chunk x (B, T, A) and its account: network calls one after the other, rows times samples asked.
+
+    found: the core's own account, None where every sample was stepped alone. alone: the samples that were, and why.
+    """
+
+    x: Tensor
+    rounds: int
+    evaluations: int
+    found: Solution | None
+    alone: dict[int, str]
+
+
+def solved(
+    model: Network, settings: Settings, given: Ask, table: System, memory: Memory | None
+) -> tuple[Chunk, Memory | None]:
+    """One call's chunk, and what to remember of it; samples that are not finite are stepped by the table, alone."""
+    noise, N = drawn(table, given), len(table)
+    if settings.mesh is not None:  # a rank does not know the others' rows
+        said, memory = windowed(model, settings, given, table, noise, memory)
+        return Chunk(said.x, said.rounds, said.evals, said, {}), memory
+    broken = unfinite(given)
+    alone = dict.fromkeys(broken.nonzero().flatten().tolist(), "its observation is not finite")
+    x = given.x.to(torch.promote_types(given.x.dtype, torch.float32)).clone()
+    found: Solution | None = None
+    rounds = evaluations = 0
+    if len(alone) < len(x):
+        fine = (~broken).nonzero().flatten()
+        model.lost.clear()
+        found, memory = windowed(model, settings, part(given, fine), table, some(noise, fine), memory, fine)
+        rounds, evaluations = found.rounds, found.evals
+        x[fine] = found.x
+        alone |= dict.fromkeys(model.lost, "the network's answer is not finite")
+    if alone:
+        which = torch.tensor(sorted(alone), device=x.device)
+        one = part(given, which)
+        x[which] = by_table(model, table, one, some(noise, which))
+        rounds, evaluations = rounds + N, evaluations + N * len(which)
+    return Chunk(x, rounds, evaluations, found, alone), memory
+
+
+def windowed(
+    model: Network,
+    settings: Settings,
+    given: Ask,
+    table: System,
+    noise: Tensor | None,
+    memory: Memory | None,
+    who: Tensor | None = None,
+) -> tuple[Solution, Memory | None]:
+    """One call as the core solves it, and what to remember of it; who (B,): the samples' numbers."""
+    system, method, stop = table, settings.method, settings.stop
+    x, condition = given.x, dict(given.condition)
+    how: dict[str, Any] = {"mesh": settings.mesh}
+    if settings.stride is not None:
+        D = memory.recall(table, x, given.generator, settings.stride) if memory else None
+        if D is not None:
+            method, stop = replace(method, guess=Recalled(method.guess, D)), wary(stop, settings.window, table)
+        memory = Memory(table, several(given.generator), x.new_zeros(len(table), *x.shape, dtype=torch.float32))
+        how["watch"] = functools.partial(noted, D=memory.D)
+    if given.known is not None:
+        system = inpainted(table, *given.known)
+        method, x = replace(method, guess=Kept(method.guess)), system.keep(x)
+        condition |= {"mask": system.mask, "value": system.value}
+    if who is not None:
+        condition |= {"who": who}
+    found = sample(
+        model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
+    )  # fmt: skip
+    if isinstance(system, Inpainted):
+        found = replace(found, x=system.keep(found.x))
+    return found, memory
+
+
+def by_table(model: Network, table: System, given: Ask, noise: Tensor | None) -> Tensor:
+    """The chunk (B, T, A) of a call, row by row, whatever the network says."""
+    x, condition, system = given.x, dict(given.condition), table
+    if given.known is not None:
+        system = inpainted(table, *given.known)
+        x, condition = system.keep(x), condition | {"mask": system.mask, "value": system.value}
+    with torch.no_grad():
+        return stepped(model, system, x, noise, condition)
+
+
+def unfinite(given: Ask) -> Tensor:
+    """The samples (B,) that are given what is not finite."""
+    known = [] if given.known is None else [torch.where(given.known[0], given.known[1], 0)]
+    seen = [given.x, *(v for v in given.condition.values() if v.is_floating_point()), *known]
+    return torch.stack([~torch.isfinite(v).flatten(1).all(1) for v in seen]).any(0)
+
+
+def part(given: Ask, which: Tensor) -> Ask:
+    """What is asked for some samples of a call."""
+    if len(which) == len(given.x):
+        return given
+    who = several(given.generator)
+    return replace(
+        given,
+        x=given.x[which],
+        generator=given.generator if who is None else [who[n] for n in which.tolist()],
+        condition={k: v[which] for k, v in given.condition.items()},
+        known=given.known and (given.known[0][which], given.known[1][which]),
+    )
+
+
+def some(noise: Tensor | None, which: Tensor) -> Tensor | None:
+    """The noise (N, B, ...) of some samples."""
+    return noise if noise is None or len(which) == noise.shape[1] else noise[:, which]
+
+
+def drawn(system: System, given: Ask) -> Tensor | None:
+    """z (N, B, T, A): what the policy's own loop draws after x, in its order and dtype; None where it draws nothing."""
+    draws = (system.c != 0).tolist()
+    if not any(draws):
+        return None
+    x = given.x
+    return torch.stack(
+        [randn(tuple(x.shape), given.generator, x.dtype, x.device) if d else torch.zeros_like(x) for d in draws]
+    )
+
+
+@contextlib.contextmanager
+def told(seam: Seam, given: dict[str, Any], first: int = 0) -> Iterator[None]:
+    """Within it an error of the network becomes a ValueError that tells the shapes it was given, from axis `first`."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError) as error:
+        shapes = ", ".join(f"{name} {tuple(v.shape[first:])}" for name, v in given.items() if isinstance(v, Tensor))
+        raise ValueError(
+            f"{type(seam.network).__name__}: given{', of each row,' if first else ''} {shapes}, it failed: {error}; "
+            "needed: observations and actions of the shapes that it was made for"
+        ) from error
+
+
+def refuse_training(seam: Seam) -> None:
+    """Raises ValueError where the policy or its network is in training mode, in which answers are random."""
+    for module in (seam.holder, seam.network):
+        if getattr(module, "training", False):
+            raise ValueError(
+                f"{type(module).__name__} is in training mode, its answers are random; type: policy.eval()"
+            )

@@ -1,0 +1,173 @@
+"""What stands in for a policy's `conditional_sample`: the same chunks, in parallel where that is the same and sooner.
+
+| a call is                                                                     | made by                |
+| of a window of 1, or of arguments that a table knows nothing of               | the policy's own loop  |
+| of a loop that is not the table of its scheduler, see `trial.py`              | the policy's own loop  |
+| one of those that "auto" leaves alone, since stepping is soonest              | the policy's own loop  |
+| any other                                                                     | the table              |
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...solution import relative_error
+from ..schedulers.cache import tabled
+from .arguments import KWARGS, ignored, named, trimmed, unknown
+from .backoff import Rest, rest
+from .call import Chunk, Network, Settings, refuse_training, solved, told
+from .interface import NAME, Seam, signature
+from .loop_check import Trials
+from .method_patch import Placed
+from .random_streams import Streams
+from .report import Acted
+from .warm_start import Memory, several
+
+
+class Parallel(Placed):
+    """`own`, in parallel; a graph of torch.compile's ends where it is called and goes on behind it."""
+
+    def __init__(self, seam: Seam, settings: Settings, run: Acted) -> None:
+        super().__init__(seam.holder, NAME)
+        self.seam, self.settings, self.run = seam, settings, run
+        self.model, self.trials = Network(seam), Trials(seam)
+        self.memory: Memory | None = None
+        self.outside = torch.compiler.disable(self.act)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.outside(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def act(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One call."""
+        began = time.perf_counter()
+        refuse_training(self.seam)
+        arguments = named(signature(self.seam.holder), args, kwargs)
+        before = Streams(self.device, arguments.get("generator")) if self.settings.compare else None
+        plain = trimmed(arguments, ignored(self.own))
+        why = self.why(arguments, plain)
+        known = None if why else self.rest(plain)
+        if why or (known and known.left):
+            if known:
+                known.left -= 1
+                why = known.why or "stepping is soonest for calls like this one"
+            chunk = self.step(args, kwargs, arguments)
+            if known:
+                self.run.note(why or "", stepped=True)
+        else:
+            chunk = self.solve(plain, known)
+        self.run.seconds += time.perf_counter() - began
+        if before is not None:
+            self.compare(chunk, args, kwargs, arguments, before)
+        return chunk
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.seam.network.parameters(), torch.zeros(())).device
+
+    def why(self, arguments: dict[str, Any], plain: dict[str, Any]) -> str | None:
+        """Why the policy's own loop must make this call, None where the table gives the same; raises ValueError."""
+        holder, mesh = self.seam.holder, self.settings.mesh
+        if self.settings.window == 1 and mesh is None:
+            self.run.note("window=1 was given", stepped=True)
+            return "window=1 was given"
+        self.seam.check(plain)
+        if extra := unknown(plain, self.seam.known, holder.noise_scheduler.step):
+            why: str | None = f"given {', '.join(extra)}, which the table of a scheduler has no place for"
+        else:
+            why = self.trials.why(self.own, arguments)
+        if why is not None:
+            if mesh is not None:
+                raise ValueError(f"mesh: {why}, so the policy's own loop must run; needed: no mesh")
+            self.run.note(why)
+        return why
+
+    def solve(self, arguments: dict[str, Any], known: Rest | None) -> Tensor:
+        """One call by the table, and its account."""
+        began, holder, run = time.perf_counter(), self.seam.holder, self.run
+        given = self.seam.asked(arguments)
+        system = tabled(holder.noise_scheduler, holder.num_inference_steps, given.step)
+        chunk, self.memory = solved(self.model, self.settings, given, system, self.memory)
+        run.calls, run.steps, run.rounds = run.calls + 1, run.steps + len(system), run.rounds + chunk.rounds
+        run.evaluations += chunk.evaluations
+        run.table_steps += holder.num_inference_steps
+        run.table_seconds += time.perf_counter() - began
+        for b, why in chunk.alone.items():
+            run.note(f"sample {b}: {why}; it was stepped alone")
+        self.account(chunk, known)
+        return chunk.x.to(given.x.dtype)
+
+    def account(self, chunk: Chunk, known: Rest | None) -> None:
+        """What the core says of a call goes to the report, and to what is known of calls like it."""
+        found, run = chunk.found, self.run
+        if found is None:
+            return
+        run.model_seconds += found.model_seconds
+        run.residual = max(run.residual, float(found.residual.max()))
+        run.widths |= set(found.windows)
+        why, run.expected = getattr(found, "reason", None), getattr(found, "expected", None) or run.expected
+        if why is not None:
+            run.note(why, stepped=True)
+        if known:
+            known.weighed(found.windows, why)
+
+    def rest(self, arguments: dict[str, Any]) -> Rest | None:
+        """Where "auto" may leave calls like this one to the policy's own loop: what is known of them."""
+        if self.settings.window != "auto" or self.settings.mesh is not None or several(arguments.get("generator")):
+            return None
+        first = next(iter(arguments.values()))
+        B = first if isinstance(first, int) else len(first)
+        stop, holder = self.settings.stop, self.seam.holder
+        return rest(self.seam.network, (B, holder.num_inference_steps, torch.get_num_threads(), repr(stop)))
+
+    def step(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
+        """One call by the policy's own loop, and its account."""
+        N, run = self.seam.holder.num_inference_steps, self.run
+        seconds = run.own_seconds
+        with told(self.seam, arguments):
+            chunk = self.stepped(args, kwargs)
+        self.memory = None
+        run.calls, run.steps, run.rounds = run.calls + 1, run.steps + N, run.rounds + N
+        run.evaluations += N * len(chunk)
+        run.model_seconds += run.own_seconds - seconds
+        run.widths.add(1)
+        return chunk
+
+    def stepped(self, args: Any, kwargs: Any) -> Tensor:
+        """What the policy's own loop gives, timed."""
+        began, run = time.perf_counter(), self.run
+        with torch.no_grad():
+            chunk: Tensor = self.own(*args, **kwargs)
+        run.own_calls, run.own_steps = run.own_calls + 1, run.own_steps + self.seam.holder.num_inference_steps
+        run.own_seconds += time.perf_counter() - began
+        return chunk
+
+    def compare(self, chunk: Tensor, args: Any, kwargs: Any, arguments: dict[str, Any], before: Streams) -> None:
+        """The error of a chunk against the policy's own loop from where the random streams were before it."""
+        after = Streams(self.device, arguments.get("generator"))
+        before.restore()
+        seconds = self.run.own_seconds
+        try:
+            right = self.reference(args, kwargs, arguments)
+        finally:
+            after.restore()
+        self.run.sequential_seconds = (self.run.sequential_seconds or 0.0) + self.run.own_seconds - seconds
+        off = relative_error(chunk.double(), right.double())
+        off = off[torch.isfinite(right).flatten(1).all(1)]  # a broken sample is broken in both
+        self.run.max_error = max([self.run.max_error or 0.0, *off.tolist()])
+
+    def reference(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
+        """The own loop's chunk (B, T, A), sample by sample where each has a generator."""
+        who = several(arguments.get("generator"))
+        if who is None:
+            return self.stepped(args, kwargs)
+        B, found = len(who), []
+        for b, g in enumerate(who):
+            one = {k: v[b : b + 1] if isinstance(v, Tensor) and len(v) == B else v for k, v in arguments.items()}
+            one |= {"generator": g, **({"batch_size": 1} if "batch_size" in one else {})}
+            found.append(self.stepped((), {k: v for k, v in one.items() if k != KWARGS} | dict(arguments[KWARGS])))
+        return torch.cat(found)

@@ -1,0 +1,151 @@
+"""A diffusion policy's loop in parallel, in one line:
+
+    with paradigms.parallelize(policy, window=16) as run:
+        action = policy.select_action(observation)
+
+While a policy is parallel its `conditional_sample` is an attribute of that one object; its class, its modules and its
+state dict stay. Noise is drawn as the policy's own loop draws it, so one generator gives one action. Where that loop is
+not what its scheduler's table says, it runs as it is, and the report says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ...checks.arguments import check_window
+from ...methods.base import AbstractMethod
+from ...methods.spectral import Spectral
+from ...stopping.criteria import AbstractStop, FinalError
+from ...window.controller import AbstractPace
+from ..schedulers.cache import tabled
+from .call import Settings
+from .interface import NAME, Seam, own, seam
+from .loop import Parallel
+from .loop_check import refuse_unfit
+from .method_patch import Placed
+from .report import Acted
+
+TOLERANCE = 0.01  # relative error of the actions
+
+
+class Forgetting(Placed):
+    """What stands in for a policy's `reset` while it starts warm: `own`, and an episode's memory goes with it."""
+
+    def __init__(self, policy: Any, loop: Parallel) -> None:
+        super().__init__(policy, "reset")
+        self.loop = loop
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        each: Placed | None = self
+        while isinstance(each, Forgetting):
+            each.loop.memory, each = None, each.under
+        return self.own(*args, **kwargs)
+
+
+def enable_parallel_sampling(
+    policy: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop = TOLERANCE,
+    window: int | str | AbstractPace = "auto",
+    warm_start: bool = False,
+    compare: bool = False,
+    mesh: Any = None,
+) -> Acted:
+    """Makes a diffusion policy act in parallel from now on, and gives the report that its calls add to.
+
+    policy: LeRobot's `DiffusionPolicy`, a policy of diffusion_policy, or what has their `conditional_sample`. method:
+    default `Spectral()`. tolerance: relative error of a chunk of actions, as `FinalError` estimates it, or a criterion;
+    0 gives the policy's own actions. window: steps evaluated at once, or "auto"; 1 is the policy's own loop.
+    warm_start: the last chunk, shifted by the policy's n_action_steps, is the first guess of the next, until
+    `policy.reset()`, and the answer stays the same within the tolerance. compare: after each call the policy's own loop
+    runs on the same noise, and the report gets the error and the speedup. mesh: as `sample`'s, its ranks all make the
+    same calls. Raises ValueError for what is no such policy, a scheduler that is no table or that the policy's own loop
+    cannot run, a window below 1; a call does for a policy in training mode and wrong shapes.
+    """
+    found, settings = checked(policy, method, tolerance, window, warm_start, compare, mesh)
+    disable_parallel_sampling(policy)
+    return placed(found, settings)[0]
+
+
+@contextlib.contextmanager
+def parallelize(
+    policy: Any,
+    method: AbstractMethod | None = None,
+    *,
+    tolerance: float | AbstractStop = TOLERANCE,
+    window: int | str | AbstractPace = "auto",
+    warm_start: bool = False,
+    compare: bool = False,
+    mesh: Any = None,
+) -> Iterator[Acted]:
+    """Within it a policy acts in parallel; arguments and errors as `enable_parallel_sampling`'s."""
+    run, ours = placed(*checked(policy, method, tolerance, window, warm_start, compare, mesh))
+    try:
+        yield run
+    finally:
+        for each in ours:
+            each.leave()
+
+
+def checked(
+    policy: Any,
+    method: AbstractMethod | None,
+    tolerance: float | AbstractStop,
+    window: int | str | AbstractPace,
+    warm_start: bool,
+    compare: bool,
+    mesh: Any,
+) -> tuple[Seam, Settings]:
+    """The seam of a policy, and how it is to run; raises ValueError."""
+    found = seam(policy)
+    if found is None:
+        raise ValueError(refusal(policy))
+    check_window(window)
+    if warm_start and not isinstance(found.stride, int):
+        raise ValueError(f"warm_start: {type(found.holder).__name__} has no n_action_steps; set it, or leave it out")
+    if compare and mesh is not None:
+        raise ValueError("compare: given with mesh, whose ranks draw noise of their own; needed: one of the two")
+    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
+    tabled(found.holder.noise_scheduler, found.holder.num_inference_steps, {})  # refuse early, and read it once
+    refuse_unfit(found, own(found.holder))
+    return found, Settings(method or Spectral(), stop, window, found.stride if warm_start else None, mesh, compare)
+
+
+def placed(found: Seam, settings: Settings) -> tuple[Acted, list[Placed]]:
+    """The report of a policy that is parallel from now on, and what was placed on it."""
+    run = Acted(asked=settings.window)
+    loop = Parallel(found, settings, run)
+    ours: list[Placed] = [loop]
+    if settings.stride is not None and callable(getattr(found.policy, "reset", None)):
+        ours.append(Forgetting(found.policy, loop))
+    for each in ours:
+        each.place()
+    return run, ours
+
+
+def disable_parallel_sampling(policy: Any) -> None:
+    """Makes a policy sample step by step again."""
+    for placed in places(policy):
+        below: Placed | None = placed
+        while below is not None:  # also those whose `with` is not over yet
+            below.leave()
+            below = below.under
+
+
+def places(policy: Any) -> list[Placed]:
+    """The attributes of ours that stand before methods of a policy."""
+    found = seam(policy)
+    held = [vars(found.holder).get(NAME), vars(policy).get("reset")] if found else []
+    return [each for each in held if isinstance(each, Placed)]
+
+
+def refusal(policy: Any) -> str:
+    """What a policy would need."""
+    return (
+        f"{type(policy).__name__}: given no diffusion policy; needed: conditional_sample(batch_size, global_cond, ...) "
+        "as LeRobot's DiffusionPolicy has in `diffusion`, or conditional_sample(condition_data, condition_mask, ...) "
+        "as diffusion_policy's have, with noise_scheduler, num_inference_steps, and unet or model"
+    )

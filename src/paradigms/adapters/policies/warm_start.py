@@ -1,0 +1,99 @@
+"""A warm start: what the last chunk came to is the first guess of the next.
+
+In receding-horizon control a chunk of T actions begins s actions after the one before it, so its actions 0..T-s-1 were
+there before, as s..T-1, and of the others the last is the best guess. In the language of equation (2): before a call's
+first round the stand-in of row n is the denoised estimate that row n of the last call ended with, shifted,
+
+    x[n+1] = a[n] x[n] + b[n] D_last[n] + c[n] z[n],    D_last[n, i] <- D_last[n, min(i + s, T - 1)]
+
+and 0 where there was no last call. Rows that enter the window later are guessed from this call's own estimates, which
+by then know more: carrying D_last on takes a round more, measured. Noise is the call's own, so the answer is the
+policy's own loop's for the same generator; a bad guess costs rounds and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...methods.base import Guess, Work
+from ...methods.scan import scan
+from ...noise import Generators
+from ...stopping.criteria import AbstractStop, FinalError
+from ...system import System, rows
+from ...window.controller import AbstractPace
+from ...window.frame import Frame
+
+WARY = 1.5  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
+
+
+@dataclass(frozen=True)
+class Recalled(Guess):
+    """`guess`, but the first window is run on D (N, B, T, A), each row's own estimate."""
+
+    guess: Guess
+    D: Tensor
+
+    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+        if bool(work.begin.any()) or bool(known.any()):
+            return self.guess.fill(system, work, known)
+        n = work.n  # rows 0..W-1 of every sample
+        D = torch.cat([work.D[: len(work.D) - len(n)], self.D.to(work.D)[n[:, 0]]])
+        r = system.step(torch.zeros_like(work.x[1:]), D, work.z, n)
+        p = system.a[n]
+        r[0] += rows(p[:1], r)[0] * work.x[0]
+        return torch.cat([work.x[:1], scan(r, p)])
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a call ended with: estimates D (N, B, T, A) of a table's rows, and its samples' generators, where given."""
+
+    system: System
+    who: Sequence[torch.Generator] | None
+    D: Tensor
+
+    def recall(self, system: System, x: Tensor, generator: Generators | None, stride: int) -> Tensor | None:
+        """D (N, B, T, A) for a call from x that begins `stride` actions later; None where it is about something else.
+
+        Samples with generators of their own are known by them, wherever in the batch they are now, and begin cold where
+        they are new; others by their place in a batch of the same size.
+        """
+        who = several(generator)
+        if system is not self.system or x.shape[1:] != self.D.shape[2:] or (who is None) != (self.who is None):
+            return None
+        if who is None or self.who is None:
+            return shifted(self.D, stride) if len(x) == self.D.shape[1] else None
+        place = [next((i for i, g in enumerate(self.who) if g is mine), -1) for mine in who]
+        D, here = shifted(self.D, stride), torch.tensor(place, device=self.D.device)
+        return torch.where(rows(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
+
+
+def wary(stop: AbstractStop, window: int | str | AbstractPace, system: System) -> AbstractStop:
+    """The criterion of a warm call: where all rows begin near their ends, what is off shows less, and counts more."""
+    whole = isinstance(window, int) and window >= len(system)
+    return replace(stop, margin=WARY * stop.margin) if whole and isinstance(stop, FinalError) else stop
+
+
+def several(generator: Generators | None) -> Sequence[torch.Generator] | None:
+    """The generators, where there is one a sample."""
+    return None if generator is None or isinstance(generator, torch.Generator) else list(generator)
+
+
+def shifted(D: Tensor, stride: int) -> Tensor:
+    """D (..., T, A) as it is `stride` actions later, its last action repeated."""
+    T = D.shape[-2]
+    return D[..., (torch.arange(T, device=D.device) + stride).clamp(max=T - 1), :]
+
+
+def noted(frames: Iterator[Frame], D: Tensor) -> Iterator[Frame]:
+    """The frames; D (N, B, ...) takes the estimates of the rows that each accepts."""
+    for frame in frames:
+        row = torch.arange(len(frame.D))[:, None]
+        w, b = (row < frame.stride).nonzero(as_tuple=True)
+        n = (row + frame.begin)[w, b]
+        D[n.to(D.device), b.to(D.device)] = frame.D[w.to(D.device), b.to(D.device)]
+        yield frame

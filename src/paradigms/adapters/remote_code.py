@@ -1,0 +1,122 @@
+"""A pipeline's folder may name code of its own, and some versions of diffusers run it without being asked (0.31 to
+0.37 do); here none of it runs unless `--trust-remote-code` was typed, whatever the version.
+
+| what names code                                      | example                                     | runs           |
+| model_index.json: a class that is a list             | "_class_name": ["pipeline", "Mine"]         | pipeline.py    |
+| model_index.json: a pipeline of one's own            | "custom_pipeline": "mine"; or a None.py     | mine.py        |
+| model_index.json: a component from any other library | "unet": ["unet_of_mine", "Mine"]            | unet/unet_...  |
+| a library's name that a file beside it takes         | "unet": ["diffusers", "X"]; a diffusers.py  | unet/diffusers |
+| any configuration: classes for transformers' Auto    | "auto_map": {"AutoModel": "model.Mine"}     | model.py       |
+
+`check` reads the folder, and the folders of pipelines within it, before anything is loaded; `untrusted` shuts the doors
+by which diffusers and transformers load code, for what a folder may name that is not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+from ..files import brief, read_json
+
+ASK = "read that code, and if you trust it type --trust-remote-code"
+LIBRARIES = ("diffusers", "transformers", "onnxruntime.training")  # what components come from
+DOOR = "get_cached_module_file"  # every file of code is fetched by it, before anything in it runs
+HOUSES = ("diffusers.utils.dynamic_modules_utils", "transformers.dynamic_module_utils")
+MOST = 10_000  # folders that are looked into
+
+
+class UntrustedError(ValueError):
+    """A folder or a hub names code of its own, and nobody has said that it may run."""
+
+
+def check(folder: str | Path) -> None:
+    """Raises UntrustedError where a folder names code of its own, ValueError where it cannot be read."""
+    for here, _, files in walk(Path(folder)):
+        for name in sorted(files):
+            if not name.endswith(("config.json", "model_index.json")):
+                continue
+            try:
+                content = read_json(here / name)
+            except ValueError as error:
+                raise ValueError(f"folder {brief(folder)} cannot be loaded: {error}") from error
+            if name.endswith("model_index.json"):
+                check_index(here, name, content)
+            if mapped := found(content, "auto_map"):
+                refuse(here / name, f"auto_map: {brief(mapped, 60)}")
+
+
+def check_index(folder: Path, name: str, content: dict[str, Any]) -> None:
+    """Raises UntrustedError where a pipeline's index names code of the folder."""
+    where = folder / name
+    if not isinstance(content.get("_class_name", ""), str):
+        refuse(where, f"_class_name: {brief(content['_class_name'], 60)}")
+    if content.get("custom_pipeline") is not None:
+        refuse(where, f"custom_pipeline: {brief(content['custom_pipeline'], 60)}")
+    if (folder / "None.py").exists():  # what the name of no custom pipeline makes
+        refuse(folder / "None.py", "None.py")
+    for part, entry in content.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if not isinstance(library, str):
+            continue
+        own = os.path.exists(os.path.join(folder, part, f"{library}.py"))
+        if own or (len(entry) == 2 and library not in LIBRARIES and not of_diffusers(library)):
+            refuse(where, f"{part}: {brief(entry, 60)}")
+
+
+def of_diffusers(library: str) -> bool:
+    """Whether diffusers has a folder of pipelines of that name, whose classes are its own."""
+    places = getattr(importlib.util.find_spec("diffusers"), "submodule_search_locations", None) or ()
+    return library.isidentifier() and any((Path(place) / "pipelines" / library).is_dir() for place in places)
+
+
+def found(content: Any, key: str) -> Any:
+    """What stands under a key at any depth of a JSON value, None where it does not."""
+    rest = [content]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            if value.get(key):
+                return value[key]
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    return None
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """A folder and those within it, through links too, each once; raises ValueError where there are too many."""
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [f for f in folders if os.path.realpath(os.path.join(here, f)) not in seen]
+        seen.add(os.path.realpath(here))
+        if len(seen) > MOST:
+            raise ValueError(f"{brief(folder)} holds more than {MOST} folders; type the path of a pipeline's folder")
+        yield Path(here), folders, files
+
+
+def refuse(where: Path, what: str) -> NoReturn:
+    """Raises the error of code that was not asked for."""
+    raise UntrustedError(f"{brief(where)} names code of its own ({what}), which is not run unasked; {ASK}")
+
+
+@contextlib.contextmanager
+def untrusted() -> Iterator[None]:
+    """Within it neither diffusers nor transformers loads code of a folder or a hub: they raise UntrustedError."""
+
+    def shut(source: Any, file: Any = "", *_: Any, **__: Any) -> NoReturn:
+        refuse(Path(str(source)), str(file))
+
+    with contextlib.ExitStack() as doors:
+        for module in HOUSES:
+            try:
+                doors.enter_context(mock.patch.object(importlib.import_module(module), DOOR, shut))
+            except ImportError:  # without that library nothing goes through its door
+                continue
+        yield

@@ -1,0 +1,169 @@
+"""What a parallel call of a pipeline was asked to do, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..distributed.partition import Sharing
+from ..methods.base import AbstractMethod
+from ..stopping.criteria import AbstractStop
+from ..window.controller import AbstractPace
+
+
+@dataclass
+class Settings:
+    """How a pipeline runs: method, criterion, rows at once, whether rows are joined to batches.
+
+    copied: the places of tensors that this pipeline changes in place, and dependent: the calls of a step that depend on
+    what earlier calls said; both as far as was seen. tables: False where an unconditional pipeline's scheduler is no
+    table. mesh: whose ranks share the rows, or None. compare: whether each call is made step by step too. asked: the
+    tolerance that was asked for, where the criterion's may be stricter in a call that is made again.
+    """
+
+    method: AbstractMethod
+    stop: AbstractStop
+    window: int | str | AbstractPace
+    batched: bool
+    copied: set[str] = field(default_factory=set)
+    dependent: set[int] = field(default_factory=set)
+    tables: bool = True
+    mesh: Any = None
+    compare: bool = False
+    asked: float = field(default=-1.0)
+    passes_by = True
+
+    def __post_init__(self) -> None:
+        if self.asked < 0:
+            self.asked = self.stop.tolerance
+
+
+@dataclass
+class Run:
+    """What parallel calls of a pipeline took, added up over its calls.
+
+    calls: of the pipeline. steps: of their loops. visits: how often a step's code ran. rounds: model calls one after
+    the other, a step's own calls as one. evaluations: calls of networks times the images of each, as
+    `Solution.evals`, with guidance's halves as one. checks: the same of those made to compare, and of attempts that
+    were given up. accepted: steps a round, windows: of how many that were evaluated, 1 for a step as the pipeline
+    makes it. residual: the largest change of a state between its evaluation and its acceptance, in RMS and in the
+    noise std[n] of its step, as `Solution.residual`. seconds: of the calls, without those of `compare`;
+    model_seconds: in their networks. fallbacks: why something ran one by one. reasons: why steps were made one by one
+    in "auto". sharing: what the ranks of a mesh spent, None without one. expected_seconds: what stepping was expected
+    to take, None where nobody can say. With `compare`, else None: max_error: the largest relative error |x - y| / |y|
+    of what a call made, to y, the same call step by step; sequential_seconds: what those took. estimate: the largest
+    relative error |x - y| / |y| that the criterion estimates, of the latents of a call that was kept, growth that was
+    seen included; None where nothing was accepted by one that estimates. retries: how often a call, or a sample of an
+    unconditional one, was made again because its estimate was beyond the tolerance, at a smaller one or step by step.
+    doubts: of calls that were not made again, what the error may be, and what to type.
+    """
+
+    calls: int = 0
+    steps: int = 0
+    visits: int = 0
+    rounds: int = 0
+    evaluations: int = 0
+    checks: int = 0
+    accepted: list[int] = field(default_factory=list)
+    windows: list[int] = field(default_factory=list)
+    fallbacks: list[str] = field(default_factory=list)
+    residual: float = 0.0
+    seconds: float = 0.0
+    model_seconds: float = 0.0
+    sharing: Sharing | None = None
+    reasons: list[str] = field(default_factory=list)
+    expected_seconds: float | None = None
+    max_error: float | None = None
+    sequential_seconds: float | None = None
+    estimate: float | None = None
+    retries: int = 0
+    doubts: list[str] = field(default_factory=list)
+    passes_by = True
+
+    @property
+    def status(self) -> str:
+        """ "converged", or that all ran step by step, or what the error may be."""
+        if self.doubts:
+            return self.doubts[-1]
+        return "converged" if self.steps else "ran step by step"
+
+    def estimated(self, estimate: float | None, doubt: str | None = None) -> None:
+        """Adds the estimate of a loop's error, and what there is to say of it."""
+        if estimate is not None:
+            self.estimate = max(self.estimate or 0.0, estimate)
+        if doubt and doubt not in self.doubts:
+            self.doubts.append(doubt)
+
+    def shared(self, sharing: Sharing | None) -> None:
+        """Adds what ranks spent."""
+        if sharing is not None:
+            self.sharing = sharing if self.sharing is None else self.sharing + sharing
+
+    def told(self, reason: str | None, expected: Any) -> None:
+        """Adds why rows were stepped through, and what stepping was expected to take."""
+        if reason and reason not in self.reasons:
+            self.reasons.append(reason)
+        if expected is not None:
+            self.expected_seconds = (self.expected_seconds or 0.0) + expected.stepping_seconds
+
+    @property
+    def window(self) -> int:
+        """The widest window that was evaluated, in steps; 1 where all was stepped."""
+        return max(self.windows, default=1)
+
+    @property
+    def speedup(self) -> float | None:
+        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        stepping = self.expected_seconds if self.sequential_seconds is None else self.sequential_seconds
+        return stepping / self.seconds if stepping and self.seconds else None
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.steps} steps in {self.rounds} rounds, {self.evaluations} evaluations, "
+            f"{self.seconds:.2f} s, {self.seconds - self.model_seconds:.2f} s of it outside the networks"
+        )
+        if self.sharing is not None:
+            text += f"; on {len(self.sharing.rows)} ranks, {self.sharing.wire_bytes / 1e6:.3g} MB received by each"
+        lines = [text, f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"]
+        if self.speedup is not None:
+            how = "expected" if self.sequential_seconds is None else "measured"
+            lines[1] += f"; {self.speedup:.2f} times as fast as stepping, {how}"
+        if self.max_error is not None:
+            lines.append(f"relative error to the same calls step by step: {self.max_error:.2g}")
+        if self.retries:
+            lines.append(f"made again {self.retries} times, for the error might have been beyond the tolerance")
+        lines += self.doubts
+        lines += [f"stepped: {why}" for why in self.reasons]
+        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
+
+
+class Bar:
+    """A pipeline's progress bar that moves as rows are accepted; the rest of it is the bar's own."""
+
+    passes_by = True
+
+    def __init__(self, bar: Any, items: Any) -> None:
+        self.bar, self.items = bar, items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __enter__(self) -> Bar:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self.bar.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bar, name)
+
+    def move(self, n: float) -> None:
+        """The bar moves by n."""
+        self.bar.update(n)
+        if self.items is not None and self.bar.total is not None and self.bar.n >= self.bar.total:
+            self.bar.close()

@@ -1,0 +1,35 @@
+"""The table of a policy's scheduler, read once and kept for as long as the scheduler says the same."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from ...system import System
+from ..policies.fingerprint import mark
+from .prepare import SchedulerError
+from .table import from_scheduler
+
+KEPT = 64  # tables; a policy needs one, and a sweep over schedulers a few
+_tables: OrderedDict[Any, System] = OrderedDict()
+
+
+def tabled(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
+    """The `System` of a scheduler with `steps` steps, and `step` what its step is given.
+
+    What is compared is its mark: the configuration and, for schedulers that were changed by hand, the levels and what
+    was put in place of its methods. Raises ValueError for a scheduler that is no table.
+    """
+    key = mark(scheduler), steps, repr(sorted(step.items()))
+    if key not in _tables:
+        try:
+            _tables[key] = from_scheduler(scheduler, steps, more=step)
+        except SchedulerError as error:
+            raise SchedulerError(
+                f"noise_scheduler: {error}; type: policy.noise_scheduler = diffusers.DDIMScheduler.from_config("
+                "policy.noise_scheduler.config), or call the policy without parallelize"
+            ) from error
+        while len(_tables) > KEPT:
+            _tables.popitem(last=False)
+    _tables.move_to_end(key)
+    return _tables[key]

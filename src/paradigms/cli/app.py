@@ -1,0 +1,223 @@
+"""The command line: `paradigms sample`, `paradigms plan`, `paradigms demo`; benchmarks are `python -m benchmarks`.
+
+Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
+1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from . import options
+from .errors import attempted, fail, refused
+from .group import Group
+
+app = typer.Typer(
+    cls=Group,
+    help="Parallel-in-time sampling of diffusion models.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def program(context: typer.Context, version: options.Version = False) -> None:
+    """Parallel-in-time sampling of diffusion models."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("sample")
+def sample_command(
+    target: options.Target = None,
+    model: options.Named = None,
+    rule: options.Rule = None,
+    steps: options.Steps = None,
+    method: options.Method = "spectral",
+    window: options.Window = None,
+    tolerance: options.Tolerance = None,
+    criterion: options.Criterion = "error",
+    guess: options.Guess = "extrapolate",
+    seed: options.Seed = 0,
+    batch: options.Samples = None,
+    label: options.Class = None,
+    guidance: options.Guidance = None,
+    eta: options.Eta = None,
+    clip: options.Clip = False,
+    max_rounds: options.MaxRounds = None,
+    verify: options.Verify = False,
+    prompt: options.Prompt = None,
+    negative: options.Negative = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    variant: options.Variant = None,
+    trust_remote_code: options.Trust = False,
+    compare: options.Compare = False,
+    gif: options.Gif = False,
+    count: options.Many = None,
+    timeout: options.Timeout = 300.0,
+    out: options.Out = Path("out/sample"),
+    json: options.Json = False,
+) -> None:
+    """Sample a model in parallel, write pictures of it, and say what it took.
+
+    MODEL is digits, scenes, a model file, or a diffusers pipeline: latent, which ships, or any by its hub id or folder.
+
+    paradigms sample latent --prompt "pines, snow, mountains, day". The paper's rows:
+
+    paradigms sample stabilityai/stable-diffusion-2 --prompt "a beautiful castle, matte painting" --rule ddpm
+    (1000 steps; --rule ddim --steps 200; --rule dpmsolver --steps 200)
+
+    paradigms sample google/ddpm-church-256 --rule ddpm (1000 steps; --rule ddim --steps 500; ddpm-bedroom-256 likewise)
+
+    On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
+    """
+    from ..distributed.launch import launched, local_device
+    from .model_job import window_of
+    from .output import answer
+
+    how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
+    of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
+    words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
+    of_pipeline = words | {"--dtype": dtype, "--variant": variant, "--trust-remote-code": trust_remote_code}
+    of_one = {"--batch": batch, "--compare": compare, "--gif": gif, "--verify": verify, "--max-rounds": max_rounds}
+    target, model, pipeline = refused(lambda: chosen(target, model))
+    if count is not None:
+        refused(lambda: unused(of_one, "--count, which makes samples one by one"))
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(answer(json))
+        team = refused(lambda: stack.enter_context(launched(timeout, device)))
+        place = local_device(device) if team else device
+        if pipeline:
+            from . import pipeline_job as hub
+            from . import run_pipeline as hubrun
+
+            refused(lambda: unused(of_shipped | {"--gif": gif}, "a pipeline"), team)
+            given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
+            where = (place, dtype or "float32", variant, compare, trust_remote_code)
+            ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, given)
+            ready = refused(lambda: hub.prepare(ask), team)
+            work = partial(hubrun.run, ready, out, count, team, said)
+            settings = partial(hubrun.settings, ready)
+        else:
+            from .model_job import Request, prepare
+            from .run_model import run, settings_of
+
+            refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team)
+            samples = (4 if count is None else 1) if batch is None else batch
+            what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
+            asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare, place)
+            job = refused(lambda: prepare(asked), team)
+            work = partial(run, job, out, count, team, said, gif=gif)
+            settings = partial(settings_of, job)
+        refused(lambda: opened(out, team, settings if count is not None else None), team)
+        code = attempted(work, team)
+    sys.exit(code)
+
+
+def opened(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | None) -> None:
+    """Makes the folder, on the rank that writes; raises ValueError where it cannot be, or holds other samples."""
+    from ..files import folder
+
+    if team is None or team.rank == 0:
+        folder(out)
+        if settings is not None:
+            from .many import check
+
+            check(out, settings())
+
+
+def chosen(target: str | None, model: str | None) -> tuple[str | None, str | None, bool]:
+    """MODEL, --model, and whether it is a pipeline, no shipped name and no file; ValueError where both are given."""
+    from ..files import brief, is_file
+    from ..models.store import NAMES
+
+    if target is not None and model is not None:
+        raise ValueError(f"MODEL is {brief(target)} and --model {brief(model)}; type one of them")
+    if model == "latent":
+        target, model = model, None
+    return target, model, target is not None and target not in NAMES and not is_file(target)
+
+
+def unused(given: dict[str, Any], what: str) -> None:
+    """Raises ValueError for options that were given and are not for what is sampled."""
+    if names := [name for name, value in given.items() if value not in (None, False)]:
+        raise ValueError(
+            f"{', '.join(names)}: not for {what}; leave it out, or see what is: type paradigms sample --help"
+        )
+
+
+@app.command("plan")
+def plan_command(
+    traces: options.Traces = None,
+    latency: options.Curve = None,
+    group: options.Group = None,
+    devices: options.Devices = "1,2,4,8,16,64",
+    over: options.Links = "NVLink,PCIe,100G,25G,10G,1G",
+    model: options.Model = "scenes",
+    rule: options.Rule = None,
+    steps: options.Steps = None,
+    method: options.Method = "spectral",
+    tolerance: options.Tolerance = None,
+    batch: options.PlanBatch = 1,
+    windows: options.Windows = "4,8,16,32,64,128",
+    device: options.Device = None,
+    out: options.Out = Path("out/plan"),
+) -> None:
+    """Predict what 1 to 64 devices would give: time, speedup, evaluations, device-hours, the best window.
+
+    TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan.
+    Without any, rounds and latency are measured here, on --model with each of --windows.
+
+    paradigms plan --model scenes --rule ddpm
+
+    paradigms sample scenes --window 32 --out out/run; paradigms plan out/run/trace.json --latency sd2-a100
+    """
+    from ..files import folder
+    from . import plan as planrun
+    from .model_job import Request, prepare
+
+    many, joined = refused(lambda: planrun.numbers(devices, "--devices")), refused(lambda: planrun.links(over))
+    curve: Any = None if latency is None else refused(lambda: planrun.read_curve(latency))
+    if traces:
+        curve = curve or fail(
+            2, f"--latency is missing beside recorded rounds; type {' or '.join(planrun.NAMED)}, or a file"
+        )
+        found = refused(lambda: planrun.fitted(curve, [t for p in traces for t in planrun.read_traces(p, group)]))
+        refused(lambda: folder(out))
+    else:
+        wide = refused(lambda: planrun.numbers(windows, "--windows"))
+        how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
+        how["device"] = device
+        job = refused(lambda: prepare(Request(model, rule or "ddpm", **how)))
+        refused(lambda: folder(out))
+        here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
+        curve = curve or here
+        found = planrun.fitted(curve, found)
+    attempted(lambda: planrun.run(curve, found, many, joined, out))
+
+
+@app.command("demo")
+def demo_command(
+    out: options.Out = Path("out/demo"),
+    model: options.Model = "scenes",
+    batch: options.Batch = 4,
+    device: options.Device = None,
+    quick: options.Quick = False,
+) -> None:
+    """Sequential against parallel for DDPM, DDIM and DPM-Solver: a table, pictures and the animation."""
+    from ..files import folder
+    from .demo import demo, jobs
+
+    prepared = refused(lambda: jobs(model, batch, quick, device))
+    refused(lambda: folder(out))
+    sys.exit(attempted(lambda: demo(prepared, out)))

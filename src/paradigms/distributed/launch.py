@@ -1,0 +1,152 @@
+"""A command that torchrun started on many devices: its ranks make a team, and one of them speaks.
+
+    torchrun --nproc-per-node=8 -m paradigms sample ...
+
+Every rank runs the same command. A rank on GPUs has the one of its number on its node. Rank 0 shows progress, prints
+and writes; the others are silent unless it is rank 0 that is gone. Ranks meet at torchrun's store before they make a
+group: one that cannot take part says why there, and all end with its error, by its name; see `muster.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+
+from ..execution.devices import device as found
+from .failures import RankError
+from .rendezvous import Muster
+from .team import Team
+
+ORDER = 3  # seconds that a rank has to put things in order once it is told to end
+TERMINATED = 143  # the exit code of that
+_spoken = threading.Event()
+_muster: list[Muster] = []  # of this process, if it is a rank
+
+
+@contextlib.contextmanager
+def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
+    """The ranks that torchrun started, None where it started one or was not asked; gloo, or NCCL between GPUs.
+
+    timeout: seconds that a rank may keep the others waiting. device: as `--device`; None is a GPU where there is one.
+    Raises ValueError where ranks have no device, or do not all come.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if ranks == 1:
+        yield None
+        return
+    if not timeout > 0:
+        raise ValueError(f"--timeout is {timeout}; type a number of seconds above 0")
+    muster = Muster(ranks, timeout / 0.9)
+    _muster[:] = [muster]
+    muster.find()
+    watched()
+    where = muster.ready(lambda: ready(device))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(ranks):
+        keep_here()
+    muster.ready(lambda: joined(muster, where))
+    yield Team(dist.group.WORLD)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left to do is to end
+    dist.destroy_process_group()
+
+
+def ready(device: str | None) -> str:
+    """The device of this rank, which is its own from here on; raises ValueError where there is none."""
+    where = local_device(device)
+    if where.startswith("cuda"):
+        torch.cuda.set_device(where)
+    return where
+
+
+def joined(muster: Muster, where: str) -> None:
+    """Makes the group of all ranks; raises ValueError where they do not come together."""
+    how: dict[str, Any] = {"store": muster.store, "rank": muster.rank, "world_size": muster.ranks}
+    try:
+        backend = "nccl" if where.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=muster.patience), **how)
+    except RuntimeError as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"{muster.ranks} ranks did not come together ({why})") from error
+
+
+def keep_here() -> None:
+    """Where all ranks are on this machine their connections stay on it, unless the environment says otherwise."""
+    names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        if names:
+            os.environ.setdefault(variable, names[0])
+
+
+def local_device(device: str | None) -> str:
+    """The device of this rank; raises ValueError where there is none."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cpu" or (device is None and not torch.cuda.is_available()):
+        return "cpu"
+    if device not in (None, "cuda"):
+        raise ValueError(f"--device is {device!r}, and torchrun gives each rank a device; type --device cuda, or cpu")
+    found("cuda")
+    if here > (count := torch.cuda.device_count()):
+        least = max(count, 1)
+        raise ValueError(f"{here} ranks here and {count} GPUs; type --nproc-per-node={least}, or --device cpu")
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+
+
+def watched() -> None:
+    """From here on torchrun's SIGTERM, which it sends once another rank failed, ends this rank in order.
+
+    A group that has lost a rank may not come to an end by itself, nor does what waits in it see a signal. So a thread
+    waits for it, says what is to be said, and ends the process soon.
+    """
+    ears, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    _spoken.clear()
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=wait, args=(ears,), daemon=True).start()
+
+
+def wait(ears: int) -> None:
+    """Ends this process ORDER seconds after SIGTERM; where no rank has said why, one of those that are left does."""
+    while os.read(ears, 1) != bytes([signal.SIGTERM]):
+        continue
+    for muster in _muster:
+        if line := muster.left():
+            with contextlib.suppress(OSError):
+                os.write(2, f"paradigms: {line}\n".encode())
+    _spoken.set()
+    time.sleep(ORDER)
+    os._exit(TERMINATED)
+
+
+def stop(*_: Any) -> NoReturn:
+    """Ends this rank by unwinding it, so that nothing stays half-written, once it was said why."""
+    _spoken.wait(ORDER)
+    sys.exit(TERMINATED)
+
+
+def reported() -> None:
+    """Notes for the other ranks that this one has said, or leaves to another to say, why it ends."""
+    for muster in _muster:
+        muster.report()
+
+
+def speaks(team: Team | None, error: BaseException | None = None) -> bool:
+    """Whether this rank tells the user: rank 0, and another where it is rank 0 that an error is about."""
+    if team is None:
+        if _muster:
+            return _muster[0].first()
+        return "LOCAL_RANK" not in os.environ or os.environ.get("RANK") == "0"
+    if team.rank == 0:
+        return True
+    fine = [r for r in team.ranks if not isinstance(error, RankError) or r not in error.ranks]
+    return isinstance(error, RankError) and team.ranks[team.rank] == min(fine, default=0)

@@ -1,0 +1,175 @@
+"""Models made from models: one batch of rows in, denoised estimates out, counted, timed, checked.
+
+In pieces where the device has no room for all rows, see `chunks.py`; on many devices at once, see `shard.py`.
+
+D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows of any samples, in one call
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from copy import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..checks.model import Assumptions
+from ..checks.values import number, refusal, said
+from ..system import System
+from .chunked import Chunked, Model
+from .clock import Clock, TeamClock
+from .model_output import answer
+from .sharded import Sharded
+from .torch_modes import as_called, surrounding
+
+
+class NonFiniteError(ArithmeticError):
+    """The model said NaN or infinity; the message names the row, the timestep and the sample."""
+
+
+class Evaluator:
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
+
+    condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
+    what it is given; outputs come back in the state's, without a graph. source: the model that it was made
+    from; team: the ranks that share its rows. answers: the dtype that it last answered in. assumed: what was asked of
+    it beside, see `assume.py`, in no count. Raises ValueError for an answer that is none, see `answer.py`, for a model
+    that breaks what is assumed of it, `NonFiniteError`, and RankError where a rank of a team fails.
+    """
+
+    def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
+        self.model: Sharded | Chunked = model if isinstance(model, Sharded) else Chunked(model)
+        self.team = model.team if isinstance(model, Sharded) else None
+        inner = self.model.model if isinstance(self.model, Sharded) else self.model
+        self.source, self.room = inner.model, inner.room
+        self.system, self.condition = system, dict(condition or {})
+        parameter = (
+            next((p for p in model.parameters() if p.is_floating_point()), None)
+            if isinstance(model, nn.Module)
+            else None
+        )
+        self.dtype = None if parameter is None else parameter.dtype
+        self.answers: torch.dtype | None = None
+        self.casts = surrounding()
+        self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
+        self.evals = self.calls = 0
+        self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
+        mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
+        self.clock: Clock = TeamClock(self.team) if self.team else mine()
+
+    @property
+    def seconds(self) -> float:
+        """In the model."""
+        return self.clock.inside
+
+    @property
+    def chunk(self) -> int | None:
+        """How many rows the device has room for, None where it had room for all."""
+        return self.room.most
+
+    def part(self, samples: Tensor) -> Evaluator:
+        """The same for some samples (M,) alone, with counts of its own and the same clock."""
+        part = copy(self)
+        part.condition = {k: v[samples.to(v.device)] for k, v in self.condition.items()}
+        part.evals = part.calls = 0
+        return part
+
+    def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
+        """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
+        shown = self.system.denoiser.show(x, n)
+        given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
+        condition = {k: v[b] for k, v in self.condition.items()}
+        with as_called(self.casts):
+            after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
+            self.clock.enter(x)
+            m: Tensor = self.model(given, t, **condition)
+            self.clock.leave(x)
+        for judge in after:
+            judge(m)
+        self.evals, self.calls, self.answers = self.evals + len(x), self.calls + 1, m.dtype
+        if m.dtype != x.dtype:
+            self.rounding = max(self.rounding, coarser(m.dtype, x.dtype))
+        D = self.system.denoiser.read(shown, m.to(x.dtype), n)
+        if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
+            self._refuse(D, n, b)
+        return D
+
+    def _checked(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
+        """What judges the answers to x that are about to be asked for; what it asks beside is no window's time."""
+        after: list[Callable[[Tensor], None]] = []
+
+        def check() -> None:
+            after.append(self.assumed.before(x, t, condition))
+
+        if isinstance(self.model, Sharded):
+            self.model.first = check
+        else:
+            self.clock.pause()
+            most = self.room.most
+            check()
+            self.room.most = most  # three rows that have no room say little of how many have
+            self.clock.resume()
+        return after
+
+    def _refuse(self, D: Tensor, n: Tensor, b: Tensor) -> None:
+        bad = (~torch.isfinite(D)).flatten(1).any(1).nonzero().flatten()
+        if len(bad):  # else finite terms overflowed in the sum, which is no fault
+            first = bad[n[bad].argmin()]
+            row, t = int(n[first]), self.system.t[n[first]].item()
+            raise NonFiniteError(
+                f"model: its output is not finite at row {row} of {len(self.system)} (t = {t:g}), "
+                f"sample {int(b[first])}; check the weights, or run the model in float32 or bfloat16"
+            )
+
+
+def coarser(given: torch.dtype, than: torch.dtype) -> float:
+    """The relative rounding of numbers that are coarser than others, 0 where they are not."""
+    eps = torch.finfo(given).eps
+    return eps if eps > torch.finfo(than).eps else 0.0
+
+
+class Guided(nn.Module):
+    """Classifier-free guidance: m = m_null + scale (m_condition - m_null), both in one batch of 2M rows.
+
+    null: for each name of the condition the value that means none, shaped as one sample's; the names are the model's
+    own. Raises ValueError where there is none or scale is no number. Source: Ho, Salimans 2022.
+    """
+
+    def __init__(self, model: Model, scale: float, **null: Tensor | float) -> None:
+        super().__init__()
+        if not callable(model) or isinstance(model, type):
+            raise refusal("model", said(model), "a callable model(x, t, **condition)")
+        number("scale", scale, "a finite number; 1 is no guidance")
+        if not null:
+            raise refusal("null", "nothing", "by name what means no condition", "Guided(model, 3.0, label=10)")
+        for name, value in null.items():
+            if not isinstance(value, Tensor | int | float):
+                raise refusal(f"null {name!r}", said(value), "a number or a tensor shaped as one sample's condition")
+        self.model, self.scale, self.null = model, scale, null
+
+    def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        """The guided answer to x (M, ...)."""
+        self.check(condition)
+        none = {
+            k: torch.as_tensor(self.null[k], dtype=v.dtype, device=v.device).expand_as(v) for k, v in condition.items()
+        }
+        both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
+        twice = torch.cat([x, x])
+        m, m_null = answer(self.model(twice, torch.cat([t, t]), **both), twice).chunk(2)
+        return m_null + self.scale * (m - m_null)
+
+    def check(self, condition: Mapping[str, Tensor]) -> None:
+        """Raises ValueError unless there is one null for each name of a condition (M, ...), and it fits."""
+        if condition.keys() != self.null.keys():
+            given, wanted = ", ".join(condition) or "nothing", ", ".join(self.null)
+            typed = f"condition={{{', '.join(f'{k!r}: ...' for k in self.null)}}}"
+            raise refusal("condition", given, f"what Guided has a null for: {wanted}", typed)
+        for name, v in condition.items():
+            null = torch.as_tensor(self.null[name])
+            if null.ndim > v.ndim or any(
+                k not in (1, m) for k, m in zip(null.shape[::-1], v.shape[::-1], strict=False)
+            ):
+                raise refusal(
+                    f"null {name!r}", said(null), f"a number, or the shape of one sample's, {tuple(v.shape[1:])}"
+                )

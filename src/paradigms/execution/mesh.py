@@ -1,0 +1,97 @@
+"""A solver over the ranks of a mesh: each runs it, and what it begins with is the first rank's, sent once.
+
+    x, noise, condition, state of generators  <-  the first rank's;    model  <-  sharded(model)
+
+From then on all ranks compute the same, and meet in each call of the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from ..checks.arguments import check_call
+from ..distributed.failures import RankError
+from ..distributed.team import Team
+from ..noise import Generators, default_generator
+from ..system import System
+from .sharded import sharded
+
+F = TypeVar("F", bound=Callable[..., Any])
+SHARED = set(inspect.signature(check_call).parameters)
+
+
+def over_mesh(solve: F) -> F:
+    """A solver that with `mesh=` is run by every rank of it: one problem, the first rank's numbers, rows shared out.
+
+    Raises ValueError where ranks were given different problems, RankError where one fails, see `Team`.
+    """
+    names = inspect.signature(solve)
+
+    @functools.wraps(solve)
+    def solved(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("mesh") is None:
+            return solve(*args, **kwargs)
+        given = names.bind(*args, **kwargs)
+        mesh, a = given.arguments.pop("mesh"), given.arguments
+        team = Team(mesh)
+        begin(team, a)
+        a["model"] = sharded(a["model"], mesh)
+        with team.told():
+            return solve(*given.args, **given.kwargs)
+
+    return cast(F, solved)
+
+
+def begin(team: Team, given: dict[str, Any]) -> None:
+    """Puts the first rank's numbers in the place of what was given, which is one problem on all ranks, and is checked.
+
+    Raises ValueError where it is not, RankError where only another rank's is none.
+    """
+    noise, condition, draws = given.get("noise"), given.get("condition"), list[torch.Generator]()
+
+    def problem() -> tuple[dict[str, str], list[Tensor]]:
+        check_call(**{k: v for k, v in given.items() if k in SHARED})
+        draws.extend(generators(given.get("generator"), given["x"].device))
+        tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
+        what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
+        return what, [*tensors, *(g.get_state() for g in draws)]
+
+    try:
+        made = iter(team.begin(problem))
+    except RankError as error:
+        raise error.__cause__ if isinstance(error.__cause__, ValueError) else error from None
+    given["x"] = next(made)
+    given["noise"] = None if noise is None else next(made)
+    given["condition"] = {k: next(made) for k in condition or {}}
+    for g, state in zip(draws, made, strict=True):
+        g.set_state(state)
+
+
+def described(v: Any) -> str:
+    """What an argument is, as far as it must be the same on all ranks."""
+    if isinstance(v, Tensor):
+        return f"{tuple(v.shape)} {v.dtype}"
+    if isinstance(v, System):
+        return f"a table of {len(v)} rows, {v.digest}"
+    if isinstance(v, Mapping):
+        return str({k: described(w) for k, w in v.items()})
+    if isinstance(v, torch.Generator):
+        return "a generator"
+    if isinstance(v, list | tuple):
+        return str([described(w) for w in v])
+    plain = isinstance(v, str | int | float | type(None) | torch.dtype) or is_dataclass(v)
+    return repr(v) if plain else type(v).__name__
+
+
+def generators(given: Generators | None, device: torch.device) -> list[torch.Generator]:
+    """The generators that a call draws from."""
+    if given is None:
+        return [default_generator(device)]
+    return [given] if isinstance(given, torch.Generator) else list(given)

@@ -1,0 +1,74 @@
+"""What a model returned, as the one tensor that it holds:
+
+m,  (m,),  [m, None],  {"sample": m},  diffusers' outputs with .sample,  dataclasses with one tensor   ->   m
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks.values import refusal, said
+
+
+def answer(returned: Any, x: Tensor) -> Tensor:
+    """m, like x (M, ...), without its graph.
+
+    Raises ValueError for no tensor or several, another shape or device, and what is not of a floating dtype.
+    """
+    m = returned if isinstance(returned, Tensor) else only_tensor(returned, x)
+    if m.shape != x.shape:
+        raise ValueError(
+            f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape{half(m, x)}"
+        )
+    if not m.is_floating_point():
+        raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", typed(m.dtype))
+    if m.device != x.device:
+        raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
+    return m.detach()
+
+
+def only_tensor(returned: Any, x: Tensor) -> Tensor:
+    """The one tensor that an output for x holds."""
+    sample = getattr(returned, "sample", None)
+    if isinstance(sample, Tensor):  # a diffusers network's output holds the answer there, whatever else it holds
+        return sample
+    found = [v for v in parts(returned) if isinstance(v, Tensor)]
+    if len(found) == 1:
+        return found[0]
+    if returned is None:
+        raise refusal("model", "an answer that is None", "one tensor; does the function end without `return`?")
+    if found:
+        first = "lambda x, t: model(x, t)[0] for the first of several"
+        raise refusal("model", f"an answer that is {said(returned)} of {len(found)} tensors", "one tensor", first)
+    if type(returned).__module__ == "numpy":
+        what, typed = f"an answer that is numpy's {type(returned).__name__}", "torch.from_numpy(answer).to(x)"
+        raise refusal("model", what, "one tensor", typed)
+    raise refusal("model", f"an answer that is {said(returned)}", f"one tensor, {tuple(x.shape)} as x")
+
+
+def parts(returned: Any) -> Iterable[Any]:
+    """What an output is made of."""
+    if isinstance(returned, Mapping):
+        return returned.values()
+    if isinstance(returned, tuple | list):
+        return returned
+    if dataclasses.is_dataclass(returned) and not isinstance(returned, type):
+        return [getattr(returned, f.name) for f in dataclasses.fields(returned)]
+    return []
+
+
+def half(m: Tensor, x: Tensor) -> str:
+    """What to type where the answer holds a variance beside the mean."""
+    if m.ndim == x.ndim > 1 and m.shape[1] == 2 * x.shape[1] and m.shape[2:] == x.shape[2:]:
+        return f"; where it says the variance too, type lambda x, t: model(x, t)[:, :{x.shape[1]}]"
+    return ""
+
+
+def typed(dtype: torch.dtype) -> str:
+    """What makes a floating dtype of another."""
+    return ".real" if dtype.is_complex else ".float()"

@@ -1,0 +1,174 @@
+"""A carry that is known beforehand, and Anderson acceleration of it that respects the order of the rows:
+
+    delta[n+1] = a[n] delta[n] + sum_k b[n,k] J[n-k] delta[n-k] + r[n],    delta[begin] = 0
+    J = alpha v / (alpha^2 v + sigma^2)
+    R[n] = delta[n+1],    x[n+1] <- x[n+1] + R[n] - sum_j gamma[n,j] (dX[n,j] + dR[n,j])
+    gamma[n] = (G + ridge tr(G) I)^-1 g,    G = sum_{i <= n} dR[i]^T dR[i],    g = sum_{i <= n} dR[i]^T R[i]
+
+J is exact for Gaussian data of variance v. v = infinity is J = 1 / alpha, a model whose eps does not move, so that
+p = alpha'/alpha for DDIM and DDPM: the exponential integrator; there p is 1 where alpha is 0 (zero SNR, the first row).
+v = 0 holds the denoised estimate fixed. v = 1 gives DDIM nearly the p = 1 of `Picard`, and DDPM p = alpha/alpha'.
+
+dX[n,j], dR[n,j] are the state and its R now less those of j sweeps ago, j = 1..depth. A row that was not yet in the
+window j sweeps ago takes no part in sum or step; where it was in none, it carries on the correction of the row
+before it. gamma differs from row to row because a row may only look at rows that it depends on.
+
+The safeguards: no correction is larger, in RMS, than the largest R of the rows before it times `most`. So the first
+row that has not settled, wherever it is, takes the sequential step bit for bit, and the method is exact after at most
+N sweeps. A row whose R grew by more than `growth` since the last sweep, or whose correction is not finite, takes the
+plain carry; one whose carry is not finite either takes its own step alone, which is as finite as the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..checks.values import whole
+from ..system import System, only, rows
+from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
+from .scan import finite, onward, recur, rms, run, scaled
+
+RIDGE, GROWTH = 1e-3, 2.0
+DEEPEST = 100  # iterates that are kept, each of two windows' states
+
+
+@dataclass(frozen=True)
+class ExponentialPicard(AbstractMethod):
+    """The carry p = a + b J of Gaussian data. Source: Tang et al. 2024 (ParaTAA of full order), for infinite variance.
+
+    variance: of the data, along the directions in which states move; infinity holds the noise direction fixed over a
+    sweep. Raises ValueError.
+    """
+
+    variance: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_variance(self.variance)
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        J, P = gaussian(system, work, self.variance)
+        x = y + finite(onward(recur(y - work.x[1:], P), P))
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
+
+
+@dataclass(frozen=True)
+class Anderson(AbstractMethod):
+    """Triangular Anderson acceleration of `ExponentialPicard`. Source: Tang et al. 2024 (ParaTAA), section 3.2.
+
+    depth: previous iterates it looks at, 2 (W, B, ...) tensors each; 0 is `ExponentialPicard`. ridge: relative to the
+    trace of the Gram matrix. variance: as there. most, growth: of the safeguards. Raises ValueError.
+    """
+
+    guess: Guess = field(default_factory=Extrapolate)
+    depth: int = 2
+    ridge: float = RIDGE
+    variance: float = 1.0
+    most: float = 1.0
+    growth: float = GROWTH
+
+    def __post_init__(self) -> None:
+        check_variance(self.variance)
+        whole("depth", self.depth, f"a whole number of iterates, 0 to {DEEPEST}; 2 is usual", 0, DEEPEST)
+        if not (math.isfinite(self.ridge) and self.ridge >= 0):
+            raise ValueError(f"ridge: given {self.ridge!r}; needed: a finite number, 0 or more; 0.001 is usual")
+        for name in ("most", "growth"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number, inf for no limit")
+
+    def init(self, system: System, work: Work) -> Memory:
+        return tuple(torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth))  # x, R of 1, 2.. sweeps ago
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        J, P = gaussian(system, work, self.variance)
+        old = work.x[1:]
+        x = y + finite(onward(recur(y - old, P), P))
+        R = x - old
+        if self.depth:
+            before = list(zip(memory[::2], memory[1::2], strict=True))
+            before = [(old - was, of) for was, of in before]
+            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, self.most, self.ridge, self.growth)
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), (old, R, *memory)[: 2 * self.depth]
+
+
+def safeguarded(
+    found: Tensor,
+    work: Work,
+    R: Tensor,
+    before: list[tuple[Tensor, Tensor]],
+    P: Sequence[Tensor] | Tensor,
+    most: float,
+    ridge: float = RIDGE,
+    growth: float = GROWTH,
+) -> Tensor:
+    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
+
+    before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
+    """
+    if not (k := work.again):
+        return found
+    known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
+    dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
+    gamma = weights(R[:k], dR, ridge)  # (k, B, m)
+    for j, (dX, _) in enumerate(before):
+        found[:k].addcmul_(rows(-gamma[..., j], R), dR[j].add_(only(known[j], dX[:k])))
+    size, length = rms(R[:k]), rms(found[:k])  # (k, B)
+    largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
+    ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
+    fits = (most * largest / length).clamp(max=1)
+    scaled(found[:k], torch.where(only(known[0], ok, False), fits, 0))
+    first = k
+    if known[0] is not None:  # some samples have seen less rows than others
+        seen = (work.seen > 0) & work.live
+        first, P = int(seen.sum(0).min()), [only(~seen, rows(p, R)) for p in P]
+    run(found, P, max(first, 1))
+    finite(found[first:])
+    return found
+
+
+def check_variance(v: float) -> None:
+    """Raises ValueError unless v is a variance."""
+    if not v >= 0:
+        raise ValueError(f"variance: given {v!r}; needed: 0 or more, 1 for data of unit scale, math.inf for frozen eps")
+
+
+def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
+    """J (W, B) of data of variance v, and the carry P (K, W, B): P[0] = a + b[0] J, P[k] = b[k] J[n-k]."""
+    alpha, sigma = system.alpha, system.sigma
+    known = alpha > 1e-12 if v == math.inf else alpha >= 0
+    J = torch.where(known, alpha / (alpha**2 + sigma**2 / v) if v else 0 * alpha, 0)  # (N,)
+    P = torch.stack([system.b[:, k] * J.roll(k) for k in range(system.taps)])  # (K, N)
+    P[0] = torch.where(known, P[0] + system.a, 1)
+    return only(work.on, J[work.n]), torch.stack([only(work.on, p) for p in P[:, work.n]])
+
+
+def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
+    """gamma (W, B, m): least squares of R by dR over the rows up to each, added up and solved in float64."""
+    tiny = torch.finfo(torch.float64).tiny
+    if len(dR) == 1:  # a matrix of one number
+        wide = torch.promote_types(R.dtype, torch.float32)  # of a row's sum, for half a float overflows
+        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=wide).double().cumsum(0) for v in (dR[0], R))
+        return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
+    each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
+    G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
+    g = (each @ R.flatten(2)[..., None]).double().cumsum(0)  # (W, B, m, 1)
+    scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + tiny
+    G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
+    return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
+
+
+def shift(J: Tensor, x: Tensor, work: Work) -> Callable[[Tensor], Tensor]:
+    """J[n] (x[n] - its old value) of the new states x[1:] (W, B, ...), as `Sweep` has it; the first state stays."""
+    old, new = work.x[1:], x
+
+    def shift(w: Tensor) -> Tensor:
+        before = (w - 1).clamp(min=0)
+        return rows(w > 0, x) * rows(pick(J, w), x) * (pick(new, before) - pick(old, before))
+
+    return shift

@@ -1,0 +1,74 @@
+"""Newton's iteration with the diagonal of the model's Jacobian, estimated by one probe a row in the same round:
+
+    J[n] = v (D(x[n] + h v) - D(x[n])) / h,    v = +-1 at random,    h = reach sigma[n]
+    delta[n+1] = a[n] delta[n] + sum_k b[n,k] damping J[n-k] delta[n-k] + r[n],    0 <= J <= limit / alpha
+
+The mean of J over v is the diagonal, and J is the diagonal itself where the Jacobian has no other entries. v is drawn
+once from `seed` for the shape of a state: it is the same at every row, round and sample, so nothing depends on the
+window or on the batch. Finite differences need a model that can be called, not one that can be differentiated.
+
+Each row costs two evaluations, x[n] and x[n] + h v, in one batch: the price of a round is that of twice the window.
+
+The safeguard: J lies between the frozen estimate (J = 0) and `limit` times the frozen noise direction (J = 1 / alpha),
+so for limit 1 and one tap p lies in [a, alpha'/alpha]. A row whose carry is not finite takes its own step alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..system import System, only, rows
+from .anderson import shift
+from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, joined
+from .scan import carry, finite, onward, recur
+
+
+@dataclass(frozen=True)
+class QuasiNewton(AbstractMethod):
+    """J = the diagonal of the model's Jacobian; two evaluations a row. Source: Gonzalez et al. 2024 (quasi-DEER).
+
+    damping: 0 freezes the estimate, 1 is Newton. reach: the probe's distance in units of the noise of its row.
+    limit: the largest J, in units of 1 / alpha. seed: of the probe's signs. Raises ValueError.
+    """
+
+    guess: Guess = field(default_factory=Extrapolate)
+    damping: float = 1.0
+    reach: float = 0.01
+    limit: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.damping <= 1:
+            raise ValueError(f"damping: given {self.damping!r}; needed: a number from 0 (J = 0) to 1 (Newton)")
+        for name in ("reach", "limit"):
+            given = getattr(self, name)
+            if not (math.isfinite(given) and given > 0):
+                raise ValueError(f"{name}: given {given!r}; needed: a finite positive number")
+
+    def init(self, system: System, work: Work) -> Memory:
+        """The probe's signs, (1, B, ...) so that they stay while the window slides."""
+        shape = work.x.shape[2:]
+        coin = torch.randint(2, shape, generator=torch.Generator().manual_seed(self.seed))
+        return ((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]),)
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        W, (v,) = len(work.n), memory
+        h = rows(self.reach * system.sigma.clamp(min=1e-6)[work.n], work.x)
+        D, probed = evaluate(work.x[:-1], work.x[:-1] + h * v)
+        J = v * (probed - D) / h
+        D = only(work.on, D, work.D[-W:])
+        y = system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
+        J = self.bounded(system, work, J)
+        P = carry(system, work.n, work.on, J)
+        x = y + finite(onward(recur(y - work.x[1:], P), P))
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
+
+    def bounded(self, system: System, work: Work, J: Tensor) -> Tensor:
+        """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite."""
+        known = system.alpha > 1e-12
+        most = torch.where(known, self.limit / torch.where(known, system.alpha, 1), 0)[work.n]
+        return self.damping * torch.nan_to_num(J, nan=0.0).clamp(min=0).minimum(rows(most, J))

@@ -1,0 +1,162 @@
+"""The spectral secant: the carry of each frequency band, learned from the iterates themselves, free of evaluations.
+
+    delta[n+1] = a[n] delta[n] + sum_k b[n,k] J[n-k] delta[n-k] + r[n],    J diagonal in the cosine transform, by band
+
+Between two looks at a row its state moved by dX and the model's answer by dD. Per sample, row m and band f
+
+    X[m,f] = sum dX dX,   Y[m,f] = alpha[m] sum dX dD        both over the row's sum of dX dX, halved a round that tells
+
+and alpha J, which lies between 0 (the model knows better) and 1 (the model believes the state), is their ratio over
+the rows at a like noise level, l = log(alpha / sigma), leaning on that of Gaussian data where they say little:
+
+    alpha J[n,f] = (sum_m k[n,m] Y[m,f] + weight g[n,f]) / (sum_m k[n,m] X[m,f] + weight)
+    k[n,m] = (1 + (l[n] - l[m])^2 / width^2)^-2,    g = alpha^2 lambda_f / (alpha^2 lambda_f + sigma^2)
+
+k has a heavy tail, so a row that was never looked at twice takes the carry of the nearest rows that were.
+
+A diagonal J leaves out what frequencies and channels say to each other. Of that, one Anderson step along the last
+change takes what it can, row by row, with the same weights and safeguards as in `anderson.py`, in coordinates:
+
+    delta[n+1] <- delta[n+1] - gamma[n] (dX[n] + dR[n]),    R[n] = delta[n+1] as carried,    dX, dR since the last round
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..system import System, only, rows
+from .anderson import safeguarded
+from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
+from .scan import carry, finite, recur, rms
+from .spectrum import Spectrum, check_grid, spectrum
+
+
+@dataclass(frozen=True)
+class Secants:
+    """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
+
+    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal.
+    """
+
+    spectrum: Spectrum
+    prior: Tensor
+    alike: Tensor
+    per: Tensor
+    XY: Tensor
+
+    @property
+    def X(self) -> Tensor:
+        """(N, B, F)."""
+        return self.XY[:, :, 0]
+
+    @property
+    def Y(self) -> Tensor:
+        """(N, B, F)."""
+        return self.XY[:, :, 1]
+
+
+@dataclass(frozen=True)
+class Spectral(AbstractMethod):
+    """Corrections carried by the Jacobian of each frequency band, estimated as it goes. Source: ours.
+
+    width: of the noise levels that count as alike, in units of log(alpha / sigma). weight: of the Gaussian prior, where
+    one well-observed row is 1. forget: what a round leaves of older observations. grid: the picture that the tokens of
+    a state (L, C) make. most: of the Anderson step, times what moved before a row; 0 leaves it out. It remembers two
+    states a row. Raises ValueError.
+    """
+
+    guess: Guess = field(default_factory=Extrapolate)
+    width: float = 0.5
+    weight: float = 0.03
+    forget: float = 0.5
+    grid: Sequence[int] | None = None
+    most: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive, finite number")
+        if not 0 <= self.forget <= 1:
+            raise ValueError(f"forget: given {self.forget!r}; needed: a number from 0 (all) to 1 (nothing)")
+        if not self.most >= 0:
+            raise ValueError(f"most: given {self.most!r}; needed: 0 (no Anderson step) or more, inf for no limit")
+        check_grid(self.grid)
+
+    def check(self, x: Tensor) -> None:
+        check_grid(self.grid, x.shape[1])
+
+    def begun(self, system: System, x: Tensor) -> Secants:
+        """What is known before states like x (B, ...) were looked at."""
+        s, high = spectrum(x, self.grid), level(system)
+        g = system.alpha[:, None] ** 2 * s.prior
+        g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
+        alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
+        per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
+        return Secants(s, self.weight * g[:, None], alike, per, x.new_zeros(len(system), len(x), 2, len(s.count)))
+
+    def init(self, system: System, work: Work) -> Memory:
+        known = self.begun(system, work.x[0])
+        one = known.spectrum.forward(work.x[:1])
+        moved = one.new_zeros(len(work.x), *one.shape[1:])
+        square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
+        return moved, square, moved[1:], known
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        moved, square, R_before, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
+        s: Spectrum = known.spectrum
+        secant = None
+        if k := work.again:
+            dD = s.forward(D[:k] - work.D[-len(D) :][:k])
+            XD, DD = s.sums(moved[:k], dD), torch.linalg.vector_norm(dD.flatten(2), dim=2).square()
+            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.twice), (square[:k], XD, DD)
+        J = self.jacobian(system, known, work)  # (W, B, F)
+        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
+        R = recur(r, P)  # of x[n+1], (W, B, C, S)
+        finite(R, rms(R))
+        before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
+        if self.most:
+            safeguarded(moved[1:], work, R, before, P, self.most)
+        moved[1:].add_(R)
+        square = s.sums(moved, moved)
+        x = y.clone()  # of the first row, and of others what is carried to them
+        x[1:].add_(s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y))
+
+        def shift(w: Tensor) -> Tensor:
+            return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
+
+        return Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift), (moved, square, R, known)
+
+    def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
+        """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.
+
+        twice (W, B): which of them are such rows, all if None.
+        """
+        told = torch.stack([XX, rows(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
+        ok = only(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
+        left = self.forget * known.XY
+        if twice is not None:
+            left = only(twice.any(0).expand(len(left), -1), left, known.XY)
+        b = torch.arange(n.shape[1], device=n.device)
+        return replace(known, XY=left.index_put_((n, b), torch.where(rows(ok, told), told, 0), accumulate=True))
+
+    def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:
+        """J (W, B, F) of the window's rows; 0 where there is no signal."""
+        begin = work.begin.tolist()
+        first, last = min(begin), min(max(begin) + len(work.n), len(system))
+        X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
+        share = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1)
+        J = share * known.per[first:last]  # of all rows from the first to the last
+        if first == max(begin) and len(J) == len(work.n):
+            return J
+        return pick(J, work.n - first)
+
+
+def level(system: System) -> Tensor:
+    """l = log(alpha / sigma) (N,), within what a float32 square holds."""
+    return (system.alpha.clamp(min=1e-12) / system.sigma.clamp(min=1e-12)).log()

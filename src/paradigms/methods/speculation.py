@@ -1,0 +1,84 @@
+"""Autospeculation: a draft is accepted or mirrored so that every state has exactly the law of the sequential one.
+
+With S[n] the model's output at the last verified row, held fixed, the draft and the model both take a Gaussian step,
+
+    x[n+1] = m^ + c z,    m^ = a x[n] + b S[n],    m = a x[n] + b D[n],    Delta = (m^ - m) / c
+
+and z is already drawn, U uniform. In row order, x[n+1] = m^ + c z stands where
+
+    log U <= -z . Delta - |Delta|^2 / 2                      the ratio of the two densities at the draft
+
+and else becomes m + c (z - 2 (z . e) e), e = Delta / |Delta|: a standard normal again, mirrored. The rows after it are
+drafted anew from there with S = D[n], D[n] being right. No tolerance and no pathwise error: another sample, of the
+same law. Source: Hu et al., ICML 2025 (autospeculation); Bou-Rabee et al. 2020 for the reflection coupling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..system import System, rows
+from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+
+
+@dataclass(frozen=True)
+class Speculation(AbstractMethod):
+    """Drafts with the last estimate held fixed, kept by a coin so that the sample's law is exact; SDE rules only.
+
+    seed: of the coins U, one a row and sample, the same whatever the window and however many samples follow; give
+    another to each call whose samples must be independent. A solver's tolerance and an error against `sequential` mean
+    nothing here. Raises ValueError for a system with a row but the last without noise, or with K > 1 taps.
+    """
+
+    steady: ClassVar[int | None] = 32
+
+    guess: Guess = field(default_factory=Extrapolate, init=False)  # a draft must be driven by the row's own noise
+    seed: int = 0
+
+    def init(self, system: System, work: Work) -> Memory:
+        """The coins U (1, B, N), which do not slide."""
+        if system.taps > 1 or not bool((system.c[:-1] > 0).all()):
+            raise ValueError(
+                f"Speculation: given a rule of {system.taps} taps with {int((system.c[:-1] == 0).sum())} rows without "
+                "noise before the last; needed: one tap and noise in every row, as in ddpm() or ddim(eta=1)"
+            )
+        g = torch.Generator().manual_seed(self.seed)
+        coins = [torch.rand(len(system), generator=g, dtype=torch.float64) for _ in range(work.n.shape[1])]
+        return (torch.stack(coins)[None].to(work.x.device),)
+
+    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        D, y = step(system, work, evaluate)
+        W, B = work.n.shape
+        b = torch.arange(B, device=work.x.device)
+        c, live = system.c[work.n], work.live.to(b.device, non_blocking=True)  # (W, B)
+        if work.z is None:  # the one row of a chain without noise
+            stands, other = torch.zeros_like(live), y
+        else:
+            Delta = (work.x[1:] - y) / rows(torch.where(c > 0, c, 1), y)
+            ratio = -dot(work.z, Delta) - dot(Delta, Delta) / 2
+            stands = (memory[0][0, b, work.n].log() <= ratio) & (c > 0) & live
+            other = y + rows(c, y) * (mirrored(work.z, Delta) - work.z)
+        first = stands.long().cumprod(0).sum(0)  # (B,), the first row that does not stand
+        count = live.long().sum(0)
+        stride = (first + 1).minimum(count)
+        row = torch.arange(W, device=b.device)[:, None]
+        x = torch.where(rows(row == first, y), other, work.x[1:])
+        D = torch.where(rows(row < stride, D), D, D[stride - 1, b])  # the rows after are drafted with D[first]
+        x = torch.cat([work.x[:1], x])
+        after = replace(work, x=x, D=torch.cat([work.D[:-W], D]))
+        return Sweep(Extrapolate().fill(system, after, stride.cpu())[1:], D, y, work.live, stride), memory
+
+
+def mirrored(z: Tensor, Delta: Tensor) -> Tensor:
+    """z (W, B, ...) reflected in the plane that Delta is normal to; z itself where Delta is 0."""
+    square = dot(Delta, Delta)
+    return z - rows(2 * dot(z, Delta) / torch.where(square > 0, square, 1), z) * Delta
+
+
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """u . v (W, B) of u, v (W, B, ...)."""
+    return (u * v).flatten(2).sum(2)

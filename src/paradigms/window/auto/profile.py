@@ -1,0 +1,240 @@
+"""What calls of a model have taught: seconds against rows, and how far a window reaches, kept as long as the model.
+
+    seconds of a round of M rows     T(M) + O(M)             in the model and outside of it
+    rows that a round of W accepts   1 / (1 / W + q[n])      q: rounds a row more than full windows would take
+
+q grows along a chain, for noise levels change fast at its end. It is counted by place, in sixteenths of the chain, and
+where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images at a tolerance of
+0.003, 0.4 of that more for each tenth of the tolerance, times how far off that was elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from statistics import median_low
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..controller import Fixed
+from .latency import WIDE, between, lowered
+from .model_key import memory
+
+TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
+RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
+PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
+DOUBTED = 4e-3  # seconds that something else may have had the machine in as many measurements
+NOISE = 0.04  # of a time, which is no change
+SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
+PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
+USUAL, HARDER, ROUNDING = 0.003, 0.4, 1e-7  # a tolerance; what q grows by for each tenth of it; what 0 comes to
+
+
+Points = tuple[list[int], list[float]]  # rows and seconds
+
+
+class Curve:
+    """Seconds against rows M: as last measured, in between and beyond as in `latency.py`, of one point as in `shape`.
+    A shape may be absolute, in seconds, and then it is what is expected of the first point too.
+
+    version counts the changes of more than NOISE, all others being none. `hoped` is what it may be at best: one slow
+    moment of a machine must not shut out for ever what is then not tried again.
+    """
+
+    def __init__(self, shape: Callable[[float], float], absolute: bool = True, prepared: float = 0.0) -> None:
+        self.shape, self.absolute, self.prepared = shape, absolute, prepared
+        self.seen: dict[int, deque[float]] = {}
+        self.used: dict[int, float] = {}
+        self.fresh: set[int] = set()
+        self.trusted: set[int] = set()  # sizes that were measured often enough
+        self.version = self.most = 0  # most: rows that were ever measured
+        self.through: Points | None = None  # all of `used`, made when it is asked for
+        self.sure: Points | None = None  # what of it is trusted
+
+    def saw(self, M: int, seconds: float) -> None:
+        """A measurement."""
+        self.most = max(self.most, M)
+        if M not in self.seen:
+            most = max(self(M), seconds - self.prepared) if self.seen or self.absolute else seconds
+            self.seen[M] = deque([min(seconds, most)], RECENT)
+            self.fresh.add(M)
+        elif M in self.fresh:
+            self.fresh.remove(M)
+            self.seen[M][0] = seconds
+        else:
+            self.seen[M].append(seconds)
+        now, before = median_low(self.seen[M]), self.used.get(M, math.inf)
+        new = len(self.seen[M]) == TRUSTED and M not in self.trusted
+        if new or not abs(now - before) <= NOISE * before < math.inf:
+            self.used[M], self.version = now, self.version + 1
+            self.through = self.sure = None
+        if new:
+            self.trusted.add(M)
+
+    def __call__(self, M: float) -> float:
+        if len(self.used) > 1:
+            self.through = self.through or points(self.used)
+            return self.between(self.through, M)
+        for m, seconds in self.used.items():
+            return seconds * self.shape(M) / self.shape(m) if m != M else seconds
+        return self.shape(M)
+
+    def between(self, through: Points, M: float) -> float:
+        """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
+        return between(*through, M, 0 if self.absolute else WIDE)
+
+    def doubt(self, single: int, every: bool) -> None:
+        """Forgets the sizes but one that took longer than hoped: every one, or what something else may have slowed."""
+        usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
+        late = {M: seconds - usual(M) for M, seconds in self.used.items() if single != M}
+        for M in [M for M, s in late.items() if s > 0 and (every or (s < DOUBTED and len(self.seen[M]) < RECENT))]:
+            del self.seen[M], self.used[M]
+            self.fresh.discard(M)
+            self.trusted.discard(M)
+            self.through, self.sure, self.version = None, None, self.version + 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether single rows, or nothing, are all that was measured often enough."""
+        return len(self.trusted) < 2
+
+    def hoped(self, M: float) -> float:
+        """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
+        if not self.alone:
+            self.sure = self.sure or points({m: self.used[m] for m in self.trusted})
+            return min(self.between(self.sure, M), self(M))
+        for m in self.trusted:
+            return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
+        return min(self.shape(M), self(M)) if self.absolute else self(M)
+
+
+@dataclass
+class Rest:
+    """Calls in a row, of which `left` are to come, that have a pace which steps, and are not asked whether to."""
+
+    calls: int
+    left: int
+    pace: Fixed
+
+
+class Reach:
+    """q along a chain of N rows, counted."""
+
+    def __init__(self, N: int, tolerance: float = USUAL) -> None:
+        self.N = N
+        self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
+        harder = 1 + HARDER * max(math.log10(USUAL / max(tolerance, ROUNDING)), 0.0)
+        self.usual = [harder * (2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
+        self.prior = sum(self.usual) / PLACES  # before anything is counted
+        self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
+        self.lost = 0.0  # seconds that windows lost where they were expected to gain
+        self.since = 0  # calls since windows were tried
+        self.version = 0
+        self.outlooks: dict[Hashable, Any] = {}
+        self.begun: set[int] = set()  # by how many samples: there was a first call
+        self.rests: dict[int, Rest] = {}  # by how many samples
+
+    def fade(self) -> None:
+        """What calls before this one counted is partly forgotten."""
+        self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
+        self.all, self.due = 1 + FADE * (self.all - 1), 1 + FADE * (self.due - 1)
+
+    def saw(self, row: int, extra: float, rows: int, span: int) -> None:
+        """`rows` rows from `row` on took `extra` more rounds than full windows; all that was looked at, `span` rows,
+        had its part in it."""
+        part, end = self.N / PLACES, row + span
+        for i in range(self.place(row), self.place(end - 1) + 1):
+            share = (min(end, (i + 1) * part) - max(row, i * part)) / span
+            self.extra[i] += extra * share
+            self.rows[i] += rows * share
+            self.due += rows * share * self.usual[i]
+        self.all += extra
+        self.version += 1
+
+    def doubt(self) -> None:
+        """Where nothing was counted yet it may be half of what is usual."""
+        if not any(self.rows) and self.all == self.due:
+            self.all, self.version = self.due / 2, self.version + 1
+
+    def told(self, seconds: float) -> None:
+        """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
+        self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
+
+    @property
+    def mean(self) -> float:
+        """q in the mean over the chain."""
+        return sum(map(self.at, range(PLACES))) / PLACES
+
+    def place(self, row: float) -> int:
+        """The part of the chain that a row is in."""
+        return min(int(row * PLACES / self.N), PLACES - 1)
+
+    def at(self, i: int) -> float:
+        """q there, leaning on the usual where little was counted."""
+        lean = self.N / PLACES / 4
+        return (self.extra[i] + lean * self.usual[i] * self.all / self.due) / (self.rows[i] + lean)
+
+
+class Experience:
+    """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
+
+    def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
+        cpu, size = x.device.type == "cpu", x[0].numel()
+        free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
+        self.cpu = cpu
+        self.guess = sweep or ((1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size))  # of a sweep, likewise
+        self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
+        self.step = Curve(lambda M: 50e-6, absolute=False)
+        self.sweeps: dict[Hashable, Curve] = {}
+        self.reaches: dict[Hashable, Reach] = {}
+        self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
+        self.credit = 0.0
+
+    def shape(self, M: float) -> float:
+        """O of a method that was not seen yet."""
+        least, each = self.guess
+        return min([least, *(SWEEP * seconds for seconds in self.step.used.values())]) + each * M
+
+    def sweep(self, method: Hashable) -> Curve:
+        """O of a method."""
+        if method not in self.sweeps:
+            self.sweeps[method] = Curve(self.shape, prepared=PREPARED)
+        return self.sweeps[method]
+
+    def reach(self, chain: Hashable, N: int, tolerance: float = USUAL) -> Reach:
+        """q of a chain under a method and a criterion."""
+        found = self.reaches.get(chain)
+        if found is None:
+            found = self.reaches[chain] = Reach(N, tolerance)
+        return found
+
+
+def points(used: dict[int, float]) -> Points:
+    """Points in the order of their rows, that never fall."""
+    rows = sorted(used)
+    return rows, lowered([used[M] for M in rows])
+
+
+def experience(
+    model: Any,
+    x: Tensor,
+    dtype: torch.dtype | None,
+    condition: Iterable[str] | None = None,
+    ranks: int = 1,
+    sweep: tuple[float, float] | None = None,
+    key: Hashable | None = None,
+) -> Experience:
+    """What is known of a model on states like x (B, ...), as `identity.py` tells models apart, or of what has a key.
+
+    ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
+    """
+    mine, parts = memory(model, key)
+    kind = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()), parts)
+    found: Experience | None = mine.get(kind)
+    if found is None:
+        found = mine[kind] = Experience(x, ranks, sweep)
+    return found

@@ -1,0 +1,159 @@
+"""The window's arrays: built where a chain stands, moved up row by row, made longer and shorter, left again.
+
+    v[w] <- v[min(w + stride, last)],    w = 0 .. W' - 1        each sample by its own stride
+
+What comes from beyond the last row of the chain that a window knew repeats that row, until it is guessed. A window of
+one row needs none of this: `At` is all that is left of it, and what a method remembers of the whole sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..execution.evaluate import Evaluator
+from ..methods.base import Evaluate, Memory, Sweep, Work, partly, pick
+from ..system import System
+
+
+@dataclass(frozen=True)
+class At:
+    """Where the samples stand: states x (B, ...) at rows begin (B,), outputs D (H, B, ...) before, rounds so far.
+
+    memories: what method and criterion remember; of the rows of a window nothing is kept, see `kept`.
+    """
+
+    x: Tensor
+    D: Tensor
+    begin: Tensor
+    round: int = 0
+    memories: tuple[Memory, Memory] | None = None
+
+    @property
+    def row(self) -> int:
+        """Where the slowest stands."""
+        return int(min(self.begin.tolist()))
+
+
+def enter(at: At, W: int, end: Tensor, N: int) -> Work:
+    """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
+    row, n = torch.arange(W)[:, None], numbers(at.begin, W, N, at.x)
+    D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
+    work = Work(at.x.expand(W + 1, *at.x.shape), D, None, n, row < end - at.begin, 0 * row * at.begin)
+    work.begin = at.begin
+    return work
+
+
+def reread(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> Tensor | None:
+    """D (K, B, ...) of the new states where it is read again; None where that of the old is as good.
+
+    That is in the K - 1 rows before the next window, for the taps, and in the last row that lay in the chain, of `last`
+    (B,), for a guess.
+    """
+    if sweep.shift is None:
+        return None
+    D, w = sweep.D, last[None] - 1
+    if system.taps > 1:
+        w = torch.cat([torch.arange(1 - system.taps, 0)[:, None] + stride, w])
+    if min(w.flatten().tolist()) >= 0:
+        return sweep.known(w.to(D.device, non_blocking=True))
+    H = len(work.D) - len(D)  # rows before this window, where nothing moves any more
+    D, place, w = torch.cat([work.D[:H], D]), w + H, w.clamp(min=0)
+    return pick(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
+
+
+def move(
+    work: Work,
+    sweep: Sweep,
+    now: Tensor | None,
+    stride: Tensor,
+    last: Tensor,
+    begin: Tensor,
+    end: Tensor,
+    W: int,
+    N: int,
+) -> Work:
+    """The window after a sweep, moved up by stride (B,) rows to [begin, end), W long; now and last as in `reread`."""
+    more, row = W - len(work.n), torch.arange(W)[:, None]
+    x, D = after(work, sweep, now, stride, last, more)
+    seen = slide(work.seen + sweep.live, stride, more=more) * (row < last - stride)
+    shown = work.x[:-1]
+    moved = Work(x, D, None, numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1])
+    moved.begin, moved.before = begin, lambda: slide(shown, stride, None, more)
+    return moved
+
+
+def after(
+    work: Work, sweep: Sweep, now: Tensor | None, stride: Tensor, last: Tensor | None, more: int
+) -> tuple[Tensor, Tensor]:
+    """x (W + more + 1, B, ...) and D (H + W + more, B, ...) moved up by stride (B,); now and last as in `reread`."""
+    x = slide(sweep.x, stride, last, more, work.x[:1])
+    D = slide(sweep.D, stride, None, more, work.D[: -len(work.n)])
+    return x, D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
+
+
+def remember(memory: Memory, stride: Tensor, more: int) -> Memory:
+    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
+    return tuple(slide(m, stride, more=more) if of_rows(m) else m for m in memory)
+
+
+def kept(fresh: Memory, old: Memory) -> Memory:
+    """A memory as it begins, with what an old one knows of the whole sample."""
+    return tuple(new if of_rows(new) else m for new, m in zip(fresh, old, strict=True))
+
+
+def of_rows(m: Any) -> bool:
+    """Whether something remembered is of the rows of a window, which has two at least."""
+    return isinstance(m, Tensor) and len(m) > 1
+
+
+def batch(evaluate: Evaluator, work: Work) -> Evaluate:
+    """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
+    W, B = work.n.shape
+    n, b = work.n.flatten(), torch.arange(B, device=work.x.device).expand(W, B).flatten()
+
+    def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
+        live = work.live if live is None else live & work.live
+        P = len(points)
+        x = (torch.stack(points) if P > 1 else points[0][None]).flatten(1, 2)  # (P, W B, ...)
+        if (work.on if live is work.live else partly(live)) is None:
+            return ask(x, n, b).unflatten(1, (W, B)).unbind()
+        some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
+        return torch.zeros_like(x).index_copy_(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
+
+    def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
+        P = len(x)
+        return evaluate(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
+
+    return batch
+
+
+def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, before: Tensor | None = None) -> Tensor:
+    """v (R, B, ...), after the H rows `before`, moved up by stride (B,) rows, H + R + more long.
+
+    Beyond the row `last` (B,) that row is repeated.
+    """
+    H = 0 if before is None else len(before)
+    R, s = H + len(v) + more, set(stride.tolist())
+    e = {H + len(v) - 1} if last is None else set(last.tolist())
+    if len(s) == len(e) == 1 and max(e) >= H:  # all samples alike, and no index to send to a device
+        (first,), (end,) = s, e
+        end = min(end, first + R - 1)
+        parts = [v[max(first - H, 0) : end + 1 - H]]
+        if before is not None and first < H:
+            parts.insert(0, before[first : end + 1])
+        if rest := R - (end + 1 - first):
+            parts.append(v[end - H : end + 1 - H].expand(rest, *v.shape[1:]))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    v = v if before is None else torch.cat([before, v])
+    last = stride.new_tensor(len(v) - 1) if last is None else last
+    place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
+    return pick(v, place)
+
+
+def numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
+    """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
+    return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device, non_blocking=True)

@@ -1,0 +1,85 @@
+"""How many rows a round takes: the interface that the solver asks, and the answer that is always the same.
+
+A pace is asked where the slowest sample stands and answers with a window, and is told what the round came to. A window
+of 1 is stepping: the sequential sampler itself, so many rows until the pace is asked again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..execution.clock import Clock
+
+
+class Timed(Protocol):
+    """What has a clock."""
+
+    @property
+    def clock(self) -> Clock:
+        """The seconds so far."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
+
+    window: int
+    rows: int
+    rounds: float
+    seconds: float
+    stepping_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """The time with the window, in times of stepping."""
+        return self.seconds / self.stepping_seconds
+
+    def __str__(self) -> str:
+        round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
+        return (
+            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
+            f"{round:.3g} ms, a step {step:.3g} ms"
+        )
+
+
+class AbstractPace(ABC):
+    """The windows of one call; it may remember what it saw of the call. `only`: all that it answers, 0 if they vary."""
+
+    only = 0
+
+    @abstractmethod
+    def next(self, row: int) -> tuple[int, int]:
+        """The window of the next round, and for a window of 1 the steps before the next question."""
+
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
+        """`steps` single rows from `row` on were stepped through."""
+
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
+        """A round from `row` evaluated `asked` rows of all samples; the slowest sample moved by `count`."""
+
+    def reason(self) -> str | None:
+        """Why rows were stepped through one by one so far; None where none was, or where nobody can say."""
+        return None
+
+    def expected(self) -> Expected | None:
+        """What the window that suits the chain best was expected to take; None where nothing was measured."""
+        return None
+
+
+class Fixed(AbstractPace):
+    """The same window in every round; of a window of 1, so many steps a question. why, what: reason and forecast."""
+
+    def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
+        self.answer, self.only = (window, steps), window
+        self.why, self.what = why or ("window=1 was given" if window == 1 else None), what
+
+    def next(self, row: int) -> tuple[int, int]:
+        return self.answer
+
+    def reason(self) -> str | None:
+        return self.why
+
+    def expected(self) -> Expected | None:
+        return self.what

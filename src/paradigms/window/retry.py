@@ -1,0 +1,106 @@
+"""Samples whose error may be beyond the tolerance are made again, from the first row on the same noise.
+
+    estimate > DOUBT tolerance                         once more at tolerance / STRICTER
+    still so, or the numbers hold nothing finer        row by row, which is exact
+
+The estimate holds the growth that was seen when rows before it were settled already, see `stop.py`: a boundary between
+two modes of the data lies ahead of a window and cannot be foreseen. Of 8,448 samples of problems with modes 2 % were
+made again and one in a thousand was stepped through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..noise import Noise
+from ..stopping.criteria import DOUBT, FinalError
+from ..stopping.rounding import finest
+from .controller import Fixed
+from .frame import Frame
+from .loop import Chain, frames
+from .trace import Told
+
+STRICTER = 30.0
+STEPS = 64  # rows in a stretch of steps
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Samples that were made again, at which tolerance, 0 for row by row, and what is kept of their frames."""
+
+    samples: tuple[int, ...]
+    tolerance: float
+    told: tuple[Told, ...]
+
+
+class Part:
+    """The noise of some samples (M,) of a batch, drawn as the whole batch draws it."""
+
+    def __init__(self, whole: Noise, samples: Tensor) -> None:
+        self.whole, self.samples, self.x = whole, samples, whole.x[samples]
+
+    def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
+        """z (W, M, ...) at rows n (W, M), as `Noise.rows`."""
+        wide = n.new_full((len(n), len(self.whole.x)), begin)
+        wide[:, self.samples] = n
+        z = self.whole.rows(wide, begin, end)
+        return None if z is None else z[:, self.samples]
+
+
+@dataclass
+class Attempt:
+    """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
+
+    final: Tensor
+    told: list[Told]
+    estimate: Tensor | None
+    path: list[list[Tensor]]
+
+
+def attempt(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> Attempt:
+    """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
+    run = Attempt(x, [], None, [[v[None]] for v in x] if path else [])
+    for frame in shown:
+        run.told.append(frame.told)
+        run.estimate = run.estimate if frame.estimate is None else frame.estimate
+        for b, states in enumerate(run.path):
+            states.append(frame.x[1 : run.told[-1].stride[b] + 1, b])
+        run.final = frame.last
+        if frame.round == limit:
+            break
+    return run
+
+
+def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise]) -> tuple[Retry, ...]:
+    """Makes the samples of the first attempt that are in doubt again, and puts them in their places.
+
+    window: of the first attempt. noise: makes the stream anew from its first row.
+    """
+    stop, dtype = chain.stop, chain.stream.x.dtype
+    if not isinstance(stop, FinalError) or first.estimate is None:
+        return ()
+    least = finest(dtype, chain.evaluate.rounding)
+    asked, retries = max(stop.tolerance, least), list[Retry]()
+    hard = sum(each.single or 1 for each in first.told) > len(chain.system) / 2  # then a second attempt pays no more
+    finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
+    doubted = (first.estimate > DOUBT * asked).nonzero()[:, 0]
+    for again in (*finer, None):
+        if not len(doubted):
+            break
+        pace = Fixed(1, STEPS) if again is None else Fixed(window)
+        part, stream = chain.evaluate.part(doubted), Part(noise(), doubted)
+        problem = chain._replace(evaluate=part, stream=stream, stop=again or stop, pace=pace)
+        run = attempt(frames(problem), stream.x, bool(first.path))
+        retries.append(Retry(tuple(doubted.tolist()), again.tolerance if again else 0.0, tuple(run.told)))
+        chain.evaluate.evals += part.evals
+        first.final = first.final.index_copy(0, doubted, run.final)
+        for b, states in zip(doubted.tolist(), run.path, strict=False):
+            first.path[b] = states
+        new = torch.zeros_like(first.estimate[doubted]) if run.estimate is None else run.estimate
+        first.estimate = first.estimate.index_copy(0, doubted, new)
+        doubted = doubted[new > DOUBT * asked]
+    return tuple(retries)
