@@ -5,7 +5,7 @@ import signal
 from typing import Any
 
 from paradigms.__main__ import main
-from paradigms.distributed import launch
+from paradigms.cli import launch
 from paradigms.models.net import UNet
 
 forward, joined = UNet.forward, launch.joined

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.checks.model import ROWS
+from paradigms.execution.model_check import ROWS
 from problems import LINEAR, METHODS, seeded, start
 
 SYSTEM = pd.ddim(LINEAR, 20)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import paradigms as pd
 from devices import Device, Scheduled, flat, knee, linear
-from paradigms.checks.model import ROWS
+from paradigms.execution.model_check import ROWS
 from paradigms.window.auto import controller as auto
 from paradigms.window.auto import model_key as identity
 from paradigms.window.auto import profile as experience

@@ -15,10 +15,10 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import paradigms as pd
 import ranks
-from paradigms.checks.model import ROWS
 from paradigms.distributed.packing import ALIGN, HEADER
 from paradigms.distributed.partition import shares
 from paradigms.distributed.team import FIRST, Team
+from paradigms.execution.model_check import ROWS
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
 

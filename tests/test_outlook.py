@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paradigms.window.auto.acceptance import PLACES
 from paradigms.window.auto.forecast import LESS, Outlook
-from paradigms.window.auto.profile import PLACES, Experience
+from paradigms.window.auto.profile import Experience
 
 GRID = (2, 4, 8, 16, 32, 64)
 SECONDS = st.floats(1e-4, 1e-2)

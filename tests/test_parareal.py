@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.checks.model import ROWS
+from paradigms.execution.model_check import ROWS
 from paradigms.methods.parareal import Blocks, Coarse
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.checks.model import ROWS
+from paradigms.execution.model_check import ROWS
 from paradigms.methods.base import Evaluate, Memory, Sweep, Work
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture

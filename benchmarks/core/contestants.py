@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from paradigms.methods.anderson import Anderson
-from paradigms.methods.base import AbstractMethod, Copy, Extrapolate, Picard
+from paradigms.methods.base import AbstractMethod, Copy
+from paradigms.methods.guess import Extrapolate
 from paradigms.methods.newton import QuasiNewton
 from paradigms.methods.parareal import Parareal
+from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.methods.speculation import Speculation
 from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.methods.base import Copy, Extrapolate, Guess, Picard
+from paradigms.methods.base import Copy, Guess
+from paradigms.methods.guess import Extrapolate
+from paradigms.methods.picard import Picard
 from paradigms.models import Pretrained, load
 from paradigms.rules import ddim, ddpm, dpmsolver
 from paradigms.schedule import Schedule, linear, scaled_linear

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from paradigms import rules
-from paradigms.execution.evaluate import Guided, Model
+from paradigms.execution.evaluate import Model
+from paradigms.execution.guidance import Guided
 from paradigms.models import load
 from paradigms.models.mixture import FieldMixture
 from paradigms.schedule import Schedule, linear

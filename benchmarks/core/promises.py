@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.checks.model import ROWS
+from paradigms.execution.model_check import ROWS
 from paradigms.files import write_json
 from paradigms.methods.parareal import Parareal
 from paradigms.methods.speculation import Speculation

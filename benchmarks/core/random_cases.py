@@ -23,11 +23,13 @@ import torch
 from torch import Tensor
 
 from paradigms import rules, schedule
-from paradigms.execution.evaluate import Guided
+from paradigms.execution.guidance import Guided
 from paradigms.methods.anderson import Anderson, ExponentialPicard
-from paradigms.methods.base import AbstractMethod, Copy, Extrapolate, Jacobi, Picard
+from paradigms.methods.base import AbstractMethod, Copy
+from paradigms.methods.guess import Extrapolate
 from paradigms.methods.newton import QuasiNewton
 from paradigms.methods.parareal import Held, Linear, Parareal
+from paradigms.methods.picard import Jacobi, Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.methods.speculation import Speculation
 from paradigms.schedule import Schedule

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from paradigms.cli import pipeline_job as hub
+from paradigms.cli.devices import device
 from paradigms.cli.plan import trace_of
 from paradigms.distributed.plan import DEVICES, LINKS, best
-from paradigms.execution.devices import device
 from paradigms.solve import sample
 from paradigms.window.auto.latency import Latency
 

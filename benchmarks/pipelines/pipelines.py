@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from paradigms.adapters.pipelines import Run, parallelize
 from paradigms.methods.anderson import ExponentialPicard
-from paradigms.methods.base import AbstractMethod, Picard
+from paradigms.methods.base import AbstractMethod
+from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.solution import relative_error
 from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise

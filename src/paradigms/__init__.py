@@ -8,12 +8,15 @@ if interrupt.is_program():  # Ctrl-C while the imports below take their seconds 
 from .adapters import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
 from .distributed.failures import RankError
 from .distributed.partition import Sharing
-from .execution.evaluate import Guided, NonFiniteError
+from .execution.evaluate import NonFiniteError
+from .execution.guidance import Guided
 from .execution.sharded import sharded
 from .methods.anderson import Anderson, ExponentialPicard
-from .methods.base import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
+from .methods.base import AbstractMethod, Copy, Guess
+from .methods.guess import Extrapolate
 from .methods.newton import QuasiNewton
 from .methods.parareal import Held, Linear, Parareal
+from .methods.picard import Jacobi, Picard
 from .methods.spectral import Spectral
 from .methods.speculation import Speculation
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun

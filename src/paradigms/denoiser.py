@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks.values import choice, number, refusal, said
+from .validate import choice, number, refusal, said
 
 PREDICTIONS = ("epsilon", "v", "flow", "x0")
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import torch
 
-from .checks.values import choice, flag, named, number
 from .schedule import Grid, Schedule, chain, karras_ratios, timesteps
 from .system import System
 from .timestep_grid import Output, dpm_grid, euler, flow_grid, interpolate, posterior_std, preserving, table, trapezoid
+from .validate import choice, flag, named, number
 
 
 @named

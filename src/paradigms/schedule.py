@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks.values import choice, named, number, refusal, said, whole
+from .validate import choice, named, number, refusal, said, whole
 
 SPACINGS = ("leading", "trailing", "linspace")
 MOST = 10_000_000  # noise levels; the lists of more would fill the memory

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks.arguments import check_account, check_call, watched
-from .checks.values import named
 from .execution.evaluate import Evaluator, Model
 from .execution.mesh import over_mesh
 from .execution.torch_modes import isolated
 from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
 from .noise import Generators, Noise, replica
+from .problem import check_account, check_call, watched
 from .solution import Comparison, Solution, verify
 from .stopping.criteria import AbstractStop, FinalError
 from .stopping.rounding import finest
 from .system import System
+from .validate import named
 from .window.auto.controller import auto
 from .window.auto.model_key import check_key
 from .window.controller import AbstractPace, Fixed

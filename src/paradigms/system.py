@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks.values import named, number, refusal, said
 from .denoiser import Denoiser
+from .validate import named, number, refusal, said
 
 
 @dataclass(frozen=True)

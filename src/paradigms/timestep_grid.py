@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks.values import choice, flag, refusal, whole
 from .denoiser import denoiser
 from .schedule import (
     SPACINGS,
@@ -31,6 +30,7 @@ from .schedule import (
     timesteps,
 )
 from .system import System
+from .validate import choice, flag, refusal, whole
 
 
 @dataclass(frozen=True)

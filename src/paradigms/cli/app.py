@@ -81,7 +81,7 @@ def sample_command(
 
     On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
     """
-    from ..distributed.launch import launched, local_device
+    from .launch import launched, local_device
     from .model_job import window_of
     from .output import answer
 

@@ -19,10 +19,10 @@ from ..files import write_json
 from ..solution import Comparison, Solution, relative_error
 from ..viz.progress import progress
 from ..viz.record import Moment, record
-from ..viz.story import headline, tell
 from ..window.frame import Frame
 from .model_job import Job, Request, prepare
 from .run_model import account
+from .story import headline, tell
 from .tables import printed
 
 CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))

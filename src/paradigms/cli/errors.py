@@ -20,7 +20,7 @@ LONGEST = 2000  # characters of a line of error
 
 def fail(code: int, message: str, team: Any = None, error: BaseException | None = None) -> NoReturn:
     """Ends the program with one line on standard error, of one rank if there are many."""
-    from ..distributed.launch import reported, speaks
+    from .launch import reported, speaks
 
     line = (message.splitlines() or [""])[0]
     line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"

@@ -23,21 +23,24 @@ import torch
 from torch import Tensor
 
 from .. import rules
-from ..checks.arguments import check_problem
-from ..execution.devices import device
-from ..execution.evaluate import Guided, Model
+from ..execution.evaluate import Model
+from ..execution.guidance import Guided
 from ..files import brief
 from ..methods.anderson import Anderson
-from ..methods.base import AbstractMethod, Copy, Extrapolate, Guess, Jacobi, Picard
+from ..methods.base import AbstractMethod, Copy, Guess
+from ..methods.guess import Extrapolate
 from ..methods.newton import QuasiNewton
+from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral
 from ..models import Pretrained, load
+from ..problem import check_problem
 from ..schedule import Schedule, check_steps, linear
 from ..solution import Solution
 from ..solve import TOLERANCE, iterate, sample, sequential
 from ..stopping.criteria import AbstractStop, FinalError, StepNoise
 from ..system import System
 from ..window.frame import Frame
+from .devices import device
 
 CPU = torch.device("cpu")
 

@@ -29,14 +29,15 @@ import torch
 
 from ..adapters import parallelize
 from ..adapters.remote_code import UntrustedError, check, untrusted
-from ..execution.devices import device
 from ..files import brief, is_file, is_folder
 from ..methods.anderson import ExponentialPicard
-from ..methods.base import AbstractMethod, Jacobi, Picard
+from ..methods.base import AbstractMethod
+from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral
 from ..models.weights import shipped_weights
 from ..schedule import check_steps
 from ..stopping.criteria import AbstractStop
+from .devices import device
 from .model_job import CRITERIA, choose
 
 LATENT, LONGEST_ID = "latent", 200  # the pipeline that ships; characters of a hub id

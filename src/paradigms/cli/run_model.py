@@ -15,11 +15,11 @@ from ..files import write_json
 from ..solution import Solution
 from ..viz.progress import progress
 from ..viz.record import Moment, record
-from ..viz.story import headline, tell
 from ..window.frame import Frame
 from .many import ranks, series
 from .model_job import Job
 from .output import Answer
+from .story import headline, tell
 
 
 def run(job: Job, out: Path, count: int | None, team: Team | None, answer: Answer, *, gif: bool) -> int:

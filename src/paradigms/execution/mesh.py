@@ -16,10 +16,10 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from ..checks.arguments import check_call
 from ..distributed.failures import RankError
 from ..distributed.team import Team
 from ..noise import Generators, default_generator
+from ..problem import check_call
 from ..system import System
 from .sharded import sharded
 

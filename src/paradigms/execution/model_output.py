@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks.values import refusal, said
+from ..validate import refusal, said
 
 
 def answer(returned: Any, x: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks.values import named, refusal, said
 from ..distributed.team import Team
+from ..validate import named, refusal, said
 from .chunked import Chunked, Model
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

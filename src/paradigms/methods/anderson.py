@@ -28,10 +28,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks.values import whole
 from ..system import System, only, rows
-from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
+from ..validate import whole
+from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, step
+from .guess import Extrapolate
 from .scan import finite, onward, recur, rms, run, scaled
+from .work import pick
 
 RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ..system import System, only, rows
 from .anderson import shift
-from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, joined
+from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, joined
+from .guess import Extrapolate
 from .scan import carry, finite, onward, recur
 
 

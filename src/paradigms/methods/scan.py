@@ -77,3 +77,8 @@ def scaled(v: Tensor, c: Tensor) -> Tensor:
 def rms(v: Tensor) -> Tensor:
     """Root mean square of v (W, B, ...) over each state (W, B)."""
     return torch.linalg.vector_norm(v.flatten(2), dim=2) / math.prod(v.shape[2:]) ** 0.5
+
+
+def leading(settled: Tensor) -> Tensor:
+    """How many rows (B,) of settled (W, B) are, before the first that is not."""
+    return settled.cumprod(0).sum(0)

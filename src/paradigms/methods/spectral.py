@@ -31,9 +31,11 @@ from torch import Tensor
 
 from ..system import System, only, rows
 from .anderson import safeguarded
-from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
+from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, step
+from .guess import Extrapolate
 from .scan import carry, finite, recur, rms
 from .spectrum import Spectrum, check_grid, spectrum
+from .work import pick
 
 
 @dataclass(frozen=True)

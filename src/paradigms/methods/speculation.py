@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
-from .base import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
+from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, step
+from .guess import Extrapolate
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks.values import Checked
 from ..methods.base import Memory, Sweep, Work
-from ..methods.scan import recur, rms
+from ..methods.scan import leading, recur, rms
 from ..methods.spectrum import Spectrum, check_grid, spectrum
 from ..system import System, only
+from ..validate import Checked
 from .error_growth import carried, growth, slope
 from .rounding import SPARE, finest, rounding
 
@@ -237,8 +237,3 @@ def share(system: System) -> Tensor:
     level = (system.alpha.clamp(min=0.05) / system.sigma.clamp(min=0.01)).log().cummax(0).values
     after = torch.cat([level[1:], 2 * level[-1:] - level[-2:-1] if N > 1 else level]) - level[0]
     return even if after[-1] <= 0 else even + BY_LEVEL * (after / after[-1] - even)
-
-
-def leading(settled: Tensor) -> Tensor:
-    """How many rows (B,) of settled (W, B) are, before the first that is not."""
-    return settled.cumprod(0).sum(0)

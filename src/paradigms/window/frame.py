@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.base import Sweep, pick
+from ..methods.base import Sweep
+from ..methods.work import pick
 from .trace import Told
 
 

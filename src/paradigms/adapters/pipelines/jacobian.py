@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from ...methods.anderson import ExponentialPicard, gaussian
-from ...methods.base import AbstractMethod, Jacobi, Picard, Work
+from ...methods.base import AbstractMethod, Work
+from ...methods.picard import Jacobi, Picard
 from ...methods.spectral import Spectral
 from ...system import System
 

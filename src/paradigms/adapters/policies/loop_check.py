@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from ..schedulers.cache import tabled
+from ..schedulers.fingerprint import fields, mark
 from ..schedulers.prepare import SchedulerError
 from .arguments import KWARGS, ignored, trimmed
 from .call import Network, by_table, drawn
-from .fingerprint import fields, mark
 from .interface import NAME, Inpainting, Seam
 from .random_streams import Streams, position, seed
 from .stub_copy import Twin, twin

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ...system import System
-from ..policies.fingerprint import mark
+from .fingerprint import mark
 from .prepare import SchedulerError
 from .table import from_scheduler
 

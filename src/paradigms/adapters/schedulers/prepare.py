@@ -10,9 +10,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ...checks.values import number, refusal, said, whole
 from ...schedule import Schedule
 from ...system import System
+from ...validate import number, refusal, said, whole
 from .probe import PASSED
 
 NUMBERS = {"strength", "eta", "s_churn", "s_tmin", "s_tmax", "s_noise"}

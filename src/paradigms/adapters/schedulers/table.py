@@ -27,10 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks.values import named
 from ...denoiser import Denoiser
 from ...solve import sequential
 from ...system import System
+from ...validate import named
 from .levels import believed, unit
 from .prepare import check_scheduler, prepared, refused
 from .probe import Reading, Tap, read, walk

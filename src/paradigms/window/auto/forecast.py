@@ -15,7 +15,8 @@ import math
 from collections.abc import Hashable, Sequence
 
 from ..controller import Expected
-from .profile import PLACES, Experience, Reach
+from .acceptance import PLACES, Reach
+from .profile import Experience
 from .trials import Whole
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows

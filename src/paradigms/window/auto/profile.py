@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from statistics import median_low
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..controller import Fixed
+from .acceptance import USUAL, Reach
 from .latency import WIDE, between, lowered
 from .model_key import memory
 
@@ -30,8 +29,6 @@ PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepa
 DOUBTED = 4e-3  # seconds that something else may have had the machine in as many measurements
 NOISE = 0.04  # of a time, which is no change
 SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
-PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
-USUAL, HARDER, ROUNDING = 0.003, 0.4, 1e-7  # a tolerance; what q grows by for each tenth of it; what 0 comes to
 
 
 Points = tuple[list[int], list[float]]  # rows and seconds
@@ -110,73 +107,6 @@ class Curve:
         for m in self.trusted:
             return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
         return min(self.shape(M), self(M)) if self.absolute else self(M)
-
-
-@dataclass
-class Rest:
-    """Calls in a row, of which `left` are to come, that have a pace which steps, and are not asked whether to."""
-
-    calls: int
-    left: int
-    pace: Fixed
-
-
-class Reach:
-    """q along a chain of N rows, counted."""
-
-    def __init__(self, N: int, tolerance: float = USUAL) -> None:
-        self.N = N
-        self.extra, self.rows = [0.0] * PLACES, [0.0] * PLACES
-        harder = 1 + HARDER * max(math.log10(USUAL / max(tolerance, ROUNDING)), 0.0)
-        self.usual = [harder * (2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
-        self.prior = sum(self.usual) / PLACES  # before anything is counted
-        self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
-        self.lost = 0.0  # seconds that windows lost where they were expected to gain
-        self.since = 0  # calls since windows were tried
-        self.version = 0
-        self.outlooks: dict[Hashable, Any] = {}
-        self.begun: set[int] = set()  # by how many samples: there was a first call
-        self.rests: dict[int, Rest] = {}  # by how many samples
-
-    def fade(self) -> None:
-        """What calls before this one counted is partly forgotten."""
-        self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
-        self.all, self.due = 1 + FADE * (self.all - 1), 1 + FADE * (self.due - 1)
-
-    def saw(self, row: int, extra: float, rows: int, span: int) -> None:
-        """`rows` rows from `row` on took `extra` more rounds than full windows; all that was looked at, `span` rows,
-        had its part in it."""
-        part, end = self.N / PLACES, row + span
-        for i in range(self.place(row), self.place(end - 1) + 1):
-            share = (min(end, (i + 1) * part) - max(row, i * part)) / span
-            self.extra[i] += extra * share
-            self.rows[i] += rows * share
-            self.due += rows * share * self.usual[i]
-        self.all += extra
-        self.version += 1
-
-    def doubt(self) -> None:
-        """Where nothing was counted yet it may be half of what is usual."""
-        if not any(self.rows) and self.all == self.due:
-            self.all, self.version = self.due / 2, self.version + 1
-
-    def told(self, seconds: float) -> None:
-        """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
-        self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
-
-    @property
-    def mean(self) -> float:
-        """q in the mean over the chain."""
-        return sum(map(self.at, range(PLACES))) / PLACES
-
-    def place(self, row: float) -> int:
-        """The part of the chain that a row is in."""
-        return min(int(row * PLACES / self.N), PLACES - 1)
-
-    def at(self, i: int) -> float:
-        """q there, leaning on the usual where little was counted."""
-        lean = self.N / PLACES / 4
-        return (self.extra[i] + lean * self.usual[i] * self.all / self.due) / (self.rows[i] + lean)
 
 
 class Experience:

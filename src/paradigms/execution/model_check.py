@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from ..execution.chunked import changed
-from ..execution.torch_modes import Casts
+from .chunked import changed
+from .torch_modes import Casts
 
 ROWS = 6  # that a model is asked for, once
 ROUNDING = {  # relative differences that rounding explains: at the same place, at another, in a batch of other length

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..execution.evaluate import Guided
-from ..methods.base import AbstractMethod, Guess
-from ..noise import Generators
-from ..schedule import Schedule
-from ..stopping.criteria import AbstractStop
-from ..system import System
-from ..window.controller import AbstractPace
-from .model import unfit
-from .values import closest, flag, number, refusal, said, whole
+from .execution.guidance import Guided
+from .execution.model_check import unfit
+from .methods.base import AbstractMethod, Guess
+from .noise import Generators
+from .schedule import Schedule
+from .stopping.criteria import AbstractStop
+from .system import System
+from .validate import closest, flag, number, refusal, said, whole
+from .window.controller import AbstractPace
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"

@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 
-from ..execution.devices import device as found
-from .failures import RankError
-from .rendezvous import Muster
-from .team import Team
+from ..distributed.failures import RankError
+from ..distributed.rendezvous import Muster
+from ..distributed.team import Team
+from .devices import device as found
 
 ORDER = 3  # seconds that a rank has to put things in order once it is told to end
 TERMINATED = 143  # the exit code of that

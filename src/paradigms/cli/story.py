@@ -1,0 +1,27 @@
+"""One run as a story of two samplers that begin with the same noise, and the animation's frames of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from ..solution import Solution
+from ..viz.record import MOST, Moment, drawable, moment
+from ..viz.story import Story
+from .model_job import Job
+
+
+def tell(job: Job, solution: Solution, moments: Sequence[Moment]) -> Story:
+    """The story of a job that ran; its sequential half is run here, as many steps as the parallel one took rounds."""
+    start, _ = job.start()
+    steps = [moment(frame).states for frame in islice(job.one_by_one(), len(moments))]
+    rows = len(job.system)
+    how = (rows, max(solution.windows), job.tolerance)
+    return Story(headline(job, solution), *how, drawable(start[:MOST]), moments, steps, solution.converged)
+
+
+def headline(job: Job, solution: Solution) -> str:
+    """The run in one line, computed from it: DDPM, 1000 steps: 28 rounds instead of 1000."""
+    rounds = f"{solution.rounds} round{'s' * (solution.rounds != 1)}"
+    end = f"{rounds} instead of {len(job.system)}" if solution.converged else f"stopped after {rounds}"
+    return f"{job.title}, {job.steps} steps: {end}"
