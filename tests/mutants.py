@@ -54,98 +54,98 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     of(
         "memories dropped after stepping",
-        "rounds.py",
+        "window/loop.py",
         "stretch.end, stretch.round, at.memories)",
         "stretch.end, stretch.round)",
         "test_what_is_known_of_a_sample_outlasts_steps_between_windows",
     ),
     of(
         "memories not taken up by a window",
-        "rounds.py",
+        "window/loop.py",
         "    if at.memories:\n",
         "    if False:\n",
         "test_what_is_known_of_a_sample_outlasts_steps_between_windows",
     ),
     of(
         "Anderson's most = inf",
-        "anderson.py",
+        "methods/anderson.py",
         "    most: float = 1.0\n",
         "    most: float = math.inf\n",
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),
     of(
         "Spectral's most = inf",
-        "spectral.py",
+        "methods/spectral.py",
         "    most: float = 1.0\n",
         "    most: float = math.inf\n",
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),
     of(
         "stop.LEAST = 0",
-        "stop.py",
+        "stopping/criteria.py",
         "LEAST = 1e-6 ",
         "LEAST = 0.0 ",
         "test_a_carry_that_was_right_for_fifty_rounds_is_not_taken_for_right_on_rows_evaluated_once",
     ),
     of(
         "no MOST clamp",
-        "stop.py",
+        "stopping/criteria.py",
         "MOST = 100.0 ",
         "MOST = math.inf ",
         "test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more",
     ),
     of(
         "the secant's clamp to (0, 3)",
-        "spectral.py",
+        "methods/spectral.py",
         ".clamp(0, 1)",
         ".clamp(0, 3)",
         "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
     ),
     of(
         "the secant's clamp lets slopes be negative",
-        "spectral.py",
+        "methods/spectral.py",
         ".clamp(0, 1)",
         ".clamp(max=1)",
         "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
     ),
     of(
         "no limit on the Anderson step",
-        "anderson.py",
+        "methods/anderson.py",
         "fits = (most * largest / length).clamp(max=1)",
         "fits = torch.ones_like(length)",
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),
     of(
         "whole() writes to the path itself",
-        "show/files.py",
+        "files.py",
         'partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")',
         "partial = path",
         "test_a_file_is_replaced_in_one_move_and_who_reads_the_old_one_reads_it_to_its_end",
     ),
     of(
         "whole() copies",
-        "show/files.py",
+        "files.py",
         "os.replace(partial, path)",
         "path.write_bytes(partial.read_bytes())",
         "test_a_file_is_replaced_in_one_move_and_who_reads_the_old_one_reads_it_to_its_end",
     ),
     of(
         "--count accepts a folder of unknown pictures",
-        "series.py",
+        "cli/many.py",
         'elif any(out.glob("[0-9]*.png")):',
         "elif False:",
         "test_many_cli.py::test_pictures_of_unknown_origin_are_left_alone",
     ),
     of(
         "out of memory halving to R - 1",
-        "chunks.py",
+        "execution/chunked.py",
         "self.most = R // 2",
         "self.most = R - 1",
         "test_rows_that_do_not_fit_are_halved_so_few_batches_are_lost",
     ),
     of(
         "keep_freed does nothing",
-        "heap.py",
+        "execution/memory.py",
         '    torch.empty(LARGEST, dtype=torch.uint8, device="cpu")',
         "    pass",
         "test_rounds_do_not_clear_the_pages_of_the_rounds_before_anew",
@@ -155,7 +155,10 @@ MUTANTS: tuple[Mutant, ...] = (
 
 def run(tests: tuple[str, ...], at: Path) -> tuple[int, str]:
     """pytest's exit status, and what it said, of tests on the copy at `at`."""
-    environment = os.environ | {"PYTHONPATH": str(at / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(at / p) for p in ("src", "weights/src", ".")),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout + done.stderr
@@ -193,7 +196,7 @@ def main(parts: list[str]) -> int:
     lost, passing = 0, set[tuple[str, ...]]()
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place)
-        for name in ("src", "tests"):
+        for name in ("src", "tests", "benchmarks", "training", "weights"):
             skip = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, copy_function=code_or_link, ignore=skip)
         (copy / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())

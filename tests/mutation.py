@@ -23,8 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "out" / "mutation"
 CORE = (
-    "anderson", "carry", "check", "chunks", "denoiser", "execute", "method", "newton", "noise", "parareal", "rounds",
-    "rules", "schedule", "slide", "solution", "solve", "spectral", "spectrum", "speculation", "stop", "system",
+    "denoiser", "execution/chunked", "execution/evaluate", "methods/anderson", "methods/base", "methods/newton", "methods/parareal", "methods/scan", "methods/spectral", "methods/spectrum", "methods/speculation", "noise", "problem", "rules", "schedule", "solution", "solve", "stopping/criteria", "system", "window/buffers", "window/loop", "methods/guess", "methods/picard", "methods/work",
 )  # fmt: skip
 TESTS = (
     "anderson", "check", "execute", "method", "mutants", "newton", "parareal", "promises_random", "rules", "schedule",
@@ -37,7 +36,7 @@ NOTICED = ("killed", "timeout", "suspicious", "segfault")
 def prepare(modules: list[str], tests: list[str]) -> None:
     """The copy that mutmut works in, and its settings; what it found out before stays."""
     PLACE.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "tests"):
+    for name in ("src", "tests", "benchmarks", "training", "weights"):
         shutil.rmtree(PLACE / name, ignore_errors=True)
         shutil.copytree(ROOT / name, PLACE / name, ignore=shutil.ignore_patterns("__pycache__", "*.gif", "*.png"))
     shutil.copy(ROOT / "pyproject.toml", PLACE)

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import paradigms
+from benchmarks.app import bench
 from paradigms import models
 from paradigms.cli import app as cli
 from paradigms.cli import model_job as job
@@ -56,8 +57,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def call(*args: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `paradigms args`."""
-    result = CliRunner().invoke(cli.app, list(args))
+    """Exit code, standard output and standard error of `paradigms args`, or of `python -m benchmarks args`."""
+    program, args = (bench, args[1:]) if args[:1] == ("bench",) else (cli.app, args)
+    result = CliRunner().invoke(program, list(args))
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -208,12 +210,16 @@ def test_python_m_is_the_same_program(files: dict, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "args"), [("run", ("sample", "--model", "plain")), ("bench.overhead", ("bench", "overhead"))]
+    ("room", "args"),
+    [
+        ("paradigms.cli.run_model", ("sample", "--model", "plain")),
+        ("benchmarks.core.overhead", ("bench", "overhead")),
+    ],
 )
 def test_a_missing_library_is_told_in_one_line(
     room: str, args: tuple[str, ...], files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, f"paradigms.{room}", None)
+    monkeypatch.setitem(sys.modules, room, None)
     code, _, err = call(*(files.get(a, a) for a in args), "--out", str(tmp_path))
     assert (code, len(err.splitlines())) == (2, 1) and "pip install 'paradigms-sampling[cli]'" in err
 

@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 import paradigms as pd
+from benchmarks.app import bench
 from benchmarks.core import frontier, matched, outside, problems
 from benchmarks.core.frontier import Contestant
 from benchmarks.core.problems import Cell
-from paradigms.cli import app as cli
 from paradigms.methods.base import Sweep
 from paradigms.stopping.criteria import StepNoise
 
@@ -223,7 +223,7 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_line_plans_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def told(*options: str) -> tuple[int, str]:
-        found = CliRunner().invoke(cli.app, ["bench", "frontier", "--out", str(tmp_path), *options])
+        found = CliRunner().invoke(bench, ["frontier", "--out", str(tmp_path), *options])
         return found.exit_code, found.output
 
     code, text = told("--plan", "--quick")

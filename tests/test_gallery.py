@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from benchmarks.app import bench
 from benchmarks.images import gallery
 from benchmarks.images.gallery import bytes_of, clip_metric, frechet_metric, quality
-from paradigms.cli import app as cli
 from paradigms.cli import pipeline_job as hub
 from published import church, sd2
 
@@ -204,8 +204,8 @@ def test_the_command_scores_pictures_of_real_weights(
     monkeypatch.setattr("benchmarks.images.weights.reachable", lambda: False)
     (tmp_path / "prompts").write_text("a boat\nhills\n")
     given = ("--weights", tmp_path / "sd2", "--rows", 1, "--window", 4, "--count", 2, "--prompts", tmp_path / "prompts")
-    args = ["bench", "images", "--model", "sd2", "--out", tmp_path / "out", *given]
-    result = CliRunner().invoke(cli.app, list(map(str, args)))
+    args = ["images", "--model", "sd2", "--out", tmp_path / "out", *given]
+    result = CliRunner().invoke(bench, list(map(str, args)))
     assert result.exit_code == 0, result.stderr
     report = (tmp_path / "out" / "images-sd2.md").read_text()
     assert "CLIP score, parallel" in report

@@ -1,246 +1,107 @@
-"""The walls: the core needs torch alone, rooms know only the rooms below them, the version is one."""
+"""The layout and the direction of imports: a folder knows only the folders below it, and the core needs torch alone."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import paradigms
 
-HOUSE = Path(paradigms.__file__).parent
-KNOWS = {
-    "given": set(),
-    "ambient": set(),
-    "answer": {"given"},
-    "assume": {"ambient", "chunks"},
-    "schedule": {"given"},
-    "denoiser": {"given"},
-    "system": {"denoiser", "given"},
-    "grids": {"denoiser", "given", "schedule", "system"},
-    "rules": {"given", "grids", "schedule", "system"},
-    "carry": {"system"},
-    "spectrum": set(),
-    "method": {"carry", "given", "spectrum", "system"},
-    "anderson": {"carry", "given", "method", "stop", "system"},
-    "newton": {"anderson", "carry", "method", "system"},
-    "spectral": {"anderson", "carry", "method", "spectrum", "stop", "system"},
-    "latency": set(),
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "paradigms"
+# From the bottom up: what each folder, or module at the root, may import of the package. A new entry is a decision.
+CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "noise"]
+BELOW: dict[str, set[str]] = {
+    "validate": set(),
+    "schedule": {"validate"},
+    "denoiser": {"validate"},
+    "system": {"denoiser", "validate"},
+    "timestep_grid": {"denoiser", "schedule", "system", "validate"},
+    "rules": {"schedule", "system", "timestep_grid", "validate"},
     "noise": {"system"},
-    "roll": set(),
-    "wire": set(),
-    "mesh": set(),
-    "shares": set(),
-    "team": {"mesh", "roll", "shares", "wire"},
-    "clock": {"team"},
-    "chunks": {"answer"},
-    "shard": {"chunks", "given", "team"},
-    "over": {"check", "noise", "roll", "shard", "system", "team"},
-    "execute": {"ambient", "answer", "assume", "chunks", "clock", "given", "shard", "system", "team"},
-    "check": {"assume", "execute", "given", "method", "noise", "pace", "schedule", "stop", "system"},
-    "pace": {"clock"},
-    "slide": {"execute", "method", "system"},
-    "experience": {"identity", "latency", "pace"},
-    "identity": set(),
-    "grid": set(),
-    "outlook": {"experience", "pace", "whole"},
-    "ladder": {"experience", "pace"},
-    "whole": set(),
-    "auto": {"execute", "experience", "grid", "ladder", "method", "outlook", "pace", "stop", "whole"},
-    "trace": set(),
-    "solution": {"execute", "noise", "pace", "retry", "shares", "stop", "system", "trace"},
-    "plan": set(),
-    "parareal": {"carry", "method", "stop", "system"},
-    "speculation": {"method", "system"},
-    "precision": {"method"},
-    "growth": {"carry", "method", "precision", "spectrum", "system"},
-    "stop": {"carry", "given", "growth", "method", "precision", "spectrum", "system"},
-    "frame": {"execute", "method", "trace"},
-    "heap": set(),
-    "rounds": {"carry", "execute", "frame", "heap", "method", "pace", "slide", "stop", "system"},
-    "retry": {"frame", "noise", "pace", "precision", "rounds", "stop", "trace"},
-    "interrupt": set(),
-    "device": {"show.files"},
-    "muster": set(),
-    "trust": {"show.files"},
-    "show/answer": set(),
-    "solve": {
-        "ambient",
-        "auto",
-        "check",
-        "execute",
-        "frame",
-        "given",
-        "identity",
-        "method",
-        "noise",
-        "over",
-        "pace",
-        "precision",
-        "retry",
-        "rounds",
-        "solution",
-        "spectral",
-        "stop",
-        "system",
-        "trace",
-    },
-    "adapt/levels": {"denoiser"},
-    "adapt/probe": {"levels"},
-    "adapt/prepared": {"given", "probe", "schedule", "system"},
-    "adapt/scheduler": {"denoiser", "given", "levels", "prepared", "probe", "solve", "system"},
-    "adapt/parallel": {None, "method", "pace", "pipelines", "policies.policy", "stop"},
-    "adapt/policies/alone": {"system"},
-    "adapt/policies/arguments": set(),
-    "adapt/policies/call": {
-        "alone",
-        "inpaint",
-        "method",
-        "pace",
-        "seam",
-        "solution",
-        "solve",
-        "stop",
-        "system",
-        "warm",
-    },
-    "adapt/policies/inpaint": {"method", "system"},
-    "adapt/policies/loop": {
-        "arguments",
-        "call",
-        "place",
-        "report",
-        "rest",
-        "seam",
-        "solution",
-        "streams",
-        "table",
-        "trial",
-        "warm",
-    },
-    "adapt/policies/mark": set(),
-    "adapt/policies/place": set(),
-    "adapt/policies/policy": {
-        "call",
-        "check",
-        "loop",
-        "method",
-        "pace",
-        "place",
-        "report",
-        "seam",
-        "spectral",
-        "stop",
-        "table",
-        "trial",
-    },
-    "adapt/policies/report": {"pipelines.report"},
-    "adapt/policies/rest": set(),
-    "adapt/policies/seam": {"noise"},
-    "adapt/policies/streams": {"noise"},
-    "adapt/policies/table": {"mark", "scheduler", "system"},
-    "adapt/policies/trial": {"arguments", "call", "mark", "scheduler", "seam", "streams", "table", "twin"},
-    "adapt/policies/twin": {"noise", "seam"},
-    "adapt/policies/warm": {"carry", "frame", "method", "noise", "pace", "stop", "system"},
-    "adapt/pipelines/attempt": {
-        "doubt",
-        "intercept",
-        "network",
-        "paced",
-        "report",
-        "results",
-        "rewrite",
-        "snapshot",
-        "swap",
-        "team",
-        "watch",
-    },
-    "adapt/pipelines/belief": {"anderson", "method", "spectral", "system"},
-    "adapt/pipelines/call": set(),
-    "adapt/pipelines/contents": set(),
-    "adapt/pipelines/course": {"denoiser", "levels", "probe", "system"},
-    "adapt/pipelines/doubt": {"report", "retry", "stop"},
-    "adapt/pipelines/evidence": {"visit"},
-    "adapt/pipelines/fast": {"execute", "frame", "hooks", "report", "scheduler", "snapshot", "solve", "system"},
-    "adapt/pipelines/fields": set(),
-    "adapt/pipelines/finite": {"call", "execute"},
-    "adapt/pipelines/hooks": {
-        "call",
-        "course",
-        "fields",
-        "finite",
-        "heap",
-        "judge",
-        "network",
-        "pace",
-        "paced",
-        "report",
-        "rewrite",
-        "snapshot",
-        "standin",
-        "visit",
-    },
-    "adapt/pipelines/intercept": {"fast", "loop", "network", "outside", "report", "rewrite"},
-    "adapt/pipelines/joining": {"call"},
-    "adapt/pipelines/judge": {
-        "course",
-        "evidence",
-        "method",
-        "precision",
-        "slide",
-        "standin",
-        "stop",
-        "system",
-        "visit",
-    },
-    "adapt/pipelines/loop": {"call", "doubt", "hooks", "rewrite", "standin", "visit"},
-    "adapt/pipelines/memory": {"contents", "snapshot"},
-    "adapt/pipelines/network": {"call", "chunks", "clock", "fields", "joining", "remembers", "spread", "team"},
-    "adapt/pipelines/outside": {"contents", "rewrite", "wrappers"},
-    "adapt/pipelines/paced": {"auto", "experience", "network", "pace", "report"},
-    "adapt/pipelines/pipeline": {
-        "attempt",
-        "belief",
-        "check",
-        "intercept",
-        "method",
-        "pace",
-        "report",
-        "solve",
-        "spectral",
-        "stop",
-        "team",
-        "together",
-        "watch",
-    },
-    "adapt/pipelines/remembers": {"call", "memory", "rewrite"},
-    "adapt/pipelines/report": {"method", "pace", "shares", "stop"},
-    "adapt/pipelines/results": set(),
-    "adapt/pipelines/rewrite": {"wrappers"},
-    "adapt/pipelines/snapshot": {"contents", "rewrite"},
-    "adapt/pipelines/spread": {"call", "team", "wire"},
-    "adapt/pipelines/standin": {"belief", "call", "course", "method"},
-    "adapt/pipelines/swap": {"intercept", "network", "probe", "rewrite"},
-    "adapt/pipelines/together": {"over", "team"},
-    "adapt/pipelines/visit": {"call", "report"},
-    "adapt/pipelines/watch": {"intercept", "rewrite"},
-    "adapt/pipelines/wrappers": set(),
+    "files": set(),
+    "methods": {"system", "validate"},
+    "stopping": {"methods", "system", "validate"},
+    "distributed": set(),
+    "execution": {"denoiser", "distributed", "noise", "problem", "system", "validate"},
+    "window": {"execution", "methods", "noise", "stopping", "system"},
+    "window/auto": {"execution", "methods", "stopping", "window"},
+    "problem": {"execution", "methods", "noise", "schedule", "stopping", "system", "validate", "window"},
+    "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
+    "solve": {*CORE, "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
+    "adapters/schedulers": {*CORE, "adapters", "solve"},
+    "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
+    | {"methods", "stopping", "window"},
+    "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "distributed", "execution", "methods", "problem"}
+    | {"solve", "stopping", "window", "window/auto"},
+    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "methods", "problem", "solution", "solve"}
+    | {"stopping", "window"},
+    "models": {"files", "schedule", "system"},
+    "models/latent": {"adapters", "files", "models"},
+    "policies": {"models", "policies/tasks"},
+    "policies/tasks": {"policies"},
+    "viz": {"distributed", "files", "solution", "window"},
+    "cli": {*CORE, "adapters", "distributed", "execution", "files", "methods", "models", "models/latent", "problem"}
+    | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
 }
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("room", KNOWS)
-def test_arrows_of_the_core(room: str) -> None:
-    imports = [
-        n for n in ast.walk(ast.parse((HOUSE / f"{room}.py").read_text())) if isinstance(n, ast.ImportFrom | ast.Import)
-    ]
-    known = {n.module for n in imports if isinstance(n, ast.ImportFrom) and n.level}
-    outside = {a.name.split(".")[0] for n in imports if isinstance(n, ast.Import) for a in n.names}
-    outside |= {str(n.module).split(".")[0] for n in imports if isinstance(n, ast.ImportFrom) and not n.level}
-    assert known <= KNOWS[room]
-    assert outside - set(sys.stdlib_module_names) <= {"torch"}
+def place(file: Path) -> str:
+    """The folder of a file of the package, or for one at the root its own name."""
+    inside = file.relative_to(PACKAGE)
+    return inside.parent.as_posix() if len(inside.parts) > 1 else inside.stem
+
+
+def imports(file: Path) -> tuple[set[Path], set[str]]:
+    """What a file imports: files of the package, and libraries outside of it."""
+    inner: set[Path] = set()
+    outer: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            outer |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            outer.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            at = file.parents[node.level - 1] / (node.module or "").replace(".", "/")
+            for name in (a.name for a in node.names):
+                found = [
+                    p for p in (at / f"{name}.py", at.with_suffix(".py"), at / name / "__init__.py") if p.is_file()
+                ]
+                inner |= set(found[:1]) or {at / "__init__.py"}
+    return inner, outer - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_imports_point_downward(file: Path) -> None:
+    if (here := place(file)) in ("__init__", "__main__"):
+        return
+    used = {place(f) for f in imports(file)[0]} - {here, "__init__"}
+    assert used <= BELOW[here], f"{here} may not import {sorted(used - BELOW[here])}"
+
+
+def test_the_package_never_imports_benchmarks_or_training() -> None:
+    for file in FILES:
+        assert not imports(file)[1] & {"benchmarks", "training", "tests"}, file
+
+
+@pytest.mark.parametrize(
+    "folder", [*CORE, "problem", "solution", "solve", "methods", "stopping", "execution", "window"]
+)
+def test_the_core_needs_torch_alone(folder: str) -> None:
+    files = [PACKAGE / f"{folder}.py"] if (PACKAGE / f"{folder}.py").is_file() else (PACKAGE / folder).rglob("*.py")
+    for file in files:
+        assert imports(file)[1] <= {"torch"}, file
+
+
+def test_a_file_at_the_root_is_a_deliberate_act() -> None:
+    at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert at_root == {*CORE, "files", "problem", "solution", "solve"}
 
 
 def test_importing_the_library_imports_torch_alone() -> None:
@@ -250,18 +111,19 @@ def test_importing_the_library_imports_torch_alone() -> None:
     assert not third
 
 
-def test_every_public_name_has_a_docstring_and_every_core_file_is_short() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     for name in paradigms.__all__:
         assert (getattr(paradigms, name).__doc__ or "").strip(), name
-    for room in KNOWS:
-        lines = (HOUSE / f"{room}.py").read_text().splitlines()
-        assert len(lines) <= 270, room
-        for node in ast.walk(ast.parse("\n".join(lines))):
-            if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.body[0].lineno <= 50, f"{room}.{node.name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_files_and_functions_are_short(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 280
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.body[0].lineno <= 60, node.name
 
 
 def test_the_version_is_the_packages() -> None:
-    from importlib.metadata import version
-
     assert paradigms.__version__ == version("paradigms-sampling")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks.app import bench
 from benchmarks.images import images, network, weights
 from benchmarks.images.network import SPECS, build, call, measure
-from paradigms.cli import app as cli
 
 CPU = torch.device("cpu")
 NARROW = {  # as the small networks, and smaller: what a test can be asked
@@ -109,7 +109,7 @@ def test_a_port_nobody_listens_at_is_not_reachable() -> None:
 
 def call_cli(*args: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `python -m benchmarks images args`."""
-    result = CliRunner().invoke(cli.app, ["bench", "images", *args])
+    result = CliRunner().invoke(bench, ["images", *args])
     return result.exit_code, result.stdout, result.stderr
 
 

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import typer
 
+from benchmarks.app import bench
 from paradigms.cli import app as cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+)
 README = (ROOT / "README.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", README, re.S)
 
@@ -35,24 +38,26 @@ def test_there_is_python_to_run_and_the_first_is_at_most_ten_lines() -> None:
 def commands() -> dict[str, set[str]]:
     """The options of every command, by its name."""
     top: Any = typer.main.get_command(cli.app)
-    bench = {f"bench {name}": command for name, command in top.commands["bench"].commands.items()}
+    benches: Any = typer.main.get_command(bench)
+    others = {f"bench {name}": command for name, command in benches.commands.items()}
     return {
-        name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in (top.commands | bench).items()
+        name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in (top.commands | others).items()
     }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_option_named_is_one(page: Path) -> None:
     known = commands()
-    for name, rest in re.findall(r"paradigms (sample|plan|demo|bench [a-z]+)\b([^\n`]*)", page.read_text()):
+    text = page.read_text().replace("python -m benchmarks ", "paradigms bench ")
+    for name, rest in re.findall(r"paradigms (sample|plan|demo|bench [a-z]+)\b([^\n`]*)", text):
         assert name in known, name
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest)) <= known[name], (name, rest)
-    for module in re.findall(r"python -m (paradigms[\w.]*\w)", page.read_text()):
+    for module in re.findall(r"python -m ((?:paradigms|training)[\w.]*\w)", page.read_text()):
         assert importlib.util.find_spec(module), module
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(re.findall(r"paradigms (?:sample|plan|demo|bench)", README)) > 10
+    assert len(re.findall(r"paradigms (?:sample|plan|demo)|python -m benchmarks", README)) > 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

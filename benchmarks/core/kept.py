@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import paradigms
 from paradigms.files import write_json
 from paradigms.methods.base import AbstractMethod
 from paradigms.solution import relative_error
@@ -40,7 +41,7 @@ TOLERANCES = (0.01, 0.003, 0.001)
 SAMPLES, QUICK_SAMPLES = 200, 20  # of a cell, at least
 MOST, OF_A_MODEL, LEAST, ROOM = 50, 20, 5, 2**21  # samples of a batch; numbers in the states of its window
 SEEDS = {"tune": 10_000, "report": 20_000}  # the seed of the first batch
-CORE = ("anderson", "carry", "method", "retry", "rounds", "slide", "spectral", "spectrum", "stop", "system")
+CORE = ("methods/spectral.py", "stopping/criteria.py", "window/loop.py", "window/retry.py", "window/buffers.py")
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,22 @@ def digest(files: list[Path]) -> str:
 
 def core() -> list[Path]:
     """The files of criterion, carry and rounds, and those of the library that criterion and carry import."""
-    house = Path(__file__).parents[1]
-    found, todo = set(CORE), ["stop", "spectral"]
+    house = Path(paradigms.__file__).parent
+    found: set[Path] = set()
+    todo = [house / name for name in CORE]
     while todo:
-        tree = ast.walk(ast.parse((house / f"{todo.pop()}.py").read_text()))
-        used = {str(n.module) for n in tree if isinstance(n, ast.ImportFrom) and n.level == 1} - found
-        todo, found = todo + sorted(used), found | used
-    return [house / f"{name}.py" for name in sorted(found)]
+        file = todo.pop()
+        found.add(file)
+        if file.relative_to(house).parts[0] in ("methods", "stopping"):  # rounds import the whole library
+            todo += sorted(imported(file) - found)
+    return sorted(found)
+
+
+def imported(file: Path) -> set[Path]:
+    """The files of methods and criteria that a file imports."""
+    used = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom) and n.level]
+    found = {(file.parents[n.level - 1] / f"{str(n.module).replace('.', '/')}.py") for n in used}
+    return {f for f in found if f.is_file() and f.parent.name in ("methods", "stopping")}
 
 
 def bare(tree: ast.Module) -> ast.Module:

@@ -25,10 +25,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..stopping.criteria import leading
 from ..system import System, rows
 from .base import AbstractMethod, Evaluate, Memory, Sweep, Work
-from .scan import rms, scan
+from .scan import leading, rms, scan
 from .work import pick
 
 SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..cli.story import Story
 from .canvas import Canvas
 from .palette import ACCENT, BEAM, DIM, FRESH, LENS, LIGHT, REST, TRACK, WINDOW, pixels
 from .record import Moment
+from .story import Story
 
 LEFT, RIGHT = 128, 768  # of the chain
 ROOM, TOP, GAP = (274, 204), 108, 6  # for the samples of one sampler

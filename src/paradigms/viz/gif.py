@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..cli.story import Story
 from ..files import whole
 from .frame import draw_frame
 from .palette import DRAWN
+from .story import Story
 
 MOST = 90  # frames; a longer run shows every second round, or third ..
 SWATCH = 20  # rows of pixels
