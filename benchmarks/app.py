@@ -200,11 +200,12 @@ def frontier(
     ablate: own.Ablate = False,
 ) -> Work:
     """Every method at matched final error, beside the few-step sampler and diffusers; goes on where it was stopped."""
+    from .core import contestants as methods
     from .core import frontier
     from .core.problems import cells
 
     todo = cells(quick, only)
-    contestants, out = (frontier.ABLATIONS, out / "ablation") if ablate else (frontier.CONTESTANTS, out)
+    contestants, out = (methods.ABLATIONS, out / "ablation") if ablate else (methods.CONTESTANTS, out)
     if plan:
         return lambda: typer.echo(frontier.plan(todo, contestants))
     frontier.named(again or [], contestants)

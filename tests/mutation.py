@@ -23,7 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "out" / "mutation"
 CORE = (
-    "denoiser", "execution/chunked", "execution/evaluate", "methods/anderson", "methods/base", "methods/newton", "methods/parareal", "methods/scan", "methods/spectral", "methods/spectrum", "methods/speculation", "noise", "problem", "rules", "schedule", "solution", "solve", "stopping/criteria", "system", "window/buffers", "window/loop", "methods/guess", "methods/picard", "methods/work",
+    "denoiser", "execution/chunked", "execution/evaluate", "methods/anderson", "methods/base", "methods/newton",
+    "methods/parareal", "methods/scan", "methods/spectral", "methods/spectrum", "methods/speculation", "noise",
+    "problem", "rules", "schedule", "solution", "solve", "stopping/criteria", "system", "window/buffers",
+    "window/loop", "methods/guess", "methods/picard", "methods/work",
 )  # fmt: skip
 TESTS = (
     "anderson", "check", "execute", "method", "mutants", "newton", "parareal", "promises_random", "rules", "schedule",

@@ -18,7 +18,8 @@ from paradigms.execution.model_check import ROWS
 from paradigms.window.auto import controller as auto
 from paradigms.window.auto import model_key as identity
 from paradigms.window.auto import profile as experience
-from paradigms.window.auto.profile import PREPARED, Curve, Experience, Reach
+from paradigms.window.auto.acceptance import Reach
+from paradigms.window.auto.profile import PREPARED, Curve, Experience
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 import paradigms as pd
 from benchmarks.app import bench
 from benchmarks.core import frontier, matched, outside, problems
-from benchmarks.core.frontier import Contestant
+from benchmarks.core.contestants import Contestant
 from benchmarks.core.problems import Cell
-from paradigms.methods.base import Sweep
+from paradigms.methods.work import Sweep
 from paradigms.stopping.criteria import StepNoise
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks kept`: it counts what is within the asked error, sees what 0.1.0 got wrong, and can be stopped."""
+"""It counts what is within the asked error, sees what 0.1.0 got wrong, and can be stopped."""
 
 from __future__ import annotations
 

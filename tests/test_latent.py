@@ -19,8 +19,9 @@ from paradigms.models import latent
 from paradigms.models.latent.older import readable_by_older
 from paradigms.models.weights import shipped_weights
 from training.latent import parts
-from training.latent.captions import SKY_TOP, TIMES, caption, choices, draw_scenes
+from training.latent.captions import TIMES, caption, choices, draw_scenes
 from training.latent.norm import normalise
+from training.models.scenes import SKY_TOP
 
 
 def seeded(seed: int) -> torch.Generator:

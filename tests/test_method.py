@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.base import Evaluate, Sweep, Work, step
+from paradigms.methods.base import step
 from paradigms.methods.scan import scan
+from paradigms.methods.work import Evaluate, Sweep, Work
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -19,7 +19,7 @@ from torch import Tensor
 import mutants
 import paradigms as pd
 from paradigms.files import whole
-from paradigms.methods.base import Evaluate, Memory, Sweep, Work
+from paradigms.methods.work import Evaluate, Memory, Sweep, Work
 from paradigms.window.controller import AbstractPace
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from paradigms import Frame, Picard, Solution, ddpm, iterate, linear, sample
 from paradigms.cli.model_job import Request, prepare
-from paradigms.cli.story import Story, headline, tell
+from paradigms.cli.story import headline, tell
 from paradigms.viz import frame as page
 from paradigms.viz import gif, pictures
 from paradigms.viz.palette import difference, enlarge, pixels
 from paradigms.viz.progress import progress
 from paradigms.viz.record import MOST, Moment, drawable, record
+from paradigms.viz.story import Story
 from test_cli import tiny
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.execution.model_check import ROWS
-from paradigms.methods.base import Evaluate, Memory, Sweep, Work
+from paradigms.methods.work import Evaluate, Memory, Sweep, Work
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.base import Evaluate, Memory, Sweep, Work
 from paradigms.methods.spectral import Secants
 from paradigms.methods.spectrum import Spectrum, spectrum
+from paradigms.methods.work import Evaluate, Memory, Sweep, Work
 from paradigms.models.mixture import FieldMixture
 from problems import LINEAR, RULES, seeded
 from toy import Mixture

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.base import Sweep, Work
 from paradigms.methods.spectrum import spectrum
+from paradigms.methods.work import Sweep, Work
 from paradigms.models.mixture import FieldMixture
 from paradigms.stopping.criteria import becomes, share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start

@@ -30,7 +30,7 @@ from paradigms.rules import ddim, ddpm
 from paradigms.schedule import linear
 from paradigms.solution import relative_error
 from paradigms.solve import TOLERANCE, sample, sequential
-from paradigms.window.auto import profile as experience
+from paradigms.window.auto import model_key
 
 from ..report import machine, spread, table, write
 from .problems import GUIDANCE, SHORT, problem
@@ -196,7 +196,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     orders = list(itertools.permutations(range(3))) * TURNS  # what ran before warms caches
     errors, windows, turns = [], [], []
     for life in often(LIVES):
-        experience.forget()
+        model_key.forget()
         lives.append([])
         for seed in range(CALLS[quick] * life, CALLS[quick] * (life + 1)):
             pair = {i: timed(partial(two[i], seed)) for i in ((0, 1), (1, 0))[seed % 2]}  # neither is always first

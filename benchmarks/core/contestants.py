@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from paradigms.methods.anderson import Anderson
-from paradigms.methods.base import AbstractMethod, Copy
-from paradigms.methods.guess import Extrapolate
+from paradigms.methods.base import AbstractMethod
+from paradigms.methods.guess import Copy, Extrapolate
 from paradigms.methods.newton import QuasiNewton
 from paradigms.methods.parareal import Parareal
 from paradigms.methods.picard import Picard

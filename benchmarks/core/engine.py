@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.methods.base import Copy, Guess
-from paradigms.methods.guess import Extrapolate
+from paradigms.methods.guess import Copy, Extrapolate, Guess
 from paradigms.methods.picard import Picard
 from paradigms.models import Pretrained, load
 from paradigms.rules import ddim, ddpm, dpmsolver

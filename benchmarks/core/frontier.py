@@ -1,4 +1,4 @@
-"""`python -m benchmarks frontier`: every iteration at matched final error, beside the plain few-step sampler and diffusers.
+"""Every iteration at matched final error, beside the plain few-step sampler and diffusers.
 
     error = |x - sequential| / |sequential| of each sample, on the same noise
     rounds(method, limit) = the least mean rounds among the tolerances swept whose largest error is <= limit

@@ -1,4 +1,4 @@
-"""`python -m benchmarks kept`: how many samples are within the error that was asked, cell by cell, beside release 0.1.0.
+"""How many samples are within the error that was asked, cell by cell, beside release 0.1.0.
 
     multiple = |x - sequential| / (|sequential| tolerance)        of each sample, on the same noise; kept: <= 1
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from paradigms.execution.evaluate import Model
+from paradigms.execution.chunked import Model
 
 AGREE = 1e-4
 TONGUE = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paradigms.methods.base import AbstractMethod, Copy
-from paradigms.methods.guess import Extrapolate
+from paradigms.methods.base import AbstractMethod
+from paradigms.methods.guess import Copy, Extrapolate
 from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.models import Pretrained, load

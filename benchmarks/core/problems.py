@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from paradigms import rules
-from paradigms.execution.evaluate import Model
+from paradigms.execution.chunked import Model
 from paradigms.execution.guidance import Guided
 from paradigms.models import load
 from paradigms.models.mixture import FieldMixture

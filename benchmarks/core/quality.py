@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality`: does parallel sampling change the pictures? Fréchet distances against their noise floor.
+"""Does parallel sampling change the pictures? Fréchet distances against their noise floor.
 
 Sets of `count` samples: sequential A, sequential B from other seeds, and parallel ones from A's noise. The distance
 A-B is what chance alone does to sets of this size: a parallel set should be no further from B than A is, and near A.
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.execution.evaluate import Model
+from paradigms.execution.chunked import Model
 from paradigms.methods.spectral import Spectral
 from paradigms.models import load
 from paradigms.rules import ddim, ddpm

@@ -25,8 +25,8 @@ from torch import Tensor
 from paradigms import rules, schedule
 from paradigms.execution.guidance import Guided
 from paradigms.methods.anderson import Anderson, ExponentialPicard
-from paradigms.methods.base import AbstractMethod, Copy
-from paradigms.methods.guess import Extrapolate
+from paradigms.methods.base import AbstractMethod
+from paradigms.methods.guess import Copy, Extrapolate
 from paradigms.methods.newton import QuasiNewton
 from paradigms.methods.parareal import Held, Linear, Parareal
 from paradigms.methods.picard import Jacobi, Picard

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paradigms.methods.base import Memory, Sweep, Work
 from paradigms.methods.scan import recur
 from paradigms.methods.spectral import Secants, Spectral
 from paradigms.methods.spectrum import Spectrum, spectrum
-from paradigms.methods.work import pick
+from paradigms.methods.work import Memory, Sweep, Work, pick
 from paradigms.stopping.criteria import AbstractStop
 from paradigms.system import System, only
 

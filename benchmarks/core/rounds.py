@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from paradigms.files import write_json
-from paradigms.methods.base import AbstractMethod, Copy
+from paradigms.methods.base import AbstractMethod
+from paradigms.methods.guess import Copy
 from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.models import load

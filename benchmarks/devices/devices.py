@@ -1,4 +1,4 @@
-"""`python -m benchmarks devices`: ranks that share the rows, each on a core of its own, against one process on one core.
+"""Ranks that share the rows, each on a core of its own, against one process on one core.
 
     speedup = seconds alone / seconds together,     measured one after the other, in the same processes
     ceiling = 2 seconds alone / seconds of two processes that each do all of it, at once and with nothing to share
@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 
 from paradigms.distributed.packing import HEADER, aligned
-from paradigms.execution.evaluate import Model
+from paradigms.execution.chunked import Model
 from paradigms.models import load
 from paradigms.rules import ddim
 from paradigms.schedule import linear

@@ -1,4 +1,4 @@
-"""`python -m benchmarks images --model sd2`: the paper's image networks on this machine, their real U-Nets or small ones.
+"""The paper's image networks on this machine, their real U-Nets or small ones.
 
 1. Seconds of a call and peak memory against rows; a row of sd2 is two of the network's, with and without the prompt.
 2. Seconds of a round with a window, the sampler's own among them.

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paradigms.execution.evaluate import Model
+from paradigms.execution.chunked import Model
 from paradigms.execution.guidance import Guided
 from paradigms.rules import ddpm
 from paradigms.schedule import linear, scaled_linear

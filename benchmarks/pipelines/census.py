@@ -1,4 +1,4 @@
-"""`python -m benchmarks census`: every tiny pipeline of the zoo, in parallel at tolerance 0, against itself step by step.
+"""Every tiny pipeline of the zoo, in parallel at tolerance 0, against itself step by step.
 
 | verdict     | what was seen                                                                                   |
 | equal       | equal to 1e-5 (relative) with single calls, which is rounding, and to 1e-4 with batches          |

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from paradigms.adapters.pipelines import Run
 from paradigms.adapters.policies import parallelize
-from paradigms.methods.base import Copy
+from paradigms.methods.guess import Copy
 from paradigms.methods.picard import Picard
 from paradigms.policies.tasks.rollout import FIRST_SEED, Live, rollout
 from paradigms.policies.tasks.task import Task

@@ -12,8 +12,8 @@ from .execution.evaluate import NonFiniteError
 from .execution.guidance import Guided
 from .execution.sharded import sharded
 from .methods.anderson import Anderson, ExponentialPicard
-from .methods.base import AbstractMethod, Copy, Guess
-from .methods.guess import Extrapolate
+from .methods.base import AbstractMethod
+from .methods.guess import Copy, Extrapolate, Guess
 from .methods.newton import QuasiNewton
 from .methods.parareal import Held, Linear, Parareal
 from .methods.picard import Jacobi, Picard

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .execution.guidance import Guided
 from .execution.model_check import unfit
-from .methods.base import AbstractMethod, Guess
+from .methods.base import AbstractMethod
+from .methods.guess import Guess
 from .noise import Generators
 from .schedule import Schedule
 from .stopping.criteria import AbstractStop

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .execution.evaluate import Evaluator, Model
+from .execution.chunked import Model
+from .execution.evaluate import Evaluator
 from .execution.mesh import over_mesh
 from .execution.torch_modes import isolated
 from .methods.base import AbstractMethod

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from .. import rules
-from ..execution.evaluate import Model
+from ..execution.chunked import Model
 from ..execution.guidance import Guided
 from ..files import brief
 from ..methods.anderson import Anderson
-from ..methods.base import AbstractMethod, Copy, Guess
-from ..methods.guess import Extrapolate
+from ..methods.base import AbstractMethod
+from ..methods.guess import Copy, Extrapolate, Guess
 from ..methods.newton import QuasiNewton
 from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral

@@ -30,10 +30,10 @@ from torch import Tensor
 
 from ..system import System, only, rows
 from ..validate import whole
-from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, step
-from .guess import Extrapolate
+from .base import AbstractMethod, step
+from .guess import Extrapolate, Guess
 from .scan import finite, onward, recur, rms, run, scaled
-from .work import pick
+from .work import Evaluate, Memory, Sweep, Work, pick
 
 RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from ..system import System, only, rows
 from .anderson import shift
-from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, joined
-from .guess import Extrapolate
+from .base import AbstractMethod, joined
+from .guess import Extrapolate, Guess
 from .scan import carry, finite, onward, recur
+from .work import Evaluate, Memory, Sweep, Work
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
-from .base import AbstractMethod, Evaluate, Memory, Sweep, Work
+from .base import AbstractMethod
 from .scan import leading, rms, scan
-from .work import pick
+from .work import Evaluate, Memory, Sweep, Work, pick
 
 SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %
 

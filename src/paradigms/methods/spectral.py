@@ -31,11 +31,11 @@ from torch import Tensor
 
 from ..system import System, only, rows
 from .anderson import safeguarded
-from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, step
-from .guess import Extrapolate
+from .base import AbstractMethod, step
+from .guess import Extrapolate, Guess
 from .scan import carry, finite, recur, rms
 from .spectrum import Spectrum, check_grid, spectrum
-from .work import pick
+from .work import Evaluate, Memory, Sweep, Work, pick
 
 
 @dataclass(frozen=True)

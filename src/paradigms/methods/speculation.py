@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
-from .base import AbstractMethod, Evaluate, Guess, Memory, Sweep, Work, step
-from .guess import Extrapolate
+from .base import AbstractMethod, step
+from .guess import Extrapolate, Guess
+from .work import Evaluate, Memory, Sweep, Work
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..methods.base import Memory, Sweep, Work
 from ..methods.scan import leading, recur, rms
 from ..methods.spectrum import Spectrum, check_grid, spectrum
+from ..methods.work import Memory, Sweep, Work
 from ..system import System, only
 from ..validate import Checked
 from .error_growth import carried, growth, slope

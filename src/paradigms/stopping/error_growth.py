@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.base import Sweep, Work
 from ..methods.scan import scan
 from ..methods.spectrum import Spectrum
+from ..methods.work import Sweep, Work
 from ..system import System, only
 from .rounding import rounding
 

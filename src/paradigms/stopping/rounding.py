@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from ..methods.base import Work
+from ..methods.work import Work
 
 ULPS = 1.0  # with 4 the changes of slow methods add up to 2e-5 unseen; with 1 rounds are as few
 QUIET = 16.0  # bfloat16 and float16: with 1 chains of 200 rows were 2 and 13 eps off, with 16 within 1, with 30 slow

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.base import Evaluate, Memory, Sweep, Work
-from ..methods.work import partly, pick
+from ..methods.work import Evaluate, Memory, Sweep, Work, partly, pick
 from ..system import System
 
 

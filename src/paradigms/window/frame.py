@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.base import Sweep
-from ..methods.work import pick
+from ..methods.work import Sweep, pick
 from .trace import Told
 
 

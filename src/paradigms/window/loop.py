@@ -24,8 +24,9 @@ from torch import Tensor
 
 from ..execution.evaluate import Evaluator
 from ..execution.memory import keep_freed
-from ..methods.base import AbstractMethod, Sweep, Work
+from ..methods.base import AbstractMethod
 from ..methods.scan import rms
+from ..methods.work import Sweep, Work
 from ..stopping.criteria import AbstractStop
 from ..system import System
 from .buffers import At, after, batch, enter, kept, move, remember, reread

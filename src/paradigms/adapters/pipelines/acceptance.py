@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ...methods.base import Memory, Sweep, Work
+from ...methods.work import Memory, Sweep, Work
 from ...stopping.criteria import AbstractStop, FinalError
 from ...stopping.rounding import finest, rounding
 from ...system import System

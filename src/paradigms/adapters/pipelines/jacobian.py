@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from ...methods.anderson import ExponentialPicard, gaussian
-from ...methods.base import AbstractMethod, Work
+from ...methods.base import AbstractMethod
 from ...methods.picard import Jacobi, Picard
 from ...methods.spectral import Spectral
+from ...methods.work import Work
 from ...system import System
 
 AHEAD = 32  # rows whose J is computed at once

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...window.auto.controller import Auto, resting, windows
+from ...window.auto.controller import Auto, resting
 from ...window.auto.profile import experience
+from ...window.auto.window_sizes import windows
 from ...window.controller import AbstractPace, Fixed
 from ..report import Settings
 from .batched_network import compiled

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from ...methods.base import Guess, Work
+from ...methods.guess import Guess
+from ...methods.work import Work
 from ...system import System
 
 

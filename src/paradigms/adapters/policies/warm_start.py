@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...methods.base import Guess, Work
+from ...methods.guess import Guess
 from ...methods.scan import scan
+from ...methods.work import Work
 from ...noise import Generators
 from ...stopping.criteria import AbstractStop, FinalError
 from ...system import System, rows

@@ -22,10 +22,11 @@ from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
 from ...stopping.criteria import AbstractStop
 from ..controller import AbstractPace, Expected, Fixed, Timed
+from .acceptance import Reach
 from .backoff import Rest
 from .first_call import ROWS, Ladder
 from .forecast import BETTER, Outlook, tau
-from .profile import Experience, Reach, experience
+from .profile import Experience, experience
 from .trials import LONG
 from .window_sizes import stretch, windows
 

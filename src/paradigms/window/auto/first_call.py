@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..controller import Expected
-from .profile import Reach
+from .acceptance import Reach
 
 RUNGS = (4, 16, 64)
 LONG = 32  # rows of a chain: of a shorter one the first rounds are too large a part
