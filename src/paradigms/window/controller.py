@@ -44,13 +44,16 @@ class Expected:
         )
 
 
+Plan = tuple[int, int]  # the window of the next round; if that is 1, the single steps before the next question
+
+
 class AbstractPace(ABC):
     """The windows of one call; it may remember what it saw of the call. `only`: all that it answers, 0 if they vary."""
 
     only = 0
 
     @abstractmethod
-    def next(self, row: int) -> tuple[int, int]:
+    def next(self, row: int) -> Plan:
         """The window of the next round, and for a window of 1 the steps before the next question."""
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
@@ -75,7 +78,7 @@ class Fixed(AbstractPace):
         self.answer, self.only = (window, steps), window
         self.why, self.what = why or ("window=1 was given" if window == 1 else None), what
 
-    def next(self, row: int) -> tuple[int, int]:
+    def next(self, row: int) -> Plan:
         return self.answer
 
     def reason(self) -> str | None:
