@@ -1,4 +1,4 @@
-"""`python -m benchmarks reading`: what somebody opens to follow a call, and how the source reads beside other libraries.
+"""`python -m benchmarks reading`: what one opens to follow a call, and how the source reads beside other libraries.
 
 A file is opened when one of its functions runs during the call; what runs while it is imported does not count.
 The calls: the paper's (Picard, window 16, step noise), the default `pd.sample`, and a tiny Stable Diffusion pipeline.

@@ -111,7 +111,7 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "no limit on the Anderson step",
         "methods/anderson.py",
-        "fits = (most * largest / length).clamp(max=1)",
+        "fits = (limits.most * largest / length).clamp(max=1)",
         "fits = torch.ones_like(length)",
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),

@@ -110,16 +110,28 @@ def outputs(work: Work, sweep: Sweep, now: Tensor | None, stride: Tensor, more: 
 
 def remember(memory: Memory, stride: Tensor, more: int) -> Memory:
     """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
-    return renewed(memory, [slide(m, stride, more=more) if of_rows(m) else m for m in memory])
+
+    def moved(m: Any) -> Any:
+        if isinstance(m, tuple):
+            return same_fields(m, [moved(v) for v in m])
+        return slide(m, stride, more=more) if of_rows(m) else m
+
+    return moved(memory)  # type: ignore[no-any-return]
 
 
 def kept(fresh: Memory, old: Memory) -> Memory:
     """A memory as it begins, with what an old one knows of the whole sample."""
-    return renewed(fresh, [new if of_rows(new) else m for new, m in zip(fresh, old, strict=True)])
+
+    def chosen(new: Any, m: Any) -> Any:
+        if isinstance(new, tuple):
+            return same_fields(new, [chosen(v, w) for v, w in zip(new, m, strict=True)])
+        return new if of_rows(new) else m
+
+    return chosen(fresh, old)  # type: ignore[no-any-return]
 
 
-def renewed(memory: Memory, values: Sequence[Any]) -> Memory:
-    """A memory of the same fields, if it has named ones, with other values."""
+def same_fields(memory: Memory, values: Sequence[Any]) -> Memory:
+    """A tuple of the same kind with other values, its fields named as before."""
     return memory._make(values) if hasattr(memory, "_make") else tuple(values)
 
 

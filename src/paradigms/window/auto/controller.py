@@ -166,7 +166,8 @@ def auto(
     system, B = evaluate.system, len(x)
     N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
-    known = experience(evaluate.source, x, evaluate.dtype, evaluate.condition, ranks, key=key)
+    kind = (evaluate.dtype, *sorted(evaluate.condition))
+    known = experience(evaluate.source, x, kind, ranks, key=key)
     reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
     return resting(reach, B) or Auto(known, reach, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
 
