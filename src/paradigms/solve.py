@@ -21,7 +21,7 @@ from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
 from .noise import Generators, Noise
 from .problem import Problem
-from .solution import Comparison, Solution, verify
+from .solution import Comparison, Solution
 from .stopping.criteria import AbstractStop, FinalError
 from .stopping.rounding import finest
 from .system import System
@@ -36,6 +36,7 @@ from .window.loop import frames
 from .window.retry import Retry, retried
 from .window.steps import sequential_sample
 from .window.trace import Told
+from .window.verify import verify
 
 TOLERANCE = 0.003  # relative error of the finished sample
 LEAST = 32  # rows of a call that verifies, at least
