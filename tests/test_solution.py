@@ -113,11 +113,9 @@ def test_a_solution_prints_as_two_lines() -> None:
     done = solve(RULES["ddpm"](30), tolerance=0.003)
     lines = str(done).splitlines()
     assert len(lines) == 2 and repr(done) == str(done) and "tensor(" not in str(done)
-    assert lines[0].startswith(
-        f"3 samples in 30 steps: {done.rounds} rounds, {done.evals} evaluations, windows of up to"
-    )
+    assert lines[0].startswith(f"3 samples in 30 steps: {done.rounds} rounds, {done.evals} evaluations, ")
     assert f"{done.speedup:.2f} times as fast as stepping (measured)" in lines[0]
-    assert lines[1].startswith("converged, relative error estimated at") and lines[1].endswith("tolerance 0.003")
+    assert lines[1].startswith("converged, relative error estimated at") and ", tolerance 0.003" in lines[1]
     assert f"error against the sequential sample {done.max_error:.2g} at most" in lines[1]
     stepping = pd.sample(Mixture(), RULES["ddpm"](30), start(RULES["ddpm"](30)), window=1)
     assert str(stepping).splitlines()[0].endswith("stepped one by one: window=1 was given")

@@ -30,6 +30,12 @@ from .window.verify import Verification
 
 __version__ = "0.1.0"
 
+
+def __dir__() -> list[str]:
+    """The public names alone: what a folder of this package is called is nobody's to type."""
+    return [*__all__, "__version__"]
+
+
 __all__ = [
     "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate",
     "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",

@@ -145,7 +145,8 @@ def spent(solution: Solution) -> str:
     n, window = len(solution.done), max(solution.windows, default=1)
     text = (
         f"{n} sample{'s' if n > 1 else ''} in {solution.rows} steps: {solution.rounds} rounds, "
-        f"{solution.evals} evaluations, windows of up to {window}, {solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
+        f"{solution.evals} evaluations, windows of up to {window}, "
+        f"{solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
     )
     if window > 1 and solution.speedup is not None:
         how = "expected" if solution.comparison is None else "measured"
