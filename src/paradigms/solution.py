@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .distributed.partition import Sharing
 from .stopping.criteria import DOUBT
-from .window.controller import Expected
+from .window.expected import Expected
 from .window.retry import Retry
 from .window.trace import Round, Told
 from .window.verify import Verification

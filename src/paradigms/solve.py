@@ -28,7 +28,6 @@ from .system import System
 from .validate import named
 from .window.attempt import Attempt, attempt
 from .window.auto.controller import auto
-from .window.auto.model_key import check_key
 from .window.chain import UNLIMITED, Chain
 from .window.controller import AbstractPace, Fixed
 from .window.frame import Frame
@@ -161,7 +160,11 @@ def _run(
     limit = None if chain.limit == UNLIMITED else chain.limit
     run = attempt(watch(frames(chain)), chain.stream.x, path, limit)
     last = run.told[-1]
-    if limit is not None or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True)):
+    if (
+        limit is not None
+        or run.estimate is None
+        or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
+    ):
         return run, ()
     return run, retried(chain, run, max(each.window for each in run.told), noise)
 
@@ -195,8 +198,7 @@ def open_chain(
     key: Hashable | None = None,
 ) -> Chain:
     """A problem, and how `sample` solves it. Raises ValueError for a method or criterion that is not for its states."""
-    check_solver(method, window, tolerance)
-    check_key(key)
+    check_solver(method, window, tolerance, key)
     method = method or DEFAULT
     stop = criterion(tolerance, method)
     method.check(problem.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from ..methods.base import AbstractMethod
@@ -13,11 +13,12 @@ from ..validate import closest, flag, number, refusal, said, whole
 from ..window.controller import AbstractPace
 
 
-def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0) -> None:
+def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0, key: Any = None) -> None:
     """Raises ValueError for what is no way to solve a problem."""
     check_window(window)
     check_method(method)
     check_tolerance(tolerance)
+    check_key(key)
 
 
 def check_account(verified: Any, compare: Any, max_rounds: Any, watch: Any) -> None:
@@ -98,3 +99,14 @@ def watched(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[An
         yield frame
     if not some:
         raise refusal("watch", "one that gives no frame", needed, typed)
+
+
+def check_key(key: Hashable | None) -> None:
+    """Raises ValueError for a key that cannot be looked up."""
+    try:
+        hash(key)
+    except TypeError:
+        raise ValueError(
+            f"key: given {key!r}, which cannot be hashed; needed: a name under which measurements of the model are "
+            "remembered; type key='my-model'"
+        ) from None

@@ -7,10 +7,10 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..execution.clock import Clock
+from .expected import Expected
 
 
 class Timed(Protocol):
@@ -19,29 +19,6 @@ class Timed(Protocol):
     @property
     def clock(self) -> Clock:
         """The seconds so far."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
-
-    window: int
-    rows: int
-    rounds: float
-    seconds: float
-    stepping_seconds: float
-
-    @property
-    def ratio(self) -> float:
-        """The time with the window, in times of stepping."""
-        return self.seconds / self.stepping_seconds
-
-    def __str__(self) -> str:
-        round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
-        return (
-            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
-            f"{round:.3g} ms, a step {step:.3g} ms"
-        )
 
 
 Plan = tuple[int, int]  # the window of the next round; if that is 1, the single steps before the next question

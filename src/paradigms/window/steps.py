@@ -6,7 +6,9 @@ x[n+1] = step(x[n], D[n], ..),    n = begin, begin + 1, ...        each sample f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,7 +17,68 @@ from ..execution.evaluate import Evaluator
 from .buffers import At
 from .chain import Chain, Stream
 from .controller import Plan
-from .frame import Frame, Stretch
+from .frame import Frame
+from .trace import Told
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """So many single steps of a chain of N rows: the states before, between and after them, and outputs (.., B, ...).
+
+    Where it is of no use but to go on from, states and outputs are the first and the last alone.
+    """
+
+    round: int
+    begin: Tensor
+    single: int
+    N: int
+    states: Sequence[Tensor]
+    said: Sequence[Tensor]
+    evaluate: Evaluator
+    estimate: Tensor | None = None
+
+    @property
+    def end(self) -> Tensor:
+        """The rows (B,) that are next."""
+        return (self.begin + self.single).clamp(max=self.N)
+
+    @property
+    def stride(self) -> Tensor:
+        """How many rows (B,) were stepped through."""
+        return self.end - self.begin
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The states (W + 1, B, ...)."""
+        return torch.stack(list(self.states))
+
+    @cached_property
+    def D(self) -> Tensor:
+        """The outputs (W, B, ...)."""
+        return torch.stack([D[-1] for D in self.said])
+
+    @property
+    def size(self) -> Tensor:
+        """A step is settled: 0 (W, B)."""
+        return torch.zeros(self.single, len(self.begin))
+
+    @property
+    def residual(self) -> Tensor:
+        """And is what the model gave: 0 (B,)."""
+        return torch.zeros(len(self.begin))
+
+    @property
+    def last(self) -> Tensor:
+        """The last states (B, ...)."""
+        return self.states[-1]
+
+    @property
+    def told(self) -> Told:
+        """What is kept of it."""
+        begin = self.begin.tolist()
+        stride = [min(self.single, self.N - row) for row in begin]
+        end = min(max(begin) + self.single, self.N)
+        return Told(begin, stride, [0.0] * len(begin), end, self.evaluate.evals, 1, self.single)
 
 
 def sequential_sample(evaluate: Evaluator, stream: Stream) -> Tensor:

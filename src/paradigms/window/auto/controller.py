@@ -16,7 +16,8 @@ from torch import Tensor
 from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
 from ...stopping.criteria import AbstractStop
-from ..controller import AbstractPace, Expected, Fixed, Plan, Timed
+from ..controller import AbstractPace, Fixed, Plan, Timed
+from ..expected import Expected
 from .acceptance import Reach
 from .backoff import Rest
 from .budget import Budget
