@@ -10,7 +10,7 @@ import pytest
 
 import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
-from paradigms.execution import clock
+from paradigms.execution import clock, processor_wait
 from paradigms.window.auto import profile as experience
 from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, Ladder
 from problems import LINEAR, RULES

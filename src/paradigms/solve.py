@@ -160,11 +160,8 @@ def _run(
     limit = None if chain.limit == UNLIMITED else chain.limit
     run = attempt(watch(frames(chain)), chain.stream.x, path, limit)
     last = run.told[-1]
-    if (
-        limit is not None
-        or run.estimate is None
-        or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
-    ):
+    unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
+    if limit is not None or unfinished or run.estimate is None:
         return run, ()
     return run, retried(chain, run, max(each.window for each in run.told), noise)
 
