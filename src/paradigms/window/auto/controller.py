@@ -19,7 +19,7 @@ from ...stopping.criteria import AbstractStop
 from ..controller import AbstractPace, Fixed, Plan, Timed
 from ..expected import Expected
 from .acceptance import Reach
-from .backoff import Rest
+from .backoff import Backoff
 from .budget import Budget
 from .first_call import ROWS, Ladder
 from .forecast import BETTER, Outlook, tau
@@ -45,8 +45,9 @@ class Auto(AbstractPace):
         self.known, self.reach, self.N, self.B, self.grid = known, reach, reach.N, B, grid
         self.outlook: Outlook = reach.outlooks.get((B, grid)) or Outlook(known, reach, type(method), B, grid)
         reach.outlooks[B, grid] = self.outlook
-        rest = reach.rests.pop(B, None)
-        self.skipped = rest.calls if rest else 0  # calls before this one that were not asked
+        self.backoff = reach.backoffs.setdefault(B, Backoff())
+        self.skipped = self.backoff.span  # calls before this one that were not asked
+        self.backoff.end()
         climbs = B not in reach.begun and Ladder.fits(self.N, grid)
         self.ladder = Ladder(reach, lambda W: known.shape(W * B)) if climbs else None
         reach.begun.add(B)
@@ -135,9 +136,9 @@ class Auto(AbstractPace):
         if row + steps == self.N and self.budget.opened:
             self.ended()
             if self.never_pays and self.outlook.step:
-                calls = min(2 * self.skipped + 1, max(RESTS, int(STRETCH / (self.outlook.step * self.N))))
-                pace = Fixed(1, self.steps, self.outlook.why(), self.expected())
-                self.reach.rests[self.B] = Rest(calls, calls, pace)
+                self.backoff.span = self.skipped
+                self.backoff.lengthen(max(RESTS, int(STRETCH / (self.outlook.step * self.N))))
+                self.backoff.controller = Fixed(1, self.steps, self.outlook.why(), self.expected())
 
     def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         self.meter.round(row, window, asked, count, evaluate, self.trusted)
@@ -175,8 +176,5 @@ def auto(
 
 def resting(reach: Reach, B: int) -> Fixed | None:
     """The steps of a call of B samples that is not asked, None where one is."""
-    rest = reach.rests.get(B)
-    if not rest or not rest.left:
-        return None
-    rest.left -= 1
-    return rest.pace
+    backoff = reach.backoffs.get(B)
+    return backoff.controller if backoff and backoff.skips() else None
