@@ -7,15 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from benchmarks.app import bench
-from paradigms.cli import app as cli
+from command_line import commands
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/**/*.md"), *ROOT.glob("benchmarks/*.md")]
 )
@@ -33,16 +30,6 @@ def test_python_runs_as_printed(code: str, tmp_path: Path) -> None:
 
 def test_there_is_python_to_run_and_the_first_is_at_most_ten_lines() -> None:
     assert CODE and len([line for line in CODE[0].splitlines() if line.strip()]) <= 10
-
-
-def commands() -> dict[str, set[str]]:
-    """The options of every command, by its name."""
-    top: Any = typer.main.get_command(cli.app)
-    benches: Any = typer.main.get_command(bench)
-    others = {f"bench {name}": command for name, command in benches.commands.items()}
-    return {
-        name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in (top.commands | others).items()
-    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
