@@ -166,7 +166,7 @@ class FinalError(AbstractStop):
         moved, rho, eps, spent, grown, worst, known = memory
         square, k, size = self.square(work, sweep, known.spectrum), work.again, rms(sweep.x)
         plain = (square.sum(2) / math.prod(work.x.shape[2:])).sqrt() / size.clamp(min=1e-30)
-        change = self.norm(square, work, sweep, known).masked_fill(plain <= rounding(work), 0)  # of x[n+1]
+        change = self.norm(system, square, work, sweep, known).masked_fill(plain <= rounding(work), 0)  # of x[n+1]
         usual = sweep.live is work.live
         again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
         off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
@@ -179,7 +179,8 @@ class FinalError(AbstractStop):
         rho = growth(system, work, sweep, rho, again, known.J, known.spectrum)
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
-        each = self.margin * eps * bent * moved
+        left = eps if not system.denoiser.limited else torch.where((work.seen > 0).to(eps.device), eps, eps.clamp(min=FIRST))
+        each = self.margin * left * bent * moved
         E = spent + each.cumsum(0)
         limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
@@ -203,9 +204,9 @@ class FinalError(AbstractStop):
         c = s.forward(sweep.x - work.x[1:])
         return s.sums(c, c)
 
-    def norm(self, square: Tensor, work: Work, sweep: Sweep, known: Known) -> Tensor:
+    def norm(self, system: System, square: Tensor, work: Work, sweep: Sweep, known: Known) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""
-        unit = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1).clamp(min=known.spectrum.size)  # (B,)
+        unit = torch.linalg.vector_norm(system.denoiser.within(sweep.D[0]).flatten(1), dim=1).clamp(min=known.spectrum.size)  # (B,)
         return (square * known.G2[work.n]).sum(2).sqrt() / unit
 
     def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
