@@ -179,7 +179,7 @@ class FinalError(AbstractStop):
         rho = growth(system, work, sweep, rho, again, known.J, known.spectrum)
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
-        left = eps if not system.denoiser.limited else torch.where((work.seen > 0).to(eps.device), eps, eps.clamp(min=FIRST))
+        left = torch.where((work.seen > 0).to(eps.device, non_blocking=True), eps, eps.clamp(min=FIRST))
         each = self.margin * left * bent * moved
         E = spent + each.cumsum(0)
         limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
