@@ -8,7 +8,8 @@ A and S are the signal and the noise in what the model is shown. A clip or a thr
     D <- D + gain[n] (limit(D) - D)
 
 gain is 1, but where a rule clips the data and not the noise direction (DDIM as in diffusers) it is the larger number
-that says the same in one D. So equation (1) stays linear in D: clip first, then freeze.
+that says the same in one D. There alpha dD/dx falls to 1 - gain, and a + b dD/dx stays between 0 and a. So equation
+(1) stays linear in D: clip first, then freeze.
 """
 
 from __future__ import annotations

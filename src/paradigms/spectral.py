@@ -100,7 +100,9 @@ class Spectral(AbstractMethod):
         alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
         per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
         least = system.denoiser.least[:, None, None]
-        return Secants(s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count)))
+        return Secants(
+            s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count))
+        )
 
     def init(self, system: System, work: Work) -> Memory:
         known = self.begun(system, work.x[0])
