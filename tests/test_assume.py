@@ -227,6 +227,79 @@ def test_a_model_that_remembers_earlier_calls_is_refused() -> None:
     assert run(lambda x, t: torch.ones_like(x)).converged  # and a constant is none
 
 
+class Averaging:
+    """Every answer is averaged with the one before, where that fits."""
+
+    def __init__(self) -> None:
+        self.last = torch.empty(0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        m = torch.tanh(x) * (t / 1000)[:, None]
+        self.last = 0.5 * m + 0.5 * self.last if self.last.shape == m.shape else m
+        return self.last
+
+
+class Following(Averaging):
+    """A momentum over calls whatever their rows."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        m, kept = torch.tanh(x), self.last.mean() if self.last.numel() else 0.0
+        self.last = m
+        return m + 0.1 * kept
+
+
+class Counting(Averaging):
+    """An answer that fades with the calls."""
+
+    calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.tanh(x) * 0.99**self.calls
+
+
+class Drawing(Averaging):
+    """Random numbers from a stream of its own."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.stream = getattr(self, "stream", seeded(0))
+        return torch.tanh(x) + 0.01 * torch.randn(x.shape, generator=self.stream, dtype=x.dtype)
+
+
+KEEPING = {kind.__name__: kind for kind in (Averaging, Following, Counting, Drawing, Remembering)}
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("steps", [2, 20])
+@pytest.mark.parametrize("window", [8, "auto"])
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_model_that_keeps_a_state_between_calls_is_refused_even_where_auto_only_steps(
+    kind: str, window: Any, steps: int, B: int
+) -> None:
+    model, system = KEEPING[kind](), pd.ddim(LINEAR, steps)
+    for wrapped in (model, functools.partial(model), lambda x, t: model(x, t)):
+        with pytest.raises(ValueError, match=r"model: asked the same row twice.*type window=1"):
+            pd.sample(wrapped, system, start(system, B), window=window)
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_model_that_keeps_a_state_may_be_stepped_with_where_no_window_is_allowed(kind: str) -> None:
+    x = start(SYSTEM, 2)
+    assert torch.equal(pd.sample(KEEPING[kind](), SYSTEM, x, window=1).x, pd.sequential(KEEPING[kind](), SYSTEM, x))
+
+
+def test_a_function_made_anew_is_asked_once_where_auto_only_steps() -> None:
+    system, rows, net = pd.ddim(LINEAR, 2), list[int](), Net().double()
+
+    def call() -> None:
+        pd.sample(lambda x, t: (rows.append(len(x)), net(x, t))[1], system, start(system, 2), window="auto")
+
+    call()
+    first, _ = sum(rows), rows.clear()
+    call()
+    assert first - sum(rows) == ROWS
+
+
 # ---------------------------------------------------------------------------------------- input that is changed
 
 

@@ -16,7 +16,7 @@ KNOWS = {
     "given": set(),
     "ambient": set(),
     "answer": {"given"},
-    "assume": {"ambient", "chunks"},
+    "assume": {"ambient", "answer", "chunks", "identity"},
     "schedule": {"given"},
     "denoiser": {"given"},
     "system": {"denoiser", "given"},

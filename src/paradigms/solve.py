@@ -196,6 +196,7 @@ def _chain(
     stop.check(x)
     check_key(key)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
+    evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
     pace = Fixed(window) if isinstance(window, int) else window
