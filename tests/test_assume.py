@@ -291,13 +291,16 @@ def test_a_model_that_keeps_a_state_may_be_stepped_with_where_no_window_is_allow
 def test_a_function_made_anew_is_asked_once_where_auto_only_steps() -> None:
     system, rows, net = pd.ddim(LINEAR, 2), list[int](), Net().double()
 
-    def call() -> None:
-        pd.sample(lambda x, t: (rows.append(len(x)), net(x, t))[1], system, start(system, 2), window="auto")
+    def counted(x: Tensor, t: Tensor) -> Any:
+        rows.append(len(x))
+        return net(x, t)
 
-    call()
-    first, _ = sum(rows), rows.clear()
-    call()
-    assert first - sum(rows) == ROWS
+    spent = []
+    for _ in range(2):
+        rows.clear()
+        pd.sample(lambda x, t: counted(x, t), system, start(system, 2), window="auto")
+        spent.append(sum(rows))
+    assert spent[0] - spent[1] == ROWS
 
 
 # ---------------------------------------------------------------------------------------- input that is changed

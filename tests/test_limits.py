@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def beyond(make: Callable[[int], pd.System], apart: float, width: float, d: int)
     for seed in range(4):
         system = make(50)
         x = system.noise((16, d), seeded(seed + 100), dtype=torch.float64)
-        how = {"generator": seeded(seed), "window": 16, "tolerance": TOLERANCE, "compare": True}
+        how: dict[str, Any] = {"generator": seeded(seed), "window": 16, "tolerance": TOLERANCE, "compare": True}
         solution = pd.sample(gaussians(apart, width, d, seed), system, x, **how)
         told = torch.tensor([each != "converged" for each in solution.status])
         assert solution.error is not None

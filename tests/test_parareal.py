@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -228,10 +229,12 @@ def test_memory_is_of_the_window_not_of_the_chain() -> None:
     assert peak(90) <= 1.1 * peak(30) <= 20 * 8, "twenty states a row"
 
 
-@pytest.mark.parametrize("wrong", [{"block": 0}, {"block": 11}, {"tolerance": -0.1}, {"tolerance": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"block": 0}, {"block": 11}, *({"tolerance": v} for v in (-0.1, math.nan, math.inf))]
+)
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     system = pd.ddim(LINEAR, 20)
-    with pytest.raises(ValueError, match=r"Parareal: given (block|tolerance)=.*; needed: "):
+    with pytest.raises(ValueError, match=r"Parareal: (block|tolerance): given .*; needed: "):
         pd.sample(Mixture(), system, start(system), pd.Parareal(**wrong), window=10)
 
 

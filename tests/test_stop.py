@@ -174,6 +174,10 @@ def test_a_tolerance_that_is_none_is_refused(stop: type[pd.AbstractStop], tolera
         stop(tolerance)
 
 
+def test_a_final_error_has_the_tolerance_that_a_call_has() -> None:
+    assert pd.FinalError(margin=25) == pd.FinalError(0.003, margin=25)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from .carry import finite, onward, recur, rms, run, scaled
-from .given import whole
+from .given import named, whole
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .system import System, only, rows
 
@@ -37,6 +37,7 @@ RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states
 
 
+@named
 @dataclass(frozen=True)
 class ExponentialPicard(AbstractMethod):
     """The carry p = a + b J of Gaussian data. Source: Tang et al. 2024 (ParaTAA of full order), for infinite variance.
@@ -57,6 +58,7 @@ class ExponentialPicard(AbstractMethod):
         return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
 
+@named
 @dataclass(frozen=True)
 class Anderson(AbstractMethod):
     """Triangular Anderson acceleration of `ExponentialPicard`. Source: Tang et al. 2024 (ParaTAA), section 3.2.

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from .carry import run, scan
-from .given import Checked
+from .given import Checked, named
 from .spectrum import Spectrum
 from .system import System, only, rows
 
@@ -141,6 +141,7 @@ class Guess(ABC):
         """
 
 
+@named
 @dataclass(frozen=True)
 class Copy(Guess):
     """The last state, copied. Source: Shih et al. 2023, algorithm 1, line 11."""
@@ -149,6 +150,7 @@ class Copy(Guess):
         return work.x
 
 
+@named
 @dataclass(frozen=True)
 class Extrapolate(Guess):
     """The chain run on with the last denoised estimate held fixed, drawn noise included; before there is one, with 0.
@@ -213,6 +215,7 @@ def joined(system: System, work: Work, D: Tensor) -> Tensor:
     return torch.cat([work.D[len(work.D) - len(D) - system.taps + 1 : -len(D)], D]) if system.taps > 1 else D
 
 
+@named
 @dataclass(frozen=True)
 class Jacobi(AbstractMethod):
     """p = 0: every row takes its own step, news travels one row a round. The floor that any method must beat."""
@@ -222,6 +225,7 @@ class Jacobi(AbstractMethod):
         return Sweep(y, D, y, work.live), memory
 
 
+@named
 @dataclass(frozen=True)
 class Picard(AbstractMethod):
     """p = 1: the drifts are summed, x[n+1] = x[begin] + sum of (step(x) - x). Source: Shih et al. 2023, algorithm 1."""

@@ -23,10 +23,12 @@ from torch import Tensor
 
 from .anderson import shift
 from .carry import carry, finite, onward, recur
+from .given import named
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, joined
 from .system import System, only, rows
 
 
+@named
 @dataclass(frozen=True)
 class QuasiNewton(AbstractMethod):
     """J = the diagonal of the model's Jacobian; two evaluations a row. Source: Gonzalez et al. 2024 (quasi-DEER).

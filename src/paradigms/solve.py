@@ -29,12 +29,12 @@ from .retry import Attempt, Retry, attempt, retried
 from .rounds import Chain, frames, through
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
+from .stop import TOLERANCE as TOLERANCE
 from .stop import AbstractStop, FinalError
 from .system import System
 from .trace import Told
 
-TOLERANCE = 0.003  # relative error of the finished sample
-DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
+DEFAULT, USUAL = Spectral(), FinalError()
 
 
 @named

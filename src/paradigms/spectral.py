@@ -31,6 +31,7 @@ from torch import Tensor
 
 from .anderson import safeguarded
 from .carry import carry, finite, recur, rms
+from .given import named
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, pick, step
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only, rows
@@ -62,6 +63,7 @@ class Secants:
         return self.XY[:, :, 1]
 
 
+@named
 @dataclass(frozen=True)
 class Spectral(AbstractMethod):
     """Corrections carried by the Jacobian of each frequency band, estimated as it goes. Source: ours.

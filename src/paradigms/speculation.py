@@ -21,10 +21,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .given import named
 from .method import AbstractMethod, Evaluate, Extrapolate, Guess, Memory, Sweep, Work, step
 from .system import System, rows
 
 
+@named
 @dataclass(frozen=True)
 class Speculation(AbstractMethod):
     """Drafts with the last estimate held fixed, kept by a coin so that the sample's law is exact; SDE rules only.

@@ -54,13 +54,14 @@ import torch
 from torch import Tensor
 
 from .carry import recur, rms
-from .given import Checked
+from .given import Checked, named
 from .growth import carried, growth, slope
 from .method import Memory, Sweep, Work
 from .precision import SPARE, finest, rounding
 from .spectrum import Spectrum, check_grid, spectrum
 from .system import System, only
 
+TOLERANCE = 0.003  # relative error of the finished sample, where none is given
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect
 # FIRST: eps of a row that was evaluated once. Of 6,912 samples of narrow modes (width 0.1) 80 were beyond the tolerance
 # without it, up to 4.4 times; with it and `weight` none of 17,280, in 1.02 times the rounds.
@@ -101,6 +102,7 @@ class AbstractStop(Checked, ABC):
         return None
 
 
+@named
 @dataclass(frozen=True)
 class StepNoise(AbstractStop):
     """RMS change of a state in units of the noise of its row. Source: Shih et al. 2023, algorithm 1, lines 8, 9.
@@ -129,6 +131,7 @@ class Known(NamedTuple):
     within: Callable[[Tensor], Tensor]
 
 
+@named
 @dataclass(frozen=True)
 class FinalError(AbstractStop):
     """Relative error of the finished sample, |x - sequential| / |sequential|, as it can be known. Source: ours.
@@ -138,6 +141,7 @@ class FinalError(AbstractStop):
     than data, inf for no limit. Raises ValueError.
     """
 
+    tolerance: float = TOLERANCE
     margin: float = MARGIN
     overlap: float = 1 / 32
     grid: Sequence[int] | None = None
