@@ -45,6 +45,10 @@ TRAINING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "alpha dropout": (lambda: nn.AlphaDropout(0.1), "AlphaDropout in training mode"),
     "batch norm": (lambda: nn.BatchNorm1d(6), "BatchNorm1d in training mode, which mixes the rows"),
     "batch norm without statistics": (lambda: nn.BatchNorm1d(6, track_running_stats=False), "without running stat"),
+    "instance norm with statistics": (
+        lambda: nn.Sequential(nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten()),
+        "InstanceNorm1d in training mode, which moves its statistics;",
+    ),
     "a random slope": (lambda: nn.RReLU(), "RReLU in training mode"),
     "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)), "spectral_norm in training"),
 }

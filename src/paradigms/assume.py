@@ -250,7 +250,8 @@ def alone(m: nn.Module) -> str | None:
     if not m.training:
         return None
     if isinstance(m, _NormBase) and (isinstance(m, _BatchNorm) or m.track_running_stats):
-        return f"{name} in training mode, which mixes the rows of a batch and moves its statistics"
+        mixes = "mixes the rows of a batch and " if isinstance(m, _BatchNorm) else ""  # an instance is one row
+        return f"{name} in training mode, which {mixes}moves its statistics"
     if name == "_SpectralNorm":
         return "spectral_norm in training mode, which moves its estimate with every call"
     return f"{name} in training mode, whose answers are random" if drops(m) else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .assume import unfit
 from .execute import Guided
-from .given import closest, flag, number, refusal, said, whole
+from .given import closest, flag, number, refusal, said, unbound, whole
 from .method import AbstractMethod, Guess
 from .noise import Generators
 from .pace import AbstractPace
@@ -49,8 +49,16 @@ def check_account(verified: Any, compare: Any, max_rounds: Any, watch: Any) -> N
     flag("compare", compare)
     if max_rounds is not None:
         whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
+    check_watch(watch)
+
+
+def check_watch(watch: Any) -> None:
+    """Raises ValueError for what cannot be called with an iterator of frames alone."""
+    needed, typed = "a function of an iterator of frames that gives one", "watch=tqdm.tqdm"
     if not callable(watch):
-        raise refusal("watch", said(watch), "a function of an iterator of frames that gives one", "watch=tqdm.tqdm")
+        raise refusal("watch", said(watch), needed, typed)
+    if why := unbound(watch, None):
+        raise refusal("watch", why[0], f"{needed}: {why[1]}", typed)
 
 
 def check_problem(
@@ -240,15 +248,8 @@ def check_arguments(model: Any, condition: Mapping[str, Any], needed: str) -> No
         if model._forward_pre_hooks or type(model).__call__ is not nn.Module.__call__:
             return  # what forward is given is not ours to say
         called = model.forward
-    try:
-        takes = inspect.signature(called, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return
-    try:
-        takes.bind(None, None, **dict.fromkeys(condition))
-    except TypeError as error:
-        wanted = ", ".join(["x", "t", *condition])
-        raise refusal("model", f"one that takes {takes}", f"{needed}; called with ({wanted}) it is: {error}") from None
+    if why := unbound(called, None, None, **dict.fromkeys(condition)):
+        raise refusal("model", why[0], f"{needed}; called with ({', '.join(['x', 't', *condition])}) it is: {why[1]}")
 
 
 def watched(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[Any]) -> Iterator[Any]:

@@ -69,6 +69,19 @@ def closest(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:
     return form.format(lower[near[0]]) if near else None
 
 
+def unbound(function: Any, *args: Any, **kwargs: Any) -> tuple[str, str] | None:
+    """What a function takes, in words, and why these arguments are none; None where they fit, or nobody can say."""
+    try:
+        takes = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    try:
+        takes.bind(*args, **kwargs)
+    except TypeError as error:
+        return f"one that takes {takes}", str(error)
+    return None
+
+
 def named(function: F) -> F:
     """The function or class, which names the closest of its arguments where it is given one that it does not have."""
     if isinstance(function, type):

@@ -112,7 +112,9 @@ class Parareal(AbstractMethod):
 
     def __post_init__(self) -> None:
         if self.block is not None:
-            whole("Parareal: block", self.block, "a whole number of rows, at least 1 and at most the window's", 1)
+            whole(
+                "Parareal: block", self.block, "a whole number of rows, at least 1 and at most the window's", 1, 2**31
+            )
         if self.tolerance is not None:
             needed = "a finite number, 0 (exact) or more"
             number("Parareal: tolerance", self.tolerance, needed, lambda v: 0 <= v < math.inf)

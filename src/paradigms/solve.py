@@ -99,8 +99,9 @@ def sample(
     window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
     so that within the tolerance a sample depends on how fast the machine is; a number does not.
     tolerance: relative error of the sample, as `FinalError` estimates it; 0 gives the sequential sample to rounding,
-    and window=1 bit for bit. Or a criterion: `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the
-    noise of SDE rules (or `noise` (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
+    and window=1 bit for bit; `Speculation` alone gives another sample of the same law whatever it is. Or a criterion:
+    `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the noise of SDE rules (or `noise`
+    (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
     verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
     compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
     frames as tqdm would. key: what "auto" remembers a model by that is made anew in every call. mesh: as `sharded`'s;
@@ -136,7 +137,7 @@ def sample(
         reference = sequential(model, system, x, generator=again, noise=noise, condition=condition)
         comparison = Comparison(reference, time.perf_counter() - began)
     spent = seconds, model_seconds, verification, comparison, evaluate.chunk, sharing
-    reached = max(stop.tolerance, finest(final.dtype, evaluate.rounding))
+    reached = None if method.law else max(stop.tolerance, finest(final.dtype, evaluate.rounding))
     return Solution(
         final, N, tuple(told), *spent, retries, run.estimate, reached, chain.pace.reason(), chain.pace.expected()
     )
