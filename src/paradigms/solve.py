@@ -23,7 +23,7 @@ from .identity import check_key
 from .method import AbstractMethod
 from .noise import Generators, Noise, replica
 from .over import over_mesh
-from .pace import AbstractPace, Fixed
+from .pace import AbstractPace, Fixed, Yielding
 from .precision import finest
 from .retry import Attempt, Retry, attempt, retried
 from .rounds import Chain, frames, through
@@ -200,7 +200,9 @@ def _chain(
     evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
-    pace = Fixed(window) if isinstance(window, int) else window
+    if isinstance(window, int):
+        window = Fixed(window) if window == 1 or method.steady else Yielding(window)
+    pace = window
     return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit, keep)
 
 
