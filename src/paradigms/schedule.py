@@ -21,6 +21,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 MOST = 10_000_000  # noise levels; the lists of more would fill the memory
 
 
+@named
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is given there.

@@ -32,12 +32,13 @@ class Solution:
     x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. rows: in the chain. told:
     what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where
     asked for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk:
-    rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on
-    a mesh; seconds and model_seconds are then the same on all of them. retries: samples that were made again, because
+    rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on a
+    mesh; seconds and model_seconds are then the same on all of them. retries: samples that were made again, because
     more growth was seen than had been assumed; told is of the first attempt, rounds and evals are of all. estimate
     (B,): of the relative error, growth that was seen included, None where nothing estimates it. tolerance: what the
-    criterion was held to, which is more than was asked where the numbers hold no less. reason: why rows were stepped
-    through one by one, None where none was. expected: what the window that suits the chain best was to take.
+    criterion was held to, which is more than was asked where the numbers hold no less, None where the method gives
+    another sample of the same law. reason: why rows were stepped through one by one, None where none was. expected:
+    what the window that suits the chain best was to take.
     """
 
     x: Tensor

@@ -22,6 +22,7 @@ from .methods.spectral import Spectral
 from .noise import Generators, Noise
 from .problem import Problem
 from .solution import Comparison, Solution
+from .stopping.criteria import TOLERANCE as TOLERANCE
 from .stopping.criteria import AbstractStop, FinalError
 from .stopping.rounding import finest
 from .system import System
@@ -29,7 +30,7 @@ from .validate import named
 from .window.attempt import Attempt, attempt
 from .window.auto.controller import auto
 from .window.chain import UNLIMITED, Chain
-from .window.controller import AbstractPace, Fixed
+from .window.controller import AbstractPace, Fixed, Yielding
 from .window.frame import Frame
 from .window.loop import frames
 from .window.retry import Retry, retried
@@ -37,9 +38,8 @@ from .window.steps import sequential_sample
 from .window.trace import Told
 from .window.verify import verify
 
-TOLERANCE = 0.003  # relative error of the finished sample
 LEAST = 32  # rows of a call that verifies, at least
-DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
+DEFAULT, USUAL = Spectral(), FinalError()
 
 
 @named
@@ -101,8 +101,9 @@ def sample(
     window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
     so that within the tolerance a sample depends on how fast the machine is; a number does not.
     tolerance: relative error of the sample, as `FinalError` estimates it; 0 gives the sequential sample to rounding,
-    and window=1 bit for bit. Or a criterion: `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the
-    noise of SDE rules (or `noise` (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
+    and window=1 bit for bit; `Speculation` alone gives another sample of the same law whatever it is. Or a criterion:
+    `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the noise of SDE rules (or `noise`
+    (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
     verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
     compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
     frames as tqdm would. key: what "auto" remembers a model by that is made anew in every call. mesh: as `sharded`'s;
@@ -131,6 +132,7 @@ def sample(
         began = time.perf_counter()
         sample_ = sequential_sample(reference.evaluator(), reference.stream())
         comparison = Comparison(sample_, time.perf_counter() - began)
+    rounding = chain.evaluate.rounding
     return Solution(
         x=run.final,
         rows=len(system),
@@ -143,7 +145,7 @@ def sample(
         sharing=sharing,
         retries=retries,
         estimate=run.estimate,
-        tolerance=max(chain.stop.tolerance, finest(run.final.dtype, chain.evaluate.rounding)),
+        tolerance=None if chain.method.law else max(chain.stop.tolerance, finest(run.final.dtype, rounding)),
         reason=chain.pace.reason(),
         expected=chain.pace.expected(),
     )
@@ -202,6 +204,9 @@ def open_chain(
     stop.check(problem.x)
     method = method.held_to(stop.tolerance)
     evaluate, stream = problem.evaluator(), problem.stream()
+    evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
-    return Chain(evaluate, stream, method, stop, Fixed(window) if isinstance(window, int) else window)
+    elif isinstance(window, int):
+        window = Fixed(window) if window == 1 or method.steady else Yielding(window)
+    return Chain(evaluate, stream, method, stop, window)

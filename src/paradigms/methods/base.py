@@ -39,10 +39,12 @@ from .work import Evaluate, Memory, Sweep, Work
 class AbstractMethod(Checked, ABC):
     """One iteration of equation (2): `init` what it remembers, `sweep` the window once.
 
-    steady: its window must stay as it is, so that "auto" is so many rows.
+    steady: its window must stay as it is, so that "auto" is so many rows. law: its samples are others than the
+    sequential sampler's, of the same law, and no tolerance bounds how far they are apart.
     """
 
     steady: ClassVar[int | None] = None
+    law: ClassVar[bool] = False
 
     guess: Guess = field(default_factory=Copy)
 

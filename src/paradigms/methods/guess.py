@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, only, rows
+from ..validate import named
 from .scan import run
 from .work import Work, partly
 
@@ -24,6 +25,7 @@ class Guess(ABC):
         """
 
 
+@named
 @dataclass(frozen=True)
 class Copy(Guess):
     """The last state, copied. Source: Shih et al. 2023, algorithm 1, line 11."""
@@ -32,6 +34,7 @@ class Copy(Guess):
         return work.x
 
 
+@named
 @dataclass(frozen=True)
 class Extrapolate(Guess):
     """The chain run on with the last denoised estimate held fixed, drawn noise included; before there is one, with 0.

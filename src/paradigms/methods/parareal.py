@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
+from ..validate import named, number, whole
 from .base import AbstractMethod
 from .scan import leading, rms, scan
 from .work import Evaluate, Memory, Sweep, Work, pick
@@ -41,6 +42,7 @@ class Coarse(ABC):
         """lean (N,) of all rows, where a row's block begins at row f = first (N,) and the one before at before (N,)."""
 
 
+@named
 @dataclass(frozen=True)
 class Held(Coarse):
     """The output at the block's first row: for an ODE rule one DDIM step, for DDPM its rows on their own noise."""
@@ -49,6 +51,7 @@ class Held(Coarse):
         return torch.zeros(len(system), dtype=torch.float64)
 
 
+@named
 @dataclass(frozen=True)
 class Linear(Coarse):
     """A line in the log signal-to-noise ratio through the first rows of this block and the one before; second order."""
@@ -106,6 +109,7 @@ class Marches(NamedTuple):
     past: Tensor
 
 
+@named
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
     """Blocks refined by a coarse jump, in a pipeline; exact at tolerance 0, in N rounds.
@@ -122,6 +126,15 @@ class Parareal(AbstractMethod):
     tolerance: float | None = None
     coarse: Coarse = field(default_factory=Held)
 
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            whole(
+                "Parareal: block", self.block, "a whole number of rows, at least 1 and at most the window's", 1, 2**31
+            )
+        if self.tolerance is not None:
+            needed = "a finite number, 0 (exact) or more"
+            number("Parareal: tolerance", self.tolerance, needed, lambda v: 0 <= v < math.inf)
+
     def held_to(self, tolerance: float) -> Parareal:
         return replace(
             self, tolerance=SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
@@ -132,9 +145,7 @@ class Parareal(AbstractMethod):
         W, B = work.n.shape
         s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
         if not 1 <= s <= W:
-            raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (exact) or more")
+            raise ValueError(f"Parareal: block: given {self.block}; needed: 1 to {W}, the rows in the window")
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)

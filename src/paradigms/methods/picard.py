@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..system import System
+from ..validate import named
 from .base import AbstractMethod, step
 from .scan import scan
 from .work import Evaluate, Memory, Sweep, Work
 
 
+@named
 @dataclass(frozen=True)
 class Jacobi(AbstractMethod):
     """p = 0: every row takes its own step, news travels one row a round. The floor that any method must beat."""
@@ -19,6 +21,7 @@ class Jacobi(AbstractMethod):
         return Sweep(y, D, y, work.live), memory
 
 
+@named
 @dataclass(frozen=True)
 class Picard(AbstractMethod):
     """p = 1: the drifts are summed, x[n+1] = x[begin] + sum of (step(x) - x). Source: Shih et al. 2023, algorithm 1."""

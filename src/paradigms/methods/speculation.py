@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
+from ..validate import named
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .work import Evaluate, Memory, Sweep, Work
@@ -33,16 +34,19 @@ class Coins(NamedTuple):
     U: Tensor
 
 
+@named
 @dataclass(frozen=True)
 class Speculation(AbstractMethod):
     """Drafts with the last estimate held fixed, kept by a coin so that the sample's law is exact; SDE rules only.
 
     seed: of the coins U, one a row and sample, the same whatever the window and however many samples follow; give
-    another to each call whose samples must be independent. A solver's tolerance and an error against `sequential` mean
-    nothing here. Raises ValueError for a system with a row but the last without noise, or with K > 1 taps.
+    another to each call whose samples must be independent. A solver's tolerance, 0 too, and an error against
+    `sequential` mean nothing here, and `Solution.tolerance` is None. Raises ValueError for a system with a row but the
+    last without noise, or with K > 1 taps.
     """
 
     steady: ClassVar[int | None] = 32
+    law: ClassVar[bool] = True
 
     guess: Guess = field(default_factory=Extrapolate, init=False)  # a draft must be driven by the row's own noise
     seed: int = 0
