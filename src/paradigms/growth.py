@@ -37,10 +37,9 @@ def growth(
     a, b = system.a[n], system.b[n].sum(-1)
     usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
     found = a.square() * total + 2 * a * b * XD.sum(2) + b.square() * DD
-    low = torch.where(system.denoiser.least < 0, 1.0, LEAST)[
-        n
-    ]  # a limit bends what it shrinks towards other directions
-    new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().maximum(low).clamp(max=MOST)
+    new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
+    if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
+        new = torch.where(system.denoiser.least[n] < 0, new.clamp(min=1), new)
     new = torch.where(only(again, moved, False) & new.isfinite(), new, rho[:k])
     return torch.cat([new, rho[k:]])
 
