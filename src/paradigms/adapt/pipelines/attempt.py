@@ -12,10 +12,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from ...team import Team
 from .doubt import DoubtError
-from .intercept import Active, rewound
+from .intercept import Active, original, rewound
 from .network import Network
+from .outside import outside
 from .paced import PAD
 from .report import Run, Settings
 from .results import error
@@ -23,6 +26,7 @@ from .rewrite import UnparallelError
 from .snapshot import ChangedError, Snapshot, snapshot
 from .swap import Swap
 from .watch import watch
+from .wrappers import inner
 
 AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
 
@@ -31,7 +35,7 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
     """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
     settings, run = pipe.__dict__["_paradigms"]
     run.calls += 1
-    start, began = before(args, kwargs, set()), time.perf_counter()
+    start, began = before(pipe, args, kwargs), time.perf_counter()
     try:
         for _ in range(AGAIN):
             try:
@@ -66,9 +70,14 @@ def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
     return kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
 
 
-def before(args: tuple[Any, ...], kwargs: dict[str, Any], copied: set[str] | None) -> Snapshot:
-    """What a call begins with: what its arguments hold, and torch's generators."""
-    return snapshot({"args": list(args), "kwargs": dict(kwargs)}, copied, strict=False)
+def before(pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Snapshot:
+    """What a call begins with: what its arguments and the pipeline hold, what its code can set, and the generators."""
+    kind = original(type(pipe))
+    plain = inner(kind.__call__)
+    code, names = getattr(plain, "__code__", before.__code__), getattr(plain, "__globals__", {})
+    held = [v for v in vars(pipe).values() if not isinstance(v, nn.Module)]
+    reached = outside(kind, code, names, held, strict=False)
+    return snapshot({"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}, None, strict=False)
 
 
 def once(
@@ -128,9 +137,9 @@ def account(run: Run, network: Network, active: Active, done: bool) -> None:
 
 def compared(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], run: Run) -> Any:
     """One call in parallel, and the plain one from the same generators to compare it with."""
-    start = before(args, kwargs, None)
+    start = before(pipe, args, kwargs)
     made = attempted(pipe, kind, args, kwargs, None)
-    end, began = before(args, kwargs, None), time.perf_counter()
+    end, began = before(pipe, args, kwargs), time.perf_counter()
     start.restore()
     plain = kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
     run.sequential_seconds = (run.sequential_seconds or 0.0) + time.perf_counter() - began

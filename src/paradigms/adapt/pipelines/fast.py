@@ -50,6 +50,7 @@ class Table:
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
         self.outside: dict[str, Any] = {}
+        self.own = self.clocked = False  # as `Loop`'s
         self.trial: Trial | None = None
         self.row = 0
 

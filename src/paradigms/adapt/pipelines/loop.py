@@ -22,7 +22,7 @@ from typing import Any
 
 from .call import Call
 from .doubt import DoubtError, beyond, said, stricter
-from .hooks import Hooks
+from .hooks import AGAIN, Hooks
 from .rewrite import UnparallelError
 from .standin import known
 from .visit import Visit
@@ -72,6 +72,7 @@ class Loop(Hooks):
         end = self.reached
         while self.window > 1 and self.begin < N:
             self.network.probing(self.network.probe.round, self.width)
+            yield from self.again()
             end = yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
@@ -101,13 +102,29 @@ class Loop(Hooks):
 
     def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
-        self.mode, self.renewed = mode, False
+        self.mode, self.renewed, self.heard = mode, False, False
         for self.row in range(first, stop):
             self.reached = self.row
             yield self.items[self.row]
             if self.halted:
                 return
         self.reached = max(first, stop)
+
+    def again(self) -> Iterator[Any]:
+        """Runs the first row once more, on the same answers; raises UnparallelError where that makes a difference.
+
+        What a row carries to the next is put back before it runs again. What was not found cannot be: it shows here,
+        for by now the rows of a window have run since.
+        """
+        row, first = self.begin, self.visits[self.begin]
+        if self.callbacks or not first.ended:  # where there are callbacks rows run again when they are accepted
+            return
+        left, self.judged = self.before[row + 1], {row: first}
+        yield from self.play(row, row + 1, "again")
+        second, self.visits[row] = self.visits[row], first
+        shown = self.reached > row and len(first.calls) == len(second.calls)
+        if not shown or left.differs(self.before[row + 1], not self.clocked):
+            raise UnparallelError(AGAIN.format(row))
 
     def evaluate(self, end: int) -> Generator[Any, None, int]:
         """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call.
