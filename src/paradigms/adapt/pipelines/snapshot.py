@@ -78,10 +78,15 @@ class Snapshot:
 
     def differs(self, other: Snapshot, numbers: bool = True) -> bool:
         """Whether the same things hold other tensors, or numbers, in another snapshot of the same place in a loop."""
-        here, there = ({id(thing): was for thing, was in s.contents} for s in (self, other))
-        both = [(was, there[k]) for k, was in here.items() if k in there]
+        here, there = (s.held() for s in (self, other))
+        both = [(was, there[k]) for k, was in here.items() if k in there and not isinstance(was, Tensor)]
         alike = Alike(here, there, numbers)
         return not all(alike(a, b) for a, b in [(self.values, other.values), *both])
+
+    def held(self) -> dict[int, Any]:
+        """What each thing held when it was kept, by id; of tensors their copies."""
+        copies = {id(t): c for _, t, _, c in self.tensors if c is not None}
+        return {id(thing): was for thing, was in self.contents} | copies
 
     def changed(self, all: bool = False) -> set[str]:
         """The places of tensors that were changed since, of which no copy was kept, or of all."""
@@ -170,6 +175,7 @@ class Alike:
 
     def __call__(self, a: Any, b: Any, deep: int = 3) -> bool:
         if isinstance(a, Tensor) and isinstance(b, Tensor):
+            a, b = self.here.get(id(a), a), self.there.get(id(b), b)
             return a is b or (a.shape == b.shape and not (unequal(a, b) if a.device.type == "cpu" else far(a, b)))
         if a is b or not deep:
             return True  # compared by itself
