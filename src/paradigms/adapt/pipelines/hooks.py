@@ -87,6 +87,7 @@ class Hooks:
             self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
             self.scheduler = copied_or_none(self.scheduler) if self.pace.only != 1 else None
             self.width = width(self.stepped(values))
+            self.network.probe.span = (str(self.times[0]), str(self.times[-1]))
             self.decide()
         if self.mode == "step":
             self.stepping = True

@@ -37,6 +37,7 @@ class Loop(Hooks):
         while self.begin < len(self.items):
             yield from self.step(begun) if self.window == 1 else self.slide(begun)
             begun = False
+        self.network.looking(self.network.probe.finish, self.width)
         self.doubted(self.run.windows[first:])
 
     def doubted(self, windows: list[int]) -> None:
@@ -71,7 +72,7 @@ class Loop(Hooks):
         yield from self.play(first + begun, min(first + self.window, N))
         end = self.reached
         while self.window > 1 and self.begin < N:
-            self.network.probing(self.network.probe.round, self.width)
+            self.network.looking(self.network.probe.round, self.width)
             yield from self.again()
             end = yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
@@ -144,7 +145,7 @@ class Loop(Hooks):
             calls = [self.visits[n].calls[c] for n, c in todo]
             if not all(call.intact() for call in calls):
                 raise UnparallelError("a step changes, in place, what it has shown a network")
-            said = self.network(calls, self.width) if calls else []
+            said = self.network.tested(calls, self.width, self.window) if calls else []
             end = self.answered(end, todo, calls, said)
             rows, todo = range(self.begin, end), [(n, c) if n < end else (n, -1) for n, c in todo]
             for c in {c for _, c in todo if c >= 0}:
