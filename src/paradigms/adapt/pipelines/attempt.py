@@ -14,7 +14,9 @@ from typing import Any
 
 from torch import nn
 
+from ...pace import AbstractPace, Fixed
 from ...team import Team
+from .caches import step_cache
 from .doubt import DoubtError
 from .intercept import Active, original, rewound
 from .network import Network
@@ -37,6 +39,9 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
     run.calls += 1
     start, began = before(pipe, args, kwargs), time.perf_counter()
     try:
+        if why := step_cache(pipe):
+            run.fallbacks.append(f"{kind.__name__}: {why}")
+            return stepped(pipe, kind, args, kwargs, start, why)
         for _ in range(AGAIN):
             try:
                 return once(pipe, kind, args, kwargs, settings, run, team)
@@ -44,27 +49,30 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
                 settings.copied |= changed.args[0]
             except DoubtError as doubt:
                 run.retries += 1
-                settings = doubt.args[0]
+                settings, why = doubt.args[0], "the estimate of its error in windows was beyond the tolerance"
                 if settings is None:
                     break
             except UnparallelError as reason:
+                why = str(reason)
                 run.fallbacks.append(f"{kind.__name__}: {reason}")
                 break
             start.restore()
         else:
-            run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
+            why = f"it changes tensors in place in ever new places: {settings.copied}"
+            run.fallbacks.append(f"{kind.__name__}: {why}")
         start.restore()
-        return stepped(pipe, kind, args, kwargs, start)
+        return stepped(pipe, kind, args, kwargs, start, why)
     finally:
         run.seconds += time.perf_counter() - began
         run.shared(team.spent if team and team.spent.calls else None)
 
 
-def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot) -> Any:
+def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot, why: str) -> Any:
     """The call one row at a time: its loop as it is, counted; the plain call where its loop cannot be made again."""
     settings, run = pipe.__dict__["_paradigms"]
     try:
-        return once(pipe, kind, args, kwargs, replace(settings, window=1, batched=False), run, None)
+        one = replace(settings, window=Fixed(1, why=why), batched=False)
+        return once(pipe, kind, args, kwargs, one, run, None)
     except UnparallelError:
         start.restore()
     return kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
@@ -90,7 +98,7 @@ def once(
     team: Team | None,
 ) -> Any:
     """One attempt; what it changed is put back, whatever ends it, and where it is given up what it counted as well."""
-    window = settings.window if isinstance(settings.window, int) else PAD
+    window = settings.window if isinstance(settings.window, int) else 1 if single(settings.window) else PAD
     network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
     active = Active(pipe, settings, run, network)
     swap, counted, done = Swap(pipe, active), counts(run), True
@@ -105,6 +113,7 @@ def once(
             run.steps, run.rounds = counted[:2]
             del run.accepted[counted[2] :], run.windows[counted[2] :]
             run.estimate, run.doubts[counted[4] :] = counted[3], []
+            run.tolerance, run.asked = counted[5:]
             raise
         finally:
             swap.end()
@@ -119,9 +128,14 @@ def once(
     return made
 
 
-def counts(run: Run) -> tuple[int, int, int, float | None, int]:
+def single(window: Any) -> bool:
+    """Whether a window is always one row."""
+    return window == 1 or (isinstance(window, AbstractPace) and window.only == 1)
+
+
+def counts(run: Run) -> tuple[Any, ...]:
     """What a report counts of an attempt, to be put back where it is given up."""
-    return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts)
+    return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts), run.tolerance, run.asked
 
 
 def account(run: Run, network: Network, active: Active, done: bool) -> None:

@@ -123,7 +123,10 @@ class Table:
         self.run.shared(solution.sharing)
         self.run.retries += sum(len(retry.samples) for retry in solution.retries)
         estimate = None if solution.estimate is None else float(solution.estimate.max())
-        self.run.estimated(estimate, next((why for why in solution.status if why != "converged"), None))
+        self.run.held(self.settings.asked, solution.tolerance)
+        self.run.estimated(estimate)
+        for b, why in enumerate(solution.status):
+            self.run.estimated(None, None if why == "converged" else f"sample {b}: {why}")
         self.run.residual = max(self.run.residual, float(solution.residual.max()))
         self.run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
         return solution.x.to(x.dtype)

@@ -197,7 +197,7 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | 
     kind, frame = original(type(pipe)), sys._getframe(1)
     loop = table(active.settings, active.run, pipe, kind, items, state)
     active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
-    if active.settings.window != 1:
+    if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
         held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
         active.loop.outside = outside(kind, frame.f_code, frame.f_globals, held)
         active.loop.own = not library(frame.f_globals.get("__name__"))

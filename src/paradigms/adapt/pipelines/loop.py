@@ -47,6 +47,7 @@ class Loop(Hooks):
             return
         finest, estimate = self.judge.finest, self.judge.estimate
         asked = beyond(self.settings, estimate, finest)
+        self.run.held(self.settings.asked, max(self.settings.asked, finest))
         if asked is not None and not self.called:
             raise DoubtError(
                 stricter(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
