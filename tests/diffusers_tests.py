@@ -21,14 +21,14 @@ from typing import Any
 
 PARALLEL, RESULTS = "PARADIGMS_TESTS_PARALLEL", "PARADIGMS_TESTS_RESULTS"
 FAMILIES = (
-    "ddpm", "ddim", "pndm", "dit", "consistency_models",
+    "ddpm", "ddim", "dit", "consistency_models",
     "latent_consistency_models/test_latent_consistency_models.py", "pixart_alpha", "pixart_sigma",
     "flux/test_pipeline_flux.py", "stable_diffusion_3/test_pipeline_stable_diffusion_3.py", "latte", "aura_flow",
     "sana/test_sana.py", "ltx/test_ltx.py", "wan/test_wan.py", "mochi",
 )  # fmt: skip
 CHOSEN = (
-    "(inference or callback or tuple or num_images or cfg or guidance or isolation or ddpm or ddim) and not (slow or "
-    "nightly or save_load or offload or layerwise or float16 or accelerator or full)"
+    "(callback_inputs or callback_cfg or num_images or batch_single or tuple or cfg or predict) and not (slow or "
+    "nightly or save_load or offload or layerwise or float16 or accelerator or full or cache or broadcast)"
 )
 outcomes: dict[str, str] = {}
 runs: list[Any] = []
