@@ -26,7 +26,7 @@ FAMILIES = (
     "flux/test_pipeline_flux.py", "stable_diffusion_3/test_pipeline_stable_diffusion_3.py", "latte", "aura_flow",
     "sana/test_sana.py", "ltx/test_ltx.py", "wan/test_wan.py", "mochi",
 )  # fmt: skip
-CHOSEN = (
+CHOSEN = os.environ.get("CHOSEN") or (
     "(callback_inputs or callback_cfg or num_images or batch_single or tuple or cfg or predict) and not (slow or "
     "nightly or save_load or offload or layerwise or float16 or accelerator or full or cache or broadcast)"
 )
