@@ -15,9 +15,7 @@ REWOUND = (
 )
 
 
-def interrupted(
-    call: Callable[[], Any], k: int, within: tuple[str, ...] = ()
-) -> tuple[BaseException | None, int]:
+def interrupted(call: Callable[[], Any], k: int, within: tuple[str, ...] = ()) -> tuple[BaseException | None, int]:
     """Makes a call with an interrupt at the k-th line of ours; what it raised, and how many lines had run.
 
     within: names of functions whose lines alone count; all if there are none.

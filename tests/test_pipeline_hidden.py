@@ -254,7 +254,7 @@ def test_state_that_nothing_can_find_shows_when_a_step_runs_again() -> None:
     HERE.hidden = SimpleNamespace(next=counter.__next__)  # type: ignore[attr-defined]
 
     def mix(_: Any, __: Any, y: Tensor) -> Tensor:
-        found = [v for v in sys.modules.values() if getattr(v, "__name__", "") == __name__][0]
+        found = next(v for v in sys.modules.values() if getattr(v, "__name__", "") == __name__)
         return y + 0.02 * getattr(found, "hid" + "den").next()
 
     pipe = made(lambda: None, mix)
@@ -297,5 +297,3 @@ def test_a_loop_that_looks_at_a_clock_stays_parallel() -> None:
     with parallelize(pipe, tolerance=0, window=4, batched=False) as run:
         assert off(pipe().images, reference) <= EXACT
     assert not run.fallbacks
-
-

@@ -219,9 +219,7 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
 def classes(of: Any) -> tuple[Attributes, ...]:
     """The classes of an object that can hold state: those of a program, not of a library or of Python itself."""
     roots = {"diffusers", "torch", "transformers", "accelerate", "numpy", "paradigms", *sys.stdlib_module_names}
-    return tuple(
-        Attributes(k) for k in of.__mro__ if k.__module__.partition(".")[0] not in roots - {"__main__"}
-    )
+    return tuple(Attributes(k) for k in of.__mro__ if k.__module__.partition(".")[0] not in roots - {"__main__"})
 
 
 def same(a: Any, b: Any) -> bool:

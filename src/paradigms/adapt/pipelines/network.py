@@ -94,8 +94,10 @@ class Network:
         self.evals, self.samples = self.evals - 1, self.samples - max(width, 1)
         self.checks, self.checked = self.checks + 1, self.checked + max(width, 1)
         if difference(again, self.probe.last[1]) > 1:
-            raise UnparallelError(f"{type(once.network).__name__}: it answered one call in two ways, so it remembers "
-                                  "earlier calls, or draws at random")
+            raise UnparallelError(
+                f"{type(once.network).__name__}: it answered one call in two ways, so it remembers "
+                "earlier calls, or draws at random"
+            )
         return said
 
     def check(self, calls: list[Call], said: list[Any], width: int) -> None:

@@ -73,7 +73,9 @@ class Snapshot:
 
     def silent(self) -> str:
         """The place of a tensor that was changed past the count of its changes, as far as copies were kept, or ""."""
-        found = (p for p, t, v, c in self.tensors if v is not None and t._version == v and c is not None and unequal(t, c))
+        found = (
+            p for p, t, v, c in self.tensors if v is not None and t._version == v and c is not None and unequal(t, c)
+        )
         return next(found, "")
 
     def differs(self, other: Snapshot, numbers: bool = True) -> bool:
@@ -159,7 +161,11 @@ def unequal(v: Tensor, copy: Tensor) -> bool:
         return False
     if torch.equal(v, copy):
         return False
-    return not (v.is_floating_point() and torch.equal(v.isnan(), copy.isnan()) and torch.equal(v.nan_to_num(), copy.nan_to_num()))
+    return not (
+        v.is_floating_point()
+        and torch.equal(v.isnan(), copy.isnan())
+        and torch.equal(v.nan_to_num(), copy.nan_to_num())
+    )
 
 
 @dataclass
