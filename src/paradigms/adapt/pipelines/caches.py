@@ -11,15 +11,15 @@ from .intercept import networks
 
 
 def step_cache(pipe: Any) -> str | None:
-    """Why a pipeline runs step by step: a network's step cache of diffusers', by `enable_cache` or a hook; else None."""
+    """Why a pipeline runs step by step: a network's step cache of diffusers', else None."""
     for module in networks(pipe):
         own = {name for m in module.modules() for name in stateful(m)}
         if getattr(module, "is_cache_enabled", False) or own:
             name = next((k for k, v in pipe.components.items() if v is module), "NAME")
             what = f" ({', '.join(sorted(own))})" if own else ""
             return (
-                f"{type(module).__name__} has a step cache{what}, whose answers depend on the order of calls; to run in "
-                f"parallel type: pipe.{name}.disable_cache()"
+                f"{type(module).__name__} has a step cache{what}, whose answers depend on the order of calls; to run "
+                f"in parallel type: pipe.{name}.disable_cache()"
             )
     return None
 

@@ -29,6 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .attributes import Attributes, Globals
+
 ATOMS = (str, bytes, int, float, bool, complex, type(None), type, torch.dtype, torch.device, torch.Size, nn.Module,
          enum.Enum, range, slice, type(Ellipsis), types.ModuleType, types.CodeType, property)  # fmt: skip
 STATELESS = (
@@ -44,7 +46,6 @@ STATELESS = (
 )  # packages whose objects a loop reads
 PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
          functools.partial)  # fmt: skip
-CODE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, classmethod, staticmethod)
 CACHED: Any = type(functools.lru_cache(print))  # what lru_cache makes of a function
 BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no part of a step
 NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
@@ -104,53 +105,6 @@ def _slots(of: Any) -> tuple[str, ...]:
     return tuple(
         f"_{base.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n, base in named
     )
-
-
-def plain(v: Any) -> bool:
-    """Whether what a class or a module names can be a state: no function, class or other part of a program."""
-    return not isinstance(v, CODE) and not hasattr(type(v), "__get__") and not isinstance(v, nn.Module)
-
-
-class Attributes:
-    """The attributes of a class that can be a state."""
-
-    def __init__(self, of: type) -> None:
-        self.of = of
-
-    def read(self) -> dict[str, Any]:
-        """All but functions and what Python itself keeps there."""
-        return {k: v for k, v in vars(self.of).items() if plain(v) and not (k[:2] == "__" and k[-2:] == "__")}
-
-    def write(self, was: dict[str, Any]) -> None:
-        """Sets those that are others now, and removes those that were none."""
-        for name, value in self.read().items():
-            if name not in was:
-                delattr(self.of, name)
-            elif was[name] is not value:
-                setattr(self.of, name, was[name])
-        for name in was.keys() - vars(self.of).keys():
-            setattr(self.of, name, was[name])
-
-
-class Globals(Attributes):
-    """The global variables of a module that can be a state; what they hold is found where code names it."""
-
-    def __init__(self, of: dict[str, Any]) -> None:
-        self.names = of
-
-    def read(self) -> dict[str, Any]:
-        """All but functions, classes, modules and what Python itself keeps there."""
-        return {k: v for k, v in self.names.items() if plain(v) and not (k[:2] == "__" and k[-2:] == "__")}
-
-    def write(self, was: dict[str, Any]) -> None:
-        """Sets those that are others now, and removes those that were none."""
-        for name, value in self.read().items():
-            if name not in was:
-                del self.names[name]
-            elif was[name] is not value:
-                self.names[name] = was[name]
-        for name in was.keys() - self.names.keys():
-            self.names[name] = was[name]
 
 
 class Whole:

@@ -31,7 +31,6 @@ from .snapshot import Snapshot, snapshot
 from .standin import StandIn, copied, known
 from .visit import Visit
 
-
 AGAIN = (
     "step {} made something else of the same answers when it ran again: it keeps what cannot be put back, or draws at "
     "random"

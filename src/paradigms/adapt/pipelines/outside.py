@@ -20,7 +20,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .contents import CACHED, Attributes, Globals
+from .attributes import Attributes, Globals
+from .contents import CACHED
 from .rewrite import UnparallelError
 from .wrappers import content, inner
 

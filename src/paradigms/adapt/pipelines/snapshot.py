@@ -9,7 +9,8 @@
 
 Tensors count their changes, so one that was changed in place and of which no copy was kept is found: `ChangedError`
 names it, and the next time a copy is kept. What is written past that count, by `.data` or numpy, is seen by comparing
-contents, where a copy was kept: of the first row of every loop, and of all rows of loops that are no library's. What cannot be kept, an iterator, an open file, an unknown object that may
+contents, where a copy was kept: of the first row of every loop, and of all rows of loops that are no library's. What
+cannot be kept, an iterator, an open file, an unknown object that may
 change, is found too: `UnkeptError` names it.
 """
 
@@ -147,7 +148,7 @@ def generator(v: Any) -> tuple[Callable[[Any], Any], Any]:
         return v.setstate, v.getstate()
     if isinstance(v, contextvars.ContextVar):
         was = v.get(generator)
-        return (lambda state: state is was and was is generator or v.set(state)), was
+        return (lambda state: (state is was and was is generator) or v.set(state)), was
     if hasattr(v, "bit_generator"):
         return generator(v.bit_generator)
     if hasattr(v, "get_state"):
