@@ -1,6 +1,8 @@
 """diffusers' own fast tests, with every pipeline made parallel and without: `make diffusers-tests`.
 
-    python -m benchmarks.pipelines.diffusers_tests CHECKOUT [FAMILY ..]     runs CHECKOUT/tests/pipelines/FAMILY twice, compares what failed
+    python -m benchmarks.pipelines.diffusers_tests CHECKOUT [FAMILY ..]
+
+It runs CHECKOUT/tests/pipelines/FAMILY twice, compares what failed
 
 Each pipeline that a test makes is parallel at tolerance 0 in windows of 4 in the second run. Nothing is downloaded: the
 tiny CLIP and T5 of the hub's test organisation are replaced by ones of the same sizes, in both runs. So tests that
@@ -45,6 +47,7 @@ def pytest_configure(config: Any) -> None:
 def hubless() -> None:
     """Tiny tokenizers and encoders by the names of those that tests load."""
     import transformers as tr
+
     from benchmarks.zoo import tiny
 
     def t5(*_: Any, **__: Any) -> Any:
@@ -75,9 +78,9 @@ def replace(kind: Any, made: dict[str, Any]) -> None:
 def everywhere() -> None:
     """Every pipeline with a loop is parallel once its parts are registered."""
     import diffusers
-    from paradigms.adapters.pipelines.subclass import looping, original
 
     import paradigms
+    from paradigms.adapters.pipelines.subclass import looping, original
 
     plain = diffusers.DiffusionPipeline.register_modules
 

@@ -134,7 +134,7 @@ class Parallel(Context):  # type: ignore[misc]
                 held.drop(self._thing, self._within)
             self._within = None
             self.func, self.args, self.kwds = None, (), {}
-            vars(self).pop("gen", None)  # which holds this, and so the thing; a second `with` makes it again  # type: ignore[attr-defined]
+            self.__dict__.pop("gen", None)  # which holds this, and so the thing; a second `with` makes it again
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._thing(*args, **kwargs)
