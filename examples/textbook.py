@@ -1,0 +1,68 @@
+"""The paper's loop, and nothing else: Shih et al. 2023, algorithm 1 (ParaDiGMS), on this library's own table.
+
+    y[n]   = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]       the sampler's step from x[n]: `system.step`
+    x[n+1] = x[begin] + sum_{m=begin..n} (y[m] - x[m])         all steps of the window at once: Picard iteration
+
+`paradigms.sample(..., Picard(), tolerance=StepNoise(...))` does the same for batches, on any device, with checks, and
+in the memory of the window; tests/test_textbook.py holds that the two take the same rounds to the same sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+import paradigms as pd
+
+
+def picard(
+    model: Callable[[Tensor, Tensor], Tensor], system: pd.System, start: Tensor, z: Tensor, window: int, tolerance: float
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yields (first step of the window, steps finished in this round, states) of one sample.
+
+    Args:
+        start: the noise x[0], (...). z: the noise of each step, (N, ...). window: steps evaluated at once.
+        tolerance: how far a state may still move, in units of the noise that its step adds.
+    """
+    N, taps = len(system), system.taps
+    x = start.expand(N + 1, *start.shape).clone()  # every state begins as a copy of the first
+    D = x.new_zeros(taps - 1 + N, *start.shape)  # denoised estimates, after the ones that no step has
+    begin, end = 0, min(window, N)
+    while begin < N:
+        n = torch.arange(begin, end)
+        # 1. Evaluate every state of the window, as one batch.
+        shown = system.denoiser.show(x[begin:end], n)
+        D[begin + taps - 1 : end + taps - 1] = system.denoiser.read(shown, model(shown, system.t[n]), n)
+        # 2. Take every step from its own state, and add the steps up.
+        y = system.step(x[begin:end], D[begin : end + taps - 1], z[begin:end], n)
+        new = x[begin] + (y - x[begin:end]).cumsum(0)
+        # 3. Find the first state that still moved. It counts as finished: it was computed from states that did not.
+        moved = (new - x[begin + 1 : end + 1]).square().flatten(1).mean(1).sqrt() / system.std[n]
+        still = int((moved <= tolerance).long().cumprod(0).sum())
+        stride = min(still + 1, end - begin)
+        x[begin + 1 : end + 1] = new
+        yield begin, stride, x
+        # 4. Slide the window past the finished steps. 5. The states that enter are copies of the last one.
+        begin, last = begin + stride, end
+        end = min(begin + window, N)
+        x[last + 1 : end + 1] = x[last]
+
+
+def main() -> None:
+    """100 steps of DDPM on the landscapes that ship: rounds of the window, and the error against one step at a time."""
+    from paradigms.models import load
+
+    scenes = load("scenes")
+    system = pd.ddpm(pd.linear(), steps=100, prediction=scenes.prediction).to("cpu", torch.float32)
+    noise = torch.randn(len(system) + 1, *scenes.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        rounds = list(picard(scenes.model, system, noise[0], noise[1:], window=16, tolerance=0.1))
+    reference = pd.sequential(scenes.model, system, noise[:1], noise=noise[1:, None])
+    error = float((rounds[-1][2][-1] - reference[0]).norm() / reference.norm())
+    print(f"{len(rounds)} rounds for {len(system)} steps, relative error {error:.4f}")
+
+
+if __name__ == "__main__":
+    main()
