@@ -141,7 +141,9 @@ def draw(path: Path) -> None:
             for other in sorted(others):
                 (x0, y0), (x1, y1) = place[here], place[other]
                 ends = (x0, y0 - tall / 2), (x1, y1 + tall / 2)
-                arrow = FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=10, color="#8a94a6", shrinkA=0, zorder=1)
+                arrow = FancyArrowPatch(
+                    *ends, arrowstyle="-|>", mutation_scale=10, color="#8a94a6", shrinkA=0, zorder=1
+                )
                 arrow.set_gid(f"{here} imports {other}")
                 axes.add_patch(arrow)
         for here, (x, y) in place.items():

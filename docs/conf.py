@@ -33,9 +33,9 @@ html_title = f"paradigms {release}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-exclude_patterns = ["reader-test-notes.md"]
 default_role = "code"
-nitpicky = False
+# Not pages of this site: other projects' names, and internal ones.
+nitpick_ignore_regex = [(r"py:.*", r"(torch|collections|paradigms\.\w+)\..*|Coarse")]
 suppress_warnings = ["myst.header"]  # results begin where their page's title ends
 
 html_theme = "furo"
@@ -45,6 +45,7 @@ html_show_sphinx = False
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_custom_sections = ["Source"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -9,7 +9,8 @@ in the memory of the window; tests/test_textbook.py holds that the two take the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ import paradigms as pd
 
 
 def picard(
-    model: Callable[[Tensor, Tensor], Tensor], system: pd.System, start: Tensor, z: Tensor, window: int, tolerance: float
+    model: Any, system: pd.System, start: Tensor, z: Tensor, window: int, tolerance: float
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Yields (first step of the window, steps finished in this round, states) of one sample.
 
