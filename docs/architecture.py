@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "paradigms"
@@ -92,9 +93,11 @@ def layers(found: Arrows) -> dict[str, int]:
     below = {here: {other for other in reachable(found, here) if here not in reachable(found, other)} for here in found}
     above = {here: [other for other in found if here in below[other]] for here in found}
 
+    @cache
     def low(here: str) -> int:
         return max((1 + low(other) for other in below[here]), default=0)
 
+    @cache
     def high(here: str) -> int:
         return min((high(other) - 1 for other in above[here]), default=low(here))
 

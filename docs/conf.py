@@ -31,7 +31,6 @@ version = release = paradigms.__version__
 html_title = f"paradigms {release}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
-myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 default_role = "code"
 # Not pages of this site: other projects' names, and internal ones.
@@ -53,11 +52,14 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 
 SHOWN = {".py": "python", ".toml": "toml", ".txt": "text", ".json": "json"}
-LINK = re.compile(r"\]\(((?:\.\./)+)((?:src|benchmarks|training|examples|tests|weights)/[\w./-]+)((?:#[\w-]+)?)\)")
+FOLDERS = "src|benchmarks|training|examples|tests|weights"
+LINK = re.compile(rf"\]\(((?:\.\./)+)((?:{FOLDERS})/[\w./-]+|C[A-Z]+\.md)((?:#[\w-]+)?)\)")
 
 
 def page_of(path: str) -> str | None:
     """The page that shows a file of the repository; None for a file that the site has no page for."""
+    if path in ("CONTRIBUTING.md", "CHANGELOG.md"):
+        return path.removesuffix(".md").lower()
     if path.startswith("benchmarks/results/") and path.endswith(".md"):
         return "benchmarks/" + path.removeprefix("benchmarks/results/").removesuffix(".md").replace("/", "-")
     if path.startswith("weights/") and path.endswith(".md"):

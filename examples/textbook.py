@@ -21,33 +21,38 @@ import paradigms as pd
 def picard(
     model: Any, system: pd.System, start: Tensor, z: Tensor, window: int, tolerance: float
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Yields (first step of the window, steps finished in this round, states) of one sample.
+    """Yields (first step of the window, steps finished, states) of each round, for one sample.
 
     Args:
-        start: the noise x[0], (...). z: the noise of each step, (N, ...). window: steps evaluated at once.
-        tolerance: how far a state may still move, in units of the noise that its step adds.
+        start: The noise x[0], (...).
+        z: The noise of each step, (N, ...).
+        window: Steps evaluated at once.
+        tolerance: How far a state may still move, in units of the noise of its step.
     """
     N, taps = len(system), system.taps
-    x = start.expand(N + 1, *start.shape).clone()  # every state begins as a copy of the first
-    D = x.new_zeros(taps - 1 + N, *start.shape)  # denoised estimates, after the ones that no step has
+    x = start.expand(N + 1, *start.shape).clone()  # all states begin as copies of the first
+    D = x.new_zeros(taps - 1 + N, *start.shape)  # denoised estimates
     begin, end = 0, min(window, N)
     while begin < N:
         n = torch.arange(begin, end)
         # 1. Evaluate every state of the window, as one batch.
         shown = system.denoiser.show(x[begin:end], n)
-        D[begin + taps - 1 : end + taps - 1] = system.denoiser.read(shown, model(shown, system.t[n]), n)
+        answers = model(shown, system.t[n])
+        D[taps - 1 :][begin:end] = system.denoiser.read(shown, answers, n)
         # 2. Take every step from its own state, and add the steps up.
         y = system.step(x[begin:end], D[begin : end + taps - 1], z[begin:end], n)
         new = x[begin] + (y - x[begin:end]).cumsum(0)
-        # 3. Find the first state that still moved. It counts as finished: it was computed from states that did not.
-        moved = (new - x[begin + 1 : end + 1]).square().flatten(1).mean(1).sqrt() / system.std[n]
-        still = int((moved <= tolerance).long().cumprod(0).sum())
+        # 3. Find the first state that still moved. It counts as finished, too:
+        #    it was computed from states that did not move.
+        moved = (new - x[begin + 1 : end + 1]).flatten(1).square().mean(1).sqrt()
+        still = int((moved <= tolerance * system.std[n]).long().cumprod(0).sum())
         stride = min(still + 1, end - begin)
         x[begin + 1 : end + 1] = new
         yield begin, stride, x
-        # 4. Slide the window past the finished steps. 5. The states that enter are copies of the last one.
+        # 4. Slide the window past the finished steps.
         begin, last = begin + stride, end
         end = min(begin + window, N)
+        # 5. The states that enter are copies of the last one.
         x[last + 1 : end + 1] = x[last]
 
 
