@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from paradigms.policies import Episode, Task, build
+from paradigms.policies import Episode, Task, build, rollout
 from paradigms.policies.policy import few_steps
-from paradigms.policies.tasks import rollout
 from training.policies.demos import collect
 
 

@@ -16,8 +16,8 @@ import paradigms as pd
 from devices import Device, Scheduled, flat, knee, linear
 from paradigms.execution.model_check import ROWS
 from paradigms.window.auto import controller as auto
+from paradigms.window.auto import model_key, profile
 from paradigms.window.auto import model_key as identity
-from paradigms.window.auto import profile as experience
 from paradigms.window.auto.acceptance import Reach
 from paradigms.window.auto.profile import PREPARED, Curve, Experience
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
@@ -26,9 +26,9 @@ from toy import Mixture
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known() -> Iterator[None]:
-    experience.forget()
+    model_key.forget()
     yield
-    experience.forget()
+    model_key.forget()
 
 
 # a negative number stands for so many steps
@@ -262,11 +262,11 @@ def test_a_bound_method_is_remembered_as_its_object_is() -> None:
             return self.mixture(x, t)
 
     net, x = Net(), torch.zeros(1, 6)
-    first = experience.experience(net.denoise, x, None, None)
-    assert experience.experience(net.denoise, x, None, None) is first
+    first = profile.experience(net.denoise, x, None, None)
+    assert profile.experience(net.denoise, x, None, None) is first
     for other in (torch.zeros(1, 7), x.double()):
-        assert experience.experience(net.denoise, other, None, None) is not first
-    assert experience.experience(net.denoise, x, None, {"label": x}) is not first
+        assert profile.experience(net.denoise, other, None, None) is not first
+    assert profile.experience(net.denoise, x, None, {"label": x}) is not first
 
 
 def test_a_curve_forgives_the_first_call_of_a_size_what_preparing_takes() -> None:

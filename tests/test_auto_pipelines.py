@@ -13,15 +13,15 @@ from devices import Scheduled
 from paradigms import parallelize
 from paradigms.adapters.pipelines import window_controller as paced
 from paradigms.execution import clock
-from paradigms.window.auto import profile as experience
+from paradigms.window.auto import model_key
 from promises import CLOSE, off, sample, text2image
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known() -> Iterator[None]:
-    experience.forget()
+    model_key.forget()
     yield
-    experience.forget()
+    model_key.forget()
 
 
 @pytest.fixture(scope="module")

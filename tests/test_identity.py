@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
+from paradigms.window.auto import model_key, profile
 from paradigms.window.auto import model_key as identity
-from paradigms.window.auto import profile as experience
 from problems import LINEAR, seeded
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known() -> Iterator[None]:
-    experience.forget()
+    model_key.forget()
     yield
-    experience.forget()
+    model_key.forget()
 
 
 class Net(nn.Module):
@@ -35,8 +35,8 @@ class Net(nn.Module):
 X = torch.zeros(1, 6)
 
 
-def known(model: Any, key: Any = None) -> experience.Experience:
-    return experience.experience(model, X, None, key=key)
+def known(model: Any, key: Any = None) -> profile.Experience:
+    return profile.experience(model, X, None, key=key)
 
 
 def lambda_of(net: Any, scale: float = 0.3) -> Any:

@@ -30,7 +30,7 @@ main()
 WHEN = {  # the module that is asked for when it comes, and whether its importer makes another error of it
     "before torch is there": ("torch", False),
     "while torch is imported": ("torch.nn.functional", True),
-    "while the command line is imported": ("benchmarks.app", True),
+    "while the command line is imported": ("paradigms.cli.app", True),
     "while a model is checked": ("paradigms.cli.model_job", True),
     "after sampling, before pictures": ("paradigms.viz.pictures", False),
     "while pictures are imported": ("matplotlib.figure", True),

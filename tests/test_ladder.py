@@ -11,16 +11,17 @@ import pytest
 import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
 from paradigms.execution import clock
-from paradigms.window.auto import profile as experience
+from paradigms.window.auto import model_key
+from paradigms.window.auto.acceptance import Reach
 from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, Ladder
 from problems import LINEAR, RULES
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known() -> Iterator[None]:
-    experience.forget()
+    model_key.forget()
     yield
-    experience.forget()
+    model_key.forget()
 
 
 def noisy(seconds: Callable[[int], float], seed: int) -> Callable[[int], float]:
@@ -87,7 +88,7 @@ def test_a_reason_is_given_however_it_came_to_steps() -> None:
 
 def climbed(T: Callable[[int], float], N: int = 200, sweep: float = 1e-3) -> list[int]:
     """The windows of a ladder that is shown these times, 30 rounds."""
-    ladder, windows = Ladder(experience.Reach(N), lambda W: sweep), [1]
+    ladder, windows = Ladder(Reach(N), lambda W: sweep), [1]
     for _ in range(ROWS):
         ladder.saw(T(1), 0.0)
     for _ in range(30):
@@ -103,7 +104,7 @@ def test_a_ladder_is_climbed_as_far_as_rows_are_free_and_down_where_they_are_not
 
 
 def test_windows_that_lose_a_lot_are_left_for_good() -> None:
-    ladder = Ladder(experience.Reach(200), lambda W: 1e-3)
+    ladder = Ladder(Reach(200), lambda W: 1e-3)
     ladder.saw(0.01, 0.0)
     ladder.saw(0.01, 0.0)
     assert ladder.next(0.0) == RUNGS[0] and ladder.next(100.0) == 1 and ladder.next(0.0) == 1

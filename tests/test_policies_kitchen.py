@@ -7,10 +7,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from paradigms.policies import load_policy, load_task
+from paradigms.policies import load_policy, load_task, rollout
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
-from paradigms.policies.tasks import rollout
 from paradigms.policies.tasks.kitchen import START, SUBTASKS
 from robots import assert_a_seed_is_an_episode, assert_the_expert_succeeds, untrained_episode, without
 from training.policies.demos import collect

@@ -8,10 +8,9 @@ import torch
 
 pytest.importorskip("gym_pusht.envs.pusht", reason="needs: pip install 'paradigms-sampling[pusht]' (and libGL)")
 
-from paradigms.policies import build, load_policy, load_task
+from paradigms.policies import build, load_policy, load_task, rollout
 from paradigms.policies.policy import few_steps
 from paradigms.policies.store import shipped
-from paradigms.policies.tasks import rollout
 from paradigms.policies.tasks.pusht_expert import GOAL, OUTLINE, Copy, clearance, error, place, read
 from training.policies.corrections import corrections
 from training.policies.demos import Demos, collect

@@ -89,7 +89,8 @@ def test_whatever_says_pip_install_says_the_distributions_name() -> None:
         for what in re.findall(r"pip install [^\n`]*", path.read_text()):
             assert not re.search(r"\bparadigms(?!-sampling|\.)\b", what), (path.name, what)
     own = [r for extra in PROJECT["optional-dependencies"].values() for r in extra if r.startswith("paradigms")]
-    assert own and all(r.startswith("paradigms-sampling[") for r in own)
+    models = tomllib.loads((ROOT / "weights" / "pyproject.toml").read_text())["project"]
+    assert own and all(r.startswith(("paradigms-sampling[", f"paradigms-models=={models['version']}")) for r in own)
 
 
 def test_warnings_are_errors_but_for_named_ones() -> None:
