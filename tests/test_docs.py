@@ -67,13 +67,16 @@ def test_the_picture_is_of_the_imports_as_they_are() -> None:
 
 
 def test_the_path_of_a_call_names_files_and_functions_that_exist() -> None:
-    text = (DOCS / "architecture.md").read_text()
-    steps = re.findall(r"\[`([\w/]+\.py)`\]\(\.\./src/paradigms/([\w/]+\.py)\)(?:[^\n|]*?`(\w+)\()?", text)
+    link = r"\[`([\w/]+\.py)`\]\(\.\./src/paradigms/([\w/]+\.py)\)(?:[^\n|]*?`(\w+)\()?"
+    steps = re.findall(link, (DOCS / "architecture.md").read_text())
     assert len(steps) > 10
     for shown, linked, function in steps:
         assert shown == linked
         if function:
-            assert re.search(rf"def {function}\(", (ROOT / "src" / "paradigms" / linked).read_text()), (linked, function)
+            assert re.search(rf"def {function}\(", (ROOT / "src" / "paradigms" / linked).read_text()), (
+                linked,
+                function,
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
