@@ -40,7 +40,7 @@ suppress_warnings = ["myst.header"]  # results begin where their page's title en
 html_theme = "furo"
 html_static_path: list[str] = []
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -118,7 +118,7 @@ def test_every_public_name_has_a_docstring() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
 def test_files_and_functions_are_short(file: Path) -> None:
-    """Docstrings of functions and classes are not counted: arguments, shapes and errors take the room that they need."""
+    """Docstrings of functions and classes are not counted: arguments, shapes and errors take their room."""
     text = file.read_text()
     things = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     said = sum(map(docstring, things))
