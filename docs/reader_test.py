@@ -19,8 +19,7 @@ from pathlib import Path
 WORDS_READ = 60  # of a section's text: about what a glance takes in
 ENDINGS = re.compile(r"(?:ing|ed|es|s|e|d|n|t)$")  # of words of more than four letters: "chosen", "choose", "chooses"
 STOP = set(
-    "a an and are as at be by can do does for from has have how i if in is it its me my not of on or so than that the "
-    "their them then there these they this to was what when where which who why will with you your".split()
+    ["a", "an", "and", "are", "as", "at", "be", "by", "can", "do", "does", "for", "from", "has", "have", "how", "i", "if", "in", "is", "it", "its", "me", "my", "not", "of", "on", "or", "so", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "to", "was", "what", "when", "where", "which", "who", "why", "will", "with", "you", "your"]
 )
 QUESTIONS: dict[str, set[str]] = {
     "Where is the stride decided?": {
@@ -50,6 +49,20 @@ QUESTIONS: dict[str, set[str]] = {
     "How do I run a benchmark?": {"CONTRIBUTING.md", "docs/benchmarks/index.md", "docs/results.md"},
     "When is parallel sampling not worth it?": {"docs/choose.md", "README.md"},
 }  # fmt: skip
+
+# Asked once, after the documents had been changed for the questions above: nothing was changed for these.
+UNSEEN: dict[str, set[str]] = {
+    "Where are changes below rounding ignored?": {"stopping/rounding.py", "docs/choose.md"},
+    "How do I use several GPUs?": {"docs/devices.md", "docs/start.md"},
+    "Which pipelines are not parallel?": {"docs/pipelines.md", "benchmarks/census"},
+    "Where does the noise of a step come from?": {"noise.py"},
+    "How do I sample in half precision?": {"docs/choose.md", "docs/policies.md"},
+    "What does the first sample print?": {"docs/start.md"},
+    "Where is Anderson acceleration?": {"methods/anderson.py"},
+    "How was the PushT policy trained?": {"docs/pusht.md"},
+    "How do I guide a model with classes?": {"docs/models.md", "execution/guidance.py"},
+    "How fast would it be on eight devices?": {"docs/plan.md", "distributed/plan.py"},
+}
 
 
 def words(text: str) -> list[str]:
@@ -92,11 +105,11 @@ def ranked(question: str, known: list[tuple[str, list[str]]]) -> list[str]:
     return list(dict.fromkeys(name for name, _ in order))
 
 
-def answered(root: Path) -> dict[str, tuple[list[str], int]]:
+def answered(root: Path, questions: dict[str, set[str]]) -> dict[str, tuple[list[str], int]]:
     """For each question the first three tries, and at which try the answer is found, counted from 1."""
     known = places(root)
     result = {}
-    for question, right in QUESTIONS.items():
+    for question, right in questions.items():
         order = ranked(question, known)
         tries = next((k + 1 for k, name in enumerate(order) if name in right), len(order))
         result[question] = order[:3], tries
@@ -104,12 +117,14 @@ def answered(root: Path) -> dict[str, tuple[list[str], int]]:
 
 
 def main() -> None:
-    """Prints the table of docs/reader-test.md."""
-    result = answered(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent)
-    for question, (first, tries) in result.items():
-        print(f"{tries:4}  {question:52} {', '.join(first)}")
-    print(sum(tries == 1 for _, tries in result.values()), "of", len(result), "at the first try")
-    print(sum(tries <= 3 for _, tries in result.values()), "of", len(result), "within three")
+    """Prints the tries, and how many were right."""
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent
+    for questions in (QUESTIONS, UNSEEN):
+        result = answered(root, questions)
+        for question, (first, tries) in result.items():
+            print(f"{tries:4}  {question:52} {', '.join(first)}")
+        print(sum(tries == 1 for _, tries in result.values()), "of", len(result), "at the first try")
+        print(sum(tries <= 3 for _, tries in result.values()), "of", len(result), "within three")
 
 
 if __name__ == "__main__":

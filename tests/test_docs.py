@@ -20,6 +20,7 @@ TREE = re.compile(r"```\{toctree\}\n(?::.*\n)*\n?((?:[\w/-]+\n)+)```")
 
 sys.path.insert(0, str(DOCS))
 import architecture  # noqa: E402
+import reader_test  # noqa: E402
 
 
 def test_every_public_name_has_one_entry_in_the_reference() -> None:
@@ -93,3 +94,14 @@ def test_no_private_words_are_left(page: Path) -> None:
     private = r"\b(heeds?|tongue|lives|riddle|pace of|told of|stand-ins?|at a fork|looked at twice|ventured?)\b"
     if page.parent.name not in ("benchmarks", "model-cards") and page.name not in ("changelog.md", "reader-test.md"):
         assert not re.findall(private, page.read_text())
+
+
+def test_a_reader_finds_most_answers_by_names_and_first_lines() -> None:
+    tries = [n for _, n in reader_test.answered(ROOT, reader_test.QUESTIONS).values()]
+    assert sum(n == 1 for n in tries) >= 12, "python docs/reader_test.py says which questions are not found any more"
+    assert sum(n <= 3 for n in tries) >= 16
+
+
+def test_the_table_of_questions_is_the_programs() -> None:
+    text = (DOCS / "reader-test.md").read_text()
+    assert set(re.findall(r"^\| ([^|]+\?) \|", text, re.M)) == set(reader_test.QUESTIONS)
