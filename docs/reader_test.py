@@ -3,8 +3,8 @@
     score(place, question) = sum_w idf(w) [w in place] / sqrt(words of place),    idf(w) = log(places / places with w)
 
 A place is a section of a document (its page's title, its heading, the first words of its text), a file of the package
-(its path and the first paragraph of its docstring). The place with the highest score is the first try. It is right where
-the place is one of those that answer the question; these were written down before the first run.
+(its path and the first paragraph of its docstring). The place with the highest score is the first try. It is right
+where the place is one of those that answer the question; these were written down before the first run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 
 WORDS_READ = 60  # of a section's text: about what a glance takes in
 ENDINGS = re.compile(r"(?:ing|ed|es|s|e|d|n|t)$")  # of words of more than four letters: "chosen", "choose", "chooses"
-STOP = set(
-    ["a", "an", "and", "are", "as", "at", "be", "by", "can", "do", "does", "for", "from", "has", "have", "how", "i", "if", "in", "is", "it", "its", "me", "my", "not", "of", "on", "or", "so", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "to", "was", "what", "when", "where", "which", "who", "why", "will", "with", "you", "your"]
-)
+COMMON = """
+a an and are as at be by can do does for from has have how i if in is it its me my not of on or so than that the their
+them then there these they this to was what when where which who why will with you your
+"""
 QUESTIONS: dict[str, set[str]] = {
     "Where is the stride decided?": {
         "docs/architecture.md", "docs/how-it-works.md", "window/loop.py", "stopping/criteria.py",
@@ -68,7 +69,7 @@ UNSEEN: dict[str, set[str]] = {
 def words(text: str) -> list[str]:
     """The words of a text without endings, as a reader takes `window` and `windows` for one."""
     found = re.findall(r"[a-z0-9]+", text.lower().replace("_", " "))
-    return [ENDINGS.sub("", w) if len(w) > 4 else w for w in found if w not in STOP]
+    return [ENDINGS.sub("", w) if len(w) > 4 else w for w in found if w not in COMMON.split()]
 
 
 def places(root: Path) -> list[tuple[str, list[str]]]:

@@ -4,7 +4,7 @@
     x[n+1] = x[begin] + sum_{m=begin..n} (y[m] - x[m])         all steps of the window at once: Picard iteration
 
 `paradigms.sample(..., Picard(), tolerance=StepNoise(...))` does the same for batches, on any device, with checks, and
-in the memory of the window; tests/test_textbook.py holds that the two take the same rounds to the same sample.
+in the memory of the window. tests/documents/test_textbook.py holds that both take the same rounds to the same sample.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 import paradigms
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 ENTRY = re.compile(r"^\.\. auto(?:function|class|exception):: (\w+)$", re.M)

@@ -83,7 +83,7 @@ def injected(count: int, seed: int) -> list[str]:
 
 
 def test_an_interrupt_at_any_line_leaves_nothing_behind() -> None:
-    """B5: 60 of the 500 that `python tests/test_pipeline_interrupts.py` makes."""
+    """B5: 60 of the 500 that `python tests/adapters/pipelines/test_pipeline_interrupts.py` makes."""
     assert injected(60, 0) == []
 
 

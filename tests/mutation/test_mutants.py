@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import mutants
 import pytest
 import torch
 from torch import Tensor
 
-import mutants
 import paradigms as pd
 from paradigms.files import whole
 from paradigms.methods.work import Evaluate, Memory, Sweep, Work

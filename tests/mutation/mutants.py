@@ -1,6 +1,6 @@
 """Mutants: changes of one line that a test must notice. `make mutants` applies each to a copy and runs that test.
 
-    python tests/mutants.py [PART OF A NAME ...]      0: every mutant is noticed;  1: some are not, by name
+    python tests/mutation/mutants.py [PART OF A NAME ...]      0: every mutant is noticed;  1: some are not, by name
 
 A mutant is noticed where its tests pass on the code as it is and fail on the mutant. `test_mutants.py` holds that every
 line named here is there, once, so that the list does not outlive the code. To add one: a line below, and its test.
@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCE = "src/paradigms"
 
 
@@ -33,7 +33,7 @@ class Mutant:
 
 def of(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
     """A mutant of a file of the library, and tests as FILE::NAME or as names in test_mutants.py."""
-    where = tuple(f"tests/{t}" if "::" in t else f"tests/test_mutants.py::{t}" for t in tests)
+    where = tuple(f"tests/{t}" if "::" in t else f"tests/mutation/test_mutants.py::{t}" for t in tests)
     return Mutant(name, f"{SOURCE}/{file}", old, new, where)
 
 
@@ -134,7 +134,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "cli/many.py",
         'elif any(out.glob("[0-9]*.png")):',
         "elif False:",
-        "test_many_cli.py::test_pictures_of_unknown_origin_are_left_alone",
+        "cli/test_many_cli.py::test_pictures_of_unknown_origin_are_left_alone",
     ),
     of(
         "out of memory halving to R - 1",

@@ -15,18 +15,9 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.adapters.policies.backoff import Rest
 from paradigms.adapters.schedulers.cache import tabled
-from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, HybridImagePolicy, LowdimPolicy, TransformerPolicy, scheduler
+from policies import KINDS, act, made
+from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
 
-KINDS: dict[str, Callable[..., Any]] = {
-    "LeRobot": DiffusionPolicy,
-    "U-Net, global": lambda **how: LowdimPolicy("global", **how),
-    "U-Net, local": lambda **how: LowdimPolicy("local", **how),
-    "U-Net, inpainting": lambda **how: LowdimPolicy("inpaint", **how),
-    "image": lambda **how: HybridImagePolicy("global", **how),
-    "image, inpainting": lambda **how: HybridImagePolicy("inpaint", **how),
-    "transformer": lambda **how: TransformerPolicy("cond", **how),
-    "transformer, inpainting": lambda **how: TransformerPolicy("inpaint", **how),
-}
 CHAINS: dict[str, tuple[Callable[[], Any], int]] = {
     "DDPM-100": (scheduler, 100),
     "DDPM-20, sample": (lambda: scheduler(prediction_type="sample"), 20),
@@ -34,24 +25,6 @@ CHAINS: dict[str, tuple[Callable[[], Any], int]] = {
     "DDIM-10, thresholded": (lambda: scheduler("DDIMScheduler", thresholding=True), 10),
     "DPMSolver-15": (lambda: scheduler("DPMSolverMultistepScheduler"), 15),
 }
-
-
-def made(kind: str, **how: Any) -> Any:
-    """A policy of a kind with weights of its own, at rest."""
-    torch.manual_seed(0)
-    return KINDS[kind](**how).eval()
-
-
-def act(policy: Any, seed: int = 0, B: int = 1) -> Tensor:
-    """A chunk of actions for observations of a seed; the noise is the global generator's."""
-    g = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    state = torch.randn(B, OBS_STEPS, OBS, generator=g)
-    with torch.no_grad():
-        if isinstance(policy, DiffusionPolicy):
-            return policy.diffusion.generate_actions({"observation.state": state})
-        image = torch.rand(B, OBS_STEPS, 3, 12, 12, generator=g)
-        return policy.predict_action({"obs": state, "image": image, "agent_pos": state[..., :2]})["action_pred"]
 
 
 @pytest.mark.parametrize("chain", CHAINS)

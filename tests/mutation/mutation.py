@@ -1,6 +1,6 @@
 """Mutation testing of the core: mutmut changes it in every way it knows, and a random sample of that is tested.
 
-    python tests/mutation.py [--count 60] [--minutes 30] [--seed 0] [--tests solve,stop] [MODULE ...]
+    python tests/mutation/mutation.py [--count 60] [--minutes 30] [--seed 0] [--tests solve,stop] [MODULE ...]
     score = mutants noticed / mutants decided
 
 Made in out/mutation, a copy, so that a run can be stopped and gone on with. A mutant is noticed where a test fails or
@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "out" / "mutation"
 CORE = (
     "denoiser", "execution/chunked", "execution/evaluate", "methods/anderson", "methods/base", "methods/newton",
@@ -29,8 +29,9 @@ CORE = (
     "window/loop", "methods/guess", "methods/picard", "methods/work",
 )  # fmt: skip
 TESTS = (
-    "anderson", "check", "execute", "method", "mutants", "newton", "parareal", "promises_random", "rules", "schedule",
-    "solution", "solve", "spectral", "spectrum", "speculation", "stop",
+    "core/problem", "core/promises_random", "core/rules", "core/schedule", "core/solution", "core/solve",
+    "execution/evaluate", "methods/anderson", "methods/base", "methods/newton", "methods/parareal", "methods/spectral",
+    "methods/spectrum", "methods/speculation", "mutation/mutants", "stopping/criteria",
 )  # fmt: skip
 BATCH = 30
 NOTICED = ("killed", "timeout", "suspicious", "segfault")
@@ -44,7 +45,7 @@ def prepare(modules: list[str], tests: list[str]) -> None:
         shutil.copytree(ROOT / name, PLACE / name, ignore=shutil.ignore_patterns("__pycache__", "*.gif", "*.png"))
     shutil.copy(ROOT / "pyproject.toml", PLACE)
     only = "\n".join(f"    src/paradigms/{name}.py" for name in modules)
-    files = "\n".join(f"    tests/test_{name}.py" for name in tests)
+    files = "\n".join(f"    tests/{folder}/test_{name}.py" for folder, name in (t.split("/") for t in tests))
     (PLACE / "setup.cfg").write_text(
         f"[mutmut]\nsource_paths=src/\nonly_mutate=\n{only}\npytest_add_cli_args_test_selection=\n{files}\n"
         "pytest_add_cli_args=\n    -p\n    no:xdist\n    -k\n    not every_mutant_is_of_code\n"
@@ -80,7 +81,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=60, help="mutants in the sample")
     parser.add_argument("--minutes", type=float, default=30, help="for the mutants, once they are made")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--tests", default=",".join(TESTS), help="files of tests, as solve for tests/test_solve.py")
+    parser.add_argument("--tests", default=",".join(TESTS), help="files of tests, as core/solve")
     asked = parser.parse_args()
     tests = asked.tests.split(",")
     for what, given, known in (("MODULE", asked.modules, CORE), ("--tests", tests, TESTS)):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from command_line import tiny
 from paradigms import Frame, Picard, Solution, ddpm, iterate, linear, sample
 from paradigms.cli.model_job import Request, prepare
 from paradigms.cli.story import headline, tell
@@ -21,7 +22,6 @@ from paradigms.viz.palette import difference, enlarge, pixels
 from paradigms.viz.progress import progress
 from paradigms.viz.record import MOST, Moment, drawable, record
 from paradigms.viz.story import Story
-from test_cli import tiny
 
 
 def shrink(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

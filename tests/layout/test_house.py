@@ -12,7 +12,7 @@ import pytest
 
 import paradigms
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "paradigms"
 # From the bottom up: what each folder, or module at the root, may import of the package. A new entry is a decision.
 CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "noise"]

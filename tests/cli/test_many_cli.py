@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import ranks
+from command_line import SHORT_DDPM, call, tiny, torchrun
 from paradigms.cli import model_job as job
 from paradigms.viz.palette import pixels
-from test_cli import call, tiny
-
-SHORT = ("--rule", "ddpm", "--steps", "6", "--window", "3")
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +22,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "plain": str(tiny(at / "plain.safetensors")),
         "classed": str(tiny(at / "classed.safetensors", classes=3)),
     }
-
-
-def torchrun(ranks: int, program: tuple[str, ...], *args: str, restarts: int = 0) -> subprocess.CompletedProcess[str]:
-    """A job of so many ranks on this machine."""
-    how = ("--nproc-per-node", str(ranks), "--max-restarts", str(restarts), "--rdzv-backend", "c10d")
-    where = ("--rdzv-endpoint", "localhost:0", "--monitor-interval", "0.1")
-    command = [sys.executable, "-m", "torch.distributed.run", *how, *where, *program, "sample", *args]
-    environment = {k: v for k, v in os.environ.items() if k != "WORLD_SIZE"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
 
 
 def single(model: str, seed: int) -> np.ndarray:
@@ -50,7 +37,9 @@ def picture(path: Path) -> np.ndarray:
 def test_a_count_of_samples_is_a_file_a_seed_each_that_of_a_call_of_its_own(files: dict, tmp_path: Path) -> None:
     for name, model in files.items():
         out = tmp_path / name
-        code, stdout, err = call("sample", model, *SHORT, "--seed", "5", "--count", "3", "--out", str(out), "--json")
+        code, stdout, err = call(
+            "sample", model, *SHORT_DDPM, "--seed", "5", "--count", "3", "--out", str(out), "--json"
+        )
         said = json.loads(stdout)
         assert code == 0 and (said["count"], said["made"], said["there"]) == (3, 3, 0), err
         assert {f.name for f in out.iterdir()} == {"000005.png", "000006.png", "000007.png", "settings.json"}
@@ -59,7 +48,7 @@ def test_a_count_of_samples_is_a_file_a_seed_each_that_of_a_call_of_its_own(file
 
 
 def test_what_is_there_is_left_and_what_is_missing_is_made(files: dict, tmp_path: Path) -> None:
-    how = ("sample", files["plain"], *SHORT, "--out", str(tmp_path), "--json")
+    how = ("sample", files["plain"], *SHORT_DDPM, "--out", str(tmp_path), "--json")
     call(*how, "--count", "2")
     kept = {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
     (tmp_path / "000001.png").unlink()
@@ -80,7 +69,7 @@ def test_what_is_there_is_left_and_what_is_missing_is_made(files: dict, tmp_path
     ],
 )
 def test_a_folder_of_other_samples_is_refused(options: tuple, why: str, files: dict, tmp_path: Path) -> None:
-    how = ("sample", files["plain"], *SHORT, "--count", "1", "--out", str(tmp_path))
+    how = ("sample", files["plain"], *SHORT_DDPM, "--count", "1", "--out", str(tmp_path))
     assert call(*how)[0] == 0
     code, out, err = call(*how, *options)
     assert code == 2 and not out and why in err and err.count("\n") == 1
@@ -88,13 +77,13 @@ def test_a_folder_of_other_samples_is_refused(options: tuple, why: str, files: d
 
 def test_pictures_of_unknown_origin_are_left_alone(files: dict, tmp_path: Path) -> None:
     (tmp_path / "000000.png").write_text("mine")
-    code, _, err = call("sample", files["plain"], *SHORT, "--count", "1", "--out", str(tmp_path))
+    code, _, err = call("sample", files["plain"], *SHORT_DDPM, "--count", "1", "--out", str(tmp_path))
     assert code == 2 and "pictures of unknown origin" in err and (tmp_path / "000000.png").read_text() == "mine"
 
 
 def test_a_job_whose_rank_was_killed_goes_on_where_it_was(files: dict, tmp_path: Path) -> None:
-    how = (files["plain"], *SHORT, "--count", "4", "--out", str(tmp_path), "--json")
-    done = torchrun(2, (str(Path(__file__).with_name("killed.py")),), *how, restarts=1)
+    how = (files["plain"], *SHORT_DDPM, "--count", "4", "--out", str(tmp_path), "--json")
+    done = torchrun(2, (str(Path(ranks.__file__).with_name("killed.py")),), *how, restarts=1)
     assert done.returncode == 0, done.stderr
     assert "(exitcode: -9) local_rank: 1" in done.stderr  # torchrun's account of the first attempt
     said = json.loads(done.stdout)
@@ -109,7 +98,7 @@ def test_a_job_whose_rank_was_killed_goes_on_where_it_was(files: dict, tmp_path:
 
 def test_a_job_that_cannot_be_done_says_so_in_one_line_of_one_rank(files: dict, tmp_path: Path) -> None:
     done = torchrun(
-        2, ("-m", "paradigms"), files["plain"], *SHORT, "--rule", "flow", "--eta", "0.5", "--out", str(tmp_path)
+        2, ("-m", "paradigms"), files["plain"], *SHORT_DDPM, "--rule", "flow", "--eta", "0.5", "--out", str(tmp_path)
     )
     said = [line for line in done.stderr.splitlines() if line.startswith("paradigms: ")]
     assert done.returncode and said == ["paradigms: --eta is not for flow; leave it out or type --rule ddim"]

@@ -14,7 +14,7 @@ import torch
 import paradigms
 from published import church
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = {
     "sd": ("sd_sdxl", ()),
     "sdxl": ("sd_sdxl", ("--sdxl",)),

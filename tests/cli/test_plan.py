@@ -21,7 +21,7 @@ from paradigms.cli import plan as planrun
 from paradigms.distributed.plan import DEVICES, FREE, LINKS, Link, Trace, best, efficiency, plan, predict, seconds
 from paradigms.window.auto.latency import Latency
 
-ROUNDS = Path(__file__).parent.parent / "benchmarks" / "results" / "rounds.json"
+ROUNDS = Path(__file__).parents[2] / "benchmarks" / "results" / "rounds.json"
 FLAT, LINE = Latency((1, 2), (0.5, 0.5)), Latency((1, 2), (0.5, 1.0))
 TRACE = Trace(N=10, window=4, batch=1, runs=((4, 4, 4, 3), (4, 4, 4, 4, 2)))
 

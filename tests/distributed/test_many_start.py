@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from test_cli import tiny
-from test_many_cli import SHORT, torchrun
+import ranks
+from command_line import SHORT_DDPM, tiny, torchrun
 
-PROGRAM = Path(__file__).with_name("starting.py")
+PROGRAM = Path(ranks.__file__).with_name("starting.py")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
 def test_a_rank_that_fails_is_named_once(what: str, line: str, model: str, tmp_path: Path) -> None:
     os.environ["STARTING"] = what
     try:
-        done = torchrun(2, (str(PROGRAM),), model, *SHORT, "--timeout", "20", "--out", str(tmp_path))
+        done = torchrun(2, (str(PROGRAM),), model, *SHORT_DDPM, "--timeout", "20", "--out", str(tmp_path))
     finally:
         del os.environ["STARTING"]
     (said,) = lines(done)
@@ -48,7 +48,18 @@ def test_a_rank_that_finds_nobody_names_itself_and_where_it_looked(model: str, t
     """As after a wrong address on one of several machines."""
     where = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "1"}
     environment = {**os.environ, **where, "MASTER_ADDR": "127.0.0.1"}
-    command = [sys.executable, "-m", "paradigms", "sample", model, *SHORT, "--timeout", "1", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "paradigms",
+        "sample",
+        model,
+        *SHORT_DDPM,
+        "--timeout",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     (said,) = lines(done)
     assert done.returncode == 2 and said.startswith("paradigms: rank 3 of 4 did not find the others at 127.0.0.1:1")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
+from policies import act, made
 from standins import ACT, ACT_STEPS, HORIZON, OBS, OBS_STEPS, DiffusionModel, DiffusionPolicy, LowdimPolicy, scheduler
-from test_policy_adapter import act, made
 
 
 class Steered(LowdimPolicy):

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import paradigms
-from benchmarks.app import bench
+from command_line import SHORT, call, tiny
 from paradigms import models
-from paradigms.cli import app as cli
 from paradigms.cli import model_job as job
 from paradigms.cli.errors import refused
 from paradigms.files import folder, whole
@@ -26,18 +24,6 @@ KEYS = {
     "rule", "steps", "method", "window", "tolerance", "seed", "rounds", "evals", "max_error", "median_error", "seconds",
     "sequential_seconds", "model_seconds", "status",
 }  # fmt: skip
-SHORT = ("--steps", "6", "--window", "4", "--batch", "2")
-
-
-def tiny(path: Path, classes: int = 0, spoil: float = 0.0) -> Path:
-    """A random U-Net in a file; nothing in it is zero, so that rows and classes matter."""
-    torch.manual_seed(0)
-    net = UNet(1, (8, 8), depth=1, patch=1, classes=classes, embed=8)
-    for weight in net.parameters():
-        weight.data += 0.1 * torch.randn_like(weight)
-    net.head.weight.data[0, 0] += spoil
-    models.save(path, net, name="tiny", shape=(1, 8, 8), prediction="epsilon")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +40,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     found["foreign"] = at / "foreign.safetensors"
     found["foreign"].write_text("not a model")
     return {name: str(path) for name, path in found.items()}
-
-
-def call(*args: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `paradigms args`, or of `python -m benchmarks args`."""
-    program, args = (bench, args[1:]) if args[:1] == ("bench",) else (cli.app, args)
-    result = CliRunner().invoke(program, list(args))
-    return result.exit_code, result.stdout, result.stderr
 
 
 def numbers(out: str) -> dict:

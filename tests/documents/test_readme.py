@@ -7,15 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from benchmarks.app import bench
-from paradigms.cli import app as cli
+from command_line import commands
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("weights/**/*.md"), *ROOT.glob("benchmarks/*.md")]
 )
@@ -44,16 +41,6 @@ def test_the_first_sample_prints_what_the_page_shows(tmp_path: Path) -> None:
     ran = subprocess.run(code, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=True)
     form = re.sub(r"(?<![\w(])\d[\d.e-]*|\\\.\\\.\\\.", r"[\\d.e+-]+", re.escape(shown).replace("\\-", "-"))
     assert re.fullmatch(form, ran.stdout), (form, ran.stdout)
-
-
-def commands() -> dict[str, set[str]]:
-    """The options of every command, by its name."""
-    top: Any = typer.main.get_command(cli.app)
-    benches: Any = typer.main.get_command(bench)
-    others = {f"bench {name}": command for name, command in benches.commands.items()}
-    return {
-        name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in (top.commands | others).items()
-    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -13,7 +13,7 @@ import torch
 import paradigms as pd
 from paradigms.models import load
 
-FILE = Path(__file__).parent.parent / "examples" / "textbook.py"
+FILE = Path(__file__).parents[2] / "examples" / "textbook.py"
 LEVELS = pd.linear()
 
 

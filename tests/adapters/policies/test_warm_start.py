@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import paradigms as pd
 from paradigms.adapters.policies.warm_start import Memory, shifted
+from policies import made
 from standins import ACT, ACT_STEPS, HORIZON, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
-from test_policy_adapter import made
 
 
 class Exact(nn.Module):

@@ -16,15 +16,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import paradigms.cli.model_job
+from command_line import SHORT, call, commands, tiny
 from paradigms import models
 from paradigms.cli import app as cli
 from paradigms.cli import plan as planrun
 from paradigms.files import is_png
 from paradigms.models.net import UNet
-from test_cli import SHORT, call, tiny
-from test_readme import commands
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

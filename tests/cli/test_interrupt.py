@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from test_cli import tiny
+from command_line import tiny
 
 PROGRAM = """
 import os, signal, sys
