@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 ENTRY = re.compile(r"^\.\. auto(?:function|class|exception):: (\w+)$", re.M)
-TREE = re.compile(r"```\{toctree\}\n(?::.*\n)*\n?(.*?)```", re.S)
+TREE = re.compile(r"```\{toctree\}\n(?::[^\n]*\n)*\n?(.*?)```", re.S)
 
 sys.path.insert(0, str(DOCS))
 import architecture  # noqa: E402
