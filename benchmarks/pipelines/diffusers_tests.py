@@ -145,8 +145,8 @@ def main(checkout: Path, families: tuple[str, ...]) -> bool:
         "# diffusers' own fast tests, in parallel and without",
         "",
         f"`make diffusers-tests`: diffusers {diffusers.__version__}, its tests of commit {commit or checkout.name}, "
-        f"torch {torch.__version__}, {time.perf_counter() - began:.0f} s. Each pipeline that a test makes is parallel at "
-        f"tolerance 0 in windows of 4. Tests chosen by name: `{CHOSEN}`.",
+        f"torch {torch.__version__}, {time.perf_counter() - began:.0f} s. Each pipeline that a test makes is parallel "
+        f"at tolerance 0 in windows of 4. Tests chosen by name: `{CHOSEN}`.",
         "",
         f"{ours['calls']} calls in parallel, {ours['windows']} pipelines in windows of more than a step. The numbers "
         "are of the run step by step; the last column counts tests that ended otherwise in parallel.",

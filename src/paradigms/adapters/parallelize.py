@@ -34,13 +34,35 @@ def enable_parallel_sampling(
     mesh: Any = None,
     compare: bool = False,
 ) -> Run:
-    """Makes a diffusers pipeline or a diffusion policy sample in parallel, and gives the report of its calls.
+    """Makes a diffusers pipeline or a diffusion policy sample in parallel, until it is disabled.
 
-    method: default `Spectral()`. tolerance: relative error of latents or actions, as `FinalError` estimates it, or a
-    criterion; 0 gives the sequential result, None is 0.003 for latents and 0.01 for actions. window: steps evaluated at
-    once, or "auto". batched, of pipelines: False evaluates them one by one. warm_start, of policies: the last chunk
-    guesses the next. mesh: ranks that share the rows. compare: makes each call step by step too, from the same
-    generators, and reports the relative error. Raises ValueError for what is neither, and for arguments that are not.
+    Args:
+        pipe_or_policy: A diffusers pipeline, or a policy with a `conditional_sample`, such as LeRobot's.
+        method: How states are corrected; `Spectral()` if None.
+        tolerance: Relative error of latents or actions, as `FinalError` estimates it; None is 0.003 for latents and
+            0.01 for actions. 0 is the sequential result up to rounding. Or a stopping rule.
+        window: Steps evaluated at once. "auto" measures and chooses.
+        batched: For pipelines: False calls the networks for one step at a time.
+        warm_start: For policies: begin from the last chunk of actions, shifted.
+        mesh: Ranks that share each batch, as in `sharded`.
+        compare: Also make each call step by step, and report the relative error and the speedup.
+
+    Returns:
+        The report, a `Run`, which is added to with every call.
+
+    Raises:
+        ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
+
+    Example:
+        A small pipeline that ships, in three steps of DDIM:
+
+        >>> import paradigms as pd
+        >>> from paradigms.models.latent import load
+        >>> pipe = load()
+        >>> run = pd.enable_parallel_sampling(pipe, window=3)
+        >>> images = pipe("pines, snow", num_inference_steps=3).images
+        >>> run.steps, run.status
+        (3, 'converged')
     """
     room = of(pipe_or_policy)
     how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
@@ -48,7 +70,14 @@ def enable_parallel_sampling(
 
 
 def disable_parallel_sampling(pipe_or_policy: Any) -> None:
-    """Makes a pipeline or a policy sample step by step again."""
+    """Makes a pipeline or a policy sample step by step again.
+
+    Args:
+        pipe_or_policy: What was made parallel.
+
+    Raises:
+        ValueError: It is neither a pipeline nor a policy.
+    """
     of(pipe_or_policy).disable_parallel_sampling(pipe_or_policy)
     vars(pipe_or_policy).pop(OPEN, None)
 
@@ -64,9 +93,17 @@ def parallelize(
     mesh: Any = None,
     compare: bool = False,
 ) -> Parallel:
-    """Makes a pipeline or a policy sample in parallel, until the end of a `with` where it is used in one.
+    """Makes a pipeline or a policy sample in parallel, for good or, used in a `with`, for a block.
 
-    Arguments and errors as `enable_parallel_sampling`'s.
+    Args:
+        pipe_or_policy, method, tolerance, window, batched, warm_start, mesh, compare: As in `enable_parallel_sampling`.
+
+    Returns:
+        Something to call in place of the pipeline. It has the numbers of the report and prints it; `with` gives the
+        report itself, a `Run`.
+
+    Raises:
+        ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
     """
     room = of(pipe_or_policy)
     how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)

@@ -41,24 +41,31 @@ class Settings:
 
 @dataclass
 class Run:
-    """What parallel calls of a pipeline took, added up over its calls.
+    """What the calls of a parallel pipeline or policy cost, summed over calls. `print(run)` says it in a few lines.
 
-    calls: of the pipeline. steps: of their loops. visits: how often a step's code ran. rounds: model calls one after
-    the other, a step's own calls as one. evaluations: calls of networks times the images of each, as
-    `Solution.evals`, with guidance's halves as one. checks: the same of those made to compare, and of attempts that
-    were given up. accepted: steps a round, windows: of how many that were evaluated, 1 for a step as the pipeline
-    makes it. residual: the largest change of a state between its evaluation and its acceptance, in RMS and in the
-    noise std[n] of its step, as `Solution.residual`. seconds: of the calls, without those of `compare`;
-    model_seconds: in their networks. fallbacks: why something ran one by one. reasons: why steps were made one by one
-    in "auto". sharing: what the ranks of a mesh spent, None without one. expected_seconds: what stepping was expected
-    to take, None where nobody can say. With `compare`, else None: max_error: the largest relative error |x - y| / |y|
-    of what a call made, to y, the same call step by step; sequential_seconds: what those took. estimate: the largest
-    relative error |x - y| / |y| that the criterion estimates, of the latents of a call that was kept, growth that was
-    seen included; None where nothing was accepted by one that estimates. retries: how often a call, or a sample of an
-    unconditional one, was made again because its estimate was beyond the tolerance, at a smaller one or step by step.
-    doubts: of calls that were not made again, what the error may be, and what to type. tolerance: the relative error
-    that was held to, as `Solution.tolerance`: asked, or the finest that the numbers hold, in half precision 8 units in
-    the last place; None where nothing ran in windows.
+    Attributes:
+        calls: Calls of the pipeline.
+        steps: Steps of their loops.
+        visits: How often the code of a step ran.
+        rounds: Batches of network calls, one after the other.
+        evaluations: Calls of networks times the images of each; guidance's two halves count as one.
+        checks: Evaluations that were made only to compare, or in attempts that were given up.
+        accepted: Steps finished in each round.
+        windows: Steps evaluated in each round, 1 for a plain step.
+        fallbacks: Why something ran one by one.
+        residual: Largest change of a state between its evaluation and its acceptance, in RMS and units of std[n].
+        seconds: Of the calls, those of `compare` left out.
+        model_seconds: Those spent in the networks.
+        sharing: What the ranks of a mesh exchanged, None without a mesh.
+        reasons: Why "auto" stepped one by one.
+        expected_seconds: What stepping was expected to take, None where it is not known.
+        max_error: With `compare=True`, the largest relative error against the same call step by step.
+        sequential_seconds: With `compare=True`, what those calls took.
+        estimate: Largest estimated relative error of the latents or actions; None where none was estimated.
+        retries: Calls or samples that were made again because their estimate was far above the tolerance.
+        doubts: Of calls that could not be made again: what the error may be, and what to type.
+        tolerance: The relative error that was held to: what was asked for, or the least that the dtype can hold,
+            in half precision 8 units in the last place; None where nothing ran in windows.
     """
 
     calls: int = 0
@@ -87,7 +94,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ "converged", or that all ran step by step, or what the error may be."""
+        """ "converged", that all ran step by step, or what the error may be."""
         if self.doubts:
             return "; ".join(self.doubts)
         if self.coarse:
@@ -130,7 +137,7 @@ class Run:
 
     @property
     def speedup(self) -> float | None:
-        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        """Times as fast as stepping, measured with `compare=True` and else expected; None if not known."""
         stepping = self.expected_seconds if self.sequential_seconds is None else self.sequential_seconds
         return stepping / self.seconds if stepping and self.seconds else None
 
