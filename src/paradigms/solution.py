@@ -19,7 +19,12 @@ from .window.verify import Verification
 
 @dataclass(frozen=True)
 class Comparison:
-    """The sequential sample on the same noise (B, ...), and its seconds."""
+    """The sequential samples on the same noise.
+
+    Attributes:
+        x: The samples (B, ...).
+        seconds: What they took.
+    """
 
     x: Tensor
     seconds: float
@@ -27,18 +32,26 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Solution:
-    """A sample and its account.
+    """The samples of one call, what they cost, and what is known about their error.
 
-    x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. rows: in the chain. told:
-    what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where
-    asked for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk:
-    rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on a
-    mesh; seconds and model_seconds are then the same on all of them. retries: samples that were made again, because
-    more growth was seen than had been assumed; told is of the first attempt, rounds and evals are of all. estimate
-    (B,): of the relative error, growth that was seen included, None where nothing estimates it. tolerance: what the
-    criterion was held to, which is more than was asked where the numbers hold no less, None where the method gives
-    another sample of the same law. reason: why rows were stepped through one by one, None where none was. expected:
-    what the window that suits the chain best was to take.
+    `print(solution)` says it in a few lines.
+
+    Attributes:
+        x: The samples (B, ...); where `max_rounds` stopped the call, the last finished states.
+        rows: Steps in the chain, N.
+        told: What is kept of each frame.
+        seconds: Of the whole call, `verified` included and `compare` not.
+        model_seconds: Those spent in the model.
+        verification: With `verified=True`; its N evaluations a sample are not in `rounds` and `evals`.
+        comparison: With `compare=True`; likewise not counted.
+        chunk: Largest batch that fitted in memory, None where all did.
+        sharing: What the ranks of a mesh exchanged, None without a mesh.
+        retries: Samples that were made again, because more growth of errors was seen than had been assumed.
+        estimate: Estimated relative error (B,), None where the stopping rule estimates none.
+        tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold;
+            None where the method gives another sample of the same law.
+        reason: Why steps were made one by one, None where none was.
+        expected: What the best window was expected to cost; None where nothing was measured.
     """
 
     x: Tensor
@@ -68,7 +81,7 @@ class Solution:
 
     @cached_property
     def windows(self) -> tuple[int, ...]:
-        """The window of each round, 1 for a step; the last ones of a run hold no more rows than are left."""
+        """The window of each round, 1 for a single step. The last ones hold the steps that are left."""
         every = (each for told in (self.told, *(retry.told for retry in self.retries)) for each in told)
         return tuple(each.window for each in every for _ in range(each.single or 1))
 
@@ -79,18 +92,18 @@ class Solution:
 
     @property
     def evals(self) -> int:
-        """Rows evaluated."""
+        """Evaluations, the batch entries that the model was called with."""
         return self.told[-1].evals + sum(retry.told[-1].evals for retry in self.retries)
 
     @cached_property
     def done(self) -> Tensor:
-        """Rows accepted (B,)."""
+        """Steps finished, of each sample (B,)."""
         last = self.told[-1]
         return torch.tensor(last.begin) + torch.tensor(last.stride)
 
     @cached_property
     def sample_rounds(self) -> Tensor:
-        """The rounds each sample took (B,)."""
+        """Rounds that each sample took (B,)."""
         rounds = taken(self.told)
         for retry in self.retries:
             rounds[list(retry.samples)] += taken(retry.told)
@@ -98,7 +111,10 @@ class Solution:
 
     @cached_property
     def residual(self) -> Tensor:
-        """The largest distance (B,), in std, of an accepted state from the step the model gave."""
+        """How far a finished state is from the step that the model gives from the state before, the largest (B,).
+
+        In RMS, and in units of std[n], the noise of a DDPM step there. 0 for samples that were made step by step.
+        """
         residual = torch.tensor([each.residual for each in self.told]).amax(0)
         for retry in self.retries:
             residual[list(retry.samples)] = torch.tensor([each.residual for each in retry.told]).amax(0)
@@ -106,7 +122,7 @@ class Solution:
 
     @cached_property
     def trace(self) -> tuple[Round, ...]:
-        """(begin, end, evals so far) of every round; samples that are made again begin at row 0 again."""
+        """(begin, end, evaluations so far) of every round; samples made again begin at step 0 again."""
         trace = [round for each in self.told for round in each.rounds()]
         for retry in self.retries:
             before = trace[-1][2]
@@ -115,29 +131,29 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether every sample reached the end of its chain, and none is known to be beyond the tolerance."""
+        """Whether every sample is finished, and none is known to miss the tolerance."""
         return all(each == "converged" for each in self.status)
 
     @property
     def status(self) -> tuple[str, ...]:
-        """Of each sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
+        """Of each sample "converged", where it stopped, or by how much it may miss the tolerance."""
         estimate = [0.0] * len(self.done) if self.estimate is None else self.estimate.tolist()
         ends = zip(self.done.tolist(), estimate, strict=True)
         return tuple(status(done, self.rows, error, self.tolerance) for done, error in ends)
 
     @property
     def error(self) -> Tensor | None:
-        """Relative error |x - sequential| / |sequential| of each sample (B,), where compared."""
+        """Relative error `|x - sequential| / |sequential|` of each sample (B,); None without `compare=True`."""
         return None if self.comparison is None else relative_error(self.x, self.comparison.x)
 
     @property
     def max_error(self) -> float | None:
-        """The largest relative error over the batch, where compared."""
+        """The largest `error` of the batch; None without `compare=True`."""
         return None if self.error is None else float(self.error.max())
 
     @property
     def median_error(self) -> float | None:
-        """The median relative error over the batch, where compared."""
+        """The median `error` of the batch; None without `compare=True`."""
         return None if self.error is None else float(self.error.median())
 
 

@@ -60,7 +60,25 @@ def iterate(
     key: Hashable | None = None,
     mesh: Any = None,
 ) -> Iterator[Frame]:
-    """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
+    """Yields the rounds of one parallel sampling, for progress bars, plots, or stopping early.
+
+    Args:
+        model, system, x, method, window, tolerance, generator, noise, condition, key, mesh: As in `sample`.
+
+    Returns:
+        An iterator of `Frame`, one a round. The last frame's `last` (B, ...) is the sample.
+
+    Raises:
+        ValueError: An argument cannot be used. Checked before any work.
+        NonFiniteError: The model returned NaN or infinity.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddim(pd.linear(), steps=20)
+        >>> x = system.noise((1, 4), torch.Generator().manual_seed(0))
+        >>> [frame.round for frame in pd.iterate(lambda x, t: 0.1 * x, system, x, window=20)][:2]
+        [1, 2]
+    """
     problem = Problem(model, system, x, generator, noise, condition)
     return frames(open_chain(problem, method, window, tolerance, key))
 
@@ -95,22 +113,48 @@ def sample(
     key: Hashable | None = None,
     mesh: Any = None,
 ) -> Solution:
-    """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
+    """Samples in parallel what `sequential` samples step by step, and reports how well the two agree.
 
-    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), M rows each by itself, see `assume.py`.
-    x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Spectral()`.
-    window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
-    so that within the tolerance a sample depends on how fast the machine is; a number does not.
-    tolerance: relative error of the sample, as `FinalError` estimates it; 0 gives the sequential sample to rounding,
-    and window=1 bit for bit; `Speculation` alone gives another sample of the same law whatever it is. Or a criterion:
-    `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the noise of SDE rules (or `noise`
-    (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
-    verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
-    compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
-    frames as tqdm would. key: what "auto" remembers a model by that is made anew in every call. mesh: as `sharded`'s;
-    its ranks all make this call, begin with the first one's numbers, and share the rows of each round. Raises
-    ValueError for bad input before any work, NonFiniteError, RankError where a rank of a mesh fails, and RuntimeError
-    where a method accepts nothing. Source: Shih et al. 2023.
+    Args:
+        model: Called as `model(x, t, **condition)` with x (M, ...) and t (M,); returns a tensor like x. Each of the M
+            batch entries must be answered on its own, see "Your model" in the documentation.
+        system: The sampler, N steps; for example `ddim(linear(), 50)`.
+        x: Starting noise (B, ...), for example `system.noise(shape, generator)`.
+        method: How states are corrected after each batch; `Spectral()` if None.
+        window: Steps evaluated at once. "auto" measures and chooses while it samples, and steps one by one where that
+            is faster; the sample then depends, within the tolerance, on the speed of the machine.
+        tolerance: Relative error of the finished sample, as `FinalError` estimates it. 0 is the sequential sample up to
+            rounding, and window=1 bit for bit; `Speculation` gives another sample of the same law whatever it is. Or a
+            stopping rule, such as `StepNoise(0.1)`, the paper's.
+        generator: Source of the noise of SDE rules: one generator, or a list of one for each sample.
+        noise: That noise itself, (N, B, ...), in place of a generator.
+        condition: Tensors (B, ...) by name. The model gets, by the same names, one entry for each of its M.
+        verified: Evaluate the finished trajectory once more, for `Solution.verification`. Keeps all states.
+        compare: Also run `sequential` on the same noise, for `Solution.error`.
+        max_rounds: Stop after so many rounds, finished or not.
+        watch: Wraps the iterator of frames, as `tqdm.tqdm` does.
+        key: What "auto" remembers a model by that is a new object in each call.
+        mesh: Ranks that share each batch, as in `sharded`. All of them must make the same call.
+
+    Returns:
+        The samples and what they cost, a `Solution`.
+
+    Raises:
+        ValueError: An argument cannot be used. Checked before any work.
+        NonFiniteError: The model returned NaN or infinity.
+        RankError: A rank of the mesh failed.
+        RuntimeError: The method accepted no step.
+
+    Source:
+        Shih et al. 2023, algorithm 1.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddim(pd.linear(), steps=50)
+        >>> x = system.noise((2, 3, 8, 8), torch.Generator().manual_seed(0))
+        >>> run = pd.sample(lambda x, t: 0.1 * x, system, x, window=16, compare=True)
+        >>> run.converged, run.rounds < len(system), run.max_error < 0.003
+        (True, True, True)
     """
     problem = Problem(model, system, x, generator, noise, condition)
     check_account(verified, compare, max_rounds, watch)
@@ -185,7 +229,24 @@ def sequential(
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
+    """Samples one step after the other: the result that all others are compared with.
+
+    Args:
+        model, system, x, generator, noise, condition: As in `sample`.
+
+    Returns:
+        The sample (B, ...).
+
+    Raises:
+        ValueError: An argument cannot be used. Checked before any work.
+        NonFiniteError: The model returned NaN or infinity.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddim(pd.linear(), steps=20)
+        >>> pd.sequential(lambda x, t: 0.1 * x, system, system.noise((2, 3, 8, 8))).shape
+        torch.Size([2, 3, 8, 8])
+    """
     problem = Problem(model, system, x, generator, noise, condition)
     return sequential_sample(problem.evaluator(), problem.stream())
 

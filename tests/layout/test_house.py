@@ -119,11 +119,20 @@ def test_every_public_name_has_a_docstring() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
 def test_files_and_functions_are_short(file: Path) -> None:
+    """Docstrings of functions and classes are not counted: arguments, shapes and errors take their room."""
     text = file.read_text()
-    assert len(text.splitlines()) <= 280
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.body[0].lineno <= 60, node.name
+    things = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    said = sum(map(docstring, things))
+    assert len(text.splitlines()) - said <= 280
+    for thing in things:
+        if isinstance(thing, ast.FunctionDef):
+            assert (thing.end_lineno or 0) - thing.body[0].lineno - docstring(thing) <= 60, thing.name
+
+
+def docstring(thing: ast.FunctionDef | ast.ClassDef) -> int:
+    """The lines of a docstring, 0 without one."""
+    first = thing.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(thing) else 0
 
 
 def test_the_version_is_the_packages() -> None:

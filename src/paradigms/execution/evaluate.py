@@ -25,7 +25,7 @@ from .torch_modes import as_called, surrounding
 
 
 class NonFiniteError(ArithmeticError):
-    """The model said NaN or infinity; the message names the row, the timestep and the sample."""
+    """The model returned NaN or infinity; the message names the step, the timestep and the sample."""
 
 
 class Evaluator:

@@ -43,10 +43,17 @@ DEEPEST = 100  # iterates that are kept, each of two windows' states
 @named
 @dataclass(frozen=True)
 class ExponentialPicard(AbstractMethod):
-    """The carry p = a + b J of Gaussian data. Source: Tang et al. 2024 (ParaTAA of full order), for infinite variance.
+    """Picard iteration with the carry of Gaussian data, p = a + b J.
 
-    variance: of the data, along the directions in which states move; infinity holds the noise direction fixed over a
-    sweep. Raises ValueError.
+    Args:
+        guess: What states hold before the model has seen them.
+        variance: Of the data, along the directions in which states move. Infinity holds the noise direction fixed.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Tang et al. 2024 (ParaTAA of full order), for infinite variance.
     """
 
     variance: float = math.inf
@@ -79,10 +86,21 @@ class History(NamedTuple):
 @named
 @dataclass(frozen=True)
 class Anderson(AbstractMethod):
-    """Triangular Anderson acceleration of `ExponentialPicard`. Source: Tang et al. 2024 (ParaTAA), section 3.2.
+    """Triangular Anderson acceleration of `ExponentialPicard`: the method of ParaTAA.
 
-    depth: previous iterates it looks at, 2 (W, B, ...) tensors each; 0 is `ExponentialPicard`. ridge: relative to the
-    trace of the Gram matrix. variance: as there. most, growth: of the safeguards. Raises ValueError.
+    Args:
+        guess: What states hold before the model has seen them.
+        depth: Earlier rounds that it uses, 2 (W, B, ...) tensors each; 0 is `ExponentialPicard`.
+        ridge: Regularisation, relative to the trace of the Gram matrix.
+        variance: Of the data, as in `ExponentialPicard`. Infinity and `StepNoise` give ParaTAA as published.
+        most: Largest correction, relative to what moved before a step.
+        growth: A step whose correction grew by more than this factor takes the plain one.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Tang et al. 2024, section 3.2.
     """
 
     guess: Guess = field(default_factory=Extrapolate)

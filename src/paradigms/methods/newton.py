@@ -40,10 +40,20 @@ class Probe(NamedTuple):
 @named
 @dataclass(frozen=True)
 class QuasiNewton(AbstractMethod):
-    """J = the diagonal of the model's Jacobian; two evaluations a row. Source: Gonzalez et al. 2024 (quasi-DEER).
+    """Newton's iteration with the diagonal of the model's Jacobian; two evaluations a step (quasi-DEER).
 
-    damping: 0 freezes the estimate, 1 is Newton. reach: the probe's distance in units of the noise of its row.
-    limit: the largest J, in units of 1 / alpha. seed: of the probe's signs. Raises ValueError.
+    Args:
+        guess: What states hold before the model has seen them.
+        damping: 0 freezes the estimate, 1 is Newton.
+        reach: Distance of the probe, in units of the noise of its step.
+        limit: Largest Jacobian entry, in units of 1 / alpha.
+        seed: Of the probe's signs.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Gonzalez et al. 2024.
     """
 
     guess: Guess = field(default_factory=Extrapolate)

@@ -45,7 +45,10 @@ class Coarse(ABC):
 @named
 @dataclass(frozen=True)
 class Held(Coarse):
-    """The output at the block's first row: for an ODE rule one DDIM step, for DDPM its rows on their own noise."""
+    """Coarse solver of `Parareal`: the denoised estimate at the block's first step, held over the block.
+
+    For a deterministic rule that is one DDIM step.
+    """
 
     def lean(self, system: System, first: Tensor, before: Tensor) -> Tensor:
         return torch.zeros(len(system), dtype=torch.float64)
@@ -54,7 +57,10 @@ class Held(Coarse):
 @named
 @dataclass(frozen=True)
 class Linear(Coarse):
-    """A line in the log signal-to-noise ratio through the first rows of this block and the one before; second order."""
+    """Coarse solver of `Parareal`, of second order: a line through the estimates of this block and the one before.
+
+    Linear in log(alpha / sigma). Not to be confused with the noise schedule `linear`.
+    """
 
     def lean(self, system: System, first: Tensor, before: Tensor) -> Tensor:
         level = (system.alpha.double() / system.sigma.double()).log().cpu()
@@ -112,12 +118,22 @@ class Marches(NamedTuple):
 @named
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
-    """Blocks refined by a coarse jump, in a pipeline; exact at tolerance 0, in N rounds.
+    """Parareal: blocks of steps at once, each started from a coarse jump over the block before it (SRDS).
 
-    block: s, rows a block; None is the root of half the window, the least of 2 s + M. tolerance: of a start state, RMS
-    in units of its row's noise as in `StepNoise`; None is `SHARE` of the solver's, and where that is 0 it is always 0.
-    coarse: `Held` or `Linear`. A round evaluates about M rows however long the window is, so window=N is affordable.
-    Source: see the file. Raises ValueError for a block that does not fit in the window, or a negative tolerance.
+    Needs about 2 evaluations a step and more rounds than the other methods. A round evaluates one state a block however
+    long the window is, so a window of N steps is affordable.
+
+    Args:
+        guess: What states hold before the model has seen them.
+        block: Steps in a block; None is the root of half the window, which takes the fewest rounds.
+        tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's.
+        coarse: The coarse solver, `Held()` or `Linear()`.
+
+    Raises:
+        ValueError: A block does not fit in the window, or an argument cannot be used.
+
+    Source:
+        Lions, Maday, Turinici 2001; Selvam et al. 2024.
     """
 
     steady: ClassVar[int | None] = 32

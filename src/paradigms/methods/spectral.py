@@ -79,12 +79,23 @@ class LastRound(NamedTuple):
 @named
 @dataclass(frozen=True)
 class Spectral(AbstractMethod):
-    """Corrections carried by the Jacobian of each frequency band, estimated as it goes. Source: ours.
+    """The spectral secant, the default: learns for each frequency band how corrections travel from step to step.
 
-    width: of the noise levels that count as alike, in units of log(alpha / sigma). weight: of the Gaussian prior, where
-    one well-observed row is 1. forget: what a round leaves of older observations. grid: the picture that the tokens of
-    a state (L, C) make. most: of the Anderson step, times what moved before a row; 0 leaves it out. It remembers two
-    states a row. Raises ValueError.
+    Costs no evaluations beyond those of the round, and remembers two states for each step of the window.
+
+    Args:
+        guess: What states hold before the model has seen them.
+        width: Noise levels within this distance inform each other, in units of log(alpha / sigma).
+        weight: Of what Gaussian data would do, where one well-observed step has weight 1.
+        forget: Share of older observations that a round keeps.
+        grid: Height and width of the picture that tokens (L, C) make, for states of that form.
+        most: Largest Anderson correction, relative to what moved before a step; 0 leaves that part out.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Ours; the equations are in the file.
     """
 
     guess: Guess = field(default_factory=Extrapolate)

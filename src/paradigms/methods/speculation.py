@@ -37,12 +37,20 @@ class Coins(NamedTuple):
 @named
 @dataclass(frozen=True)
 class Speculation(AbstractMethod):
-    """Drafts with the last estimate held fixed, kept by a coin so that the sample's law is exact; SDE rules only.
+    """Drafts that are accepted at random so that the samples have exactly the sequential sampler's law.
 
-    seed: of the coins U, one a row and sample, the same whatever the window and however many samples follow; give
-    another to each call whose samples must be independent. A solver's tolerance, 0 too, and an error against
-    `sequential` mean nothing here, and `Solution.tolerance` is None. Raises ValueError for a system with a row but the
-    last without noise, or with K > 1 taps.
+    The result is another sample of the same law, so a tolerance and `Solution.error` mean nothing here, and
+    `Solution.tolerance` is None. For SDE
+    rules of one tap only.
+
+    Args:
+        seed: Of the random decisions. Give another to each call whose samples must be independent.
+
+    Raises:
+        ValueError: A step but the last adds no noise, or a step uses more than one denoised estimate.
+
+    Source:
+        Hu et al. 2025 (autospeculation); Bou-Rabee et al. 2020 for the reflection.
     """
 
     steady: ClassVar[int | None] = 32

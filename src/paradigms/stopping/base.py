@@ -23,7 +23,14 @@ from ..validate import Checked
 
 @dataclass(frozen=True)
 class AbstractStop(Checked, ABC):
-    """A criterion and its tolerance; raises ValueError unless the tolerance is finite and not negative."""
+    """A stopping rule: which steps are finished. Write your own as a frozen dataclass with a `judge`.
+
+    Args:
+        tolerance: Finite, 0 or more.
+
+    Raises:
+        ValueError: The tolerance cannot be used.
+    """
 
     tolerance: float
 
@@ -32,16 +39,27 @@ class AbstractStop(Checked, ABC):
             raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (to rounding) or more")
 
     def check(self, x: Tensor) -> None:
-        """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
+        """Raises ValueError for states x (B, ...) that the rule is not for. Called before any work."""
 
     def init(self, system: System, work: Work) -> Memory:
-        """What the criterion remembers before the first sweep; slides as a method's memory does."""
+        """What the rule remembers before the first round; moved along with the window, as a method's memory is."""
         return ()
 
     @abstractmethod
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        """How far each row is from settled, 1 being the limit (W, B); how many may be accepted (B,); its memory."""
+        """Judges one round.
+
+        Args:
+            system: The sampler.
+            work: The window before the round.
+            sweep: What the method made of it.
+            memory: What `init` or the last call returned.
+
+        Returns:
+            How far each state is from finished (W, B), at most 1 being finished; how many steps are finished from the
+            first on (B,); what to remember.
+        """
 
     def estimate(self, memory: Memory) -> Tensor | None:
-        """The error (B,) that accepted rows may have led to, growth that was seen included; None where not known."""
+        """The estimated error of the finished steps (B,), None where the rule estimates none."""
         return None

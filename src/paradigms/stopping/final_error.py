@@ -99,11 +99,27 @@ class ErrorSoFar(NamedTuple):
 @named
 @dataclass(frozen=True)
 class FinalError(AbstractStop):
-    """Relative error of the finished sample, |x - sequential| / |sequential|, as it can be known. Source: ours.
+    """The default: the relative error of the finished sample, ``|x - sequential| / |sequential|``, as it is estimated.
 
-    margin: what estimated errors are multiplied by. overlap: the part of a window that is evaluated again. grid: the
-    picture that the tokens of a state (L, C) make. early: the largest relative change of a state that is more noise
-    than data, inf for no limit. Raises ValueError.
+    It is an estimate and no bound. `sample` makes samples again whose estimate is far above the tolerance.
+
+    Args:
+        tolerance: Relative error, 0 for none beyond rounding.
+        margin: Estimated errors are multiplied by it.
+        overlap: Share of a window that is evaluated once more before it counts as finished.
+        grid: Height and width of the picture that tokens (L, C) make, for states of that form.
+        early: Largest relative change of a state that is more noise than data; infinity for no limit.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Ours; the equations are in the file.
+
+    Example:
+        >>> import paradigms as pd
+        >>> pd.FinalError(0.003).tolerance
+        0.003
     """
 
     tolerance: float = TOLERANCE

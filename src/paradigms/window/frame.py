@@ -18,13 +18,22 @@ from .trace import Told
 
 
 class Frame(Protocol):
-    """A round of W rows, or a stretch of W steps, of which `round` is the last.
+    """One round of a window, or several single steps in a row, as `iterate` yields them.
 
-    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the stand-in says of them, size (W, B)
-    how far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
-    distance, in std, of an accepted state from the step the model gave, last (B, ...) the last accepted states, single
-    the steps of a stretch, else 0. estimate (B,): the error that accepted rows may have led to, as the criterion
-    estimates it, None where it does not. `evaluate` counts, and `told` is what is kept of it.
+    Attributes:
+        round: Rounds so far; for single steps the number of the last one.
+        begin: First step of the window, of each sample (B,).
+        end: The step after the last one (B,).
+        stride: Steps finished in this round (B,).
+        x: States (W + 1, B, ...), from step `begin` on.
+        D: Denoised estimates (W, B, ...) for those states.
+        size: How far each state is from finished (W, B); at most 1 is finished.
+        residual: Largest distance of a finished state from the step that the model gives, in units of std[n] (B,).
+        last: The last finished states (B, ...).
+        estimate: Estimated error so far (B,), None where the stopping rule estimates none.
+        single: How many single steps these are, 0 for a round of a window.
+        evaluate: Counts: `evaluate.evals` is the evaluations so far.
+        told: What `Solution` keeps of the frame.
     """
 
     @property

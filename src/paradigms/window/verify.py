@@ -23,10 +23,15 @@ from ..noise import Noise
 
 @dataclass(frozen=True)
 class Verification:
-    """One exact look at the accepted trajectory: residual (B,), the largest RMS(r[n]) / std[n]; tv_bound (B,), <= 1.
+    """The finished trajectory, evaluated once more.
 
-    tv_bound bounds the total variation to the sequential sampler in the mean over samples, worst case. It is nan for a
-    rule without noise, whose law no bound of this form can reach.
+    Attributes:
+        residual: The largest RMS distance of a state from the step before it, in units of std[n] (B,).
+        tv_bound: Bounds the total variation between this sampler and the sequential one, averaged over samples (B,),
+            at most 1. A worst case: large in high dimension even where samples agree. NaN for rules without noise.
+
+    Source:
+        Shih et al. 2023, proposition 1.
     """
 
     residual: Tensor
