@@ -72,7 +72,7 @@ class Denoiser:
         return D if most is None else D.clamp(-most, most)
 
 
-def denoiser(
+def make_denoiser(
     alpha: Tensor,
     sigma: Tensor,
     into: Tensor,

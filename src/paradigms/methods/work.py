@@ -25,7 +25,7 @@ class Evaluate(Protocol):
 
 
 @dataclass
-class Work:
+class WindowState:
     """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
 
     D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
@@ -57,18 +57,18 @@ class Work:
         return partly(self.live)
 
     @cached_property
-    def again(self) -> int:
+    def revisited_rows(self) -> int:
         """How many rows from the first hold all those that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
 
     @cached_property
-    def twice(self) -> Tensor | None:
+    def revisited(self) -> Tensor | None:
         """The mask of the rows that were evaluated before and are again, of the first `again`."""
-        return self.often(1)
+        return self.visited(1)
 
-    def often(self, times: int) -> Tensor | None:
+    def visited(self, times: int) -> Tensor | None:
         """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
-        return partly(((self.seen >= times) & self.live)[: self.again])
+        return partly(((self.seen >= times) & self.live)[: self.revisited_rows])
 
 
 def pick(v: Tensor, w: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def partly(mask: Tensor) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Update:
     """What a sweep found: new states x[1:] (W, B, ...); of the old ones outputs D (W, B, ...) and y[n] = step(x)[n].
 
     live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
