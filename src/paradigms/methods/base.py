@@ -46,9 +46,12 @@ class AbstractMethod(Checked, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
+        law: Whether its samples are others than the sequential sampler's, of the same law: no tolerance bounds how far
+            they are apart.
     """
 
     steady: ClassVar[int | None] = None
+    law: ClassVar[bool] = False
 
     guess: Guess = field(default_factory=Copy)
 
