@@ -1,14 +1,4 @@
-"""A solution that tells the truth: what was spent, what was seen, and on request what can be proved.
-
-The verification evaluates the accepted trajectory once more, all rows in parallel, and finds by how much each row
-misses its own step, r[n] = step(x)[n] - x[n+1]. A row with noise c[n] is then a Gaussian whose mean is off by r[n]:
-
-    TV <= sum_n TV(N(0, c[n]^2), N(r[n], c[n]^2)) = sum_n erf(|r[n]| / (2 sqrt(2) c[n]))
-
-"If every step is off by at most 2 eps c / N, the sample is within eps of the sequential sampler in total variation":
-Shih et al. 2023, proposition 1, which uses the linear (Pinsker) form of the same sum. It is a worst case: it adds up
-what in truth contracts, and in high dimension it passes 1 while the samples agree to a per cent.
-"""
+"""A solution that tells the truth: what was spent, what was seen, and what is known of the error."""
 
 from __future__ import annotations
 
@@ -20,29 +10,11 @@ import torch
 from torch import Tensor
 
 from .distributed.partition import Sharing
-from .execution.evaluate import Evaluator
-from .noise import Noise
 from .stopping.criteria import DOUBT
-from .window.controller import Expected
+from .window.expected import Expected
 from .window.retry import Retry
 from .window.trace import Round, Told
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The finished trajectory, evaluated once more.
-
-    Attributes:
-        residual: The largest RMS distance of a state from the step before it, in units of std[n] (B,).
-        tv_bound: Bounds the total variation between this sampler and the sequential one, averaged over samples (B,),
-            at most 1. A worst case: large in high dimension even where samples agree. NaN for rules without noise.
-
-    Source:
-        Shih et al. 2023, proposition 1.
-    """
-
-    residual: Tensor
-    tv_bound: Tensor
+from .window.verify import Verification
 
 
 @dataclass(frozen=True)
@@ -97,33 +69,14 @@ class Solution:
     expected: Expected | None = None
 
     def __repr__(self) -> str:
-        n, model = len(self.done), self.model_seconds
-        spent = f"{self.rounds} rounds for {self.rows} steps, {self.evals} evaluations, {self.seconds:.3g} s"
-        parts = [
-            f"{n} sample{'s' if n > 1 else ''} {tuple(self.x.shape)}: {self._verdict()}",
-            f"{spent}, of them {model:.3g} in the model",
-            self._errors(),
-            f"stepped one by one: {self.reason}" if self.reason else "",
-        ]
-        return "\n".join(part for part in parts if part)
+        return f"{spent(self)}\n{known(self)}"
 
-    def _verdict(self) -> str:
-        """What became of the samples, in words."""
-        bad = {b: each for b, each in enumerate(self.status) if each != "converged"}
-        if not bad:
-            return "converged"
-        first, why = next(iter(bad.items()))
-        return f"{len(bad)} not converged; sample {first}: {why}"
-
-    def _errors(self) -> str:
-        """What is known of the error, in words; empty where nothing is."""
-        known = [] if self.tolerance is None else [f"tolerance {self.tolerance:.2g}"]
-        if self.estimate is not None:
-            known.append(f"error estimated at {float(self.estimate.max()):.2g} at most")
-        if self.max_error is not None:
-            known.append(f"error against the sequential sample {self.max_error:.2g} at most")
-        made = len({b for retry in self.retries for b in retry.samples})
-        return ", ".join(known + ([f"{made} made again"] if made else []))
+    @property
+    def speedup(self) -> float | None:
+        """Times as fast as stepping, measured with `compare=True` and else expected; None if not known."""
+        if self.comparison is not None:
+            return self.comparison.seconds / self.seconds
+        return None if self.expected is None else self.expected.stepping_seconds / self.seconds
 
     @cached_property
     def windows(self) -> tuple[int, ...]:
@@ -184,14 +137,8 @@ class Solution:
     def status(self) -> tuple[str, ...]:
         """Of each sample "converged", where it stopped, or by how much it may miss the tolerance."""
         estimate = [0.0] * len(self.done) if self.estimate is None else self.estimate.tolist()
-        return tuple(self._status(d, e) for d, e in zip(self.done.tolist(), estimate, strict=True))
-
-    def _status(self, done: int, estimate: float) -> str:
-        if done < self.rows:
-            return f"stopped at row {done} of {self.rows}"
-        if self.tolerance is not None and estimate > DOUBT * self.tolerance:
-            return f"the error may be {estimate:.2g}, beyond the tolerance {self.tolerance:g}"
-        return "converged"
+        ends = zip(self.done.tolist(), estimate, strict=True)
+        return tuple(status(done, self.rows, error, self.tolerance) for done, error in ends)
 
     @property
     def error(self) -> Tensor | None:
@@ -209,6 +156,46 @@ class Solution:
         return None if self.error is None else float(self.error.median())
 
 
+def spent(solution: Solution) -> str:
+    """What was sampled and what it took, with the speedup, or why it was stepped."""
+    n, window = len(solution.done), max(solution.windows, default=1)
+    text = (
+        f"{n} sample{'s' if n > 1 else ''} in {solution.rows} steps: {solution.rounds} rounds, "
+        f"{solution.evals} evaluations, windows of up to {window}, "
+        f"{solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
+    )
+    if window > 1 and solution.speedup is not None:
+        how = "expected" if solution.comparison is None else "measured"
+        text += f", {solution.speedup:.2f} times as fast as stepping ({how})"
+    return text + (f"; stepped one by one: {solution.reason}" if solution.reason else "")
+
+
+def known(solution: Solution) -> str:
+    """The status, and what is known of the error."""
+    bad = {b: each for b, each in enumerate(solution.status) if each != "converged"}
+    parts = ["converged"]
+    if bad:
+        first, why = next(iter(bad.items()))
+        parts = [f"{len(bad)} not converged; sample {first}: {why}"]
+    if solution.estimate is not None:
+        parts.append(f"relative error estimated at {float(solution.estimate.max()):.2g} at most")
+    if solution.max_error is not None:
+        parts.append(f"error against the sequential sample {solution.max_error:.2g} at most")
+    if solution.tolerance is not None:
+        parts.append(f"tolerance {solution.tolerance:.2g}")
+    made = len({b for retry in solution.retries for b in retry.samples})
+    return ", ".join(parts + ([f"{made} made again"] if made else []))
+
+
+def status(done: int, rows: int, error: float, tolerance: float | None) -> str:
+    """Of one sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
+    if done < rows:
+        return f"stopped at row {done} of {rows}"
+    if tolerance is not None and error > DOUBT * tolerance:
+        return f"the error may be {error:.2g}, beyond the tolerance {tolerance:g}"
+    return "converged"
+
+
 def taken(told: Sequence[Told]) -> Tensor:
     """The rounds each sample took (B,)."""
     strides = ((torch.tensor(each.stride), each.single) for each in told)
@@ -218,28 +205,3 @@ def taken(told: Sequence[Told]) -> Tensor:
 def relative_error(x: Tensor, reference: Tensor) -> Tensor:
     """|x - reference| / |reference| of each sample (B,)."""
     return (x - reference).flatten(1).norm(dim=1) / reference.flatten(1).norm(dim=1).clamp(min=1e-30)
-
-
-def verify(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tuple[Tensor, Verification]:
-    """Evaluates the trajectory states (N + 1, B, ...) once more, `window` rows a call; also the last step's result.
-
-    That result replaces x[N]: a last row without noise is then exact, and only rows with noise enter the bound.
-    """
-    system, (N, B) = evaluate.system, (len(states) - 1, states.shape[1])
-    b = torch.arange(B, device=states.device)
-    D = states.new_zeros((system.history, *states.shape[1:]))
-    worst, bound = states.new_zeros(B), states.new_zeros(B)
-    y = states[-1:]
-    for begin in range(0, N, window):
-        n = torch.arange(begin, min(begin + window, N), device=states.device)[:, None].expand(-1, B)
-        x = states[begin : begin + len(n)]
-        fresh = evaluate(x.flatten(0, 1), n.flatten(), b.repeat(len(n))).unflatten(0, (len(n), B))
-        D = torch.cat([D, fresh])
-        y = system.step(x, D, noise.rows(n, begin, begin + len(n)), n)
-        D = D[-system.history :]
-        size = (y - states[begin + 1 : begin + 1 + len(n)]).flatten(2).norm(dim=2)  # (W, B)
-        worst = worst.maximum((size / states[0, 0].numel() ** 0.5 / system.std[n]).amax(0))
-        c = system.c[n]
-        bound = bound + torch.where(c > 0, torch.erf(size / (8**0.5 * c.clamp(min=1e-30))), 0.0).sum(0)
-    silent = bool((system.c[:-1] == 0).any())
-    return y[-1], Verification(worst, torch.full_like(bound, torch.nan) if silent else bound.clamp(max=1))

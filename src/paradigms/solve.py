@@ -1,6 +1,6 @@
 """Sampling in parallel, and the sequential sampler, the reference of everything.
 
-`iterate` is the rounds one by one, see `rounds.py`; `sample` runs through them and gives an account.
+`iterate` is the rounds one by one, see `window/loop.py`; `sample` runs through them and gives an account.
 """
 
 from __future__ import annotations
@@ -13,28 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks.solver import check_account, check_solver, watched
 from .execution.chunked import Model
-from .execution.evaluate import Evaluator
 from .execution.mesh import over_mesh
 from .execution.torch_modes import isolated
 from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
-from .noise import Generators, Noise, replica
-from .problem import check_account, check_call, watched
-from .solution import Comparison, Solution, verify
+from .noise import Generators, Noise
+from .problem import Problem
+from .solution import Comparison, Solution
 from .stopping.criteria import AbstractStop, FinalError
 from .stopping.rounding import finest
 from .system import System
 from .validate import named
+from .window.attempt import Attempt, attempt
 from .window.auto.controller import auto
-from .window.auto.model_key import check_key
+from .window.chain import UNLIMITED, Chain
 from .window.controller import AbstractPace, Fixed
 from .window.frame import Frame
-from .window.loop import Chain, frames, through
-from .window.retry import Attempt, Retry, attempt, retried
+from .window.loop import frames
+from .window.retry import Retry, retried
+from .window.steps import sequential_sample
 from .window.trace import Told
+from .window.verify import verify
 
 TOLERANCE = 0.003  # relative error of the finished sample
+LEAST = 32  # rows of a call that verifies, at least
 DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
 
 
@@ -74,11 +78,8 @@ def iterate(
         >>> [frame.round for frame in pd.iterate(lambda x, t: 0.1 * x, system, x, window=20)][:2]
         [1, 2]
     """
-    given = {"generator": generator, "noise": noise, "condition": condition}
-    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
-    method = method or DEFAULT
-    stop = criterion(tolerance, method)
-    return frames(_chain(model, system, x, method, window, stop, generator, noise, condition, key))
+    problem = Problem(model, system, x, generator, noise, condition)
+    return frames(open_chain(problem, method, window, tolerance, key))
 
 
 def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
@@ -153,57 +154,65 @@ def sample(
         >>> run.converged, run.rounds < len(system), run.max_error < 0.003
         (True, True, True)
     """
-    given = {"generator": generator, "noise": noise, "condition": condition}
-    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
+    problem = Problem(model, system, x, generator, noise, condition)
     check_account(verified, compare, max_rounds, watch)
     began = time.perf_counter()
-    method, limit = method or DEFAULT, max_rounds or 1 << 62
-    stop = criterion(tolerance, method)
-    N, keep = len(system), verified or watch is not iter
-    chain = _chain(model, system, x, method, window, stop, generator, noise, condition, key, limit, keep)
-    evaluate = chain.evaluate
-    again = None if noise is not None else replica(generator, x.device)  # what nothing was drawn from yet
+    reference = problem.replica()  # draws what the call is about to draw, once more
+    chain = open_chain(problem, method, window, tolerance, key)
+    chain = replace(chain, limit=max_rounds or UNLIMITED, keep=verified or watch is not iter)
 
     def noise_again() -> Noise:
-        return Noise(evaluate.system, chain.stream.x, replica(again, x.device) if again is not None else None, noise)
+        return reference.replica().stream()
 
-    run, retries = _run(chain, lambda shown: watched(watch, shown), verified, max_rounds, noise_again)
-    final, told = run.final, run.told
+    run, retries = _run(chain, lambda shown: watched(watch, shown), verified, noise_again)
     verification = comparison = None
-    if verified and all(sum(map(len, p)) == N + 1 for p in run.path):
-        whole = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
-        widest = max(32, *(each.window for each in told))
-        final, verification = verify(evaluate, whole, noise_again(), widest)
-    seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
-    sharing = evaluate.team.spent if evaluate.team else None
+    if verified and all(sum(map(len, p)) == len(system) + 1 for p in run.path):
+        states = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
+        run.final, verification = verify(chain.evaluate, states, noise_again(), widest(run))
+    seconds = time.perf_counter() - began
+    sharing = chain.evaluate.team.spent if chain.evaluate.team else None
     if compare:
         began = time.perf_counter()
-        reference = sequential(model, system, x, generator=again, noise=noise, condition=condition)
-        comparison = Comparison(reference, time.perf_counter() - began)
-    spent = seconds, model_seconds, verification, comparison, evaluate.chunk, sharing
-    reached = max(stop.tolerance, finest(final.dtype, evaluate.rounding))
+        sample_ = sequential_sample(reference.evaluator(), reference.stream())
+        comparison = Comparison(sample_, time.perf_counter() - began)
     return Solution(
-        final, N, tuple(told), *spent, retries, run.estimate, reached, chain.pace.reason(), chain.pace.expected()
+        x=run.final,
+        rows=len(system),
+        told=tuple(run.told),
+        seconds=seconds,
+        model_seconds=chain.evaluate.seconds,
+        verification=verification,
+        comparison=comparison,
+        chunk=chain.evaluate.chunk,
+        sharing=sharing,
+        retries=retries,
+        estimate=run.estimate,
+        tolerance=max(chain.stop.tolerance, finest(run.final.dtype, chain.evaluate.rounding)),
+        reason=chain.pace.reason(),
+        expected=chain.pace.expected(),
     )
 
 
 def _run(
-    chain: Chain,
-    watch: Callable[[Iterator[Frame]], Iterable[Frame]],
-    path: bool,
-    max_rounds: int | None,
-    noise: Callable[[], Noise],
+    chain: Chain, watch: Callable[[Iterator[Frame]], Iterable[Frame]], path: bool, noise: Callable[[], Noise]
 ) -> tuple[Attempt, tuple[Retry, ...]]:
     """The samples, and what was made again; a run that somebody stops early is left as it is."""
-    N, B = len(chain.system), len(chain.stream.x)
+    N, B = len(chain), len(chain.stream.x)
     if chain.pace.only == 1 and not chain.keep and chain.limit >= N:  # nobody watches a step
-        final = through(chain.evaluate, chain.stream)
+        final = sequential_sample(chain.evaluate, chain.stream)
         return Attempt(final, [Told([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evals, 1, N)], None, []), ()
-    run = attempt(watch(frames(chain)), chain.stream.x, path, max_rounds)
+    limit = None if chain.limit == UNLIMITED else chain.limit
+    run = attempt(watch(frames(chain)), chain.stream.x, path, limit)
     last = run.told[-1]
-    if max_rounds is not None or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True)):
+    unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
+    if limit is not None or unfinished or run.estimate is None:
         return run, ()
     return run, retried(chain, run, max(each.window for each in run.told), noise)
+
+
+def widest(run: Attempt) -> int:
+    """The rows of a call that verifies: as many as the widest window had, for the device had room for them."""
+    return max(LEAST, *(each.window for each in run.told))
 
 
 @named
@@ -235,44 +244,25 @@ def sequential(
         >>> pd.sequential(lambda x, t: 0.1 * x, system, system.noise((2, 3, 8, 8))).shape
         torch.Size([2, 3, 8, 8])
     """
-    check_call(model, system, x, generator=generator, noise=noise, condition=condition)
-    return through(*_problem(model, system, x, generator, noise, condition))
+    problem = Problem(model, system, x, generator, noise, condition)
+    return sequential_sample(problem.evaluator(), problem.stream())
 
 
-def _chain(
-    model: Model,
-    system: System,
-    x: Tensor,
-    method: AbstractMethod,
-    window: int | str | AbstractPace,
-    stop: AbstractStop,
-    generator: Generators | None,
-    noise: Tensor | None,
-    condition: Mapping[str, Tensor] | None,
+def open_chain(
+    problem: Problem,
+    method: AbstractMethod | None = None,
+    window: int | str | AbstractPace = "auto",
+    tolerance: float | AbstractStop = TOLERANCE,
     key: Hashable | None = None,
-    limit: int = 1 << 62,
-    keep: bool = True,
 ) -> Chain:
-    method.check(x)
+    """A problem, and how `sample` solves it. Raises ValueError for a method or criterion that is not for its states."""
+    check_solver(method, window, tolerance, key)
+    method = method or DEFAULT
+    stop = criterion(tolerance, method)
+    method.check(problem.x)
+    stop.check(problem.x)
     method = method.held_to(stop.tolerance)
-    stop.check(x)
-    check_key(key)
-    evaluate, stream = _problem(model, system, x, generator, noise, condition)
+    evaluate, stream = problem.evaluator(), problem.stream()
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
-    pace = Fixed(window) if isinstance(window, int) else window
-    return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit, keep)
-
-
-def _problem(
-    model: Model,
-    system: System,
-    x: Tensor,
-    generator: Generators | None,
-    noise: Tensor | None,
-    condition: Mapping[str, Tensor] | None,
-) -> tuple[Evaluator, Noise]:
-    """The denoiser and the noise, on the states' device and in float32 or better."""
-    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    system = system.to(x.device, x.dtype)
-    return Evaluator(model, system, condition), Noise(system, x, generator, noise)
+    return Chain(evaluate, stream, method, stop, Fixed(window) if isinstance(window, int) else window)

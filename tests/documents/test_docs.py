@@ -68,7 +68,7 @@ def test_the_picture_is_of_the_imports_as_they_are() -> None:
 
 
 def test_the_path_of_a_call_names_files_and_functions_that_exist() -> None:
-    link = r"\[`([\w/]+\.py)`\]\(\.\./src/paradigms/([\w/]+\.py)\)(?:[^\n|]*?`(\w+)\()?"
+    link = r"\[`([\w/]+\.py)`\]\(\.\./src/paradigms/([\w/]+\.py)\)(?:[^\n|;\[]*?`(\w+)\()?"
     steps = re.findall(link, (DOCS / "architecture.md").read_text())
     assert len(steps) > 10
     for shown, linked, function in steps:

@@ -28,25 +28,26 @@ BELOW: dict[str, set[str]] = {
     "methods": {"system", "validate"},
     "stopping": {"methods", "system", "validate"},
     "distributed": set(),
-    "execution": {"denoiser", "distributed", "noise", "problem", "system", "validate"},
+    "execution": {"checks", "denoiser", "distributed", "noise", "problem", "system", "validate"},
     "window": {"execution", "methods", "noise", "stopping", "system"},
     "window/auto": {"execution", "methods", "stopping", "window"},
-    "problem": {"execution", "methods", "noise", "schedule", "stopping", "system", "validate", "window"},
+    "checks": {"execution", "methods", "schedule", "stopping", "system", "validate", "window"},
+    "problem": {"checks", "execution", "noise", "system"},
     "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
-    "solve": {*CORE, "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
+    "solve": {*CORE, "checks", "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
     | {"methods", "stopping", "window"},
-    "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "distributed", "execution", "methods", "problem"}
+    "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "execution", "methods"}
     | {"solve", "stopping", "window", "window/auto"},
-    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "methods", "problem", "solution", "solve"}
-    | {"stopping", "window"},
+    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "methods", "solution", "solve"}
+    | {"stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},
     "models/latent": {"adapters", "files", "models"},
     "policies": {"models", "policies/tasks"},
     "policies/tasks": {"policies"},
     "viz": {"distributed", "files", "solution", "window"},
-    "cli": {*CORE, "adapters", "distributed", "execution", "files", "methods", "models", "models/latent", "problem"}
+    "cli": {*CORE, "adapters", "checks", "distributed", "execution", "files", "methods", "models", "models/latent"}
     | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -91,7 +92,7 @@ def test_the_package_never_imports_benchmarks_or_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [*CORE, "problem", "solution", "solve", "methods", "stopping", "execution", "window"]
+    "folder", [*CORE, "checks", "problem", "solution", "solve", "methods", "stopping", "execution", "window"]
 )
 def test_the_core_needs_torch_alone(folder: str) -> None:
     files = [PACKAGE / f"{folder}.py"] if (PACKAGE / f"{folder}.py").is_file() else (PACKAGE / folder).rglob("*.py")

@@ -41,22 +41,22 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "one generator replica for verified and compare",
         "solve.py",
-        "replica(again, x.device) if again is not None else None, noise)",
-        "again, noise)",
+        "reference.replica().stream()",
+        "reference.stream()",
         "test_verification_and_comparison_each_draw_the_noise_of_the_call",
     ),
     of(
         "window 1 skips watch",
         "solve.py",
-        "N, keep = len(system), verified or watch is not iter",
-        "N, keep = len(system), verified",
+        "keep=verified or watch is not iter)",
+        "keep=verified)",
         "test_steps_of_a_window_of_one_are_watched_one_and_all",
     ),
     of(
         "memories dropped after stepping",
-        "window/loop.py",
-        "stretch.end, stretch.round, at.memories)",
-        "stretch.end, stretch.round)",
+        "window/steps.py",
+        "frame.end, frame.round, at.memories)",
+        "frame.end, frame.round)",
         "test_what_is_known_of_a_sample_outlasts_steps_between_windows",
     ),
     of(
@@ -111,7 +111,7 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "no limit on the Anderson step",
         "methods/anderson.py",
-        "fits = (most * largest / length).clamp(max=1)",
+        "fits = (limits.most * largest / length).clamp(max=1)",
         "fits = torch.ones_like(length)",
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),

@@ -262,11 +262,11 @@ def test_a_bound_method_is_remembered_as_its_object_is() -> None:
             return self.mixture(x, t)
 
     net, x = Net(), torch.zeros(1, 6)
-    first = profile.experience(net.denoise, x, None, None)
-    assert profile.experience(net.denoise, x, None, None) is first
+    first = profile.experience(net.denoise, x)
+    assert profile.experience(net.denoise, x) is first
     for other in (torch.zeros(1, 7), x.double()):
-        assert profile.experience(net.denoise, other, None, None) is not first
-    assert profile.experience(net.denoise, x, None, {"label": x}) is not first
+        assert profile.experience(net.denoise, other) is not first
+    assert profile.experience(net.denoise, x, ["label"]) is not first
 
 
 def test_a_curve_forgives_the_first_call_of_a_size_what_preparing_takes() -> None:

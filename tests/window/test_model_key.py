@@ -36,7 +36,7 @@ X = torch.zeros(1, 6)
 
 
 def known(model: Any, key: Any = None) -> profile.Experience:
-    return profile.experience(model, X, None, key=key)
+    return profile.experience(model, X, key=key)
 
 
 def lambda_of(net: Any, scale: float = 0.3) -> Any:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ..system import System
 from .chunked import Chunked, Model
-from .clock import Clock, TeamClock
+from .clock import Clock
 from .model_check import Assumptions
 from .sharded import Sharded
+from .team_clock import TeamClock
 from .torch_modes import as_called, surrounding
 
 

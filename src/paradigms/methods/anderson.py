@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +67,21 @@ class ExponentialPicard(AbstractMethod):
         return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
 
+class Safeguards(NamedTuple):
+    """The limits on an Anderson step: times what moved before a row, the ridge, and what R may grow by in a sweep."""
+
+    most: float
+    ridge: float = RIDGE
+    growth: float = GROWTH
+
+
+class History(NamedTuple):
+    """The states x and the corrections R (W, B, ...) of 1, 2, ... sweeps ago."""
+
+    states: tuple[Tensor, ...]
+    corrections: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True)
 class Anderson(AbstractMethod):
     """Triangular Anderson acceleration of `ExponentialPicard`: the method of ParaTAA.
@@ -102,7 +118,8 @@ class Anderson(AbstractMethod):
                 raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number, inf for no limit")
 
     def init(self, system: System, work: Work) -> Memory:
-        return tuple(torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth))  # x, R of 1, 2.. sweeps ago
+        zeros = [torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth)]
+        return History(tuple(zeros[: self.depth]), tuple(zeros[self.depth :]))
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
@@ -110,11 +127,13 @@ class Anderson(AbstractMethod):
         old = work.x[1:]
         x = y + finite(onward(recur(y - old, P), P))
         R = x - old
+        states, corrections = memory
         if self.depth:
-            before = list(zip(memory[::2], memory[1::2], strict=True))
-            before = [(old - was, of) for was, of in before]
-            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, self.most, self.ridge, self.growth)
-        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), (old, R, *memory)[: 2 * self.depth]
+            before = [(old - was, of) for was, of in zip(states, corrections, strict=True)]
+            limits = Safeguards(self.most, self.ridge, self.growth)
+            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, limits)
+        latest = History((old, *states)[: self.depth], (R, *corrections)[: self.depth])
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), latest
 
 
 def safeguarded(
@@ -123,9 +142,7 @@ def safeguarded(
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
     P: Sequence[Tensor] | Tensor,
-    most: float,
-    ridge: float = RIDGE,
-    growth: float = GROWTH,
+    limits: Safeguards,
 ) -> Tensor:
     """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
@@ -135,13 +152,13 @@ def safeguarded(
         return found
     known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
     dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
-    gamma = weights(R[:k], dR, ridge)  # (k, B, m)
+    gamma = weights(R[:k], dR, limits.ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
         found[:k].addcmul_(rows(-gamma[..., j], R), dR[j].add_(only(known[j], dX[:k])))
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
-    ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
-    fits = (most * largest / length).clamp(max=1)
+    ok = (largest > 0) & (size <= limits.growth * rms(before[0][1][:k])) & (length < math.inf)
+    fits = (limits.most * largest / length).clamp(max=1)
     scaled(found[:k], torch.where(only(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others

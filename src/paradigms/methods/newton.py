@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,12 @@ from .base import AbstractMethod, joined
 from .guess import Extrapolate, Guess
 from .scan import carry, finite, onward, recur
 from .work import Evaluate, Memory, Sweep, Work
+
+
+class Probe(NamedTuple):
+    """The signs v (1, B, ...) that every row is probed along; they do not slide."""
+
+    signs: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,10 @@ class QuasiNewton(AbstractMethod):
                 raise ValueError(f"{name}: given {given!r}; needed: a finite positive number")
 
     def init(self, system: System, work: Work) -> Memory:
-        """The probe's signs, (1, B, ...) so that they stay while the window slides."""
+        """The probe's signs."""
         shape = work.x.shape[2:]
         coin = torch.randint(2, shape, generator=torch.Generator().manual_seed(self.seed))
-        return ((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]),)
+        return Probe((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]))
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         W, (v,) = len(work.n), memory

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,6 +96,22 @@ class Blocks:
         return A * work.x[:-1] + B0 * D + B1 * (D - before)
 
 
+class Marches(NamedTuple):
+    """Where the marches of a window stand, see `Parareal`.
+
+    due (W + 1, B): the row of a state that awaits the model, else -1. known (W + 1, B): whether it answered.
+    promised, G (W + 1, B, ...): what the jump said at the start of a march. correction, C (W + 1, B, ...): F - G of the
+    last march through. past (1, B, ...): the D[f] that last left the window.
+    """
+
+    blocks: Blocks
+    due: Tensor
+    known: Tensor
+    promised: Tensor
+    correction: Tensor
+    past: Tensor
+
+
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
     """Parareal: blocks of steps at once, each started from a coarse jump over the block before it (SRDS).
@@ -128,7 +144,7 @@ class Parareal(AbstractMethod):
         )
 
     def init(self, system: System, work: Work) -> Memory:
-        """The blocks; due (W + 1, B), a row that awaits the model, and known, if it answered; G, C; the last D[f]."""
+        """The blocks, and the first march, which is due at the first row."""
         W, B = work.n.shape
         s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
         if not 1 <= s <= W:
@@ -138,7 +154,7 @@ class Parareal(AbstractMethod):
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)
-        return Blocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1]
+        return Marches(Blocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1])
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         blocks, due, known, G, C, past = memory
@@ -183,7 +199,7 @@ class Parareal(AbstractMethod):
         due = torch.where(moved, at, torch.where(known, -1, due))
         left = torch.where(first[:-1] & (row[:-1] < stride), row[:-1], -1).amax(0, keepdim=True)  # (1, B)
         past = torch.where(rows(left >= 0, y), pick(D, left.clamp(min=0)), past)
-        return Sweep(x[1:], D, y, asked, stride), (blocks, due, known & ~moved, G, C, past)
+        return Sweep(x[1:], D, y, asked, stride), Marches(blocks, due, known & ~moved, G, C, past)
 
     def _refine(self, system: System, work: Work, U: Tensor, told: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """x (W + 1, B, ...) with U where that is told and new or far from what is there; where it was (W + 1, B)."""

@@ -25,12 +25,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, only, rows
-from .anderson import safeguarded
+from .anderson import Safeguards, safeguarded
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .scan import carry, finite, recur, rms
@@ -60,6 +61,16 @@ class Secants:
     def Y(self) -> Tensor:
         """(N, B, F)."""
         return self.XY[:, :, 1]
+
+
+class LastRound(NamedTuple):
+    """What a round leaves: `moved`, by how much it moved x (W + 1, B, C, S), and its sums of squares by band
+    (W + 1, B, F); `carried`, its R (W, B, C, S) before the Anderson step; and what was learned of J."""
+
+    moved: Tensor
+    square: Tensor
+    carried: Tensor
+    known: Secants
 
 
 @dataclass(frozen=True)
@@ -117,11 +128,11 @@ class Spectral(AbstractMethod):
         one = known.spectrum.forward(work.x[:1])
         moved = one.new_zeros(len(work.x), *one.shape[1:])
         square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
-        return moved, square, moved[1:], known
+        return LastRound(moved, square, moved[1:], known)
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
-        moved, square, R_before, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
+        moved, square, R_before, known = memory
         s: Spectrum = known.spectrum
         secant = None
         if k := work.again:
@@ -134,7 +145,7 @@ class Spectral(AbstractMethod):
         finite(R, rms(R))
         before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
         if self.most:
-            safeguarded(moved[1:], work, R, before, P, self.most)
+            safeguarded(moved[1:], work, R, before, P, Safeguards(self.most))
         moved[1:].add_(R)
         square = s.sums(moved, moved)
         x = y.clone()  # of the first row, and of others what is carried to them
@@ -143,7 +154,8 @@ class Spectral(AbstractMethod):
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
 
-        return Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift), (moved, square, R, known)
+        update = Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift)
+        return update, LastRound(moved, square, R, known)
 
     def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
         """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.

@@ -16,7 +16,7 @@ same law. Source: Hu et al., ICML 2025 (autospeculation); Bou-Rabee et al. 2020 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,12 @@ from ..system import System, rows
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .work import Evaluate, Memory, Sweep, Work
+
+
+class Coins(NamedTuple):
+    """U (1, B, N), one coin a row and sample; they do not slide."""
+
+    U: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Speculation(AbstractMethod):
     seed: int = 0
 
     def init(self, system: System, work: Work) -> Memory:
-        """The coins U (1, B, N), which do not slide."""
+        """The coins."""
         if system.taps > 1 or not bool((system.c[:-1] > 0).all()):
             raise ValueError(
                 f"Speculation: given a rule of {system.taps} taps with {int((system.c[:-1] == 0).sum())} rows without "
@@ -58,7 +64,7 @@ class Speculation(AbstractMethod):
             )
         g = torch.Generator().manual_seed(self.seed)
         coins = [torch.rand(len(system), generator=g, dtype=torch.float64) for _ in range(work.n.shape[1])]
-        return (torch.stack(coins)[None].to(work.x.device),)
+        return Coins(torch.stack(coins)[None].to(work.x.device))
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
@@ -70,7 +76,7 @@ class Speculation(AbstractMethod):
         else:
             Delta = (work.x[1:] - y) / rows(torch.where(c > 0, c, 1), y)
             ratio = -dot(work.z, Delta) - dot(Delta, Delta) / 2
-            stands = (memory[0][0, b, work.n].log() <= ratio) & (c > 0) & live
+            stands = (Coins(*memory).U[0, b, work.n].log() <= ratio) & (c > 0) & live
             other = y + rows(c, y) * (mirrored(work.z, Delta) - work.z)
         first = stands.long().cumprod(0).sum(0)  # (B,), the first row that does not stand
         count = live.long().sum(0)

@@ -57,7 +57,7 @@ from ..methods.spectrum import Spectrum, check_grid, spectrum
 from ..methods.work import Memory, Sweep, Work
 from ..system import System, only
 from ..validate import Checked
-from .error_growth import carried, growth, slope
+from .error_growth import carried, growth, secants, slope
 from .rounding import SPARE, finest, rounding
 
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect
@@ -146,7 +146,8 @@ class StepNoise(AbstractStop):
         return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True)
+class Known:
     """What `FinalError` knows of a table: spectrum, G^2 at row n + 1 (N, F), share (N,), which rows are early (N,),
     and j (N, F), the slope of Gaussian data."""
 
@@ -155,6 +156,22 @@ class Known(NamedTuple):
     share: Tensor
     early: Tensor
     J: Tensor
+
+
+class ErrorSoFar(NamedTuple):
+    """What `FinalError` remembers, in the letters of this file.
+
+    Of the rows of the window, moved (W, B) and rho (W, B). Of each sample (1, B): eps; E spent by the accepted rows; S
+    that they have grown to, and the largest S so far, which is the estimate. Of the table, `known`.
+    """
+
+    moved: Tensor
+    rho: Tensor
+    eps: Tensor
+    spent: Tensor
+    grown: Tensor
+    worst: Tensor
+    known: Known
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,7 @@ class FinalError(AbstractStop):
         known = Known(
             s, becomes(system, s.prior)[1:] ** 2, share(system), system.alpha < system.sigma, slope(system, s.prior)
         )
-        return moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known
+        return ErrorSoFar(moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known)
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, rho, eps, spent, grown, worst, known = memory
@@ -224,7 +241,7 @@ class FinalError(AbstractStop):
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
             moved = moved + only(~sweep.live, before)
-        rho = growth(system, work, sweep, rho, again, known.J, known.spectrum)
+        rho = growth(system, work, sweep.secant or secants(work, sweep, known.spectrum), rho, again, known.J)
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
         each = self.margin * eps * bent * moved
@@ -239,10 +256,10 @@ class FinalError(AbstractStop):
         inside = (work.live.sum(0) > 0).to(E.device, non_blocking=True)
         last = (count if sweep.stride is None else sweep.stride.to(count.device).clamp(min=1))[None] - 1
         grown, spent = (torch.where(inside, now.gather(0, last), was) for now, was in ((S, grown), (E, spent)))
-        return size, count, (moved, rho, eps, spent, grown, worst.maximum(grown), known)
+        return size, count, ErrorSoFar(moved, rho, eps, spent, grown, worst.maximum(grown), known)
 
     def estimate(self, memory: Memory) -> Tensor | None:
-        return memory[5][0]  # type: ignore[no-any-return]
+        return ErrorSoFar(*memory).worst[0]
 
     def square(self, work: Work, sweep: Sweep, s: Spectrum) -> Tensor:
         """The squared change of x[n+1] by band (W, B, F)."""

@@ -7,10 +7,10 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..execution.clock import Clock
+from .expected import Expected
 
 
 class Timed(Protocol):
@@ -21,27 +21,7 @@ class Timed(Protocol):
         """The seconds so far."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
-
-    window: int
-    rows: int
-    rounds: float
-    seconds: float
-    stepping_seconds: float
-
-    @property
-    def ratio(self) -> float:
-        """The time with the window, in times of stepping."""
-        return self.seconds / self.stepping_seconds
-
-    def __str__(self) -> str:
-        round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
-        return (
-            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
-            f"{round:.3g} ms, a step {step:.3g} ms"
-        )
+Plan = tuple[int, int]  # the window of the next round; if that is 1, the single steps before the next question
 
 
 class AbstractPace(ABC):
@@ -50,7 +30,7 @@ class AbstractPace(ABC):
     only = 0
 
     @abstractmethod
-    def next(self, row: int) -> tuple[int, int]:
+    def next(self, row: int) -> Plan:
         """The window of the next round, and for a window of 1 the steps before the next question."""
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
@@ -75,7 +55,7 @@ class Fixed(AbstractPace):
         self.answer, self.only = (window, steps), window
         self.why, self.what = why or ("window=1 was given" if window == 1 else None), what
 
-    def next(self, row: int) -> tuple[int, int]:
+    def next(self, row: int) -> Plan:
         return self.answer
 
     def reason(self) -> str | None:

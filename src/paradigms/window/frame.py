@@ -5,7 +5,6 @@ of B samples the rows [begin, end) were evaluated, and the first `stride` of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -105,63 +104,3 @@ class Slide:
         """What is kept of it."""
         each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
         return Told(*each, max(self.end.tolist()), self.evaluate.evals, self.window, 0)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """So many single steps of a chain of N rows: the states before, between and after them, and outputs (.., B, ...).
-
-    Where it is of no use but to go on from, states and outputs are the first and the last alone.
-    """
-
-    round: int
-    begin: Tensor
-    single: int
-    N: int
-    states: Sequence[Tensor]
-    said: Sequence[Tensor]
-    evaluate: Evaluator
-    estimate: Tensor | None = None
-
-    @property
-    def end(self) -> Tensor:
-        """The rows (B,) that are next."""
-        return (self.begin + self.single).clamp(max=self.N)
-
-    @property
-    def stride(self) -> Tensor:
-        """How many rows (B,) were stepped through."""
-        return self.end - self.begin
-
-    @cached_property
-    def x(self) -> Tensor:
-        """The states (W + 1, B, ...)."""
-        return torch.stack(list(self.states))
-
-    @cached_property
-    def D(self) -> Tensor:
-        """The outputs (W, B, ...)."""
-        return torch.stack([D[-1] for D in self.said])
-
-    @property
-    def size(self) -> Tensor:
-        """A step is settled: 0 (W, B)."""
-        return torch.zeros(self.single, len(self.begin))
-
-    @property
-    def residual(self) -> Tensor:
-        """And is what the model gave: 0 (B,)."""
-        return torch.zeros(len(self.begin))
-
-    @property
-    def last(self) -> Tensor:
-        """The last states (B, ...)."""
-        return self.states[-1]
-
-    @property
-    def told(self) -> Told:
-        """What is kept of it."""
-        begin = self.begin.tolist()
-        stride = [min(self.single, self.N - row) for row in begin]
-        end = min(max(begin) + self.single, self.N)
-        return Told(begin, stride, [0.0] * len(begin), end, self.evaluate.evals, 1, self.single)

@@ -29,7 +29,8 @@ from torch.utils._pytree import tree_flatten
 
 from ...distributed.team import Team
 from ...execution.chunked import Room
-from ...execution.clock import Clock, TeamClock
+from ...execution.clock import Clock
+from ...execution.team_clock import TeamClock
 from .batching import UnjoinedError, joined, parts
 from .distributed import spread
 from .memory_check import Probe

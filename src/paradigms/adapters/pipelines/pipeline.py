@@ -15,10 +15,10 @@ import contextlib
 import functools
 from typing import Any
 
+from ...checks.solver import check_window
 from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
-from ...problem import check_window
 from ...solve import TOLERANCE
 from ...stopping.criteria import AbstractStop, FinalError
 from ...window.controller import AbstractPace

@@ -14,9 +14,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from ...checks.solver import check_window
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
-from ...problem import check_window
 from ...stopping.criteria import AbstractStop, FinalError
 from ...window.controller import AbstractPace
 from ..schedulers.cache import tabled
