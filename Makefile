@@ -11,7 +11,8 @@ ROBOTS = $(VENV)-robots
 MUTATION = $(VENV)-mutation
 # modules whose docstrings have examples that run
 DOCTESTS = src/paradigms/solve.py src/paradigms/rules.py src/paradigms/schedule.py src/paradigms/system.py \
-	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py
+	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
+	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
 .PHONY: demo test docs oldest floor robots lint install bench clean mutants mutation
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 ENTRY = re.compile(r"^\.\. auto(?:function|class|exception):: (\w+)$", re.M)
-TREE = re.compile(r"```\{toctree\}\n(?::.*\n)*\n?((?:[\w/-]+\n)+)```")
+TREE = re.compile(r"```\{toctree\}\n(?::[^\n]*\n)*\n?(.*?)```", re.S)
 
 sys.path.insert(0, str(DOCS))
 import architecture  # noqa: E402
@@ -28,13 +28,20 @@ def test_every_public_name_has_one_entry_in_the_reference() -> None:
     assert sorted(entries) == sorted(paradigms.__all__), "docs/api: one autodoc line for each of paradigms.__all__"
 
 
+def test_every_result_and_every_model_card_has_a_page() -> None:
+    results = ROOT / "benchmarks" / "results"
+    wanted = {f"benchmarks/{'-'.join(f.relative_to(results).with_suffix('').parts)}" for f in results.rglob("*.md")}
+    wanted |= {f"model-cards/{f.stem}" for f in (ROOT / "weights" / "src").rglob("*.md")}
+    assert wanted <= {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES}
+
+
 def test_every_page_is_reached_from_the_first() -> None:
     reached, todo = set[Path](), [DOCS / "index.md"]
     while todo:
         page = todo.pop()
         reached.add(page)
         for names in TREE.findall(page.read_text()):
-            todo += [page.parent / f"{name}.md" for name in names.split()]
+            todo += [page.parent / f"{name}.md" for name in re.findall(r"([\w/-]+)>?$", names, re.M)]
     assert reached == set(PAGES)
 
 

@@ -51,6 +51,17 @@ def enable_parallel_sampling(
 
     Raises:
         ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
+
+    Example:
+        A small pipeline that ships, in three steps of DDIM:
+
+        >>> import paradigms as pd
+        >>> from paradigms.models.latent import load
+        >>> pipe = load()
+        >>> run = pd.enable_parallel_sampling(pipe, window=3)
+        >>> images = pipe("pines, snow", num_inference_steps=3).images
+        >>> run.steps, run.status
+        (3, 'converged')
     """
     room = of(pipe_or_policy)
     how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)

@@ -36,6 +36,16 @@ class Picard(AbstractMethod):
 
     Source:
         Shih et al. 2023, algorithm 1.
+
+    Example:
+        The paper's method and stopping rule:
+
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddpm(pd.linear(), steps=50)
+        >>> x = system.noise((1, 4), torch.Generator().manual_seed(0))
+        >>> rule = pd.StepNoise(0.1)
+        >>> pd.sample(lambda x, t: 0.1 * x, system, x, pd.Picard(), window=25, tolerance=rule).converged
+        True
     """
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:

@@ -75,6 +75,11 @@ def from_scheduler(
 
     Raises:
         ValueError: (as `SchedulerError`) It cannot be written as a table. The message says why, and what to type.
+
+    Example:
+        >>> import diffusers, paradigms as pd
+        >>> len(pd.from_scheduler(diffusers.DDIMScheduler(), steps=50))
+        50
     """
     given = {
         "timesteps": timesteps, "sigmas": sigmas, "mu": mu, "strength": strength,
