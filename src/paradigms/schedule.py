@@ -21,6 +21,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 MOST = 10_000_000  # noise levels; the lists of more would fill the memory
 
 
+@named
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels that a model was trained on: a state is alpha times data plus sigma times noise.

@@ -49,6 +49,7 @@ class Solution:
         retries: Samples that were made again, because more growth of errors was seen than had been assumed.
         estimate: Estimated relative error (B,), None where the stopping rule estimates none.
         tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold.
+            None for a method that gives another sample of the same law.
         reason: Why steps were made one by one, None where none was.
         expected: What the best window was expected to cost; None where nothing was measured.
     """

@@ -22,6 +22,7 @@ from .methods.spectral import Spectral
 from .noise import Generators, Noise
 from .problem import Problem
 from .solution import Comparison, Solution
+from .stopping.criteria import TOLERANCE as TOLERANCE
 from .stopping.criteria import AbstractStop, FinalError
 from .stopping.rounding import finest
 from .system import System
@@ -29,7 +30,7 @@ from .validate import named
 from .window.attempt import Attempt, attempt
 from .window.auto.controller import auto
 from .window.chain import UNLIMITED, Chain
-from .window.controller import AbstractPace, Fixed
+from .window.controller import AbstractPace, Fixed, Yielding
 from .window.frame import Frame
 from .window.loop import frames
 from .window.retry import Retry, retried
@@ -37,9 +38,8 @@ from .window.steps import sequential_sample
 from .window.trace import Told
 from .window.verify import verify
 
-TOLERANCE = 0.003  # relative error of the finished sample
 LEAST = 32  # rows of a call that verifies, at least
-DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
+DEFAULT, USUAL = Spectral(), FinalError()
 
 
 @named
@@ -175,6 +175,7 @@ def sample(
         began = time.perf_counter()
         sample_ = sequential_sample(reference.evaluator(), reference.stream())
         comparison = Comparison(sample_, time.perf_counter() - began)
+    rounding = chain.evaluate.rounding
     return Solution(
         x=run.final,
         rows=len(system),
@@ -187,7 +188,7 @@ def sample(
         sharing=sharing,
         retries=retries,
         estimate=run.estimate,
-        tolerance=max(chain.stop.tolerance, finest(run.final.dtype, chain.evaluate.rounding)),
+        tolerance=None if chain.method.law else max(chain.stop.tolerance, finest(run.final.dtype, rounding)),
         reason=chain.pace.reason(),
         expected=chain.pace.expected(),
     )
@@ -263,6 +264,9 @@ def open_chain(
     stop.check(problem.x)
     method = method.held_to(stop.tolerance)
     evaluate, stream = problem.evaluator(), problem.stream()
+    evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
-    return Chain(evaluate, stream, method, stop, Fixed(window) if isinstance(window, int) else window)
+    elif isinstance(window, int):
+        window = Fixed(window) if window == 1 or method.steady else Yielding(window)
+    return Chain(evaluate, stream, method, stop, window)

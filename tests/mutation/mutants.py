@@ -97,15 +97,15 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "the secant's clamp to (0, 3)",
         "methods/spectral.py",
-        ".clamp(0, 1)",
-        ".clamp(0, 3)",
+        ".clamp(max=1)\n        J = share",
+        ".clamp(max=3)\n        J = share",
         "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
     ),
     of(
         "the secant's clamp lets slopes be negative",
         "methods/spectral.py",
-        ".clamp(0, 1)",
-        ".clamp(max=1)",
+        ".maximum(known.least[first:last])",
+        "",
         "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
     ),
     of(

@@ -10,8 +10,7 @@ import pytest
 
 import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
-from paradigms.execution import clock, processor_wait
-from paradigms.window.auto import model_key
+from paradigms.execution import clock, model_key, processor_wait
 from paradigms.window.auto.acceptance import Reach
 from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, Ladder
 from problems import LINEAR, RULES

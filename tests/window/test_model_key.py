@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.window.auto import model_key, profile
-from paradigms.window.auto import model_key as identity
+from paradigms.execution import model_key
+from paradigms.execution import model_key as identity
+from paradigms.window.auto import profile
 from problems import LINEAR, seeded
 
 

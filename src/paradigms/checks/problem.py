@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..execution.guidance import Guided
 from ..execution.model_check import unfit
 from ..schedule import Schedule
 from ..system import System
-from ..validate import refusal, said
+from ..validate import refusal, said, unbound
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
@@ -136,12 +135,5 @@ def check_arguments(model: Any, condition: Mapping[str, Any], needed: str) -> No
         if model._forward_pre_hooks or type(model).__call__ is not nn.Module.__call__:
             return  # what forward is given is not ours to say
         called = model.forward
-    try:
-        takes = inspect.signature(called, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return
-    try:
-        takes.bind(None, None, **dict.fromkeys(condition))
-    except TypeError as error:
-        wanted = ", ".join(["x", "t", *condition])
-        raise refusal("model", f"one that takes {takes}", f"{needed}; called with ({wanted}) it is: {error}") from None
+    if why := unbound(called, None, None, **dict.fromkeys(condition)):
+        raise refusal("model", why[0], f"{needed}; called with ({', '.join(['x', 't', *condition])}) it is: {why[1]}")

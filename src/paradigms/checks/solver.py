@@ -9,7 +9,7 @@ from typing import Any
 from ..methods.base import AbstractMethod
 from ..methods.guess import Guess
 from ..stopping.criteria import AbstractStop
-from ..validate import closest, flag, number, refusal, said, whole
+from ..validate import closest, flag, number, refusal, said, unbound, whole
 from ..window.controller import AbstractPace
 
 
@@ -27,8 +27,16 @@ def check_account(verified: Any, compare: Any, max_rounds: Any, watch: Any) -> N
     flag("compare", compare)
     if max_rounds is not None:
         whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
+    check_watch(watch)
+
+
+def check_watch(watch: Any) -> None:
+    """Raises ValueError for what cannot be called with an iterator of frames alone."""
+    needed, typed = "a function of an iterator of frames that gives one", "watch=tqdm.tqdm"
     if not callable(watch):
-        raise refusal("watch", said(watch), "a function of an iterator of frames that gives one", "watch=tqdm.tqdm")
+        raise refusal("watch", said(watch), needed, typed)
+    if why := unbound(watch, None):
+        raise refusal("watch", why[0], f"{needed}: {why[1]}", typed)
 
 
 def check_window(window: Any) -> None:

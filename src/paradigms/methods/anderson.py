@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, only, rows
-from ..validate import whole
+from ..validate import named, whole
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .scan import finite, onward, recur, rms, run, scaled
@@ -40,6 +40,7 @@ RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states
 
 
+@named
 @dataclass(frozen=True)
 class ExponentialPicard(AbstractMethod):
     """Picard iteration with the carry of Gaussian data, p = a + b J.
@@ -82,6 +83,7 @@ class History(NamedTuple):
     corrections: tuple[Tensor, ...]
 
 
+@named
 @dataclass(frozen=True)
 class Anderson(AbstractMethod):
     """Triangular Anderson acceleration of `ExponentialPicard`: the method of ParaTAA.

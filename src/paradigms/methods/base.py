@@ -46,9 +46,11 @@ class AbstractMethod(Checked, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
+        law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
 
     steady: ClassVar[int | None] = None
+    law: ClassVar[bool] = False
 
     guess: Guess = field(default_factory=Copy)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, only, rows
+from ..validate import named
 from .scan import run
 from .work import Work, partly
 
@@ -30,6 +31,7 @@ class Guess(ABC):
         """
 
 
+@named
 @dataclass(frozen=True)
 class Copy(Guess):
     """Copies the last state.
@@ -42,6 +44,7 @@ class Copy(Guess):
         return work.x
 
 
+@named
 @dataclass(frozen=True)
 class Extrapolate(Guess):
     """Goes on with the last denoised estimate held fixed, and the noise that is drawn already.

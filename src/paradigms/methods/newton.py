@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, only, rows
+from ..validate import named
 from .anderson import shift
 from .base import AbstractMethod, joined
 from .guess import Extrapolate, Guess
@@ -36,6 +37,7 @@ class Probe(NamedTuple):
     signs: Tensor
 
 
+@named
 @dataclass(frozen=True)
 class QuasiNewton(AbstractMethod):
     """Newton's iteration with the diagonal of the model's Jacobian; two evaluations a step (quasi-DEER).
@@ -87,7 +89,11 @@ class QuasiNewton(AbstractMethod):
         return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
     def bounded(self, system: System, work: Work, J: Tensor) -> Tensor:
-        """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite."""
+        """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite.
+
+        Where data are limited J may fall to (1 - gain) / alpha, see `denoiser.py`.
+        """
         known = system.alpha > 1e-12
-        most = torch.where(known, self.limit / torch.where(known, system.alpha, 1), 0)[work.n]
-        return self.damping * torch.nan_to_num(J, nan=0.0).clamp(min=0).minimum(rows(most, J))
+        per = torch.where(known, 1 / torch.where(known, system.alpha, 1), 0)
+        least, most = (rows(v[work.n], J) for v in (per * system.denoiser.least, self.limit * per))
+        return self.damping * torch.nan_to_num(J, nan=0.0).maximum(least).minimum(most)

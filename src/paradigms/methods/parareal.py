@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
+from ..validate import named, number, whole
 from .base import AbstractMethod
 from .scan import leading, rms, scan
 from .work import Evaluate, Memory, Sweep, Work, pick
@@ -41,6 +42,7 @@ class Coarse(ABC):
         """lean (N,) of all rows, where a row's block begins at row f = first (N,) and the one before at before (N,)."""
 
 
+@named
 @dataclass(frozen=True)
 class Held(Coarse):
     """Coarse solver of `Parareal`: the denoised estimate at the block's first step, held over the block.
@@ -52,6 +54,7 @@ class Held(Coarse):
         return torch.zeros(len(system), dtype=torch.float64)
 
 
+@named
 @dataclass(frozen=True)
 class Linear(Coarse):
     """Coarse solver of `Parareal`, of second order: a line through the estimates of this block and the one before.
@@ -112,6 +115,7 @@ class Marches(NamedTuple):
     past: Tensor
 
 
+@named
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
     """Parareal: blocks of steps at once, each started from a coarse jump over the block before it (SRDS).
@@ -138,6 +142,15 @@ class Parareal(AbstractMethod):
     tolerance: float | None = None
     coarse: Coarse = field(default_factory=Held)
 
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            whole(
+                "Parareal: block", self.block, "a whole number of rows, at least 1 and at most the window's", 1, 2**31
+            )
+        if self.tolerance is not None:
+            needed = "a finite number, 0 (exact) or more"
+            number("Parareal: tolerance", self.tolerance, needed, lambda v: 0 <= v < math.inf)
+
     def held_to(self, tolerance: float) -> Parareal:
         return replace(
             self, tolerance=SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
@@ -148,9 +161,7 @@ class Parareal(AbstractMethod):
         W, B = work.n.shape
         s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
         if not 1 <= s <= W:
-            raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (exact) or more")
+            raise ValueError(f"Parareal: block: given {self.block}; needed: 1 to {W}, the rows in the window")
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)

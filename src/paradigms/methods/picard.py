@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..system import System
+from ..validate import named
 from .base import AbstractMethod, step
 from .scan import scan
 from .work import Evaluate, Memory, Sweep, Work
 
 
+@named
 @dataclass(frozen=True)
 class Jacobi(AbstractMethod):
     """Every state takes its own step and nothing else (p = 0): the least that a method must beat.
@@ -25,6 +27,7 @@ class Jacobi(AbstractMethod):
         return Sweep(y, D, y, work.live), memory
 
 
+@named
 @dataclass(frozen=True)
 class Picard(AbstractMethod):
     """Picard iteration, the paper's method: all steps of a window are added up.

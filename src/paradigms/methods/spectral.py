@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, only, rows
+from ..validate import named
 from .anderson import Safeguards, safeguarded
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
@@ -43,13 +44,15 @@ from .work import Evaluate, Memory, Sweep, Work, pick
 class Secants:
     """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
 
-    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal.
+    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal, and
+    least (N, 1, 1) the smallest alpha J: 0, or 1 - gain where data are limited.
     """
 
     spectrum: Spectrum
     prior: Tensor
     alike: Tensor
     per: Tensor
+    least: Tensor
     XY: Tensor
 
     @property
@@ -73,6 +76,7 @@ class LastRound(NamedTuple):
     known: Secants
 
 
+@named
 @dataclass(frozen=True)
 class Spectral(AbstractMethod):
     """The spectral secant, the default: learns for each frequency band how corrections travel from step to step.
@@ -121,7 +125,10 @@ class Spectral(AbstractMethod):
         g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
         alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
         per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
-        return Secants(s, self.weight * g[:, None], alike, per, x.new_zeros(len(system), len(x), 2, len(s.count)))
+        least = system.denoiser.least[:, None, None]
+        return Secants(
+            s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count))
+        )
 
     def init(self, system: System, work: Work) -> Memory:
         known = self.begun(system, work.x[0])
@@ -175,7 +182,7 @@ class Spectral(AbstractMethod):
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
         X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
-        share = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1)
+        share = ((Y + known.prior[first:last]) / (X + self.weight)).maximum(known.least[first:last]).clamp(max=1)
         J = share * known.per[first:last]  # of all rows from the first to the last
         if first == max(begin) and len(J) == len(work.n):
             return J

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..system import System, rows
+from ..validate import named
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .work import Evaluate, Memory, Sweep, Work
@@ -33,12 +34,13 @@ class Coins(NamedTuple):
     U: Tensor
 
 
+@named
 @dataclass(frozen=True)
 class Speculation(AbstractMethod):
     """Drafts that are accepted at random so that the samples have exactly the sequential sampler's law.
 
-    The result is another sample of the same law, so a tolerance and `Solution.error` mean nothing here. For SDE
-    rules of one tap only.
+    The result is another sample of the same law, so a tolerance and `Solution.error` mean nothing here, and
+    `Solution.tolerance` is None. For SDE rules of one tap only.
 
     Args:
         seed: Of the random decisions. Give another to each call whose samples must be independent.
@@ -51,6 +53,7 @@ class Speculation(AbstractMethod):
     """
 
     steady: ClassVar[int | None] = 32
+    law: ClassVar[bool] = True
 
     guess: Guess = field(default_factory=Extrapolate, init=False)  # a draft must be driven by the row's own noise
     seed: int = 0

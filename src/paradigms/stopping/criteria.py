@@ -14,12 +14,13 @@
 x_seen is the state that the model last saw, x where the method has moved it since. So eps is how far the states before
 were found to be off, for what the rows before them had moved: 1 for `Jacobi`, 0.0003 for a good carry on a long chain.
 bent[m] is how much more rows have moved now than those that eps was measured on, from 1 to `BENT`: what a carry leaves
-grows with the square of a change, for models are not linear, and rows evaluated for the first time move most.
-It falls to a tenth of what it was at most in a round, and not on what is too little to tell, for a model may be flat
-for a while. G is what a change of frequency f at row m becomes in the sample: the table itself, run on with the model
-of Gaussian data of spectrum lambda_f. An ODE carries the coarse structure of early rows on, noise forgets it, and a
-plain RMS would hide it among the fine. share gives most of what may be off to the last part of the chain, where noise
-levels change fast and rounds are spent. At least every other round, some last rows of a window are left to be
+grows with the square of a change, for models are not linear, and rows evaluated for the first time move most. It falls
+to a tenth of what it was at most in a round, and not on what is too little to tell, for a model may be flat for a
+while. Rows evaluated for the first time keep FIRST at least: what others moved by says nothing of kinks and narrow
+modes that lie there. G is what a change of frequency f at row m becomes in the sample: the table itself, run on with
+the model of Gaussian data of spectrum lambda_f. An ODE carries the coarse structure of early rows on, noise forgets it,
+and a plain RMS would hide it among the fine. share gives most of what may be off to the last part of the chain, where
+noise levels change fast and rounds are spent. At least every other round, some last rows of a window are left to be
 evaluated again.
 
 Data have modes, and near the boundary between two of them a change grows more than G says. Three rules guard that:
@@ -45,7 +46,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,12 +57,15 @@ from ..methods.scan import leading, recur, rms
 from ..methods.spectrum import Spectrum, check_grid, spectrum
 from ..methods.work import Memory, Sweep, Work
 from ..system import System, only
-from ..validate import Checked
+from ..validate import Checked, named
 from .error_growth import carried, growth, secants, slope
 from .rounding import SPARE, finest, rounding
 
+TOLERANCE = 0.003  # relative error of the finished sample, where none is given
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect
-FIRST, FALL = 0.1, 0.1  # eps before a row was evaluated twice; what a round leaves of it at least
+# FIRST: eps of a row that was evaluated once. Of 6,912 samples of narrow modes (width 0.1) 80 were beyond the tolerance
+# without it, up to 4.4 times; with it and `weight` none of 17,280, in 1.02 times the rounds.
+FIRST, FALL = 0.1, 0.1  # FALL: what a round leaves of eps at least
 TINY = 0.01  # of the tolerance: states that moved less say nothing of the next
 MOST = 100.0  # of what a change may grow by: a table whose levels are not its own says anything
 BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
@@ -116,6 +120,7 @@ class AbstractStop(Checked, ABC):
         return None
 
 
+@named
 @dataclass(frozen=True)
 class StepNoise(AbstractStop):
     """The paper's rule: a state is finished when it moves by less than a share of the noise that its step adds.
@@ -149,13 +154,14 @@ class StepNoise(AbstractStop):
 @dataclass(frozen=True)
 class Known:
     """What `FinalError` knows of a table: spectrum, G^2 at row n + 1 (N, F), share (N,), which rows are early (N,),
-    and j (N, F), the slope of Gaussian data."""
+    j (N, F), the slope of Gaussian data, and a D within its limits."""
 
     spectrum: Spectrum
     G2: Tensor
     share: Tensor
     early: Tensor
     J: Tensor
+    within: Callable[[Tensor], Tensor]
 
 
 class ErrorSoFar(NamedTuple):
@@ -174,6 +180,7 @@ class ErrorSoFar(NamedTuple):
     known: Known
 
 
+@named
 @dataclass(frozen=True)
 class FinalError(AbstractStop):
     """The default: the relative error of the finished sample, ``|x - sequential| / |sequential|``, as it is estimated.
@@ -199,6 +206,7 @@ class FinalError(AbstractStop):
         0.003
     """
 
+    tolerance: float = TOLERANCE
     margin: float = MARGIN
     overlap: float = 1 / 32
     grid: Sequence[int] | None = None
@@ -222,9 +230,8 @@ class FinalError(AbstractStop):
     def init(self, system: System, work: Work) -> Memory:
         s = spectrum(work.x[0], self.grid)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
-        known = Known(
-            s, becomes(system, s.prior)[1:] ** 2, share(system), system.alpha < system.sigma, slope(system, s.prior)
-        )
+        early, J = system.alpha < system.sigma, slope(system, s.prior)
+        known = Known(s, weight(system, s.prior) ** 2, share(system), early, J, system.denoiser.within)
         return ErrorSoFar(moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known)
 
     def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
@@ -244,7 +251,8 @@ class FinalError(AbstractStop):
         rho = growth(system, work, sweep.secant or secants(work, sweep, known.spectrum), rho, again, known.J)
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
-        each = self.margin * eps * bent * moved
+        left = torch.where((work.seen > 0).to(eps.device, non_blocking=True), eps, eps.clamp(min=FIRST))
+        each = self.margin * left * bent * moved
         E = spent + each.cumsum(0)
         limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
@@ -270,7 +278,9 @@ class FinalError(AbstractStop):
 
     def norm(self, square: Tensor, work: Work, sweep: Sweep, known: Known) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""
-        unit = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1).clamp(min=known.spectrum.size)  # (B,)
+        unit = torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp(
+            min=known.spectrum.size
+        )  # (B,)
         return (square * known.G2[work.n]).sum(2).sqrt() / unit
 
     def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
@@ -293,6 +303,20 @@ def becomes(system: System, variance: Tensor) -> Tensor:
     last[0] = P[0, 0] = 1
     G = recur(last, P) if system.taps > 1 else P[0].cumprod(0)
     return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
+
+
+def weight(system: System, variance: Tensor) -> Tensor:
+    """G (N, F) of x[n+1], or what its D, read again, becomes by the taps of later rows where that is more.
+
+    In G both cancel, as they do where they agree: in Heun's rows of a steep grid by 7 to 1. What a carry leaves of
+    either is its own.
+    """
+    G, N = becomes(system, variance), len(system)
+    alone = torch.zeros_like(G)
+    for k in range(1, min(system.taps, N)):  # D[m] in row m + k
+        alone[: N - k] += system.b[k:, k, None].abs() * G[k + 1 :]
+    alone[:-1] *= slope(system, variance)
+    return G.maximum(alone.clamp(max=MOST))[1:]
 
 
 def share(system: System) -> Tensor:

@@ -32,7 +32,8 @@ def growth(system: System, work: Work, secant: Secant | None, rho: Tensor, again
         return rho
     k, (XX, XD, DD) = work.again, secant
     n, total = work.n[:k], XX.sum(2)
-    moved = total.sqrt() > ABOVE * rounding(work) * work.x[:k].flatten(2).norm(dim=2)
+    least = ABOVE * max(rounding(work), work.rounding)  # an answer's rounding is no growth
+    moved = total.sqrt() > least * work.x[:k].flatten(2).norm(dim=2)
     a, b = system.a[n], system.b[n].sum(-1)
     usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
     found = a.square() * total + 2 * a * b * XD.sum(2) + b.square() * DD

@@ -7,10 +7,13 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import Protocol
 
 from ..execution.clock import Clock
 from .expected import Expected
+
+NEAR = 0.8  # of the steps' number: rounds that come nearer are given up
 
 
 class Timed(Protocol):
@@ -63,3 +66,36 @@ class Fixed(AbstractPace):
 
     def expected(self) -> Expected | None:
         return self.what
+
+
+class Yielding(AbstractPace):
+    """A window of W rows that is given up for a stretch of steps where its rounds come near them.
+
+    W rounds have evaluated a window's rows as often as there are rows. Where these moved the slowest sample by less
+    than W / NEAR rows, as many steps would have done, with a W-th of the evaluations and exactly; so W rows are stepped
+    through, then 2 W and so on, with a window in between, for what lies behind may be easier.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window, self.stretch, self.due = window, window, 0
+        self.given = 0  # rows that were stepped through
+        self.moved: deque[int] = deque(maxlen=window)  # rows, by the last rounds
+
+    def next(self, row: int) -> Plan:
+        steps = min(self.due, self.window)  # no longer than a window, for whoever watches is given their states
+        self.due -= steps
+        return (1, steps) if steps else (self.window, 1)
+
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
+        self.given += steps
+
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+        self.moved.append(count)
+        if len(self.moved) == self.window and NEAR * sum(self.moved) < self.window:
+            self.due, self.stretch = self.stretch, 2 * self.stretch
+            self.moved.clear()
+
+    def reason(self) -> str | None:
+        if not self.given:
+            return None
+        return f"{self.given} rows, for rounds of a window of {self.window} moved by hardly more than a row"

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...execution.model_key import memory
 from .acceptance import USUAL, Reach
 from .latency import WIDE, between, lowered
-from .model_key import memory
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
