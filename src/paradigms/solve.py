@@ -116,7 +116,7 @@ def sample(
 
     Args:
         model: Called as `model(x, t, **condition)` with x (M, ...) and t (M,); returns a tensor like x. Each of the M
-            batch entries must be answered on its own, see "What a model must be" in the documentation.
+            batch entries must be answered on its own, see "Your model" in the documentation.
         system: The sampler, N steps; for example `ddim(linear(), 50)`.
         x: Starting noise (B, ...), for example `system.noise(shape, generator)`.
         method: How states are corrected after each batch; `Spectral()` if None.
