@@ -38,6 +38,8 @@ def growth(system: System, work: Work, secant: Secant | None, rho: Tensor, again
     usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
     found = a.square() * total + 2 * a * b * XD.sum(2) + b.square() * DD
     new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
+    if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
+        new = torch.where(system.denoiser.least[n] < 0, new.clamp(min=1), new)
     new = torch.where(only(again, moved, False) & new.isfinite(), new, rho[:k])
     return torch.cat([new, rho[k:]])
 
