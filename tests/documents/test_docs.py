@@ -71,7 +71,7 @@ def test_the_picture_is_of_the_imports_as_they_are() -> None:
     drawn = set(re.findall(r'id="([\w/]+ imports [\w/]+)"', (DOCS / "architecture.svg").read_text()))
     shown = architecture.shown(architecture.arrows())
     wanted = {f"{here} imports {other}" for here, others in shown.items() for other in others}
-    assert drawn == wanted, "draw it anew: python docs/architecture.py"
+    assert drawn == wanted, "draw it again: python docs/architecture.py"
 
 
 def test_the_path_of_a_call_names_files_and_functions_that_exist() -> None:
