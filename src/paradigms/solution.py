@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .distributed.partition import Sharing
-from .stopping.criteria import DOUBT
+from .stopping.final_error import DOUBT
 from .window.expected import Expected
 from .window.retry import Retry
 from .window.trace import Round, Told

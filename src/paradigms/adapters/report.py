@@ -8,7 +8,7 @@ from typing import Any
 
 from ..distributed.partition import Sharing
 from ..methods.base import AbstractMethod
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..window.controller import AbstractPace
 
 
