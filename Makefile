@@ -14,7 +14,7 @@ DOCTESTS = src/paradigms/solve.py src/paradigms/rules.py src/paradigms/schedule.
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test docs oldest floor robots lint install bench clean mutants mutation
+.PHONY: demo test docs oldest floor robots lint install bench clean mutants mutation diffusers-tests
 
 install: $(READY)
 
@@ -84,6 +84,11 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(MUTATION)
 	$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]' mutmut==3.8.1
 	touch $(MUTATION)/.ready
+
+# diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
+diffusers-tests: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks engine

@@ -124,7 +124,8 @@ def sample(
         window: Steps evaluated at once. "auto" measures and chooses while it samples, and steps one by one where that
             is faster; the sample then depends, within the tolerance, on the speed of the machine.
         tolerance: Relative error of the finished sample, as `FinalError` estimates it. 0 is the sequential sample up to
-            rounding. Or a stopping rule, such as `StepNoise(0.1)`, the paper's.
+            rounding, and window=1 bit for bit; `Speculation` gives another sample of the same law whatever it is. Or a
+            stopping rule, such as `StepNoise(0.1)`, the paper's.
         generator: Source of the noise of SDE rules: one generator, or a list of one for each sample.
         noise: That noise itself, (N, B, ...), in place of a generator.
         condition: Tensors (B, ...) by name. The model gets, by the same names, one entry for each of its M.

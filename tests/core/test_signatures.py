@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from paradigms.parareal import Held, Linear
 
 import paradigms as pd
+from paradigms.methods.parareal import Held, Linear
 from problems import LINEAR
 
 ADAPTERS = {"enable_parallel_sampling", "disable_parallel_sampling", "parallelize"}

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -109,38 +110,59 @@ def parallelize(
     return Parallel(pipe_or_policy, room, method, how)
 
 
-class Parallel(contextlib.AbstractContextManager[Run]):
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+Context: Any = type(_nothing())  # what `contextmanager` makes: its lines are no code of ours
+
+
+class Parallel(Context):  # type: ignore[misc]
     """A thing that is parallel from when this is made, until the end of its `with`, or for good without one.
 
-    Called, it calls the thing; it has the numbers of the report, and prints as it does.
+    Called, it calls the thing; it has the numbers of the report, and prints as it does. A `with` resumes `_lasting`
+    where it waits, inside of both its try: so Ctrl-C at any line of ours, the first included, finds an end to run.
     """
 
     def __init__(self, thing: Any, room: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
         self._thing = thing
         self._make: Any = lambda: room.parallelize(thing, method, **how)
         self._within: Any = None
-        self._run = self._begin()
+        self._run: Any = None
+        self.func: Any = None
+        self.args: tuple[Any, ...] = ()
+        self.kwds: dict[str, Any] = {}
+        self._wait()
+        self._begin()
+
+    def _wait(self) -> None:
+        """Puts `_lasting` where the next `with` resumes it."""
+        self.gen = self._lasting()
+        next(self.gen)
+
+    def _lasting(self) -> Iterator[Run | None]:
+        try:
+            try:
+                yield None  # until a `with` begins
+                if "args" not in vars(self):  # else it ends without a `with`, which takes them away
+                    yield self._begin()
+            finally:
+                self._end()
+        finally:
+            self._end()
 
     def _begin(self) -> Run:
-        self._within = self._make()
         try:
-            run = self._within.__enter__()
-            vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)  # without a `with` it is for good
+            if self._within is None:
+                self._within = self._make()
+                self._within.keeper = self  # without a `with` it is for good
+                self._run = self._within.__enter__()
+                vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)
+            return self._run  # type: ignore[no-any-return]
         except BaseException:
             self._end()
             raise
-        return run  # type: ignore[no-any-return]
-
-    def __enter__(self) -> Run:
-        if self._within is None:  # a second `with` of the same
-            self._run = self._begin()
-        return self._run
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            self._end()
-        finally:
-            self._end()
 
     def _end(self) -> None:
         if self._within is not None:
@@ -148,12 +170,17 @@ class Parallel(contextlib.AbstractContextManager[Run]):
             if held := vars(self._thing).get(OPEN):
                 held.drop(self._thing, self._within)
             self._within = None
+            self.func, self.args, self.kwds = None, (), {}
+            self.__dict__.pop("gen", None)  # which holds this, and so the thing; a second `with` makes it again
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._thing(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        run = None if name.startswith("_") else self._run
+        if name == "gen" and "_make" in vars(self):
+            self._wait()
+            return self.gen
+        run = None if name.startswith("_") else vars(self).get("_run")
         if run is None or not hasattr(run, name):
             kind = type(vars(self).get("_thing")).__name__
             raise AttributeError(

@@ -64,6 +64,9 @@ class Run:
         estimate: Largest estimated relative error of the latents or actions; None where none was estimated.
         retries: Calls or samples that were made again because their estimate was far above the tolerance.
         doubts: Of calls that could not be made again: what the error may be, and what to type.
+        tolerance: The relative error that was held to: what was asked for, or the least that the dtype can hold,
+            in half precision 8 units in the last place; None where nothing ran in windows.
+        asked: The tolerance that was asked for; None where nothing ran in windows.
     """
 
     calls: int = 0
@@ -86,14 +89,28 @@ class Run:
     estimate: float | None = None
     retries: int = 0
     doubts: list[str] = field(default_factory=list)
+    tolerance: float | None = None
+    asked: float | None = None
     passes_by = True
 
     @property
     def status(self) -> str:
         """ "converged", that all ran step by step, or what the error may be."""
         if self.doubts:
-            return self.doubts[-1]
+            return "; ".join(self.doubts)
+        if self.coarse:
+            return f"converged to {self.tolerance:.2g}, the finest that its numbers hold; {self.asked:g} was asked for"
         return "converged" if self.steps else "ran step by step"
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the numbers hold no error as small as was asked for, of others than 0."""
+        return bool(self.tolerance and self.asked and self.tolerance > self.asked)
+
+    def held(self, asked: float, reached: float | None) -> None:
+        """Adds the tolerance that a call in windows asked for, and the one that it was held to."""
+        if reached is not None and reached >= (self.tolerance or 0.0):
+            self.tolerance, self.asked = max(asked, reached), asked
 
     def estimated(self, estimate: float | None, doubt: str | None = None) -> None:
         """Adds the estimate of a loop's error, and what there is to say of it."""
@@ -141,7 +158,9 @@ class Run:
         if self.retries:
             lines.append(f"made again {self.retries} times, for the error might have been beyond the tolerance")
         lines += self.doubts
-        lines += [f"stepped: {why}" for why in self.reasons]
+        lines += [self.status] if self.coarse and not self.doubts else []
+        told = [why for why in self.reasons if not any(line.endswith(why) for line in self.fallbacks)]
+        lines += [f"stepped: {why}" for why in told]
         return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 
 

@@ -85,10 +85,18 @@ def parallelize(
     """Within it a policy acts in parallel; arguments and errors as `enable_parallel_sampling`'s."""
     run, ours = placed(*checked(policy, method, tolerance, window, warm_start, compare, mesh))
     try:
-        yield run
+        try:
+            yield run
+        finally:
+            leave(ours)
     finally:
-        for each in ours:
-            each.leave()
+        leave(ours)  # twice is as once: an interrupt may have come between
+
+
+def leave(ours: list[Placed]) -> None:
+    """Takes away what was placed."""
+    for each in ours:
+        each.leave()
 
 
 def checked(
