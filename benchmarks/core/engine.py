@@ -22,7 +22,7 @@ from paradigms.rules import ddim, ddpm, dpmsolver
 from paradigms.schedule import Schedule, linear, scaled_linear
 from paradigms.solution import relative_error
 from paradigms.solve import sample, sequential
-from paradigms.stopping.criteria import StepNoise
+from paradigms.stopping.step_noise import StepNoise
 from paradigms.system import System
 
 from ..report import table, write

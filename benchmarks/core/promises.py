@@ -34,7 +34,8 @@ from paradigms.methods.speculation import Speculation
 from paradigms.noise import Noise
 from paradigms.solution import Solution, relative_error
 from paradigms.solve import sample, sequential
-from paradigms.stopping.criteria import AbstractStop, FinalError
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
 
 from ..report import machine, table, write
 from .kept import core, digest

@@ -33,7 +33,9 @@ from paradigms.methods.picard import Jacobi, Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.methods.speculation import Speculation
 from paradigms.schedule import Schedule
-from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
+from paradigms.stopping.step_noise import StepNoise
 from paradigms.system import System
 
 T = TypeVar("T")

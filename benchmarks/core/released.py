@@ -15,7 +15,7 @@ from paradigms.methods.scan import recur
 from paradigms.methods.spectral import Secants, Spectral
 from paradigms.methods.spectrum import Spectrum, spectrum
 from paradigms.methods.work import Memory, Sweep, Work, pick
-from paradigms.stopping.criteria import AbstractStop
+from paradigms.stopping.base import AbstractStop
 from paradigms.system import System, only
 
 MARGIN, OVERLAP = 5.0, 1 / 32

@@ -23,7 +23,9 @@ from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heu
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .solution import Comparison, Solution
 from .solve import iterate, sample, sequential
-from .stopping.criteria import AbstractStop, FinalError, StepNoise
+from .stopping.base import AbstractStop
+from .stopping.final_error import FinalError
+from .stopping.step_noise import StepNoise
 from .system import System
 from .window.frame import Frame
 from .window.verify import Verification

@@ -22,8 +22,9 @@ from .methods.spectral import Spectral
 from .noise import Generators, Noise
 from .problem import Problem
 from .solution import Comparison, Solution
-from .stopping.criteria import TOLERANCE as TOLERANCE
-from .stopping.criteria import AbstractStop, FinalError
+from .stopping.base import AbstractStop
+from .stopping.final_error import TOLERANCE as TOLERANCE
+from .stopping.final_error import FinalError
 from .stopping.rounding import finest
 from .system import System
 from .validate import named

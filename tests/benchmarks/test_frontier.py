@@ -16,7 +16,7 @@ from benchmarks.core import frontier, matched, outside, problems
 from benchmarks.core.contestants import Contestant
 from benchmarks.core.problems import Cell
 from paradigms.methods.work import Sweep
-from paradigms.stopping.criteria import StepNoise
+from paradigms.stopping.step_noise import StepNoise
 
 
 def point(rounds: float, evals: float, error: float, tolerance: float = 0.01) -> dict[str, float]:

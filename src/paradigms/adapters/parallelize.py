@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ..methods.base import AbstractMethod
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..window.controller import AbstractPace
 from . import pipelines, policies
 from .pipelines import Run

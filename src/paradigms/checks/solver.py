@@ -8,7 +8,7 @@ from typing import Any
 
 from ..methods.base import AbstractMethod
 from ..methods.guess import Guess
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..validate import closest, flag, number, refusal, said, unbound, whole
 from ..window.controller import AbstractPace
 

@@ -38,7 +38,9 @@ from ..models import Pretrained, load
 from ..schedule import Schedule, check_steps, linear
 from ..solution import Solution
 from ..solve import TOLERANCE, iterate, sample, sequential
-from ..stopping.criteria import AbstractStop, FinalError, StepNoise
+from ..stopping.base import AbstractStop
+from ..stopping.final_error import FinalError
+from ..stopping.step_noise import StepNoise
 from ..system import System
 from ..window.frame import Frame
 from .devices import device

@@ -36,7 +36,7 @@ from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral
 from ..models.weights import shipped_weights
 from ..schedule import check_steps
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from .devices import device
 from .model_job import CRITERIA, choose
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..execution.evaluate import Evaluator
 from ..methods.base import AbstractMethod
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..system import System
 from .controller import AbstractPace
 from .frame import Frame

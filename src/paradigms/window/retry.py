@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ..stopping.criteria import DOUBT, FinalError
+from ..stopping.final_error import DOUBT, FinalError
 from ..stopping.rounding import finest
 from .attempt import Attempt, attempt
 from .chain import Chain

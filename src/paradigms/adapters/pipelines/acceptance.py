@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ...methods.work import Memory, Sweep, Work
-from ...stopping.criteria import AbstractStop, FinalError
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
 from ...stopping.rounding import finest, rounding
 from ...system import System
 from ...window.buffers import kept, remember

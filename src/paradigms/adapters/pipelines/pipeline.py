@@ -20,7 +20,8 @@ from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
 from ...solve import TOLERANCE
-from ...stopping.criteria import AbstractStop, FinalError
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
 from ...window.controller import AbstractPace
 from ..report import Run, Settings
 from .attempts import attempted, compared

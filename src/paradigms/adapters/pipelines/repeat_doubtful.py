@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...stopping.criteria import DOUBT, FinalError
+from ...stopping.final_error import DOUBT, FinalError
 from ...window.retry import STRICTER
 from ..report import Settings
 

@@ -19,7 +19,7 @@ from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...solution import Solution
 from ...solve import sample
-from ...stopping.criteria import AbstractStop
+from ...stopping.base import AbstractStop
 from ...system import System, rows
 from ...window.controller import AbstractPace
 from .inpainting import Inpainted, Kept, inpainted

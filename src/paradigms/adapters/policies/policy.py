@@ -17,7 +17,8 @@ from typing import Any
 from ...checks.solver import check_window
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
-from ...stopping.criteria import AbstractStop, FinalError
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
 from ...window.controller import AbstractPace
 from ..schedulers.cache import tabled
 from .call import Settings

@@ -23,7 +23,8 @@ from ...methods.guess import Guess
 from ...methods.scan import scan
 from ...methods.work import Work
 from ...noise import Generators
-from ...stopping.criteria import AbstractStop, FinalError
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
 from ...system import System, rows
 from ...window.controller import AbstractPace
 from ...window.frame import Frame

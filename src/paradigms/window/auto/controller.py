@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
-from ...stopping.criteria import AbstractStop
+from ...stopping.base import AbstractStop
 from ..controller import AbstractPace, Fixed, Plan, Timed
 from ..expected import Expected
 from .acceptance import Reach

@@ -1,8 +1,4 @@
-"""When a row is settled: the measure that a tolerance bounds.
-
-| criterion    | row n + 1 is settled, as all before it, when | a tolerance of 0.01 means                  |
-| `FinalError` | E[n+1] <= tolerance share[n]                 | the finished sample is about 1 % off       |
-| `StepNoise`  | RMS(change of x[n+1]) <= tolerance std[n]    | a hundredth of a step's noise in one state |
+"""The error of the finished sample, as far as it can be known while the rows are settled.
 
 `FinalError` adds up what the accepted rows are off by, in terms of the finished sample:
 
@@ -35,17 +31,11 @@ Data have modes, and near the boundary between two of them a change grows more t
      dX and dD are what state and answer of row n moved by, j is the slope of Gaussian data, see `growth.py`. A window
      is past a row before a boundary further on is seen, so `sample` makes samples again whose estimate is beyond
      `DOUBT` times the tolerance, see `retry.py`.
-
-Nothing is settled below the rounding of numbers: a change of a few units in the last place of the state, or of what
-the network answers in, counts as none, and a tolerance below `finest` is taken as that.
-
-`StepNoise` is the paper's, and accepts the first state that still moved, for it came of settled ones.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,7 +47,8 @@ from ..methods.scan import leading, recur, rms
 from ..methods.spectrum import Spectrum, check_grid, spectrum
 from ..methods.work import Memory, Sweep, Work
 from ..system import System, only
-from ..validate import Checked, named
+from ..validate import named
+from .base import AbstractStop
 from .error_growth import carried, growth, secants, slope
 from .rounding import SPARE, finest, rounding
 
@@ -74,81 +65,6 @@ BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
 MARGIN, EARLY, DOUBT = 14.0, 1e-3, 4.0
 BENT = 30.0  # without it DPM-Solver of 20 steps with a window of 8 was up to 41 times the tolerance off, with it 2.7
 FAR = 3.0  # steps' noise; accepted rows of trained models lie within 0.4, of tables that are no denoiser's at 1300
-
-
-@dataclass(frozen=True)
-class AbstractStop(Checked, ABC):
-    """A stopping rule: which steps are finished. Write your own as a frozen dataclass with a `judge`.
-
-    Args:
-        tolerance: Finite, 0 or more.
-
-    Raises:
-        ValueError: The tolerance cannot be used.
-    """
-
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.tolerance, int | float) and math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (to rounding) or more")
-
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError for states x (B, ...) that the rule is not for. Called before any work."""
-
-    def init(self, system: System, work: Work) -> Memory:
-        """What the rule remembers before the first round; moved along with the window, as a method's memory is."""
-        return ()
-
-    @abstractmethod
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        """Judges one round.
-
-        Args:
-            system: The sampler.
-            work: The window before the round.
-            sweep: What the method made of it.
-            memory: What `init` or the last call returned.
-
-        Returns:
-            How far each state is from finished (W, B), at most 1 being finished; how many steps are finished from the
-            first on (B,); what to remember.
-        """
-
-    def estimate(self, memory: Memory) -> Tensor | None:
-        """The estimated error of the finished steps (B,), None where the rule estimates none."""
-        return None
-
-
-@named
-@dataclass(frozen=True)
-class StepNoise(AbstractStop):
-    """The paper's rule: a state is finished when it moves by less than a share of the noise that its step adds.
-
-    A tolerance of 0.1 is harmless with 1000 steps and gives other pictures with 50, for it says nothing of the sample.
-
-    Args:
-        tolerance: Largest RMS change of a state, in units of std[n].
-
-    Raises:
-        ValueError: The tolerance cannot be used.
-
-    Source:
-        Shih et al. 2023, algorithm 1, lines 8 and 9.
-
-    Example:
-        >>> import paradigms as pd
-        >>> pd.StepNoise(0.1).tolerance
-        0.1
-    """
-
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        moved = rms(sweep.x - work.x[1:])
-        still = moved / rms(sweep.x).clamp(min=1e-30) <= rounding(work)  # and not where either is infinite
-        change = torch.where(still, 0, moved / system.std[work.n])
-        settled = leading(change <= self.tolerance)
-        inside = work.live.sum(0).to(settled.device, non_blocking=True)
-        return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory
 
 
 @dataclass(frozen=True)

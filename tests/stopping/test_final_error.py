@@ -14,7 +14,7 @@ import paradigms as pd
 from paradigms.methods.spectrum import spectrum
 from paradigms.methods.work import Sweep, Work
 from paradigms.models.mixture import FieldMixture
-from paradigms.stopping.criteria import becomes, share
+from paradigms.stopping.final_error import becomes, share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
