@@ -34,7 +34,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_heading_anchors = 4
 default_role = "code"
 # Not pages of this site: other projects' names, and internal ones.
-nitpick_ignore_regex = [(r"py:.*", r"(torch|collections|paradigms\.\w+)\..*|Coarse")]
+nitpick_ignore_regex = [(r"py:.*", r"(torch|collections|paradigms\.\w+)\..*|Coarse|Plan|Round|Record")]
 suppress_warnings = ["myst.header"]  # results begin where their page's title ends
 
 html_theme = "furo"

@@ -100,7 +100,7 @@ def frontier(model: Pretrained, chain: Chain, batch: int, tolerances: tuple[floa
                     "tolerance": tolerance,
                     "rounds": float(rounds.double().mean()),
                     "max of a sample": int(rounds.max()),
-                    "evals / N": solution.evals / (batch * len(system)),
+                    "evals / N": solution.evaluations / (batch * len(system)),
                     "max error": float(error.max()),
                     "median error": float(error.median()),
                     "few-step max error": plain[solution.rounds],

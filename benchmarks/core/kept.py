@@ -161,7 +161,7 @@ def account(run: Any, multiple: Tensor) -> dict[str, Any]:
         "worst": round(float(multiple.max()), 4),
         "rounds": int(rounds.sum()),
         "max rounds": int(rounds.max()),
-        "evals": run.evals,
+        "evals": run.evaluations,
         "missed": [[b, round(float(multiple[b]), 3)] for b in missed],
     }
 

@@ -21,8 +21,8 @@ from paradigms.files import folder, whole
 from paradigms.models.net import UNet
 
 KEYS = {
-    "rule", "steps", "method", "window", "tolerance", "seed", "rounds", "evals", "max_error", "median_error", "seconds",
-    "sequential_seconds", "model_seconds", "status",
+    "rule", "steps", "method", "window", "tolerance", "seed", "rounds", "evaluations", "max_error", "median_error",
+    "seconds", "sequential_seconds", "model_seconds", "status",
 }  # fmt: skip
 
 

@@ -25,8 +25,8 @@ from published import CHURCH, SD2_TEXT, SD2_UNET, SD2_VAE, church, sd2
 
 KEYS = {
     "model", "pipeline", "scheduler", "rule", "steps", "rows", "method", "window", "tolerance", "criterion", "seed",
-    "batch", "options", "device", "dtype", "rounds", "evals", "checks", "max_error", "median_error", "psnr", "residual",
-    "seconds", "sequential_seconds", "model_seconds", "fallbacks", "estimate", "status",
+    "batch", "options", "device", "dtype", "rounds", "evaluations", "checks", "max_error", "median_error", "psnr",
+    "residual", "seconds", "sequential_seconds", "model_seconds", "fallbacks", "estimate", "status",
     "ranks", "rank_rows", "wire_bytes", "wire_seconds", "files",
 }  # fmt: skip
 EXACT = ("--steps", "7", "--window", "4", "--tolerance", "0", "--device", "cpu")
@@ -112,7 +112,9 @@ def test_the_account_is_all_that_is_printed_and_run_json_is_the_same(folders: di
         and kept.pop("windows")
         and kept == said
     )
-    assert said["rounds"] < said["rows"] == 24 <= said["evals"] and said["max_error"] <= 0.05 and said["psnr"] > 20
+    assert (
+        said["rounds"] < said["rows"] == 24 <= said["evaluations"] and said["max_error"] <= 0.05 and said["psnr"] > 20
+    )
     assert (said["method"], said["window"], said["tolerance"], said["device"]) == ("spectral", 12, 0.01, "cpu")
 
 

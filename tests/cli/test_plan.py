@@ -50,7 +50,7 @@ def test_where_rows_cost_nothing_the_speedup_is_steps_over_rounds() -> None:
 
 def test_where_rows_cost_in_proportion_one_device_pays_the_ratio_of_evaluations() -> None:
     found = predict(LINE, TRACE)
-    assert (found.evals, found.cost) == (16.5, pytest.approx(1.65))
+    assert (found.evaluations, found.cost) == (16.5, pytest.approx(1.65))
     assert found.speedup == pytest.approx(1 / 1.65)
 
 
@@ -251,7 +251,7 @@ def test_a_recorded_run_is_planned_and_written(tmp_path: Path) -> None:
     assert code == 0
     kept = json.loads((tmp_path / "trace.json").read_text())
     (trace,) = planrun.read_traces(tmp_path / "trace.json")
-    assert (trace.N, trace.batch, trace.rounds, trace.evals) == (12, 2, kept["rounds"], kept["evals"])
+    assert (trace.N, trace.batch, trace.rounds, trace.evaluations) == (12, 2, kept["rounds"], kept["evaluations"])
     latency = tmp_path / "latency.json"
     latency.write_text(json.dumps({"rows": [1, 8], "seconds": [0.1, 0.1], "shape": [1, 16, 16]}))
     how = ("--latency", str(latency), "--devices", "1,2", "--links", "free", "--out", str(tmp_path))

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..methods.base import AbstractMethod
 from ..stopping.base import AbstractStop
-from ..window.controller import AbstractPace
+from ..window.controller import WindowController
 from . import pipelines, policies
 from .pipelines import Run
 from .policies.policy import refusal
@@ -28,7 +28,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop | None = None,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     warm_start: bool = False,
     mesh: Any = None,
@@ -87,7 +87,7 @@ def parallelize(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop | None = None,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     warm_start: bool = False,
     mesh: Any = None,

@@ -9,7 +9,7 @@ from typing import Any
 from ..distributed.partition import Sharing
 from ..methods.base import AbstractMethod
 from ..stopping.base import AbstractStop
-from ..window.controller import AbstractPace
+from ..window.controller import WindowController
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int | str | AbstractPace
+    window: int | str | WindowController
     batched: bool
     copied: set[str] = field(default_factory=set)
     dependent: set[int] = field(default_factory=set)

@@ -109,7 +109,7 @@ def table(results: Sequence[Result]) -> Table:
     """The results as a table, one line a sampler."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("sampler")
-    for name in ("tolerance", "rounds", "evals", "seconds", "max error", "median error"):
+    for name in ("tolerance", "rounds", "evaluations", "seconds", "max error", "median error"):
         table.add_column(name, justify="right")
     for result in results:
         job, solution, rows, few = result.job, result.solution, len(result.job.system), result.few_error
@@ -117,7 +117,7 @@ def table(results: Sequence[Result]) -> Table:
         rule, tolerance = job.title, f"{job.tolerance:g}"
         errors = (f"{solution.max_error:.4f}", f"{solution.median_error:.4f}")
         table.add_row(f"{rule}, {job.steps} steps", "", str(rows), f"{batch * rows:,}", f"{seconds:.1f}", "0", "0")
-        cost = (str(rounds), f"{solution.evals:,}", f"{solution.seconds:.1f}")
+        cost = (str(rounds), f"{solution.evaluations:,}", f"{solution.seconds:.1f}")
         table.add_row(f"in parallel, window {job.window}", tolerance, *cost, *errors, style="bold")
         short = (str(rounds), f"{batch * rounds:,}", "", f"{few.max():.4f}", f"{few.median():.4f}")
         table.add_row(f"{rule}, {rounds} steps", "", *short, end_section=True)

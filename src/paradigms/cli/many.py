@@ -70,25 +70,27 @@ def series(make: Make, out: Path, seeds: range, team: Team | None, answer: Answe
     console, began = Console(stderr=True), time.perf_counter()
     first = team is None or team.rank == 0
     todo = missing(out, seeds, team)
-    rounds, evals, sharing = 0, 0, None
+    rounds, evaluations, sharing = 0, 0, None
     columns = (TextColumn("samples"), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal)) as bar:
         task = bar.add_task("", total=len(seeds), completed=len(seeds) - len(todo))
         for seed in todo:
             write, more, asked, spent = make(seed)
-            rounds, evals = rounds + more, evals + asked
+            rounds, evaluations = rounds + more, evaluations + asked
             sharing = spent if sharing is None or spent is None else sharing + spent
             if first:
                 write(path_of(out, seed))
                 answer.wrote(path_of(out, seed))
             bar.advance(task)
     numbers = {
-        "count": len(seeds), "made": len(todo), "there": len(seeds) - len(todo), "rounds": rounds, "evals": evals,
-        "seconds": time.perf_counter() - began, **ranks(sharing),
+        "count": len(seeds), "made": len(todo), "there": len(seeds) - len(todo), "rounds": rounds,
+        "evaluations": evaluations, "seconds": time.perf_counter() - began, **ranks(sharing),
     }  # fmt: skip
     if first:
         text = f"{len(seeds)} samples: {len(seeds) - len(todo)} were there, {len(todo)} made in {rounds} rounds"
-        console.print(f"{text}, {evals:,} evaluations, {numbers['seconds']:.1f} s", highlight=False, soft_wrap=True)
+        console.print(
+            f"{text}, {evaluations:,} evaluations, {numbers['seconds']:.1f} s", highlight=False, soft_wrap=True
+        )
         answer.numbers(numbers)
     return 0
 

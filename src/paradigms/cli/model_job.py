@@ -154,7 +154,7 @@ class Job:
             tolerance=self.stop,
             generator=generator,
             condition=self.condition,
-            verified=asked.verify,
+            verify=asked.verify,
             compare=asked.compare,
             max_rounds=asked.max_rounds,
             watch=watch,

@@ -82,9 +82,9 @@ def recorded(found: dict[str, Any], name: str) -> Trace:
     """The trace of a trace.json, or of a run.json."""
     N, batch = found["rows"], found["batch"]
     if "trace" in found:
-        begin, end, evals, *more = zip(*found["trace"], strict=True)
+        begin, end, evaluations, *more = zip(*found["trace"], strict=True)
         fixed(more[0] if more else [])
-        rows = [b - a for a, b in pairwise((0, *evals))]
+        rows = [b - a for a, b in pairwise((0, *evaluations))]
         # begin is of the slowest sample and end of the fastest, which may be further apart than a window
         told = more[0] if more else [found["window"]] if isinstance(found.get("window"), int) else ()
         window = min(max(told), N) if told else max(max(map(sub, end, begin)), -(-max(rows) // batch))
@@ -149,8 +149,8 @@ def caller(job: Job, most: int) -> Callable[[int], object]:
 def rounds(job: Job, window: int) -> tuple[tuple[tuple[int, ...], ...], float]:
     """The rows of every round of one run with this window, and the seconds of a round outside the model."""
     solution = replace(job, window=window).sample()
-    evals = [e for _, _, e in solution.trace]
-    rows = tuple(b - a for a, b in pairwise((0, *evals)))
+    evaluations = [e for _, _, e in solution.trace]
+    rows = tuple(b - a for a, b in pairwise((0, *evaluations)))
     return (rows,), max(solution.seconds - solution.model_seconds, 0.0) / len(rows)
 
 
@@ -192,7 +192,14 @@ def run(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over: Seq
         "prediction": True,
         "latency": {"about": curve.about, "rows": curve.latency.rows, "seconds": curve.latency.seconds},
         "traces": [
-            {"about": t.about, "N": t.N, "window": t.window, "batch": t.batch, "rounds": t.rounds, "evals": t.evals}
+            {
+                "about": t.about,
+                "N": t.N,
+                "window": t.window,
+                "batch": t.batch,
+                "rounds": t.rounds,
+                "evaluations": t.evaluations,
+            }
             | {"outside": t.outside, "size": t.size, "step": t.step}
             for t in traces
         ],

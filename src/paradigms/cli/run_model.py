@@ -59,7 +59,7 @@ def one(job: Job, team: Team | None) -> tuple[Callable[[Path], None], int, int, 
 
         pictures.plain(path, solution.x)
 
-    return write, solution.rounds, solution.evals, solution.sharing
+    return write, solution.rounds, solution.evaluations, solution.sharing
 
 
 def settings_of(job: Job) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[M
     pictures.trace(out / "trace.png", name, solution, len(job.system))
     yield out / "trace.png"
     rows = [[*row, window] for row, window in zip(solution.trace, solution.windows, strict=True)]
-    details = {"columns": ["begin", "end", "evals", "window"], "trace": rows}
+    details = {"columns": ["begin", "end", "evaluations", "window"], "trace": rows}
     write_json(out / "trace.json", numbers | details)
     yield out / "trace.json"
     if moments:
@@ -107,7 +107,7 @@ def account(job: Job, solution: Solution) -> dict[str, Any]:
         "device": str(job.device),
         "rounds": solution.rounds,
         "sample_rounds": solution.sample_rounds.tolist(),
-        "evals": solution.evals,
+        "evaluations": solution.evaluations,
         "max_error": number(solution.max_error),
         "median_error": number(solution.median_error),
         "residual": number(solution.residual.max()),
@@ -134,7 +134,9 @@ def status(solution: Solution) -> str:
 
 def summary(job: Job, solution: Solution) -> str:
     """The run in one line, for the terminal."""
-    text = f"{status(solution)}: {headline(job, solution)}, {solution.evals:,} evaluations, {solution.seconds:.1f} s"
+    text = (
+        f"{status(solution)}: {headline(job, solution)}, {solution.evaluations:,} evaluations, {solution.seconds:.1f} s"
+    )
     if solution.comparison:
         text += f" (sequential {solution.comparison.seconds:.1f} s), largest relative error {solution.max_error:.2g}"
     if solution.sharing:

@@ -146,7 +146,7 @@ def account(ready: Ready, report: Run, x: Tensor, reference: Sequential | None) 
         "device": str(pipe.device),
         "dtype": ask.dtype,
         "rounds": report.rounds,
-        "evals": report.evaluations,
+        "evaluations": report.evaluations,
         "checks": report.checks,
         "max_error": None if error is None else number(error.max()),
         "median_error": None if error is None else number(error.median()),
@@ -176,7 +176,7 @@ def summary(numbers: dict[str, Any]) -> str:
     """The run in one line, for the terminal."""
     text = (
         f"{numbers['status']}: {numbers['pipeline']} under {numbers['scheduler']}, {numbers['rows']} rows in "
-        f"{numbers['rounds']} rounds, {numbers['evals']:,} evaluations, {numbers['seconds']:.1f} s"
+        f"{numbers['rounds']} rounds, {numbers['evaluations']:,} evaluations, {numbers['seconds']:.1f} s"
     )
     if numbers["sequential_seconds"] is None:
         return text

@@ -95,14 +95,14 @@ class Trace:
         return fmean(len(run) for run in self.runs)
 
     @property
-    def evals(self) -> float:
+    def evaluations(self) -> float:
         """Rows evaluated, in the mean over the runs."""
         return fmean(sum(run) for run in self.runs)
 
     @property
     def cost(self) -> float:
         """Evaluations over those of the sequential sampler."""
-        return self.evals / (self.N * self.batch)
+        return self.evaluations / (self.N * self.batch)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Prediction:
     sample: float
     speedup: float
     rounds: float
-    evals: float
+    evaluations: float
     cost: float
     communication: float
     device_hours: float
@@ -162,7 +162,7 @@ def predict(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> Pr
         sample=total / trace.batch,
         speedup=sequential(latency, trace) / total,
         rounds=trace.rounds,
-        evals=trace.evals,
+        evaluations=trace.evaluations,
         cost=trace.cost,
         communication=wire,
         device_hours=P * total / trace.batch * 1000 / 3600,

@@ -29,7 +29,7 @@ class NonFiniteError(ArithmeticError):
 
 
 class Evaluator:
-    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evaluations` (rows), `calls` and a `clock`.
 
     condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
     what it is given; outputs come back in the state's, without a graph. source: the model that it was made
@@ -53,7 +53,7 @@ class Evaluator:
         self.answers: torch.dtype | None = None
         self.casts = surrounding()
         self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
-        self.evals = self.calls = 0
+        self.evaluations = self.calls = 0
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
@@ -73,7 +73,7 @@ class Evaluator:
         """The same for some samples (M,) alone, with counts of its own and the same clock."""
         part = copy(self)
         part.condition = {k: v[samples.to(v.device)] for k, v in self.condition.items()}
-        part.evals = part.calls = 0
+        part.evaluations = part.calls = 0
         return part
 
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Evaluator:
             self.clock.leave(x)
         for judge in after:
             judge(m)
-        self.evals, self.calls, self.answers = self.evals + len(x), self.calls + 1, m.dtype
+        self.evaluations, self.calls, self.answers = self.evaluations + len(x), self.calls + 1, m.dtype
         if m.dtype != x.dtype:
             self.rounding = max(self.rounding, coarser(m.dtype, x.dtype))
         elif self.rounded is None:

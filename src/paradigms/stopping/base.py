@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..methods.work import Memory, Sweep, Work
+from ..methods.work import Memory, Update, WindowState
 from ..system import System
 from ..validate import Checked
 
@@ -41,12 +41,12 @@ class AbstractStop(Checked, ABC):
     def check(self, x: Tensor) -> None:
         """Raises ValueError for states x (B, ...) that the rule is not for. Called before any work."""
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         """What the rule remembers before the first round; moved along with the window, as a method's memory is."""
         return ()
 
     @abstractmethod
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         """Judges one round.
 
         Args:

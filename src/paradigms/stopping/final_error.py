@@ -45,8 +45,8 @@ from torch import Tensor
 
 from ..methods.scan import leading, recur, rms
 from ..methods.spectrum import Spectrum, check_grid, spectrum
-from ..methods.work import Memory, Sweep, Work
-from ..system import System, only
+from ..methods.work import Memory, Update, WindowState
+from ..system import System, masked
 from ..validate import named
 from .base import AbstractStop
 from .error_growth import carried, growth, secants, slope
@@ -143,27 +143,27 @@ class FinalError(AbstractStop):
     def check(self, x: Tensor) -> None:
         check_grid(self.grid, x.shape[1])
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         s = spectrum(work.x[0], self.grid)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
         early, J = system.alpha < system.sigma, slope(system, s.prior)
         known = Known(s, weight(system, s.prior) ** 2, share(system), early, J, system.denoiser.within)
         return ErrorSoFar(moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known)
 
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, rho, eps, spent, grown, worst, known = memory
-        square, k, size = self.square(work, sweep, known.spectrum), work.again, rms(sweep.x)
+        square, k, size = self.square(work, sweep, known.spectrum), work.revisited_rows, rms(sweep.x)
         plain = (square.sum(2) / math.prod(work.x.shape[2:])).sqrt() / size.clamp(min=1e-30)
         change = self.norm(square, work, sweep, known).masked_fill(plain <= rounding(work), 0)  # of x[n+1]
         usual = sweep.live is work.live
-        again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
-        off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
+        again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
+        off, of = (masked(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tolerance = max(self.tolerance, finest(work.x.dtype, work.rounding) / SPARE)
         tiny = max(TINY * tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
-            moved = moved + only(~sweep.live, before)
+            moved = moved + masked(~sweep.live, before)
         rho = growth(system, work, sweep.secant or secants(work, sweep, known.spectrum), rho, again, known.J)
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
@@ -173,7 +173,7 @@ class FinalError(AbstractStop):
         limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
         size = (E / limit).maximum(plain * known.early[work.n] / self.early).maximum(far)
-        settled = size <= 1 if usual else only(sweep.live | (work.seen > 0), size <= 1, False)
+        settled = size <= 1 if usual else masked(sweep.live | (work.seen > 0), size <= 1, False)
         most = self.most(system, work, again)
         count = leading(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
         S = carried(each, rho, grown)
@@ -185,24 +185,24 @@ class FinalError(AbstractStop):
     def estimate(self, memory: Memory) -> Tensor | None:
         return ErrorSoFar(*memory).worst[0]
 
-    def square(self, work: Work, sweep: Sweep, s: Spectrum) -> Tensor:
+    def square(self, work: WindowState, sweep: Update, s: Spectrum) -> Tensor:
         """The squared change of x[n+1] by band (W, B, F)."""
         if sweep.change is not None and sweep.change[0].alike(s):
             return sweep.change[1]
         c = s.forward(sweep.x - work.x[1:])
         return s.sums(c, c)
 
-    def norm(self, square: Tensor, work: Work, sweep: Sweep, known: Known) -> Tensor:
+    def norm(self, square: Tensor, work: WindowState, sweep: Update, known: Known) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""
         unit = torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp(
             min=known.spectrum.size
         )  # (B,)
         return (square * known.G2[work.n]).sum(2).sqrt() / unit
 
-    def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
+    def most(self, system: System, work: WindowState, again: Tensor | None) -> Tensor:
         """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
         inside = work.live.sum(0)
-        if work.again and again is None:
+        if work.revisited_rows and again is None:
             return inside
         told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
         return torch.where(told, inside, inside - (inside * self.overlap).ceil().long())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..methods.scan import leading, rms
-from ..methods.work import Memory, Sweep, Work
+from ..methods.work import Memory, Update, WindowState
 from ..system import System
 from ..validate import named
 from .base import AbstractStop
@@ -42,7 +42,7 @@ class StepNoise(AbstractStop):
         0.1
     """
 
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved = rms(sweep.x - work.x[1:])
         still = moved / rms(sweep.x).clamp(min=1e-30) <= rounding(work)  # and not where either is infinite
         change = torch.where(still, 0, moved / system.std[work.n])

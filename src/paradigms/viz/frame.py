@@ -32,7 +32,7 @@ def draw_frame(story: Story, round: int) -> Image.Image:
     now = story.parallel[round - 1] if round else None
     done = now.done if now else torch.zeros(len(story.start), dtype=torch.long)
     finished = story.converged and round == len(story.parallel)
-    row, evals = int(done.min()), now.evals if now else 0
+    row, evaluations = int(done.min()), now.evaluations if now else 0
     canvas.text((32, 30), story.title, 25, LIGHT)
     canvas.text((32, 60), story.subtitle, 13, DIM)
     draw_samples(canvas, 169, story.sequential[round - 1] if round else story.start)
@@ -48,7 +48,7 @@ def draw_frame(story: Story, round: int) -> Image.Image:
     draw_lanes(canvas, story, round, now, done)
     draw_lens(canvas, story, now)
     canvas.text((LEFT, 484), f"{row} of {story.rows} steps done in {round} round{'s' * (round != 1)}", 12, DIM)
-    canvas.text((RIGHT, 484), f"{evals:,} model evaluations", 12, DIM, "rm")
+    canvas.text((RIGHT, 484), f"{evaluations:,} model evaluations", 12, DIM, "rm")
     return canvas.finish()
 
 

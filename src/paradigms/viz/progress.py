@@ -39,5 +39,5 @@ def line(frame: Frame, rows: int) -> Text:
     text.append("█" * full, style="cyan")
     text.append("▓" * (window - full), style="yellow")
     text.append("░" * (WIDTH - window), style="bright_black")
-    text.append(f"  rows {begin}-{end} of {rows}  round {frame.round}  {frame.evaluate.evals:,} evals")
+    text.append(f"  rows {begin}-{end} of {rows}  round {frame.round}  {frame.evaluate.evaluations:,} evals")
     return text

@@ -57,7 +57,7 @@ def test_times_of_every_form_go_one_to_a_sample() -> None:
     for form in (lambda t: t, lambda t: t[None], lambda t: t.expand(G * B)):
         calls = [ask(net, x, form(torch.tensor(3.0 + k))) for k, x in enumerate(states())]
         network = checked(net, calls)
-        assert net.rows == [4, 12] and (network.evals, network.checks) == (3, 1) and not network.reasons
+        assert net.rows == [4, 12] and (network.evaluations, network.checks) == (3, 1) and not network.reasons
 
 
 def test_networks_that_take_guidance_apart_again_find_each_half_together() -> None:
@@ -177,7 +177,7 @@ def test_where_there_is_no_room_batches_halve_until_there_is() -> None:
 
     net = Net(function)
     network = checked(net, [ask(net, x) for x in states(8)])
-    assert network.evals == 8 and network.room.most == 2 and len(network.reasons) == 1
+    assert network.evaluations == 8 and network.room.most == 2 and len(network.reasons) == 1
     checked(net, [ask(net, x) for x in states(3)], network)
     assert net.rows == [8, 4]
 
@@ -189,7 +189,7 @@ def test_compiled_networks_get_batches_of_one_size() -> None:
     for rows in (3, 1, 5, 2):
         checked(net, [ask(net, x) for x in states(rows)], network)
         assert [n for n in net.rows if n != 4] == [20] and net.rows.count(4) == (rows == 3)
-    assert (network.evals, network.checks) == (11, 1)
+    assert (network.evaluations, network.checks) == (11, 1)
 
 
 def test_one_by_one_is_equal_to_the_bit() -> None:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ...methods.work import Memory, Sweep, Work
+from ...methods.work import Memory, Update, WindowState
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
 from ...stopping.rounding import finest, rounding
 from ...system import System
-from ...window.buffers import kept, remember
+from ...window.buffers import carry_over, shift_memory
 from ..schedulers.linearized import Course
 from .observed_growth import Evidence, rounded
 from .step_record import WITH_STATE, Visit, alike, exact, relative
@@ -49,8 +49,8 @@ class Judged(NamedTuple):
     """What a round showed the criterion, its memory before, and how many rows (B,) it would accept."""
 
     system: System
-    work: Work
-    sweep: Sweep
+    work: WindowState
+    sweep: Update
     memory: Memory
     good: Tensor
 
@@ -137,7 +137,7 @@ class Judge:
         shown = filled([s.old for s in states] + [last[0]], W + 1)
         new = filled([s.new for s in states] + [last[1]], W + 1)[1:]
         D, y = filled([s.D for s in states], W), new.clone()
-        work = Work(shown, D, None, n, live, torch.where(live, seen, 0), None, self.rounding)
+        work = WindowState(shown, D, None, n, live, torch.where(live, seen, 0), None, self.rounding)
         if self.course.known:
             shift = torch.stack([s.shift for s in states])[: R - 1]
             a, b = (v[n[: R - 1]].reshape(R - 1, len(x), *[1] * (x.ndim - 1)) for v in (system.a, system.b.sum(1)))
@@ -149,8 +149,8 @@ class Judge:
             self.stop = replace(self.stop, early=max(self.stop.early, rounding(work)))
         if self.memory is None:
             self.memory = self.stop.init(system, work)
-            self.memory = self.memory if self.before is None else kept(self.memory, self.before)
-        sweep, memory = Sweep(new, D, y, live), self.memory
+            self.memory = self.memory if self.before is None else carry_over(self.memory, self.before)
+        sweep, memory = Update(new, D, y, live), self.memory
         _, good, self.memory = self.stop.judge(system, work, sweep, memory)
         self.judged = Judged(system, work, sweep, memory, good.cpu())
         return int(good.min())
@@ -164,7 +164,7 @@ class Judge:
         place, old = torch.arange(window) + count, self.window
         self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
         if self.memory is not None:
-            self.memory = remember(self.memory, torch.tensor([count]), window - old)
+            self.memory = shift_memory(self.memory, torch.tensor([count]), window - old)
         self.window = window
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ...distributed.team import Team
-from ...window.controller import AbstractPace, Fixed
+from ...window.controller import FixedWindow, WindowController
 from ..report import Run, Settings
 from .batched_network import Network
 from .compare_results import error
@@ -71,7 +71,7 @@ def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
     """The call one row at a time: its loop as it is, counted; the plain call where its loop cannot be made again."""
     settings, run = pipe.__dict__["_paradigms"]
     try:
-        one = replace(settings, window=Fixed(1, why=why), batched=False)
+        one = replace(settings, window=FixedWindow(1, why=why), batched=False)
         return once(pipe, kind, args, kwargs, one, run, None)
     except UnparallelError:
         start.restore()
@@ -130,7 +130,7 @@ def once(
 
 def single(window: Any) -> bool:
     """Whether a window is always one row."""
-    return window == 1 or (isinstance(window, AbstractPace) and window.only == 1)
+    return window == 1 or (isinstance(window, WindowController) and window.only == 1)
 
 
 def counts(run: Run) -> tuple[Any, ...]:

@@ -55,7 +55,7 @@ class Network:
     batched: bool = True
     pad: int = 0
     team: Team | None = None
-    evals: int = 0
+    evaluations: int = 0
     checks: int = 0
     samples: int = 0
     checked: int = 0
@@ -78,7 +78,7 @@ class Network:
         else:
             out = spread(calls, self.team, self.forms, lambda mine: self.here(mine, width))
         self.clock.leave()
-        self.evals += len(calls)
+        self.evaluations += len(calls)
         self.samples += len(calls) * max(width, 1)
         return out
 
@@ -92,7 +92,7 @@ class Network:
         if once is None or self.probe.last is None:
             return self(calls, width)
         *said, again = self([*calls, once], width)
-        self.evals, self.samples = self.evals - 1, self.samples - max(width, 1)
+        self.evaluations, self.samples = self.evaluations - 1, self.samples - max(width, 1)
         self.checks, self.checked = self.checks + 1, self.checked + max(width, 1)
         if difference(again, self.probe.last[1]) > 1:
             raise UnparallelError(
@@ -137,7 +137,7 @@ class Network:
         self.clock.own.enter()
         said = run()
         self.clock.own.leave()
-        self.evals += 1
+        self.evaluations += 1
         self.samples += max(width, 1)
         return said
 

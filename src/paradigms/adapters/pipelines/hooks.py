@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...execution.memory import keep_freed
-from ...window.controller import AbstractPace
+from ...window.controller import WindowController
 from ..report import Bar, Run, Settings
 from ..schedulers.linearized import Course, course
 from .acceptance import Judge
@@ -55,7 +55,7 @@ class Hooks:
         self.settings, self.run, self.network, self.state = settings, run, network, state
         self.pipe, self.times = pipe, [_time(item, scheduler) for item in self.items]
         self.scheduler = scheduler  # a copy of it as it is now, once a window may need it
-        self.pace: AbstractPace | None = None
+        self.pace: WindowController | None = None
         self.window, self.steps, self.stepping, self.asked = 1, 1, False, 0
         self.standins: dict[int, StandIn] = {}  # by the place of a call in its step
         self.before: dict[int, Snapshot] = {}
@@ -72,7 +72,7 @@ class Hooks:
         self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
         self.heard = False  # a callback was called since rows began to be accepted
         self.renewed = False  # a callback changed a network
-        self.width, self.evals = 0, 0  # samples in the state; calls of networks when the pace was last asked
+        self.width, self.evaluations = 0, 0  # samples in the state; calls of networks when the pace was last asked
 
     @property
     def looks(self) -> bool:
@@ -230,7 +230,7 @@ class Hooks:
     def decide(self) -> None:
         """Asks for the next window; the row that has begun, or begins next, is of it."""
         assert self.pace is not None
-        left, self.evals = len(self.items) - self.begin, self.network.evals
+        left, self.evaluations = len(self.items) - self.begin, self.network.evaluations
         window, self.steps = self.pace.next(self.begin) if left else (1, 1)
         self.window = min(window, len(self.items))
         self.mode = "step" if self.window == 1 else "sweep"

@@ -24,7 +24,7 @@ from ...methods.anderson import ExponentialPicard, gaussian
 from ...methods.base import AbstractMethod
 from ...methods.picard import Jacobi, Picard
 from ...methods.spectral import Spectral
-from ...methods.work import Work
+from ...methods.work import WindowState
 from ...system import System
 
 AHEAD = 32  # rows whose J is computed at once
@@ -76,7 +76,7 @@ class Learned:
         if n not in self.J:
             last = min(n + AHEAD, len(self.system))
             row = torch.arange(n, last, device=d.device)[:, None].expand(-1, len(d))
-            work = Work(d, d, None, row, torch.ones(row.shape, dtype=torch.bool), row)
+            work = WindowState(d, d, None, row, torch.ones(row.shape, dtype=torch.bool), row)
             J = s.spread(self.method.jacobian(self.system, self.known, work))
             self.J |= {k: J[k - n : k - n + 1] for k in range(n, last)}
         return s.inverse(self.J[n] * s.forward(d[None]), d[None])[0]
@@ -100,7 +100,7 @@ def _(method: Spectral, system: System, x: Tensor) -> Belief:
 @belief.register
 def _(method: ExponentialPicard, system: System, x: Tensor) -> Belief:
     n = torch.arange(len(system))[:, None]
-    work = Work(x, x, None, n, torch.ones_like(n, dtype=torch.bool), n)
+    work = WindowState(x, x, None, n, torch.ones_like(n, dtype=torch.bool), n)
     return Fixed(gaussian(system, work, method.variance)[0][:, 0])
 
 

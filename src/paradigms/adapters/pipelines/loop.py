@@ -63,7 +63,7 @@ class Loop(Hooks):
             self.before.clear()
             self.accepted(1, 1, 0.0)
         self.finite.check()
-        self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
+        self.pace.on_steps(first, last - first, self.network)  # type: ignore[union-attr]
         self.decide()
 
     def slide(self, begun: bool) -> Iterator[Any]:
@@ -87,8 +87,10 @@ class Loop(Hooks):
                 count, end = self.reached - self.begin, self.reached
             row, window = self.begin, self.window
             self.accepted(count, window, residual)
-            asked = min(len(old), self.network.evals - self.evals)  # of rows that are known already nothing is asked
-            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
+            asked = min(
+                len(old), self.network.evaluations - self.evaluations
+            )  # of rows that are known already nothing is asked
+            self.pace.on_round(row, window, asked, count, self.network)  # type: ignore[union-attr]
             self.decide()
             self.accept(count)
             if self.window > 1:

@@ -22,7 +22,7 @@ from ...methods.spectral import Spectral
 from ...solve import TOLERANCE
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
-from ...window.controller import AbstractPace
+from ...window.controller import WindowController
 from ..report import Run, Settings
 from .attempts import attempted, compared
 from .broadcast import together
@@ -39,7 +39,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     mesh: Any = None,
     compare: bool = False,
@@ -77,7 +77,7 @@ def asked(
     pipe: Any,
     method: AbstractMethod | None,
     tolerance: float | AbstractStop,
-    window: int | str | AbstractPace,
+    window: int | str | WindowController,
     batched: bool,
     mesh: Any,
     compare: bool,
@@ -164,7 +164,7 @@ def parallelize(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     mesh: Any = None,
     compare: bool = False,

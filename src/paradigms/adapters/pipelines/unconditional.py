@@ -119,7 +119,7 @@ class Table:
             ) from None
         self.run.rounds += solution.rounds
         self.run.windows += solution.windows
-        self.run.evaluations += solution.evals
+        self.run.evaluations += solution.evaluations
         self.run.model_seconds += solution.model_seconds
         self.run.shared(solution.sharing)
         self.run.retries += sum(len(retry.samples) for retry in solution.retries)

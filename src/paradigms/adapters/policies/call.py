@@ -20,8 +20,8 @@ from ...methods.base import AbstractMethod
 from ...solution import Solution
 from ...solve import sample
 from ...stopping.base import AbstractStop
-from ...system import System, rows
-from ...window.controller import AbstractPace
+from ...system import System, expand_like
+from ...window.controller import WindowController
 from .inpainting import Inpainted, Kept, inpainted
 from .interface import Ask, Seam, randn
 from .stepping import stepped
@@ -37,7 +37,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int | str | AbstractPace
+    window: int | str | WindowController
     stride: int | None
     mesh: Any = None
     compare: bool = False
@@ -76,7 +76,7 @@ class Network:
         if who is not None and not math.isfinite(m.sum().item()):
             bad = ~torch.isfinite(m).flatten(1).all(1)
             self.lost.update(who[bad].tolist())
-            m = torch.where(rows(bad[None], m[None])[0], 0, m)
+            m = torch.where(expand_like(bad[None], m[None])[0], 0, m)
         return m
 
 
@@ -111,7 +111,7 @@ def solved(
         fine = (~broken).nonzero().flatten()
         model.lost.clear()
         found, memory = windowed(model, settings, part(given, fine), table, some(noise, fine), memory, fine)
-        rounds, evaluations = found.rounds, found.evals
+        rounds, evaluations = found.rounds, found.evaluations
         if team is not None:  # each rank knows of its own rows
             lost = team.slowest_of([float(b in model.lost) for b in range(len(x))])
             model.lost.update(b for b, v in enumerate(lost) if v)

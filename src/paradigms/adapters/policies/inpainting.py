@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...methods.guess import Guess
-from ...methods.work import Work
+from ...methods.work import WindowState
 from ...system import System
 
 
@@ -40,7 +40,7 @@ class Kept(Guess):
 
     guess: Guess
 
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         x = self.guess.fill(system, work, known)
         return system.keep(x) if isinstance(system, Inpainted) else x
 

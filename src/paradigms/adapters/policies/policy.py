@@ -19,7 +19,7 @@ from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
-from ...window.controller import AbstractPace
+from ...window.controller import WindowController
 from ..schedulers.cache import tabled
 from .call import Settings
 from .interface import NAME, Seam, own, seam
@@ -50,7 +50,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     warm_start: bool = False,
     compare: bool = False,
     mesh: Any = None,
@@ -77,7 +77,7 @@ def parallelize(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     warm_start: bool = False,
     compare: bool = False,
     mesh: Any = None,
@@ -103,7 +103,7 @@ def checked(
     policy: Any,
     method: AbstractMethod | None,
     tolerance: float | AbstractStop,
-    window: int | str | AbstractPace,
+    window: int | str | WindowController,
     warm_start: bool,
     compare: bool,
     mesh: Any,

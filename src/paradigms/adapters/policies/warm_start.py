@@ -21,12 +21,12 @@ from torch import Tensor
 
 from ...methods.guess import Guess
 from ...methods.scan import scan
-from ...methods.work import Work
+from ...methods.work import WindowState
 from ...noise import Generators
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
-from ...system import System, rows
-from ...window.controller import AbstractPace
+from ...system import System, expand_like
+from ...window.controller import WindowController
 from ...window.frame import Frame
 
 WARY = 1.5  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
@@ -39,14 +39,14 @@ class Recalled(Guess):
     guess: Guess
     D: Tensor
 
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         if bool(work.begin.any()) or bool(known.any()):
             return self.guess.fill(system, work, known)
         n = work.n  # rows 0..W-1 of every sample
         D = torch.cat([work.D[: len(work.D) - len(n)], self.D.to(work.D)[n[:, 0]]])
         r = system.step(torch.zeros_like(work.x[1:]), D, work.z, n)
         p = system.a[n]
-        r[0] += rows(p[:1], r)[0] * work.x[0]
+        r[0] += expand_like(p[:1], r)[0] * work.x[0]
         return torch.cat([work.x[:1], scan(r, p)])
 
 
@@ -71,10 +71,10 @@ class Memory:
             return shifted(self.D, stride) if len(x) == self.D.shape[1] else None
         place = [next((i for i, g in enumerate(self.who) if g is mine), -1) for mine in who]
         D, here = shifted(self.D, stride), torch.tensor(place, device=self.D.device)
-        return torch.where(rows(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
+        return torch.where(expand_like(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
 
 
-def wary(stop: AbstractStop, window: int | str | AbstractPace, system: System) -> AbstractStop:
+def wary(stop: AbstractStop, window: int | str | WindowController, system: System) -> AbstractStop:
     """The criterion of a warm call: where all rows begin near their ends, what is off shows less, and counts more."""
     whole = isinstance(window, int) and window >= len(system)
     return replace(stop, margin=WARY * stop.margin) if whole and isinstance(stop, FinalError) else stop

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...denoiser import denoiser
+from ...denoiser import make_denoiser
 
 PREDICTION_TYPES = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 UNKNOWN = (math.nan,) * 4
@@ -51,7 +51,9 @@ def levels(scheduler: Any, t: Tensor, into: float) -> tuple[float, float, float,
     )
     if math.isnan(alpha) or prediction is None or (prediction == "epsilon" and alpha * into == 0):
         return UNKNOWN
-    reader = denoiser(*(torch.tensor([v], dtype=torch.float64) for v in (alpha, sigma, into)), prediction=prediction)
+    reader = make_denoiser(
+        *(torch.tensor([v], dtype=torch.float64) for v in (alpha, sigma, into)), prediction=prediction
+    )
     return alpha, sigma, float(reader.p[0]) * into, float(reader.q[0])
 
 

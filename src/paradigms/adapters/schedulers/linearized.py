@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...denoiser import denoiser
+from ...denoiser import make_denoiser
 from ...system import System
 from .levels import levels, unit
 from .probe import Tap
@@ -55,7 +55,7 @@ def course(scheduler: Any, times: Sequence[Any]) -> Course:
     after, least = torch.cat([alpha[1:], alpha.new_ones(1)]), 1.0 / N
     std = unit(alpha, sigma, after, torch.cat([sigma[1:], sigma.new_zeros(1)]), least) if ok else 0 * alpha + least
     t = torch.arange(N)
-    reader = denoiser(0 * alpha, 0 * alpha + 1, 0 * alpha + 1, prediction="x0")
+    reader = make_denoiser(0 * alpha, 0 * alpha + 1, 0 * alpha + 1, prediction="x0")
     return Course(System(t, a, b[:, None], 0 * a, std, alpha, sigma, reader), P, Q, ok)
 
 
