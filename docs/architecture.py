@@ -21,6 +21,7 @@ SAYS = {
     "tables": "system, rules, schedule,\ndenoiser, noise, ...",
     "solve": "sample, iterate, sequential;\nproblem, solution",
     "methods": "Picard, Spectral, ...:\ncorrect the states",
+    "checks": "arguments are checked\nbefore any work",
     "stopping": "which steps are settled",
     "window": "the loop of a round,\nand its arrays",
     "window/auto": "how wide the window is",

@@ -28,7 +28,16 @@ PREDICTIONS = ("epsilon", "v", "flow", "x0")
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Reads model outputs at the rows of a chain: into, p, q, gain (N,); `clip` > 0, `threshold` (quantile, max)."""
+    """How model outputs become denoised estimates, for every step of a chain. Made by `make_denoiser`.
+
+    Args:
+        into: What the state is multiplied by before the model sees it (N,).
+        p: Factor of what the model was shown, in the denoised estimate (N,).
+        q: Factor of the model's output (N,).
+        gain: How far a limit moves the estimate, 1 for most rules (N,).
+        clip: Limit of the estimate's absolute value, or None.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+    """
 
     into: Tensor
     p: Tensor
@@ -82,10 +91,22 @@ def make_denoiser(
     threshold: tuple[float, float] | None = None,
     clip_gain: Tensor | None = None,
 ) -> Denoiser:
-    """The `Denoiser` of a chain with levels alpha, sigma, into (N,), for a model that predicts `prediction`.
+    """The `Denoiser` of a chain, for a model that predicts `prediction`.
 
-    Raises ValueError for an unknown prediction, a clip that is not positive, a threshold that is no (quantile, max),
-    and for both.
+    Args:
+        alpha: Signal in the states (N,).
+        sigma: Noise in the states (N,).
+        into: What the state is multiplied by before the model sees it (N,).
+        prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
+        clip: Limit of the denoised estimate's absolute value, or None.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+        clip_gain: How far a limit moves the estimate (N,); 1 if None.
+
+    Returns:
+        A `Denoiser`.
+
+    Raises:
+        ValueError: An argument cannot be used, or there are two limits.
     """
     choice("prediction", prediction, PREDICTIONS)
     check_limits(clip, threshold)

@@ -46,8 +46,7 @@ class AbstractMethod(Checked, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
-        law: Whether its samples are others than the sequential sampler's, of the same law: no tolerance bounds how far
-            they are apart.
+        law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
 
     steady: ClassVar[int | None] = None
@@ -90,7 +89,16 @@ class AbstractMethod(Checked, ABC):
 
 
 def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
-    """D (W, B, ...) of the live rows, what it was elsewhere, and y[n] = step(x)[n] (W, B, ...)."""
+    """Evaluates a window once, and takes every step from its own state.
+
+    Args:
+        system: The sampler.
+        work: The window.
+        evaluate: The model, as `sweep` is given it.
+
+    Returns:
+        Denoised estimates (W, B, ...), and the states that the steps lead to (W, B, ...).
+    """
     (D,) = evaluate(work.x[:-1])
     D = masked(work.on, D, work.D[-len(D) :])
     return D, system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)

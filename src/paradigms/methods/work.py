@@ -26,14 +26,18 @@ class Evaluate(Protocol):
 
 @dataclass
 class WindowState:
-    """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
+    """The steps of a window, as methods, guesses and stopping rules see them.
 
-    D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
-    live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was. Both are on the
-    CPU, so that nobody must ask the device for them, and hold first rows: what other rows hold is nobody's input.
-    newest (B, ...), for a guess: what the stand-in says of the last state that the model has seen, as it is by now.
-    rounding: the relative rounding of what the network answers in, 0 where that is the states' own or finer. before:
-    the states (W, B, ...) that the outputs D of rows evaluated before are of, made when asked for; None at first.
+    Args:
+        x: States (W + 1, B, ...); those that are not known repeat the last known one.
+        D: Denoised estimates (H + W, B, ...), of which the first H are of steps before the window.
+        z: Noise (W, B, ...), None for deterministic rules.
+        n: Step numbers (W, B).
+        live: The steps that lie in the chain and may be evaluated (W, B), on the CPU.
+        seen: How often each was evaluated (W, B), on the CPU.
+        newest: The last denoised estimate (B, ...), for guesses; None where it is the last of D.
+        rounding: Relative rounding of the network's answers, 0 where that is the states' own.
+        before: Makes the states (W, B, ...) that D is of; None at first.
     """
 
     x: Tensor
@@ -83,14 +87,17 @@ def partly(mask: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Update:
-    """What a sweep found: new states x[1:] (W, B, ...); of the old ones outputs D (W, B, ...) and y[n] = step(x)[n].
+    """What a method made of a window in one round.
 
-    live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
-    method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by band
-    (W, B, F), where the method has them, to spare others the work. secant: likewise dX dX and dX dD (k, B, F) by band,
-    and dD dD (k, B), of the first `again` rows since they were evaluated last. shift: J[n] (x[n] - its old value)
-    (R, B, ...) at rows w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that
-    are read again.
+    Args:
+        x: The new states, without the first (W, B, ...).
+        D: Denoised estimates of the old states (W, B, ...).
+        y: Where each step leads from its old state (W, B, ...).
+        live: The steps that were evaluated (W, B), on the CPU.
+        stride: How many steps to accept (B,), for methods that decide that themselves; else None.
+        change: A transform of states, and the squared change of x by frequency band (W, B, F), if the method has them.
+        secant: Sums of dX dX and dX dD by band (k, B, F), and of dD dD (k, B), of the steps evaluated before; or None.
+        shift: How the estimate changes with the new state, at steps w (R, B) of the window; or None.
     """
 
     x: Tensor

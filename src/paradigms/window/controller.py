@@ -52,7 +52,14 @@ class WindowController(ABC):
 
 
 class FixedWindow(WindowController):
-    """The same window in every round; of a window of 1, so many steps a question. why, what: reason and forecast."""
+    """A controller that always answers with the same window.
+
+    Args:
+        window: Steps evaluated at once; 1 is stepping.
+        steps: For a window of 1, the single steps until it is asked again.
+        why: What `reason` answers.
+        what: What `expected` answers.
+    """
 
     def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
         self.answer, self.only = (window, steps), window

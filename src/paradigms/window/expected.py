@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expected:
-    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
+    """What a window was expected to cost, and stepping.
+
+    Attributes:
+        window: Its steps.
+        rows: Steps of the chain.
+        rounds: Rounds.
+        seconds: Seconds of those rounds.
+        stepping_seconds: Seconds of making all steps one by one.
+    """
 
     window: int
     rows: int

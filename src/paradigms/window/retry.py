@@ -31,7 +31,13 @@ STEPS = 64  # rows in a stretch of steps
 
 @dataclass(frozen=True)
 class Retry:
-    """Samples that were made again, at which tolerance, 0 for row by row, and what is kept of their frames."""
+    """Samples of a call that were made again.
+
+    Attributes:
+        samples: Which of the batch.
+        tolerance: The tolerance of that attempt, 0 for step by step.
+        records: What is kept of its rounds.
+    """
 
     samples: tuple[int, ...]
     tolerance: float
