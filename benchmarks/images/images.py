@@ -174,7 +174,7 @@ def table_of_the_paper(ready: Ready) -> tuple[list[dict[str, Any]], str]:
         notes.append(f"{name}: {NOT}: {error}.")
     score = gallery.quality(metric, reference)
     ask = hub.PipelineRequest(
-        "", device_named=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto"
+        "", device=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto"
     )
     found = []
     for entry in gallery.rows(ready.folder, ask, asked.model, asked.count, ready.prompts, score):

@@ -28,7 +28,7 @@ def device_named(name: str | None) -> torch.device:
         raise ValueError(f"--device is {brief(name)}, which is not here; type {' or '.join(known)}")
     found = torch.device(name)
     try:
-        torch.empty(1, device_named=found)
+        torch.empty(1, device=found)
     except RuntimeError as error:  # a GPU that is taken, or broken
         why = " ".join(str(error).split())[:160]
         raise ValueError(f"--device is {name!r}, which cannot be used ({why}); type {' or '.join(known)}") from error

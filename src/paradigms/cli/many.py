@@ -43,8 +43,8 @@ def check_settings(out: Path, settings: dict[str, Any]) -> None:
         if other := [k for k in settings if found.get(k) != settings[k]]:
             name = other[0]
             raise ValueError(
-                f"--out {brief(out)} holds samples of {name} {shown_setting(found.get(name))}, not {shown_setting(settings[name])}; "
-                "type another folder, or the same options"
+                f"--out {brief(out)} holds samples of {name} {shown_setting(found.get(name))}, "
+                f"not {shown_setting(settings[name])}; type another folder, or the same options"
             )
     elif any(out.glob("[0-9]*.png")):
         raise ValueError(f"--out {brief(out)} holds pictures of unknown origin; type another folder")

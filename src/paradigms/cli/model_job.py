@@ -199,7 +199,7 @@ def prepare_job(asked: Request) -> Job:
     window = shown_window(len(system)) if asked.window == "wide" else asked.window
     stop = criterion(usual if asked.tolerance is None else asked.tolerance)
     condition = class_labels(asked, pretrained.classes, where)
-    probe = torch.zeros(asked.batch, *pretrained.shape, device_named=where)
+    probe = torch.zeros(asked.batch, *pretrained.shape, device=where)
     check_window(window)
     check_condition(condition, probe)
     pretrained.model.to(where)
@@ -263,7 +263,7 @@ def class_labels(asked: Request, classes: int, where: torch.device) -> dict[str,
         return {"label": ((torch.arange(asked.batch) + asked.seed % classes) % classes).to(where)}
     if not 0 <= asked.label <= last:
         raise ValueError(f"--class is {asked.label}; type a whole number from 0 to {last}")
-    return {"label": torch.full((asked.batch,), asked.label, device_named=where)}
+    return {"label": torch.full((asked.batch,), asked.label, device=where)}
 
 
 def guided_model(asked: Request, pretrained: Pretrained) -> Model:

@@ -136,7 +136,8 @@ def worst_status(solution: Solution) -> str:
 
 def summary_line(job: Job, solution: Solution) -> str:
     """The run in one line, for the terminal."""
-    text = f"{worst_status(solution)}: {headline(job, solution)}, {solution.evaluations:,} evaluations, {solution.seconds:.1f} s"
+    text = f"{worst_status(solution)}: {headline(job, solution)}, "
+    text += f"{solution.evaluations:,} evaluations, {solution.seconds:.1f} s"
     if solution.comparison:
         text += f" (sequential {solution.comparison.seconds:.1f} s), largest relative error {solution.max_error:.2g}"
     if solution.sharing:

@@ -160,7 +160,7 @@ def predict_run(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -
         devices=P,
         link=link.name,
         window=trace.window,
-        call_seconds=total,
+        seconds=total,
         sample=total / trace.batch,
         speedup=sequential_seconds(latency, trace) / total,
         rounds=trace.rounds,

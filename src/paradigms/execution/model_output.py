@@ -26,7 +26,8 @@ def output_tensor(returned: Any, x: Tensor) -> Tensor:
     m = returned if isinstance(returned, Tensor) else single_tensor(returned, x)
     if m.shape != x.shape:
         raise ValueError(
-            f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape{variance_advice(m, x)}"
+            f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; "
+            f"needed: the same shape{variance_advice(m, x)}"
         )
     if not m.is_floating_point():
         raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", casting_advice(m.dtype))

@@ -44,7 +44,7 @@ class HaltRow(BaseException):
 class LoopHooks:
     """One denoising loop as its rows see it: where it stands, what was kept, and the hooks."""
 
-    Halt = Halt
+    Halt = HaltRow
     passes_by = True  # no part of what a snapshot keeps
 
     def __init__(

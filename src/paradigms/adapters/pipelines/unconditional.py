@@ -38,7 +38,7 @@ class TableLoop:
     Before, where that was not yet done for such a pipeline, its own loop runs on a stub in place of its network.
     """
 
-    Halt = Halt
+    Halt = HaltRow
     passes_by = True
     stepping = False  # networks are called as they are
     looks = True

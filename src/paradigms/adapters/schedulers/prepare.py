@@ -60,8 +60,8 @@ def prepare_scheduler(scheduler: Any, steps: int | None, how: dict[str, Any]) ->
         )
     takes, sets = (inspect.signature(f).parameters for f in (scheduler.step, scheduler.set_timesteps))
     if unknown := [k for k in how if k not in takes and k not in sets]:
-        raise refuse_scheduler(scheduler, f"given {', '.join(unknown)}; needed: arguments of set_timesteps ({', '.join(sets)}) "
-                                  f"or of step ({', '.join(takes)})")  # fmt: skip
+        needed = f"arguments of set_timesteps ({', '.join(sets)}) or of step ({', '.join(takes)})"
+        raise refuse_scheduler(scheduler, f"given {', '.join(unknown)}; needed: {needed}")
     needs = [k for k, v in takes.items() if v.default is v.empty and v.kind is v.POSITIONAL_OR_KEYWORD]
     if missing := [k for k in needs if k not in PASSED and k not in how]:
         raise refuse_scheduler(scheduler, f"its step needs {', '.join(missing)}, which a table does not have")
