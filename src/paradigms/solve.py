@@ -129,7 +129,7 @@ def sample(
         generator: Source of the noise of SDE rules: one generator, or a list of one for each sample.
         noise: That noise itself, (N, B, ...), in place of a generator.
         condition: Tensors (B, ...) by name. The model gets, by the same names, one entry for each of its M.
-        verified: Evaluate the finished trajectory once more, for `Solution.verification`. Keeps all states.
+        verify: Evaluate the finished trajectory once more, for `Solution.verification`. Keeps all states.
         compare: Also run `sequential` on the same noise, for `Solution.error`.
         max_rounds: Stop after so many rounds, finished or not.
         watch: Wraps the iterator of frames, as `tqdm.tqdm` does.

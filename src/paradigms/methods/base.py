@@ -90,7 +90,16 @@ class AbstractMethod(Checked, ABC):
 
 
 def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
-    """D (W, B, ...) of the live rows, what it was elsewhere, and y[n] = step(x)[n] (W, B, ...)."""
+    """Evaluates a window once and takes each row's own step from there.
+
+    Args:
+        system: The table.
+        work: The window.
+        evaluate: The model, as `sweep` is given it.
+
+    Returns:
+        Outputs D (W, B, ...), which are as before where a row is not evaluated, and y[n] = step(x)[n] (W, B, ...).
+    """
     (D,) = evaluate(work.x[:-1])
     D = masked(work.on, D, work.D[-len(D) :])
     return D, system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)

@@ -52,7 +52,14 @@ class WindowController(ABC):
 
 
 class FixedWindow(WindowController):
-    """The same window in every round; of a window of 1, so many steps a question. why, what: reason and forecast."""
+    """The same window in every round.
+
+    Args:
+        window: Its rows; 1 for stepping.
+        steps: Single steps before it is asked again, where the window is 1.
+        why: The reason for stepping, for `Solution.reason`.
+        what: The forecast that the reason comes from.
+    """
 
     def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
         self.answer, self.only = (window, steps), window

@@ -31,7 +31,13 @@ STEPS = 64  # rows in a stretch of steps
 
 @dataclass(frozen=True)
 class Retry:
-    """Samples that were made again, at which tolerance, 0 for row by row, and what is kept of their frames."""
+    """Samples that were made again.
+
+    Args:
+        samples: Which of the batch.
+        tolerance: What they were held to, 0 for row by row.
+        records: What is kept of their frames.
+    """
 
     samples: tuple[int, ...]
     tolerance: float
