@@ -23,6 +23,7 @@ SAYS = {
     "methods": "Picard, Spectral, ...:\ncorrect the states",
     "checks": "arguments are checked\nbefore any work",
     "stopping": "which steps are settled",
+    "checks": "what is refused,\nand what to type",
     "window": "the loop of a round,\nand its arrays",
     "window/auto": "how wide the window is",
     "execution": "calls the model\nin batches",

@@ -28,15 +28,14 @@ PREDICTIONS = ("epsilon", "v", "flow", "x0")
 
 @dataclass(frozen=True)
 class Denoiser:
-    """How model outputs become denoised estimates, for every step of a chain. Made by `make_denoiser`.
+    """What the model says, read as an estimate of the data at each row of a chain: made by `make_denoiser`.
 
     Args:
-        into: What the state is multiplied by before the model sees it (N,).
-        p: Factor of what the model was shown, in the denoised estimate (N,).
-        q: Factor of the model's output (N,).
-        gain: How far a limit moves the estimate, 1 for most rules (N,).
-        clip: Limit of the estimate's absolute value, or None.
-        threshold: Dynamic thresholding, (quantile, maximum), or None.
+        into: What states are multiplied by before the model sees them (N,).
+        p, q: The estimate is p times what the model was shown plus q times what it said (N,).
+        gain: What a limit's correction is multiplied by (N,), see `denoiser.py`.
+        clip: The estimate is kept within [-clip, clip]; None for no limit.
+        threshold: (quantile, maximum) of a dynamic threshold, in place of a clip.
     """
 
     into: Tensor
@@ -91,22 +90,18 @@ def make_denoiser(
     threshold: tuple[float, float] | None = None,
     clip_gain: Tensor | None = None,
 ) -> Denoiser:
-    """The `Denoiser` of a chain, for a model that predicts `prediction`.
+    """Makes the reader of a model's output for the rows of a chain.
 
     Args:
-        alpha: Signal in the states (N,).
-        sigma: Noise in the states (N,).
-        into: What the state is multiplied by before the model sees it (N,).
-        prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
-        clip: Limit of the denoised estimate's absolute value, or None.
-        threshold: Dynamic thresholding, (quantile, maximum), or None.
-        clip_gain: How far a limit moves the estimate (N,); 1 if None.
-
-    Returns:
-        A `Denoiser`.
+        alpha, sigma: Signal and noise in the state of each row (N,).
+        into: What a state is multiplied by before the model sees it (N,); 1 for most models.
+        prediction: What the model says: "epsilon", "v", "flow" or "x0".
+        clip: The estimate is kept within [-clip, clip]; None for no limit.
+        threshold: (quantile, maximum) of a dynamic threshold, in place of a clip.
+        clip_gain: What the correction of a limit is multiplied by (N,); 1 if None.
 
     Raises:
-        ValueError: An argument cannot be used, or there are two limits.
+        ValueError: An unknown prediction, a limit that is none, or two limits.
     """
     choice("prediction", prediction, PREDICTIONS)
     check_limits(clip, threshold)

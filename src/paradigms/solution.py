@@ -34,13 +34,13 @@ class Comparison:
 class Solution:
     """The samples of one call, what they cost, and what is known about their error.
 
-    `print(solution)` says it in a few lines.
+    `print(solution)` says it in two lines.
 
     Attributes:
         x: The samples (B, ...); where `max_rounds` stopped the call, the last finished states.
-        steps: Steps in the chain, N.
-        records: What is kept of each round.
-        seconds: Of the whole call, `verified` included and `compare` not.
+        steps: Of the chain, N.
+        records: What is kept of each frame.
+        seconds: Of the whole call, `verify` included and `compare` not.
         model_seconds: Those spent in the model.
         verification: With `verified=True`; its N evaluations a sample are not in `rounds` and `evaluations`.
         comparison: With `compare=True`; likewise not counted.

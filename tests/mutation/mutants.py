@@ -48,8 +48,8 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "window 1 skips watch",
         "solve.py",
-        "keep=verified or watch is not iter)",
-        "keep=verified)",
+        "keep=verify or watch is not iter)",
+        "keep=verify)",
         "test_steps_of_a_window_of_one_are_watched_one_and_all",
     ),
     of(

@@ -66,7 +66,7 @@ class Run:
         doubts: Of calls that could not be made again: what the error may be, and what to type.
         tolerance: The relative error that was held to: what was asked for, or the least that the dtype can hold,
             in half precision 8 units in the last place; None where nothing ran in windows.
-        asked: The tolerance that was asked for; None where nothing ran in windows.
+        asked: The tolerance that was asked for.
     """
 
     calls: int = 0

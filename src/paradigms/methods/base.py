@@ -89,15 +89,15 @@ class AbstractMethod(Checked, ABC):
 
 
 def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
-    """Evaluates a window once, and takes every step from its own state.
+    """Evaluates a window once and takes each row's own step from there.
 
     Args:
-        system: The sampler.
+        system: The table.
         work: The window.
         evaluate: The model, as `sweep` is given it.
 
     Returns:
-        Denoised estimates (W, B, ...), and the states that the steps lead to (W, B, ...).
+        Outputs D (W, B, ...), which are as before where a row is not evaluated, and y[n] = step(x)[n] (W, B, ...).
     """
     (D,) = evaluate(work.x[:-1])
     D = masked(work.on, D, work.D[-len(D) :])

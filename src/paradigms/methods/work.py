@@ -1,4 +1,4 @@
-"""What a round works on and what it finds: the window's states, and the sweep of a method over them."""
+"""What a round works on and what it finds: the state of the window, and the update of a method."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Evaluate(Protocol):
 
 @dataclass
 class WindowState:
-    """The steps of a window, as methods, guesses and stopping rules see them.
+    """The rows in the window, as a method is given them.
 
     Args:
-        x: States (W + 1, B, ...); those that are not known repeat the last known one.
-        D: Denoised estimates (H + W, B, ...), of which the first H are of steps before the window.
-        z: Noise (W, B, ...), None for deterministic rules.
-        n: Step numbers (W, B).
-        live: The steps that lie in the chain and may be evaluated (W, B), on the CPU.
-        seen: How often each was evaluated (W, B), on the CPU.
-        newest: The last denoised estimate (B, ...), for guesses; None where it is the last of D.
-        rounding: Relative rounding of the network's answers, 0 where that is the states' own.
-        before: Makes the states (W, B, ...) that D is of; None at first.
+        x: States (W + 1, B, ...); past the last known state they repeat it.
+        D: Outputs (H + W, B, ...), those of the H = max(K - 1, 1) rows before the window first.
+        z: Noise of the rows (W, B, ...), None where none of the chain's rows draws any.
+        n: Row numbers (W, B).
+        live: The rows that lie in the chain and may be evaluated (W, B), on the CPU: nobody must ask the device.
+        seen: How often each row was evaluated (W, B), on the CPU.
+        newest: For a guess, what the surrogate says by now of the last state that the model has seen (B, ...).
+        rounding: Relative rounding of what the network answers in, 0 where that is the states' own or finer.
+        before: Makes the states (W, B, ...) that the outputs D of rows evaluated before are of; None at first.
     """
 
     x: Tensor
@@ -67,11 +67,11 @@ class WindowState:
 
     @cached_property
     def revisited(self) -> Tensor | None:
-        """The mask of the rows that were evaluated before and are again, of the first `again`."""
+        """The mask of the rows that were evaluated before and are again, of the first `revisited_rows`."""
         return self.visited(1)
 
     def visited(self, times: int) -> Tensor | None:
-        """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
+        """The mask of the rows that were evaluated so often before and are again, of the first `revisited_rows`."""
         return partly(((self.seen >= times) & self.live)[: self.revisited_rows])
 
 
@@ -87,17 +87,18 @@ def partly(mask: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Update:
-    """What a method made of a window in one round.
+    """What a sweep found.
 
     Args:
-        x: The new states, without the first (W, B, ...).
-        D: Denoised estimates of the old states (W, B, ...).
-        y: Where each step leads from its old state (W, B, ...).
-        live: The steps that were evaluated (W, B), on the CPU.
-        stride: How many steps to accept (B,), for methods that decide that themselves; else None.
-        change: A transform of states, and the squared change of x by frequency band (W, B, F), if the method has them.
-        secant: Sums of dX dX and dX dD by band (k, B, F), and of dD dD (k, B), of the steps evaluated before; or None.
-        shift: How the estimate changes with the new state, at steps w (R, B) of the window; or None.
+        x: New states x[1:] (W, B, ...).
+        D: Outputs of the old states (W, B, ...).
+        y: Each row's own step from the old states, y[n] = step(x)[n] (W, B, ...).
+        live: The rows that were evaluated (W, B), on the CPU.
+        stride: How many rows to accept (B,), where that is the method's to say and not the tolerance's.
+        change: A transform of states and the squared change of x[1:] by band (W, B, F), where the method has them.
+        secant: Likewise dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the k rows evaluated before.
+        shift: J[n] (x[n] - its old value) (R, B, ...) at rows w (R, B) of the window, 0 at its first; None where the
+            surrogate has no J.
     """
 
     x: Tensor

@@ -52,13 +52,13 @@ class WindowController(ABC):
 
 
 class FixedWindow(WindowController):
-    """A controller that always answers with the same window.
+    """The same window in every round.
 
     Args:
-        window: Steps evaluated at once; 1 is stepping.
-        steps: For a window of 1, the single steps until it is asked again.
-        why: What `reason` answers.
-        what: What `expected` answers.
+        window: Its rows; 1 for stepping.
+        steps: Single steps before it is asked again, where the window is 1.
+        why: The reason for stepping, for `Solution.reason`.
+        what: The forecast that the reason comes from.
     """
 
     def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expected:
-    """What a window was expected to cost, and stepping.
+    """What a window was expected to take, beside stepping.
 
-    Attributes:
-        window: Its steps.
-        rows: Steps of the chain.
-        rounds: Rounds.
-        seconds: Seconds of those rounds.
-        stepping_seconds: Seconds of making all steps one by one.
+    Args:
+        window: Its rows.
+        rows: Of the chain.
+        rounds: Expected for the chain.
+        seconds: Expected for these rounds.
+        stepping_seconds: Expected for stepping through the chain.
     """
 
     window: int

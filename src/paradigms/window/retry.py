@@ -31,12 +31,12 @@ STEPS = 64  # rows in a stretch of steps
 
 @dataclass(frozen=True)
 class Retry:
-    """Samples of a call that were made again.
+    """Samples that were made again.
 
-    Attributes:
+    Args:
         samples: Which of the batch.
-        tolerance: The tolerance of that attempt, 0 for step by step.
-        records: What is kept of its rounds.
+        tolerance: What they were held to, 0 for row by row.
+        records: What is kept of their frames.
     """
 
     samples: tuple[int, ...]
