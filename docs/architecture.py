@@ -21,7 +21,6 @@ SAYS = {
     "tables": "system, rules, schedule,\ndenoiser, noise, ...",
     "solve": "sample, iterate, sequential;\nproblem, solution",
     "methods": "Picard, Spectral, ...:\ncorrect the states",
-    "checks": "arguments are checked\nbefore any work",
     "stopping": "which steps are settled",
     "checks": "what is refused,\nand what to type",
     "window": "the loop of a round,\nand its arrays",
