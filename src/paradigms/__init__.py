@@ -17,6 +17,7 @@ from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heu
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .shard import sharded
 from .shares import Sharing
+from .skeleton import Skeleton
 from .solution import Comparison, Solution, Verification
 from .solve import iterate, sample, sequential
 from .spectral import Spectral
@@ -29,7 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate",
     "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
-    "Picard", "QuasiNewton", "RankError", "Run", "Schedule", "Sharing", "Solution", "Spectral", "Speculation",
+    "Picard", "QuasiNewton", "RankError", "Run", "Schedule", "Sharing", "Skeleton", "Solution", "Spectral", "Speculation",
     "StepNoise", "System", "Verification", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
     "dpmsolver_single", "enable_parallel_sampling", "flow", "flow_heun", "from_betas", "from_scheduler", "heun",
     "iterate", "linear", "parallelize", "rectified_flow", "sample", "scaled_linear", "sequential", "sharded",

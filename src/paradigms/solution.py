@@ -60,7 +60,7 @@ class Solution:
     more growth was seen than had been assumed; told is of the first attempt, rounds and evals are of all. estimate
     (B,): of the relative error, growth that was seen included, None where nothing estimates it. tolerance: what the
     criterion was held to, which is more than was asked where the numbers hold no less. reason: why rows were stepped
-    through one by one, None where none was. expected: what the window that suits the chain best was to take.
+    through one by one, or windows taken in place of nodes, None where none was. expected: what the window that suits the chain best was to take.
     """
 
     x: Tensor
@@ -85,7 +85,9 @@ class Solution:
             f"{n} sample{'s' if n > 1 else ''} {tuple(self.x.shape)}: {self._verdict()}",
             f"{spent}, of them {model:.3g} in the model",
             self._errors(),
-            f"stepped one by one: {self.reason}" if self.reason else "",
+            f"{'stepped one by one: ' if any(each.single for each in self.told) else ''}{self.reason}"
+            if self.reason
+            else "",
         ]
         return "\n".join(part for part in parts if part)
 
@@ -190,8 +192,15 @@ class Solution:
 
 def taken(told: Sequence[Told]) -> Tensor:
     """The rounds each sample took (B,)."""
-    strides = ((torch.tensor(each.stride), each.single) for each in told)
-    return torch.stack([s if single else (s > 0).long() for s, single in strides]).sum(0)
+    return torch.stack([part(each) for each in told]).sum(0)
+
+
+def part(told: Told) -> Tensor:
+    """The rounds of a frame that each sample took part in (B,)."""
+    stride = torch.tensor(told.stride)
+    if told.taking is not None:
+        return torch.zeros_like(stride).index_fill(0, torch.tensor(told.taking, dtype=torch.long), 1)
+    return stride if told.single else (stride > 0).long()
 
 
 def relative_error(x: Tensor, reference: Tensor) -> Tensor:

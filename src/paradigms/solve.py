@@ -26,7 +26,8 @@ from .over import over_mesh
 from .pace import AbstractPace, Fixed
 from .precision import finest
 from .retry import Attempt, Retry, attempt, retried
-from .rounds import Chain, frames, through
+from .rounds import Chain, through
+from .skeleton import Skeleton, check_skeleton, frames
 from .solution import Comparison, Solution, verify
 from .spectral import Spectral
 from .stop import AbstractStop, FinalError
@@ -67,7 +68,7 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
     if method is DEFAULT and tolerance == TOLERANCE:
         return USUAL
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
-    grid = method.grid if isinstance(method, Spectral) else None
+    grid = method.grid if isinstance(method, Spectral | Skeleton) else None
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
 
 
@@ -158,7 +159,8 @@ def _run(
     last = run.told[-1]
     if max_rounds is not None or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True)):
         return run, ()
-    return run, retried(chain, run, max(each.window for each in run.told), noise)
+    windows = chain._replace(method=chain.method.windowed()) if isinstance(chain.method, Skeleton) else chain
+    return run, retried(windows, run, max(each.window for each in run.told), noise)
 
 
 @named
@@ -194,6 +196,8 @@ def _chain(
     method.check(x)
     method = method.held_to(stop.tolerance)
     stop.check(x)
+    if isinstance(method, Skeleton):
+        check_skeleton(method, stop, window)
     check_key(key)
     evaluate, stream = _problem(model, system, x, generator, noise, condition)
     if isinstance(window, str):

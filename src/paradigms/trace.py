@@ -20,6 +20,7 @@ class Told(NamedTuple):
     evals: int
     window: int
     single: int  # steps, 0 where it is a round of a window
+    taking: list[int] | None = None  # the samples that took part, None: those of which rows were accepted
 
     def rounds(self) -> list[Round]:
         """The trace of it, a round a row of a stretch."""

@@ -1,0 +1,91 @@
+"""What a table says of its rows before anything is evaluated.
+
+    l[n] = log(alpha / sigma)                                  noise level; e is interpolated in it
+    place[n] = (1 - BLEND) n / (N - 1) + BLEND (l[n] - l[0]) / (l[N-1] - l[0])        nodes lie evenly in it
+    alike[n, m] = (1 + (l[n] - l[m])^2 / width^2)^-2           what row m says of the Jacobian of row n
+    near[n, m] = exp(-|place[n] - place[m]| / NEAR)            what row m says of the secant error of row n
+    weight[n] = sum_k b[n + k, k]                              what D[n] counts for in the states after it
+
+All of it is scalars, (N, N) at most, and kept on the CPU in float64, where the decisions of a round are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..growth import slope
+from ..spectrum import Spectrum
+from ..stop import becomes, share
+from ..system import System
+
+# Of the prototypes: tuned on mixture-64, mixture-1024 and digits, DDIM-200 and DDPM-1000, seeds below 1000.
+BLEND, NEAR = 0.65, 0.05
+LEAST = 1e-3  # alpha and sigma are taken as at least this where their logarithm is: both may be 0 at an end
+LOWEST = -3.0  # of l in `place`: more noise than that hides what nodes are for
+TIED = 0.25  # of a mean step in l: how far apart rows of one level are put, as the two stages of Heun's rule are
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The scalars of a table of N rows, F bands; float64, on the CPU.
+
+    ode: no row draws noise. J (N, F): the slope of Gaussian data. prior (N, F): alpha J, times the prior's weight; per
+    (N,): 1 / alpha, 0 where there is no signal. G (N + 1, F): what a change becomes in the sample, see `becomes`. share
+    (N + 1,): of the tolerance, by the end of each row, from 0.
+    """
+
+    system: System
+    ode: bool
+    l: Tensor
+    place: Tensor
+    alike: Tensor
+    near: Tensor
+    prior: Tensor
+    per: Tensor
+    J: Tensor
+    G: Tensor
+    share: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.l)
+
+
+def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
+    """The `Levels` of a table for states of a spectrum; width, weight: of the learned Jacobian, see `jacobian.py`."""
+    table, variance = system.to("cpu", torch.float64), s.prior.cpu().double()
+    N, alpha, sigma = len(table), table.alpha[:, None], table.sigma[:, None]
+    l = (table.alpha.clamp(min=LEAST) / table.sigma.clamp(min=LEAST)).log()
+    g = alpha**2 * variance / (alpha**2 * variance + sigma**2).clamp(min=1e-30)
+    alike = (1 + ((l[:, None] - l) / width) ** 2) ** -2
+    low = l.clamp(min=LOWEST)
+    part = ((low - low[0]) / (low[-1] - low[0]).clamp(min=1e-9)).cummax(0).values
+    place = (1 - BLEND) * torch.arange(N) / max(N - 1, 1) + BLEND * part
+    reach = [torch.cat([table.b[k:, k], table.b.new_zeros(k)]) for k in range(table.taps)]
+    per = torch.where(table.alpha > 0, 1 / table.alpha.clamp(min=1e-30), 0)
+    return Levels(
+        system=table,
+        ode=not any(system.drawn),
+        l=apart(l),
+        place=place,
+        alike=alike,
+        near=torch.exp(-(place[:, None] - place).abs() / NEAR),
+        prior=weight * g,
+        per=per,
+        J=slope(table, variance),
+        G=becomes(table, variance),
+        share=torch.cat([torch.zeros(1, dtype=torch.float64), share(table)]),
+        weight=torch.stack(reach).sum(0),
+    )
+
+
+def apart(l: Tensor) -> Tensor:
+    """Levels (N,) that grow from row to row, so that they can be interpolated in; as they are where they do."""
+    if len(l) < 2:
+        return l
+    up = l.cummax(0).values
+    mean = ((up[-1] - up[0]) / (len(l) - 1)).clamp(min=1e-6)
+    return l if bool((l.diff() > 1e-3 * mean).all()) else up + TIED * mean * torch.arange(len(l))

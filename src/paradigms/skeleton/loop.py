@@ -1,0 +1,273 @@
+"""The rounds of skeleton sampling: a generator of frames, as `rounds.frames` is of windows.
+
+    while a sample is not done
+        n, b    the nodes to evaluate, of all samples                         choose.py
+        x       their states: the chain on the surrogate                      surrogate.py
+        D       the model, ONE batch
+        learn   the Jacobian by band, eps, A; e at the nodes                  jacobian.py
+        judge   the chain on the new surrogate; the parts of the error        error.py
+        split   new nodes; or all rows, where that is foretold                nodes.py, handover.py
+
+States are kept at nodes alone, in coordinates of the spectrum. What is decided is decided on the CPU from sums by band:
+two waits for the device a round, beside the model's own. Samples that are done leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..heap import keep_freed
+from ..pace import Fixed
+from ..precision import QUIET, SPARE, finest
+from ..rounds import Chain
+from ..spectrum import Spectrum, spectrum
+from ..stop import MARGIN as USUAL
+from ..stop import FinalError
+from .choose import choose
+from .error import MARGIN, RHO, Parts, new_nodes
+from .frame import NodeRound
+from .handover import gives_way
+from .jacobian import TINY, Learned, Seen
+from .levels import Levels, levels
+from .method import Skeleton
+from .nodes import Known, first
+from .store import Store
+from .surrogate import Surrogate
+
+ULPS = 8.0  # of a state: what moved less did not move; 1e-6 in float32 as in the prototypes
+
+
+class Judged(NamedTuple):
+    """What a round leaves to the next: the parts of the error, states X (I + 1, B, C, S) at the stops."""
+
+    parts: Parts
+    X: Tensor
+    stops: Known
+
+
+class Samples:
+    """The samples that are not done, B of them: who (B,) they are in the batch.
+
+    tolerance: what they are held to, unit (B,): the size of a finished one, first (B,): nodes at the beginning.
+    """
+
+    def __init__(self, chain: Chain, method: Skeleton, stop: FinalError, window: int) -> None:
+        self.chain, self.method, self.stop, self.window = chain, method, stop, window
+        x, system = chain.stream.x, chain.system
+        self.like = x[:1]
+        self.spectrum: Spectrum = spectrum(x, method.grid or stop.grid)
+        self.levels: Levels = levels(system, self.spectrum, method.width, method.weight)
+        self.rounding = 0.0
+        few = method.nodes(self.levels.ode, self.tolerance) if stop.tolerance > 0 else len(system)
+        N, B = len(system), len(x)
+        self.budget = window * B if method.pooled else None
+        self.who = torch.arange(B)
+        self.x = self.spectrum.forward(x[None])[0]
+        self.z = drawn(chain, self.spectrum)
+        self.store = Store(N, self.x)
+        self.node = first(self.levels, few)[:, None].repeat(1, B)
+        self.first = self.node.sum(0)
+        self.dense = torch.zeros(B, dtype=torch.bool)
+        self.unit = torch.full((B,), self.spectrum.size, dtype=torch.float64)
+        self.learned = Learned.nothing(self.levels, B)
+        self.mass = torch.zeros(N, B, dtype=torch.float64)
+        self.judged: Judged | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """Of the relative error; no less than the numbers hold."""
+        return max(self.stop.tolerance, finest(self.like.dtype, self.rounding) / SPARE)
+
+    @property
+    def still(self) -> float:
+        """What a state may move by, relatively, and count as unmoved."""
+        return ULPS * torch.finfo(self.like.dtype).eps + self.rounding / QUIET
+
+    def surrogate(self) -> Surrogate:
+        """What is known by now."""
+        s, J, known = self.spectrum, self.learned.J, self.store.known
+        E = self.store.left(s, J) if len(known) else self.x.new_zeros(0, *self.x.shape)
+        return Surrogate(self.levels, s, J, known, E, self.x, self.z)
+
+    def chosen(self) -> tuple[Tensor, Tensor]:
+        """The rows n and samples b (M,) that this round evaluates."""
+        known = self.store.mask
+        if self.judged is None:
+            mask = choose(self.node, known, known, known, self.window, self.budget)
+        else:
+            p = self.judged.parts
+            mask = choose(self.node, known, p.due, p.hot, self.window, self.budget)
+            none = ~mask.any(0)
+            if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
+                most = torch.where(known, p.mu, -1.0)
+                mask |= none & (most == most.amax(0))
+        n, b = mask.nonzero().unbind(1)
+        return n, b
+
+    def states(self, n: Tensor, b: Tensor) -> Tensor:
+        """States (M, C, S) at rows n of samples b."""
+        known = self.store.mask
+        if self.judged is not None and bool(known[n, b].all()):
+            X, stops = self.judged.X, self.judged.stops
+        else:
+            stop = known | self.node
+            X, stops = self.surrogate().run(stop), Known.of(stop)
+        return X[stops.base[n, b].to(X.device), b.to(X.device)]
+
+    def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
+        """Rows n of samples b (M,) had states x (M, C, S), and the model answered D."""
+        s, F = self.spectrum, len(self.spectrum.count)
+        old = self.store.mask[n, b]
+        no, bo = n[old], b[old]
+        there = old.nonzero()[:, 0].to(D.device)
+        at, said = self.store.get(no, bo)
+        dX, dD = x[there] - at, D[there] - said
+        off = dD - s.spread(self.learned.J[no, bo].to(D)) * dX
+        sums = [s.sums(u[:, None], v[:, None])[:, 0].flatten() for u, v in ((dX, dX), (dX, dD), (off, off))]
+        told = torch.cat([*sums, torch.linalg.vector_norm(D.flatten(1), dim=1)]).cpu().double()  # waits
+        XX, XD, defect = told[: 3 * len(no) * F].view(3, len(no), F)
+        smallest = self.still * self.unit
+        seen = Seen(no, bo, XX, XD, defect)
+        self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
+        self.store.put(n, b, x, D)
+        last, size = n == len(self.levels) - 1, told[3 * len(no) * F :]
+        self.unit[b[last]] = size[last].clamp(min=1e-3 * s.size)
+
+    def judge(self) -> Surrogate:
+        """Runs the chain on what is known now, and finds the parts of the error."""
+        s, known, L = self.spectrum, self.store.known, self.levels
+        found = self.surrogate()
+        X = found.run(self.store.mask)
+        self.mass = mass(L, known)
+        A, G = known.picked(self.learned.growth()), L.G[known.rows.clamp(max=len(L) - 1) + 1]
+        moved, apart = self.store.moved(X[:-1]), found.apart()
+        w = known.picked(self.mass)
+        by = (RHO * w * A)[..., None] * G / self.unit[:, None]
+        whole = torch.linalg.vector_norm((apart * s.spread(by.to(apart))).sum(0).flatten(1), dim=1)
+        sums = [s.sums(v, v).flatten() for v in (moved, apart)]
+        size = torch.linalg.vector_norm(X[:-1].flatten(2), dim=2)
+        told = torch.cat([*sums, size.flatten(), whole]).cpu().double()  # waits
+        I, B, F = by.shape
+        (moves, leaves), rest = told[: 2 * I * B * F].view(2, I, B, F), told[2 * I * B * F :]
+        size, vector = rest[: I * B].view(I, B), rest[I * B :]
+        raw = (moves * G.square()).sum(2).sqrt() * w.abs() * known.picked(L.per[:, None].expand(-1, B)) / self.unit
+        margin = MARGIN * self.stop.margin / USUAL
+        mu = margin * raw * known.picked(self.learned.eps) * A
+        mu = torch.where(moves.sum(2).sqrt() <= self.still * size, 0.0, mu).nan_to_num(torch.inf)
+        each = (leaves * by.square()).sum(2).sqrt()
+        quad = vector.maximum(each.square().sum(0).sqrt()).nan_to_num(torch.inf)
+        wide = (known.spread(v) for v in (mu, each))
+        residual = self.missed(known, moves)
+        parts = Parts(
+            *wide, quad, self.learned.growth(), self.store.mask, self.node, self.dense, residual, self.tolerance
+        )
+        self.judged = Judged(parts, X, known)
+        return found
+
+    def missed(self, known: Known, moves: Tensor) -> Tensor:
+        """How far a known node's next state is from the step that the model gave, in std, at most (B,).
+
+        moves (I, B, F): sums by band of how far the nodes' states are from where they were evaluated, squared.
+        """
+        t, B = self.levels.system, moves.shape[1]
+        a, b, std = (known.picked(v[:, None].expand(-1, B)) for v in (t.a, t.b[:, 0], t.std))
+        J = torch.stack([known.picked(v) for v in self.learned.J.unbind(-1)], -1)
+        square = (moves * (a[..., None] + b[..., None] * J).square()).sum(2)
+        return ((square / self.spectrum.count.sum().item()).sqrt() / std).amax(0).nan_to_num(torch.inf)
+
+    def grow(self, round: int) -> Tensor:
+        """New nodes, or all rows, for the next round; whether each sample is done (B,)."""
+        assert self.judged is not None
+        p, window = self.judged.parts, min(self.window, len(self.levels))
+        new = new_nodes(self.levels, self.store.known, p, window)
+        done = p.within & ~new.any(0)
+        self.node = p.node | new
+        after = replace(p, node=self.node)
+        dense = gives_way(after, self.first, round, window, self.levels.ode) & ~done
+        self.node, self.dense = self.node | dense, self.dense | dense
+        self.judged = self.judged._replace(parts=replace(p, node=self.node, dense=self.dense))
+        return done
+
+    def part(self, keep: Tensor) -> None:
+        """Goes on with some samples (M,) alone."""
+        assert self.judged is not None
+        there = keep.to(self.x.device)
+        self.x, self.z = self.x[there], None if self.z is None else self.z[there]
+        for name in ("who", "first", "dense", "unit"):
+            setattr(self, name, getattr(self, name)[keep])
+        self.node, self.mass, self.learned = self.node[:, keep], self.mass[:, keep], self.learned.part(keep)
+        self.store.part(keep)
+        p = self.judged.parts
+        by = {k: getattr(p, k)[:, keep] for k in ("mu", "each", "A", "known", "node")}
+        p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
+        X = self.judged.X
+        I = len(self.store.known)
+        self.judged = Judged(p, torch.cat([X[:I, there], X[-1:, there]]), self.store.known)
+
+
+def drawn(chain: Chain, s: Spectrum) -> Tensor | None:
+    """The noise of all rows as it is added, c[n] z[n], in coordinates (B, N, C, S); None where none is drawn."""
+    system, stream = chain.system, chain.stream
+    if not any(system.drawn):
+        return None
+    N, B, found = len(system), len(stream.x), list[Tensor]()
+    for begin in range(0, N, chain_rows := 64):
+        n = torch.arange(begin, min(begin + chain_rows, N), device=stream.x.device)[:, None].expand(-1, B)
+        z = stream.rows(n, begin, begin + len(n))
+        assert z is not None
+        found.append(s.forward(z) * system.c[n[:, 0]][:, None, None, None])
+    return torch.cat(found).transpose(0, 1).contiguous()
+
+
+def mass(levels: Levels, known: Known) -> Tensor:
+    """w (N, B): what D of each known node counts for, in its own row and in those that take e from it."""
+    base = known.base.clamp(min=0)
+    (lo, _), (hi, closed) = known.beside(base, 0), known.beside(base, 1)
+    t = torch.where(closed, (levels.l[:, None] - levels.l[lo]) / (levels.l[hi] - levels.l[lo]).clamp(min=1e-12), 0.0)
+    by, out = levels.weight[:, None], torch.zeros(known.base.shape, dtype=torch.float64)
+    return out.scatter_add(0, lo, by * (1 - t)).scatter_add(0, hi, by * t)
+
+
+def rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Iterator[NodeRound]:
+    """The rounds until every sample is done or given up, or as many as the limit allows."""
+    keep_freed()
+    run, evaluate, N = Samples(chain, method, stop, window), chain.evaluate, len(chain.system)
+    B, given_up = len(run.who), 0
+    assert isinstance(chain.pace, Fixed)
+    begin, estimate = torch.zeros(B, dtype=torch.long), torch.full((B,), torch.inf, dtype=torch.float64)
+    last = chain.stream.x.clone()
+    for round in range(1, chain.limit + 1):
+        n, b = run.chosen()
+        x = run.states(n, b)
+        here = run.spectrum.inverse(x[:, None], run.like.expand(len(n), 1, *run.like.shape[1:]))[:, 0]
+        D = evaluate(here, n.to(here.device), run.who[b].to(here.device))
+        run.rounding = evaluate.rounding
+        run.learn(n, b, x, run.spectrum.forward(D[:, None])[:, 0])
+        found = run.judge()
+        assert run.judged is not None
+        parts = run.judged.parts
+        done = run.grow(round)
+        over = ~done & torch.tensor(round >= method.cap(N, window))
+        if bool(over.any()):
+            given_up += int(over.sum())
+            chain.pace.why = f"{given_up} of {B} samples needed more than {round} rounds with Skeleton()"
+        who, stride = run.who, torch.zeros(B, dtype=torch.long)
+        stride[who[done | over]] = N
+        estimate[who] = torch.where(over, torch.inf, parts.estimate)
+        ends = run.spectrum.inverse(run.judged.X[-1][None], run.like.expand(1, len(who), *run.like.shape[1:]))[0]
+        last = last.index_copy(0, who.to(last.device), ends)
+        frame = NodeRound(round, window, begin, stride, who, found, parts, last, evaluate, estimate.to(last), evaluate.evals)
+        chain.evaluate.clock.pause()
+        yield frame
+        chain.evaluate.clock.resume()
+        begin = begin + stride
+        left = ~(done | over)
+        if not bool(left.any()):
+            return
+        if not bool(left.all()):
+            run.part(left.nonzero()[:, 0])
