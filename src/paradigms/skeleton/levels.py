@@ -4,7 +4,7 @@
     place[n] = (1 - BLEND) n / (N - 1) + BLEND (l[n] - l[0]) / (l[N-1] - l[0])        nodes lie evenly in it
     alike[n, m] = (1 + (l[n] - l[m])^2 / width^2)^-2           what row m says of the Jacobian of row n
     near[n, m] = exp(-|place[n] - place[m]| / NEAR)            what row m says of the secant error of row n
-    weight[n] = sum_k b[n + k, k]                              what D[n] counts for in the states after it
+    weight[n] = max_j |sum_(k <= j) b[n + k, k]|               what D[n] counts for in any state after it
 
 All of it is scalars, (N, N) at most, and kept on the CPU in float64, where the decisions of a round are made.
 """
@@ -78,7 +78,7 @@ def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
         J=slope(table, variance),
         G=becomes(table, variance),
         share=torch.cat([torch.zeros(1, dtype=torch.float64), share(table)]),
-        weight=torch.stack(reach).sum(0),
+        weight=torch.stack(reach).cumsum(0).abs().amax(0),
     )
 
 

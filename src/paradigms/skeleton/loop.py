@@ -39,7 +39,8 @@ from .nodes import Known, first
 from .store import Store
 from .surrogate import Surrogate
 
-ULPS = 8.0  # of a state: what moved less did not move; 1e-6 in float32 as in the prototypes
+STILL = 2.0  # ulps of a state: what moved less did not move; with 1 rounding made up to twice the rounds at tolerance 0
+TELLS = 8.0  # ulps of a state: what moved less teaches nothing of the Jacobian; 1e-6 in float32 as in the prototypes
 
 
 class Judged(NamedTuple):
@@ -69,7 +70,7 @@ class Samples:
         self.who = torch.arange(B)
         self.x = self.spectrum.forward(x[None])[0]
         self.z = drawn(chain, self.spectrum)
-        self.store = Store(N, self.x)
+        self.store = Store(N, system.taps, self.x)
         self.node = first(self.levels, few)[:, None].repeat(1, B)
         self.first = self.node.sum(0)
         self.dense = torch.zeros(B, dtype=torch.bool)
@@ -84,9 +85,14 @@ class Samples:
         return max(self.stop.tolerance, finest(self.like.dtype, self.rounding) / SPARE)
 
     @property
+    def eps(self) -> float:
+        """Of the states' dtype."""
+        return torch.finfo(self.like.dtype).eps
+
+    @property
     def still(self) -> float:
         """What a state may move by, relatively, and count as unmoved."""
-        return ULPS * torch.finfo(self.like.dtype).eps + self.rounding / QUIET
+        return STILL * self.eps + self.rounding / QUIET
 
     def surrogate(self) -> Surrogate:
         """What is known by now."""
@@ -116,7 +122,7 @@ class Samples:
             X, stops = self.judged.X, self.judged.stops
         else:
             stop = known | self.node
-            X, stops = self.surrogate().run(stop), Known.of(stop)
+            X, stops = self.surrogate().run(stop, self.store), Known.of(stop)
         return X[stops.base[n, b].to(X.device), b.to(X.device)]
 
     def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
@@ -131,7 +137,7 @@ class Samples:
         sums = [s.sums(u[:, None], v[:, None])[:, 0].flatten() for u, v in ((dX, dX), (dX, dD), (off, off))]
         told = torch.cat([*sums, torch.linalg.vector_norm(D.flatten(1), dim=1)]).cpu().double()  # waits
         XX, XD, defect = told[: 3 * len(no) * F].view(3, len(no), F)
-        smallest = self.still * self.unit
+        smallest = (TELLS * self.eps + self.rounding / QUIET) * self.unit
         seen = Seen(no, bo, XX, XD, defect)
         self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
@@ -142,7 +148,7 @@ class Samples:
         """Runs the chain on what is known now, and finds the parts of the error."""
         s, known, L = self.spectrum, self.store.known, self.levels
         found = self.surrogate()
-        X = found.run(self.store.mask)
+        X = found.run(self.store.mask, self.store)
         self.mass = mass(L, known)
         A, G = known.picked(self.learned.growth()), L.G[known.rows.clamp(max=len(L) - 1) + 1]
         moved, apart = self.store.moved(X[:-1]), found.apart()
@@ -252,7 +258,7 @@ def rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Ite
         assert run.judged is not None
         parts = run.judged.parts
         done = run.grow(round)
-        over = ~done & torch.tensor(round >= method.cap(N, window))
+        over = ~done & torch.tensor(round >= method.cap(N, window, run.tolerance))
         if bool(over.any()):
             given_up += int(over.sum())
             chain.pace.why = f"{given_up} of {B} samples needed more than {round} rounds with Skeleton()"

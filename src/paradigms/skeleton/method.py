@@ -32,7 +32,8 @@ from .jacobian import WEIGHT, WIDTH
 
 # First nodes at a tolerance of 1 %, of the prototypes: mixture-64 and digits, DDIM-200 and DDPM-1000, seeds below 1000.
 FEW_ODE, FEW_SDE = 24, 80
-LAST = 2.5, 12  # rounds in units of N / window, and more: a sample that needs more is given up; of 300 chains 1 in 100
+LAST = 2.5, 12  # rounds in units of N / window, and more: a sample that needs more is given up
+DIGITS = 4  # and so many for each digit of a tolerance below 0.1 %
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ class Skeleton(AbstractMethod):
         few = self.few or (FEW_ODE if ode else FEW_SDE)
         return few * (0.01 / tolerance) ** (0.25 if ode else 0.5)
 
-    def cap(self, N: int, window: int) -> float:
+    def cap(self, N: int, window: int, tolerance: float) -> float:
         """The rounds that a sample may take."""
-        return self.last[0] * N / window + self.last[1]
+        return self.last[0] * N / window + self.last[1] + DIGITS * max(math.log10(1e-3 / tolerance), 0.0)
 
 
 def check_skeleton(method: Skeleton, stop: AbstractStop, window: object) -> None:

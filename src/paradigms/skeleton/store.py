@@ -17,7 +17,8 @@ SPARE = 8  # slots, so that not every new node moves all of them
 class Store:
     """The evaluated nodes of samples x (B, C, S), all in coordinates of a spectrum."""
 
-    def __init__(self, N: int, x: Tensor) -> None:
+    def __init__(self, N: int, taps: int, x: Tensor) -> None:
+        self.taps = taps
         self.slot = torch.full((N, len(x)), -1)
         self.count = torch.zeros(len(x), dtype=torch.long)
         self.at, self.D = x.new_empty(0, *x.shape), x.new_empty(0, *x.shape)
@@ -49,6 +50,12 @@ class Store:
             self.known = Known.of(self.mask)
         there = self.slot[n, b].to(D.device), b.to(D.device)
         self.at[there], self.D[there] = at, D
+
+    def taken(self, v: Tensor, n: Tensor) -> Tensor:
+        """v (slots, B, C, S), which is `at` or `D`, at rows n (R, B); of rows that were not evaluated, anything."""
+        b = torch.arange(n.shape[1])
+        slot = self.slot[n.clamp(0, len(self.slot) - 1), b].clamp(min=0)
+        return v[slot.to(v.device), b.to(v.device)]
 
     def left(self, s: Spectrum, J: Tensor) -> Tensor:
         """e = D - J at (I, B, C, S) of the known nodes, in order, for Jacobians J (N, B, F); 0 beyond a sample's."""

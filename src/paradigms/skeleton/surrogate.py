@@ -26,6 +26,8 @@ from ..spectrum import Spectrum
 from .levels import Levels
 from .nodes import Known
 from .recurrence import coefficients, gathered, matrices, noise_between, run
+from .steps import exact, from_steps
+from .store import Store
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class Surrogate:
     x: Tensor
     z: Tensor | None
 
-    def run(self, stop: Tensor) -> Tensor:
+    def run(self, stop: Tensor, store: Store | None = None) -> Tensor:
         """The chain on S: states (I + 1, B, C, S) at the stops (N, B) of each sample and, last, at row N.
 
         Row 0 and all known nodes are stops. A sample with fewer stops than another stands at row N from its last on.
+        store: of the nodes that this surrogate is made of; with it runs of nodes are exact, see `steps.py`.
         """
         system, s, stops = self.levels.system, self.spectrum, Known.of(stop)
         I, K, base = len(stops), self.levels.system.taps, self.known.base
@@ -69,8 +72,10 @@ class Surrogate:
                 if bool(q.any()):
                     R.addcmul_(s.spread(q.to(R)), self.at(first + slot - K)[None])
         u = torch.cat([self.x[None], self.x.new_zeros(K - 1, *self.x.shape)])
-        X = run(s, P, R, u)[0]
-        return torch.cat([self.x[None], X])
+        known = exact(stops, store) if store else None
+        if store is None or known is None or not bool(known.any()):
+            return torch.cat([self.x[None], run(s, P, R, u)[0]])
+        return from_steps(self.levels.system, s, (P, R), (stops, known), store, self.z, u)
 
     def at(self, place: Tensor) -> Tensor:
         """e (R, B, C, S) of the known nodes at places (R, B), kept within those there are."""
