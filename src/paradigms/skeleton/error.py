@@ -1,6 +1,6 @@
 """Three parts of the error of a sample, each as it can be known, and what is done about it.
 
-    secant         mu[m]   = MARGIN eps[m] A[m] |w[m] (x - x_seen)[m] / alpha[m]|_G        at every known node
+    secant         mu[m]   = MARGIN caution[m] eps[m] A[m] |w[m] (x - x_seen)[m] / alpha[m]|_G        at every known node
     interpolation  quad    = max(|sum_m L[m] A[m] G|, sqrt(sum_m (A[m] |L[m]|_G)^2)),   L[m] = RHO w[m] apart[m]
     growth         A[m]    in both, see `jacobian.py`
 

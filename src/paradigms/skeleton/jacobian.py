@@ -12,10 +12,12 @@ a running mean of X and Y, so that J stops moving the rows between nodes.
 
 the secant error found, of what states had moved: both as they count in the sample. It falls to FALL at most in a round.
 
-    gain[m] = log(|a + b g| / |a + b j|),    g = sum dX dD / sum dX dX,  j that of Gaussian data in its place
+    gain[m] = log(|a + b g| / |a + b j|),    g = sum dD dD / sum dX dD,  j that of Gaussian data in its place
     A[n]    = exp max over stretches of rows from n on of the sum of gains, at least 1 and at most GROWN
 
-A row's gain is that of the last node before it that has one. So A is how much more than Gaussian data's an error of
+g is the slope in the direction in which the answer moved, the steepest that was seen: a boundary between two modes is
+steep in one direction of many, which sum dX dD / sum dX dX would hide (99.2 % for 99.7 % of samples kept on 32 chains
+with modes). A row's gain is that of the last node before it that has one. So A is how much more than Gaussian data's an error of
 x[n+1] grows to anywhere ahead: large before a fork, where samples decide between two modes of the data.
 """
 
@@ -36,16 +38,19 @@ MOST, SETTLE = 10.0, 5
 FIRST, FALL, LEAST, LARGEST = 0.2, 0.1, 1e-6, 30.0  # of eps: before anything was seen, a round, ever
 TINY = 1e-3  # of the tolerance: what moved less says nothing of the next
 GROWN = 1e4
+ACROSS = 0.01  # cosine of dX and dD below which their product says nothing
 
 
 class Seen(NamedTuple):
-    """M nodes (row n, sample b) that were evaluated again: sums by band (M, F) of dX dX, dX dD and defect squared."""
+    """M nodes (row n, sample b) that were evaluated again: sums by band (M, F) of dX dX, dX dD, defect squared and
+    dD dD."""
 
     n: Tensor
     b: Tensor
     XX: Tensor
     XD: Tensor
     defect: Tensor
+    DD: Tensor
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,13 @@ class Learned:
 
     def secants(self, levels: Levels, seen: Seen, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """XY, gain and told with what was seen."""
-        n, b, XX, XD, _ = seen
+        n, b, XX, XD, _, DD = seen
         system = levels.system
         XY, gain, told = self.XY.clone(), self.gain.clone(), self.told.clone()
         XY[:, torch.zeros(XY.shape[1], dtype=torch.bool).index_fill(0, b, True)] *= FORGET
         XY[n, b] += torch.stack([XX, system.alpha[n][:, None] * XD], 1) / total[:, None, None]
-        g, j = XD.sum(1) / total, (levels.J[n] * XX).sum(1) / total
+        j = levels.J[n]
+        g, j = steepest(total, XD.sum(1), DD.sum(1)), (j.square() * XX).sum(1) / (j * XX).sum(1).clamp(min=1e-30)
         a, by = system.a[n], system.b[n].sum(1)
         gain[n, b] = ((a + by * g).abs().clamp(min=1e-6) / (a + by * j).abs().clamp(min=1e-6)).log()
         told[n, b] = True
@@ -124,3 +130,8 @@ class Learned:
         upto = torch.cat([torch.zeros(1, B, dtype=gain.dtype), gain.cumsum(0)])  # of the rows before each
         ahead = upto.flip(0).cummax(0).values.flip(0)
         return (ahead - upto)[1:].exp().clamp(max=GROWN)
+
+
+def steepest(XX: Tensor, XD: Tensor, DD: Tensor) -> Tensor:
+    """g (M,) of the sums dX dX, dX dD and dD dD (M,); where an answer moves across its state, |dD| / |dX|."""
+    return torch.where(XD > ACROSS * (XX * DD).sqrt(), DD / XD.clamp(min=1e-30), (DD / XX).sqrt())

@@ -134,14 +134,14 @@ class Samples:
         at, said = self.store.get(no, bo)
         dX, dD = x[there] - at, D[there] - said
         off = dD - s.spread(self.learned.J[no, bo].to(D)) * dX
-        sums = [s.sums(u[:, None], v[:, None])[:, 0].flatten() for u, v in ((dX, dX), (dX, dD), (off, off))]
+        sums = [s.sums(u[:, None], v[:, None])[:, 0].flatten() for u, v in ((dX, dX), (dX, dD), (off, off), (dD, dD))]
         told = torch.cat([*sums, torch.linalg.vector_norm(D.flatten(1), dim=1)]).cpu().double()  # waits
-        XX, XD, defect = told[: 3 * len(no) * F].view(3, len(no), F)
+        XX, XD, defect, DD = told[: 4 * len(no) * F].view(4, len(no), F)
         smallest = (TELLS * self.eps + self.rounding / QUIET) * self.unit
-        seen = Seen(no, bo, XX, XD, defect)
+        seen = Seen(no, bo, XX, XD, defect, DD)
         self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
-        last, size = n == len(self.levels) - 1, told[3 * len(no) * F :]
+        last, size = n == len(self.levels) - 1, told[4 * len(no) * F :]
         self.unit[b[last]] = size[last].clamp(min=1e-3 * s.size)
 
     def judge(self) -> Surrogate:
@@ -163,7 +163,7 @@ class Samples:
         size, vector = rest[: I * B].view(I, B), rest[I * B :]
         raw = (moves * G.square()).sum(2).sqrt() * w.abs() * known.picked(L.per[:, None].expand(-1, B)) / self.unit
         margin = MARGIN * self.stop.margin / USUAL
-        mu = margin * raw * known.picked(self.learned.eps) * A
+        mu = margin * raw * known.picked(self.learned.eps * L.caution[:, None]) * A
         mu = torch.where(moves.sum(2).sqrt() <= self.still * size, 0.0, mu).nan_to_num(torch.inf)
         each = (leaves * by.square()).sum(2).sqrt()
         quad = vector.maximum(each.square().sum(0).sqrt()).nan_to_num(torch.inf)
