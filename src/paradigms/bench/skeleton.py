@@ -121,7 +121,7 @@ def drawn(cell: Cell, seed: int) -> Iterable[Batch]:
         generator = torch.Generator().manual_seed(at)
         x = system.noise((B, *p.shape), generator)
         noise = torch.randn(len(system), *x.shape, generator=generator) if any(system.drawn) else None
-        given = {"noise": noise, "condition": p.condition(B)}
+        given: dict[str, Any] = {"noise": noise, "condition": p.condition(B)}
         yield Batch(p, system, x, given, sequential(p.model, system, x, **given))
 
 
@@ -154,8 +154,8 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         "# Skeleton sampling on held-out seeds",
         "",
-        "Written by `python -m paradigms.bench.skeleton`. Each entry: share of samples within the tolerance in %, worst",
-        "error / asked, rounds of a sample in the mean (evaluations / N). Rows are not pooled over samples.",
+        "Written by `python -m paradigms.bench.skeleton`. Each entry: share of samples within the tolerance in %,",
+        "worst error / asked, rounds of a sample in the mean (evaluations / N). Rows are not pooled over samples.",
         "",
         "| chain (samples) | tolerance | " + " | ".join(METHODS) + " |",
         "| --- | --- |" + " --- |" * len(METHODS),

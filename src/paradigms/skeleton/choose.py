@@ -1,8 +1,8 @@
-"""Which nodes a round evaluates: those never evaluated and those that must be first, front to back, then the others due.
+"""Which nodes a round evaluates: the new ones and those that must come first, front to back, then the others due.
 
-    rank[n, b]    the place of a node in its sample's order
-    pooled        the W B smallest ranks of all samples, B of the whole batch: rows that finished samples leave are used
-    else          ranks below W of each
+rank[n, b]    the place of a node in its sample's order
+pooled        the W B smallest ranks of all samples, B of the whole batch: rows that finished samples leave are used
+else          ranks below W of each
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Three parts of the error of a sample, each as it can be known, and what is done about it.
 
-    secant         mu[m]   = MARGIN caution[m] eps[m] A[m] |w[m] (x - x_seen)[m] / alpha[m]|_G        at every known node
+    secant         mu[m]   = MARGIN caution[m] eps[m] A[m] |w[m] (x - x_seen)[m] / alpha[m]|_G      at every known node
     interpolation  quad    = max(|sum_m L[m] A[m] G|, sqrt(sum_m (A[m] |L[m]|_G)^2)),   L[m] = RHO w[m] apart[m]
     growth         A[m]    in both, see `jacobian.py`
 
     |v|_G^2 = sum_f G[m+1,f]^2 |v_f|^2 / |D[N-1]|^2        what v at row m + 1 becomes in the sample, of its size
-    w[m]                                              what D[m] counts for: of its own row and of the rows around it that
-                                                      take e from it
+    w[m]      what D[m] counts for: in its own row and in the rows around it that take e from it
 
 Nothing is accepted for good before everything is: growth that is found ahead makes early rows due again.
 
@@ -109,7 +108,7 @@ def shares(levels: Levels, node: Tensor) -> Tensor:
 
 
 def new_nodes(levels: Levels, known: Known, parts: Parts, window: int) -> Tensor:
-    """The rows (N, B) that become nodes: of the intervals whose ends are badly foretold, as many as there is room for."""
+    """The rows (N, B) that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
     p, dp = parts, shares(levels, parts.node)
     Q, S, each, mu = p.Q, p.S, p.each, p.mu
     wide = Q * dp.sqrt()

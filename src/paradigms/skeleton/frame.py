@@ -1,4 +1,4 @@
-"""One round of skeleton sampling as it ended: of no sample rows are accepted before all are, so `begin` is 0 till then."""
+"""One round of skeleton sampling as it ended: a sample's rows are accepted all at once, so `begin` is 0 till then."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .error import Parts
 
 START, EARLY, MANY = 0.55, 0.6, 0.8  # of the third prototype; tuned on mixtures, digits and scenes
 SLACK, HALF, FAR = 5.0, 0.5, 10.0
-ORDER = {True: 2.0, False: 1.0}  # of the interpolation, as errors were seen to fall with nodes: of an ODE, and with noise
+ORDER = {True: 2.0, False: 1.0}  # of the interpolation, as errors fell with nodes: of an ODE, and with noise
 
 
 def foretold(parts: Parts, ode: bool) -> Tensor:
@@ -30,7 +30,7 @@ def foretold(parts: Parts, ode: bool) -> Tensor:
 
 
 def gives_way(parts: Parts, first: Tensor, round: int, window: int, ode: bool) -> Tensor:
-    """The samples (B,) all whose rows are to be nodes, `round` rounds done; first (B,): how many nodes they began with."""
+    """The samples (B,) that go on with all rows, after `round` rounds; first (B,): the nodes that they began with."""
     N = len(parts.node)
     K = foretold(parts, ode)
     start = first >= START * N

@@ -1,8 +1,8 @@
 """What a table says of its rows before anything is evaluated.
 
-    l[n] = log(alpha / sigma)                                  noise level; e is interpolated in it
-    place[n] = (1 - BLEND) n / (N - 1) + BLEND (l[n] - l[0]) / (l[N-1] - l[0])        nodes lie evenly in it
-    alike[n, m] = (1 + (l[n] - l[m])^2 / width^2)^-2           what row m says of the Jacobian of row n
+    level[n] = log(alpha / sigma)                                  noise level; e is interpolated in it
+    place[n] = (1 - BLEND) n / (N - 1) + BLEND (level[n] - level[0]) / (level[N-1] - level[0])        nodes lie evenly in it
+    alike[n, m] = (1 + (level[n] - level[m])^2 / width^2)^-2           what row m says of the Jacobian of row n
     near[n, m] = exp(-|place[n] - place[m]| / NEAR)            what row m says of the secant error of row n
     caution[n] = CAUTION where alpha < sigma                   modes are decided there, before growth is in sight
     weight[n] = max_j |sum_(k <= j) b[n + k, k]|               what D[n] counts for in any state after it
@@ -25,10 +25,10 @@ from ..system import System
 # Of the prototypes: tuned on mixture-64, mixture-1024 and digits, DDIM-200 and DDPM-1000, seeds below 1000.
 BLEND, NEAR = 0.65, 0.05
 LEAST = 1e-3  # alpha and sigma are taken as at least this where their logarithm is: both may be 0 at an end
-LOWEST = -3.0  # of l in `place`: more noise than that hides what nodes are for
+LOWEST = -3.0  # of level in `place`: more noise than that hides what nodes are for
 # With 1 of 32 chains with modes 8 kept fewer than 99 % of 400 samples, with 5 none; 7.1 rounds in place of 6.7.
 CAUTION = 5.0
-TIED = 0.25  # of a mean step in l: how far apart rows of one level are put, as the two stages of Heun's rule are
+TIED = 0.25  # of a mean step in level: how far apart rows of one level are put, as the two stages of Heun's rule are
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Levels:
 
     system: System
     ode: bool
-    l: Tensor
+    level: Tensor
     place: Tensor
     alike: Tensor
     near: Tensor
@@ -55,17 +55,17 @@ class Levels:
     caution: Tensor
 
     def __len__(self) -> int:
-        return len(self.l)
+        return len(self.level)
 
 
 def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
     """The `Levels` of a table for states of a spectrum; width, weight: of the learned Jacobian, see `jacobian.py`."""
     table, variance = system.to("cpu", torch.float64), s.prior.cpu().double()
     N, alpha, sigma = len(table), table.alpha[:, None], table.sigma[:, None]
-    l = (table.alpha.clamp(min=LEAST) / table.sigma.clamp(min=LEAST)).log()
+    level = (table.alpha.clamp(min=LEAST) / table.sigma.clamp(min=LEAST)).log()
     g = alpha**2 * variance / (alpha**2 * variance + sigma**2).clamp(min=1e-30)
-    alike = (1 + ((l[:, None] - l) / width) ** 2) ** -2
-    low = l.clamp(min=LOWEST)
+    alike = (1 + ((level[:, None] - level) / width) ** 2) ** -2
+    low = level.clamp(min=LOWEST)
     part = ((low - low[0]) / (low[-1] - low[0]).clamp(min=1e-9)).cummax(0).values
     place = (1 - BLEND) * torch.arange(N) / max(N - 1, 1) + BLEND * part
     reach = [torch.cat([table.b[k:, k], table.b.new_zeros(k)]) for k in range(table.taps)]
@@ -73,7 +73,7 @@ def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
     return Levels(
         system=table,
         ode=not any(system.drawn),
-        l=apart(l),
+        level=apart(level),
         place=place,
         alike=alike,
         near=torch.exp(-(place[:, None] - place).abs() / NEAR),
@@ -87,10 +87,10 @@ def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
     )
 
 
-def apart(l: Tensor) -> Tensor:
+def apart(level: Tensor) -> Tensor:
     """Levels (N,) that grow from row to row, so that they can be interpolated in; as they are where they do."""
-    if len(l) < 2:
-        return l
-    up = l.cummax(0).values
-    mean = ((up[-1] - up[0]) / (len(l) - 1)).clamp(min=1e-6)
-    return l if bool((l.diff() > 1e-3 * mean).all()) else up + TIED * mean * torch.arange(len(l))
+    if len(level) < 2:
+        return level
+    up = level.cummax(0).values
+    mean = ((up[-1] - up[0]) / (len(level) - 1)).clamp(min=1e-6)
+    return level if bool((level.diff() > 1e-3 * mean).all()) else up + TIED * mean * torch.arange(len(level))

@@ -40,11 +40,12 @@ from .store import Store
 from .surrogate import Surrogate
 
 STILL = 2.0  # ulps of a state: what moved less did not move; with 1 rounding made up to twice the rounds at tolerance 0
+ROWS = 64  # of noise that are transformed at once
 TELLS = 8.0  # ulps of a state: what moved less teaches nothing of the Jacobian; 1e-6 in float32 as in the prototypes
 
 
 class Judged(NamedTuple):
-    """What a round leaves to the next: the parts of the error, states X (I + 1, B, C, S) at the stops."""
+    """What a round leaves to the next: the parts of the error, states X (V + 1, B, C, S) at the stops."""
 
     parts: Parts
     X: Tensor
@@ -158,27 +159,26 @@ class Samples:
         sums = [s.sums(v, v).flatten() for v in (moved, apart)]
         size = torch.linalg.vector_norm(X[:-1].flatten(2), dim=2)
         told = torch.cat([*sums, size.flatten(), whole]).cpu().double()  # waits
-        I, B, F = by.shape
-        (moves, leaves), rest = told[: 2 * I * B * F].view(2, I, B, F), told[2 * I * B * F :]
-        size, vector = rest[: I * B].view(I, B), rest[I * B :]
+        V, B, F = by.shape
+        (moves, leaves), rest = told[: 2 * V * B * F].view(2, V, B, F), told[2 * V * B * F :]
+        size, vector = rest[: V * B].view(V, B), rest[V * B :]
         raw = (moves * G.square()).sum(2).sqrt() * w.abs() * known.picked(L.per[:, None].expand(-1, B)) / self.unit
         margin = MARGIN * self.stop.margin / USUAL
         mu = margin * raw * known.picked(self.learned.eps * L.caution[:, None]) * A
         mu = torch.where(moves.sum(2).sqrt() <= self.still * size, 0.0, mu).nan_to_num(torch.inf)
         each = (leaves * by.square()).sum(2).sqrt()
         quad = vector.maximum(each.square().sum(0).sqrt()).nan_to_num(torch.inf)
-        wide = (known.spread(v) for v in (mu, each))
+        mu, each = known.spread(mu), known.spread(each)
         residual = self.missed(known, moves)
-        parts = Parts(
-            *wide, quad, self.learned.growth(), self.store.mask, self.node, self.dense, residual, self.tolerance
-        )
+        growth, mask = self.learned.growth(), self.store.mask
+        parts = Parts(mu, each, quad, growth, mask, self.node, self.dense, residual, self.tolerance)
         self.judged = Judged(parts, X, known)
         return found
 
     def missed(self, known: Known, moves: Tensor) -> Tensor:
         """How far a known node's next state is from the step that the model gave, in std, at most (B,).
 
-        moves (I, B, F): sums by band of how far the nodes' states are from where they were evaluated, squared.
+        moves (V, B, F): sums by band of how far the nodes' states are from where they were evaluated, squared.
         """
         t, B = self.levels.system, moves.shape[1]
         a, b, std = (known.picked(v[:, None].expand(-1, B)) for v in (t.a, t.b[:, 0], t.std))
@@ -212,8 +212,8 @@ class Samples:
         by = {k: getattr(p, k)[:, keep] for k in ("mu", "each", "A", "known", "node")}
         p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
         X = self.judged.X
-        I = len(self.store.known)
-        self.judged = Judged(p, torch.cat([X[:I, there], X[-1:, there]]), self.store.known)
+        V = len(self.store.known)
+        self.judged = Judged(p, torch.cat([X[:V, there], X[-1:, there]]), self.store.known)
 
 
 def drawn(chain: Chain, s: Spectrum) -> Tensor | None:
@@ -222,8 +222,8 @@ def drawn(chain: Chain, s: Spectrum) -> Tensor | None:
     if not any(system.drawn):
         return None
     N, B, found = len(system), len(stream.x), list[Tensor]()
-    for begin in range(0, N, chain_rows := 64):
-        n = torch.arange(begin, min(begin + chain_rows, N), device=stream.x.device)[:, None].expand(-1, B)
+    for begin in range(0, N, ROWS):
+        n = torch.arange(begin, min(begin + ROWS, N), device=stream.x.device)[:, None].expand(-1, B)
         z = stream.rows(n, begin, begin + len(n))
         assert z is not None
         found.append(s.forward(z) * system.c[n[:, 0]][:, None, None, None])
@@ -234,7 +234,9 @@ def mass(levels: Levels, known: Known) -> Tensor:
     """w (N, B): what D of each known node counts for, in its own row and in those that take e from it."""
     base = known.base.clamp(min=0)
     (lo, _), (hi, closed) = known.beside(base, 0), known.beside(base, 1)
-    t = torch.where(closed, (levels.l[:, None] - levels.l[lo]) / (levels.l[hi] - levels.l[lo]).clamp(min=1e-12), 0.0)
+    t = torch.where(
+        closed, (levels.level[:, None] - levels.level[lo]) / (levels.level[hi] - levels.level[lo]).clamp(min=1e-12), 0.0
+    )
     by, out = levels.weight[:, None], torch.zeros(known.base.shape, dtype=torch.float64)
     return out.scatter_add(0, lo, by * (1 - t)).scatter_add(0, hi, by * t)
 
@@ -267,7 +269,8 @@ def rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Ite
         estimate[who] = torch.where(over, torch.inf, parts.estimate)
         ends = run.spectrum.inverse(run.judged.X[-1][None], run.like.expand(1, len(who), *run.like.shape[1:]))[0]
         last = last.index_copy(0, who.to(last.device), ends)
-        frame = NodeRound(round, window, begin, stride, who, found, parts, last, evaluate, estimate.to(last), evaluate.evals)
+        told = estimate.to(last), evaluate.evals
+        frame = NodeRound(round, window, begin, stride, who, found, parts, last, evaluate, *told)
         chain.evaluate.clock.pause()
         yield frame
         chain.evaluate.clock.resume()

@@ -1,10 +1,10 @@
 """Which rows are nodes, and where each row stands among those that are known.
 
-    first     `few` rows evenly in `place`, the first and the last among them
-    base[n]   how many known nodes lie at or before row n, less 1
-    split     an interval whose ends their neighbours foretell badly gets 2 to PIECES pieces, evenly in `place`
+first     `few` rows evenly in `place`, the first and the last among them
+base[n]   how many known nodes lie at or before row n, less 1
+split     an interval whose ends their neighbours foretell badly gets 2 to PIECES pieces, evenly in `place`
 
-    few = few_ode (0.01 / tolerance)^(1/4) for an ODE, few_sde (0.01 / tolerance)^(1/2) where noise is drawn
+few = few_ode (0.01 / tolerance)^(1/4) for an ODE, few_sde (0.01 / tolerance)^(1/2) where noise is drawn
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def first(levels: Levels, few: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Known:
-    """The I rows of each of B samples that were marked in a mask (N, B), in order.
+    """The V rows of each of B samples that were marked in a mask (N, B), in order.
 
-    rows (I, B): N beyond a sample's count (B,). base (N, B): the place in `rows` of the last one at or before each row,
+    rows (V, B): N beyond a sample's count (B,). base (N, B): the place in `rows` of the last one at or before each row,
     -1 where there is none.
     """
 
@@ -47,7 +47,7 @@ class Known:
     @classmethod
     def of(cls, mask: Tensor) -> Known:
         """From a mask (N, B)."""
-        N, B = mask.shape
+        N = len(mask)
         count = mask.sum(0)
         rows = torch.where(mask, torch.arange(N)[:, None], N).sort(0).values[: int(count.max())]
         return cls(rows, count, mask.cumsum(0) - 1)
@@ -63,13 +63,13 @@ class Known:
         return self.rows.gather(0, at.clamp(0, len(self.rows) - 1)).clamp(max=N - 1), there
 
     def spread(self, v: Tensor, other: float = 0.0) -> Tensor:
-        """Values v (I, B) of the marked rows as (N, B), `other` elsewhere."""
+        """Values v (V, B) of the marked rows as (N, B), `other` elsewhere."""
         N, B = self.base.shape
         wide = torch.full((N + 1, B), other, dtype=v.dtype)
         return wide.scatter(0, self.rows, v)[:N]
 
     def picked(self, v: Tensor) -> Tensor:
-        """Values (I, B) at the marked rows of v (N, B)."""
+        """Values (V, B) at the marked rows of v (N, B)."""
         return v.gather(0, self.rows.clamp(max=len(v) - 1))
 
 

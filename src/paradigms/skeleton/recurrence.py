@@ -8,7 +8,7 @@
 
 P and T are scalars by band, from products by doubling within each interval; e is a weighted sum of the nodes', so that
 the sum over rows is one over a few nodes with weights by band, and the noise is one sum over segments of rows. The
-stops are then gone through in blocks of about sqrt(I): one step of all blocks at once, then block after block.
+stops are then gone through in blocks of about sqrt(V): one step of all blocks at once, then block after block.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def coefficients(system: System, M: Tensor, stop: Tensor) -> tuple[Tensor, Tenso
     return times(found, M), found[:, 0]
 
 
-def gathered(system: System, T: Tensor, h: Tensor, base: Tensor, interval: Tensor, I: int) -> Tensor:
-    """What node values count for in each interval: (K + 3, K, I, B, F), slot o + K is the node o places from its base.
+def gathered(system: System, T: Tensor, h: Tensor, base: Tensor, interval: Tensor, V: int) -> Tensor:
+    """What node values count for in each interval: (K + 3, K, V, B, F), slot o + K is the node o places from its base.
 
     h (4, N, B): weights of the nodes at places base - 1, ..., base + 2 in e; T (K, N, B, F); interval (N, B).
     """
     K, N, B, F = T.shape
-    Q = T.new_zeros(K, (K + 3) * I, B, F)
+    Q = T.new_zeros(K, (K + 3) * V, B, F)
     for k in range(K):
         n = slice(k, N)
         back = base[: N - k] - base[n]  # 0, or as many nodes as lie between
@@ -80,24 +80,25 @@ def gathered(system: System, T: Tensor, h: Tensor, base: Tensor, interval: Tenso
         for j in range(4):
             if not bool(h[j].any()):
                 continue
-            place = (back + j - 1 + K) * I + interval[n]
+            place = (back + j - 1 + K) * V + interval[n]
             value = weighted * h[j, : N - k, :, None]
             Q.scatter_add_(1, place[None, :, :, None].expand_as(value), value)
-    return Q.view(K, K + 3, I, B, F).transpose(0, 1)
+    return Q.view(K, K + 3, V, B, F).transpose(0, 1)
 
 
 def noise_between(s: Spectrum, T: Tensor, z: Tensor, length: Tensor) -> Tensor:
-    """sum_n T[n] z[n] over the rows of each interval: (K, I, B, C, S).
+    """sum_n T[n] z[n] over the rows of each interval: (K, V, B, C, S).
 
-    T (K, N, B, F), z (B, N, C, S) the noise as it is added, length (I, B) of each interval.
+    T (K, N, B, F), z (B, N, C, S) the noise as it is added, length (V, B) of each interval.
     """
-    K, (B, N, C, S), I = len(T), z.shape, len(length)
-    out = z.new_empty(K, I, B, C, S)
+    K, (B, _, C, S), V = len(T), z.shape, len(length)
+    out = z.new_empty(K, V, B, C, S)
     T, length = T.transpose(1, 2).to(z), length.T.to(z.device)
     for b in range(B):  # one sample at a time: the products take as much room as its noise
         for k in range(K):
             carried = (s.spread(T[k, b]) * z[b]).flatten(1)
-            out[k, :, b] = torch.segment_reduce(carried, "sum", lengths=length[b].contiguous(), axis=0, unsafe=True).view(I, C, S)
+            rows = length[b].contiguous()
+            out[k, :, b] = torch.segment_reduce(carried, "sum", lengths=rows, axis=0, unsafe=True).view(V, C, S)
     return out
 
 
@@ -110,14 +111,14 @@ def applied(P: Tensor, u: Tensor) -> Tensor:
 
 
 def run(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
-    """u[i+1] = P[i] u[i] + R[i]: all of them after the first, (K, I, B, C, S).
+    """u[i+1] = P[i] u[i] + R[i]: all of them after the first, (K, V, B, C, S).
 
-    P (K, K, I, B, F) on the CPU, R (K, I, B, C, S), u (K, B, C, S) the first.
+    P (K, K, V, B, F) on the CPU, R (K, V, B, C, S), u (K, B, C, S) the first.
     """
-    K, I = R.shape[:2]
-    size = max(math.isqrt(I), 1)
-    blocks = -(-I // size)
-    more = blocks * size - I
+    K, V = R.shape[:2]
+    size = max(math.isqrt(V), 1)
+    blocks = -(-V // size)
+    more = blocks * size - V
     if more:  # steps that leave everything as it is
         one = torch.eye(K, dtype=P.dtype)[:, :, None, None, None].expand(K, K, more, *P.shape[3:])
         P, R = torch.cat([P, one], 2), torch.cat([R, R.new_zeros(K, more, *R.shape[2:])], 1)
@@ -133,4 +134,4 @@ def run(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
         begin.append(applied(wide[:, :, i, -1], begin[-1]) + R[:, i, -1])
     for j in range(size):
         R[:, :, j] += applied(wide[:, :, :, j], torch.stack(begin, 1))
-    return R.flatten(1, 2)[:, :I]
+    return R.flatten(1, 2)[:, :V]

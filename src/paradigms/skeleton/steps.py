@@ -26,7 +26,7 @@ from .store import Store
 
 
 def exact(stops: Known, store: Store) -> Tensor:
-    """The stops (I, B) from which the next is one step away, and that step looks back on evaluated rows alone."""
+    """The stops (V, B) from which the next is one step away, and that step looks back on evaluated rows alone."""
     N, known = len(store.slot), store.mask
     rows = stops.rows
     after = torch.cat([rows[1:], torch.full_like(rows[:1], N)])
@@ -43,7 +43,7 @@ def from_steps(
     z: Tensor | None,
     u: Tensor,
 ) -> Tensor:
-    """The states (I + 1, B, C, S) that `run` gives for a chain P, R from u, by way of what is left of the steps."""
+    """The states (V + 1, B, C, S) that `run` gives for a chain P, R from u, by way of what is left of the steps."""
     (P, R), (at, known) = chain, stops
     rows, K, B = at.rows, len(R), R.shape[2]
     n, device = rows.clamp(max=len(system) - 1), R.device
@@ -55,7 +55,7 @@ def from_steps(
     seen = [store.mask.gather(0, (n - k).clamp(min=0)) & (rows - k >= 0) & (rows < len(system)) for k in range(K)]
     ref = torch.stack(
         [torch.where(wide(ok, R), store.taken(store.at, n - k), 0.0) for k, ok in enumerate(seen)]
-    )  # (K, I, B, C, S)
+    )  # (K, V, B, C, S)
     step = applied(s.spread(P.to(R)), ref).add_(R)
     step[0] = torch.where(wide(known, R), y, step[0])
     for k in range(1, K):
@@ -67,10 +67,10 @@ def from_steps(
 
 
 def coefficient(c: Tensor, like: Tensor) -> Tensor:
-    """Coefficients (I, B) as factors of states (I, B, C, S)."""
+    """Coefficients (V, B) as factors of states (V, B, C, S)."""
     return c[..., None, None].to(like)
 
 
 def wide(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask (I, B) for states (I, B, C, S)."""
+    """A mask (V, B) for states (V, B, C, S)."""
     return mask[..., None, None].to(like.device)

@@ -58,7 +58,7 @@ class Store:
         return v[slot.to(v.device), b.to(v.device)]
 
     def left(self, s: Spectrum, J: Tensor) -> Tensor:
-        """e = D - J at (I, B, C, S) of the known nodes, in order, for Jacobians J (N, B, F); 0 beyond a sample's."""
+        """e = D - J at (V, B, C, S) of the known nodes, in order, for Jacobians J (N, B, F); 0 beyond a sample's."""
         rows, b = self.known.rows, torch.arange(self.slot.shape[1])
         at = rows.clamp(max=len(self.slot) - 1)
         slot, there = self.slot[at, b].clamp(min=0).to(self.D.device), (rows < len(self.slot)).to(self.D)
@@ -67,7 +67,7 @@ class Store:
         return e if bool((self.known.count == len(rows)).all()) else e * there[..., None, None].to(e)
 
     def moved(self, X: Tensor) -> Tensor:
-        """How far states X (I, B, C, S) at the known nodes are from where those were evaluated, 0 beyond a sample's."""
+        """How far states X (V, B, C, S) at the known nodes are from where those were evaluated, 0 beyond a sample's."""
         rows, b = self.known.rows, torch.arange(self.slot.shape[1])
         slot = self.slot[rows.clamp(max=len(self.slot) - 1), b].clamp(min=0).to(X.device)
         there = (rows < len(self.slot)).to(X.device)

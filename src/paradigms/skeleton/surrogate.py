@@ -3,7 +3,7 @@
     S[n](y) = J[n] y + e[n],    e[m] = D[m] - J[m] x_seen[m] at a node m                                      (1)
 
 What the Jacobian leaves of the answer, e, is smooth along the chain. Between nodes it is a weighted sum of the nodes'
-values, in the noise level l, w = (l - l_lo) / (l_hi - l_lo):
+values, in the noise level level, w = (level - l_lo) / (l_hi - l_lo):
 
     a chain that draws noise    e = (1 - w) e_lo + w e_hi
     an ODE                      the cubic with these ends and with the slopes there of the parabola through the node and
@@ -34,7 +34,7 @@ from .store import Store
 class Surrogate:
     """Equation (1) of B samples, as one round knows it.
 
-    J (N, B, F), on the CPU. E (I, B, C, S): e at the known nodes. x (B, C, S): the first states. z (B, N, C, S): the
+    J (N, B, F), on the CPU. E (V, B, C, S): e at the known nodes. x (B, C, S): the first states. z (B, N, C, S): the
     noise as it is added, None where none is.
     """
 
@@ -47,26 +47,27 @@ class Surrogate:
     z: Tensor | None
 
     def run(self, stop: Tensor, store: Store | None = None) -> Tensor:
-        """The chain on S: states (I + 1, B, C, S) at the stops (N, B) of each sample and, last, at row N.
+        """The chain on S: states (V + 1, B, C, S) at the stops (N, B) of each sample and, last, at row N.
 
         Row 0 and all known nodes are stops. A sample with fewer stops than another stands at row N from its last on.
         store: of the nodes that this surrogate is made of; with it runs of nodes are exact, see `steps.py`.
         """
         system, s, stops = self.levels.system, self.spectrum, Known.of(stop)
-        I, K, base = len(stops), self.levels.system.taps, self.known.base
+        V, K, base = len(stops), self.levels.system.taps, self.known.base
         P, T = coefficients(system, matrices(system, self.J), stop)
         there = stops.rows < len(stop)
         one = torch.eye(K, dtype=P.dtype)[:, :, None, None, None]
         at = stops.rows.clamp(max=len(stop) - 1)
-        P = torch.where(there[..., None], P.gather(2, at[None, None, :, :, None].expand(K, K, -1, -1, P.shape[-1])), one)
-        R = self.x.new_zeros(K, I, *self.x.shape)
+        P = P.gather(2, at[None, None, :, :, None].expand(K, K, -1, -1, P.shape[-1]))
+        P = torch.where(there[..., None], P, one)
+        R = self.x.new_zeros(K, V, *self.x.shape)
         if self.z is not None:
-            length = torch.zeros(I, stop.shape[1], dtype=torch.long)
+            length = torch.zeros(V, stop.shape[1], dtype=torch.long)
             length.scatter_add_(0, stops.base, torch.ones_like(stops.base))
             R = noise_between(s, T, self.z, length)
         if len(self.known):
             h = weights(self.levels, self.known)
-            Q = gathered(system, T, h, base, stops.base, I)
+            Q = gathered(system, T, h, base, stops.base, V)
             first = base.gather(0, at)  # of each interval
             for slot, q in enumerate(Q.unbind()):
                 if bool(q.any()):
@@ -79,16 +80,16 @@ class Surrogate:
 
     def at(self, place: Tensor) -> Tensor:
         """e (R, B, C, S) of the known nodes at places (R, B), kept within those there are."""
-        I, B = len(self.known), place.shape[1]
+        V, B = len(self.known), place.shape[1]
         place = place.clamp(min=0).minimum(self.known.count - 1).clamp(min=0)
-        if len(place) == I and bool((place == torch.arange(I)[:, None]).all()):
+        if len(place) == V and bool((place == torch.arange(V)[:, None]).all()):
             return self.E
         return self.E[place.to(self.E.device), torch.arange(B, device=self.E.device)]
 
     def apart(self) -> Tensor:
-        """How far e is from what its neighbours say (I, B, C, S), 0 where they say nothing."""
-        out, l = torch.zeros_like(self.E), lagrange(self.levels, self.known)
-        for j, c in zip((-2, -1, 0, 1, 2), l.unbind(), strict=True):
+        """How far e is from what its neighbours say (V, B, C, S), 0 where they say nothing."""
+        out, level = torch.zeros_like(self.E), lagrange(self.levels, self.known)
+        for j, c in zip((-2, -1, 0, 1, 2), level.unbind(), strict=True):
             here, there = slice(max(-j, 0), len(out) - max(j, 0)), slice(max(j, 0), len(out) + min(j, 0))
             if bool(c.any()) and len(out) > abs(j):
                 out[here] += c[here, :, None, None].to(out) * self.E[there]
@@ -102,15 +103,15 @@ class Surrogate:
 
 def weights(levels: Levels, known: Known) -> Tensor:
     """h (4, N, B): what the nodes at places base - 1, base, base + 1, base + 2 count for in e of each row."""
-    l, base = levels.l, known.base.clamp(min=0)
+    level, base = levels.level, known.base.clamp(min=0)
     (before, has), (lo, _), (hi, closed), (after, more) = (known.beside(base, j) for j in (-1, 0, 1, 2))
-    h = torch.zeros(4, *base.shape, dtype=l.dtype)
-    H = torch.where(closed, l[hi] - l[lo], 1.0)
-    w = torch.where(closed, (l[:, None] - l[lo]) / H, 0.0).clamp(0, 1)
+    h = torch.zeros(4, *base.shape, dtype=level.dtype)
+    H = torch.where(closed, level[hi] - level[lo], 1.0)
+    w = torch.where(closed, (level[:, None] - level[lo]) / H, 0.0).clamp(0, 1)
     h[1], h[2] = 1 - w, w
     if not levels.ode:
         return h
-    left, right = torch.where(has, l[lo] - l[before], 1.0), torch.where(more, l[after] - l[hi], 1.0)
+    left, right = torch.where(has, level[lo] - level[before], 1.0), torch.where(more, level[after] - level[hi], 1.0)
     c = torch.where(has & closed, w * (1 - w) ** 2 * H * H / (left + H), 0.0)  # of the slope at lo, less the chord's
     d = torch.where(more & closed, w**2 * (1 - w) * H * H / (H + right), 0.0)  # and at hi, which is taken away
     h[0] -= c / left
@@ -121,15 +122,15 @@ def weights(levels: Levels, known: Known) -> Tensor:
 
 
 def lagrange(levels: Levels, known: Known) -> Tensor:
-    """Weights (5, I, B) of the nodes at -2, ..., 2 places in `apart`; 0 where a node has not both neighbours.
+    """Weights (5, V, B) of the nodes at -2, ..., 2 places in `apart`; 0 where a node has not both neighbours.
 
     Where they are the rows beside it, or one of them is, nothing is interpolated and nothing can be told.
     """
-    I, B = known.rows.shape
-    i, N = torch.arange(I)[:, None].expand(I, B), len(levels)
+    V, B = known.rows.shape
+    i = torch.arange(V)[:, None].expand(V, B)
     rows, there = zip(*(known.beside(i, j) for j in (-2, -1, 0, 1, 2)), strict=True)
     ok = there[1] & there[2] & there[3] & (rows[3] - rows[1] > 2)
-    t = [levels.l[r] for r in rows]
+    t = [levels.level[r] for r in rows]
     two = basis(t, (1, 3))
     if levels.ode:
         two = torch.where(there[0] & there[4], basis(t, (0, 1, 3, 4)), two)
@@ -138,7 +139,7 @@ def lagrange(levels: Levels, known: Known) -> Tensor:
 
 
 def basis(t: Sequence[Tensor], some: Sequence[int]) -> Tensor:
-    """Less the Lagrange weights (5, I, B) at t[2] of the polynomial through the places t[j] for j in some."""
+    """Less the Lagrange weights (5, V, B) at t[2] of the polynomial through the places t[j] for j in some."""
     out = torch.zeros(5, *t[2].shape, dtype=t[2].dtype)
     for i in some:
         out[i] = -1.0
