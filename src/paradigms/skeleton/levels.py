@@ -1,8 +1,8 @@
 """What a table says of its rows before anything is evaluated.
 
-    level[n] = log(alpha / sigma)                                  noise level; e is interpolated in it
-    place[n] = (1 - BLEND) n / (N - 1) + BLEND (level[n] - level[0]) / (level[N-1] - level[0])        nodes lie evenly in it
-    alike[n, m] = (1 + (level[n] - level[m])^2 / width^2)^-2           what row m says of the Jacobian of row n
+    level[n] = log(alpha / sigma)                              e is interpolated in it
+    place[n] = (1 - BLEND) n / (N - 1) + BLEND (level[n] - level[0]) / (level[N-1] - level[0])    nodes lie evenly in it
+    alike[n, m] = (1 + (level[n] - level[m])^2 / width^2)^-2   what row m says of the Jacobian of row n
     near[n, m] = exp(-|place[n] - place[m]| / NEAR)            what row m says of the secant error of row n
     caution[n] = CAUTION where alpha < sigma                   modes are decided there, before growth is in sight
     weight[n] = max_j |sum_(k <= j) b[n + k, k]|               what D[n] counts for in any state after it
