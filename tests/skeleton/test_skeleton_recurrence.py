@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -163,6 +164,6 @@ def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, see
     assert not bool((new & node).any())
     for b in range(2):
         rows = known.rows[: known.count[b], b].tolist()
-        for lo, hi in zip(rows, rows[1:], strict=False):
+        for lo, hi in pairwise(rows):
             asked = bool(bad[lo, b] or bad[hi, b]) and hi - lo > 1
             assert bool(new[lo + 1 : hi, b].any()) == asked
