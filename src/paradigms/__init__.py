@@ -31,6 +31,7 @@ from .methods.work import Evaluate, Update, WindowState
 from .problem import Problem
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
+from .skeleton import Skeleton
 from .solution import Comparison, Solution
 from .solve import iterate, sample, sequential
 from .stopping.base import AbstractStop
@@ -55,7 +56,8 @@ __all__ = [
     "AbstractMethod", "AbstractStop", "Anderson", "CoarseSolver", "Comparison", "Copy", "Denoiser", "Evaluate",
     "Expected", "ExponentialPicard", "Extrapolate", "FinalError", "FixedWindow", "Frame", "Guess", "Guided",
     "HeldCoarse", "Jacobi", "LinearCoarse", "NonFiniteError", "Parareal", "Picard", "Problem", "QuasiNewton",
-    "RankError", "Retry", "Run", "Schedule", "SchedulerError", "Sharing", "Solution", "Spectral", "Speculation",
+    "RankError", "Retry", "Run", "Schedule", "SchedulerError", "Sharing", "Skeleton", "Solution", "Spectral",
+    "Speculation",
     "StepNoise", "System", "Update", "Verification", "WindowController", "WindowState", "cosine", "ddim", "ddpm",
     "disable_parallel_sampling", "dpmsolver", "dpmsolver_single", "enable_parallel_sampling", "flow", "flow_heun",
     "from_betas", "from_scheduler", "heun", "iterate", "linear", "make_denoiser", "parallelize", "rectified_flow",

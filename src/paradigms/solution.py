@@ -50,7 +50,7 @@ class Solution:
         estimate: Estimated relative error (B,), None where the stopping rule estimates none.
         tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold.
             None for a method that gives another sample of the same law.
-        reason: Why steps were made one by one, None where none was.
+        reason: Why steps were made one by one, or windows taken in place of nodes; None where neither was.
         expected: What the best window was expected to cost; None where nothing was measured.
     """
 
@@ -203,8 +203,15 @@ def status(done: int, rows: int, error: float, tolerance: float | None) -> str:
 
 def taken(told: Sequence[Record]) -> Tensor:
     """The rounds each sample took (B,)."""
-    strides = ((torch.tensor(each.stride), each.single) for each in told)
-    return torch.stack([s if single else (s > 0).long() for s, single in strides]).sum(0)
+    return torch.stack([part(each) for each in told]).sum(0)
+
+
+def part(told: Record) -> Tensor:
+    """The rounds of a frame that each sample took part in (B,)."""
+    stride = torch.tensor(told.stride)
+    if told.taking is not None:
+        return torch.zeros_like(stride).index_fill(0, torch.tensor(told.taking, dtype=torch.long), 1)
+    return stride if told.single else (stride > 0).long()
 
 
 def relative_error(x: Tensor, reference: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
 from .noise import Generators, Noise
 from .problem import Problem
+from .skeleton import Skeleton, check_skeleton, frames
 from .solution import Comparison, Solution
 from .stopping.base import AbstractStop
 from .stopping.final_error import TOLERANCE as TOLERANCE
@@ -33,7 +34,6 @@ from .window.auto.controller import auto
 from .window.chain import UNLIMITED, Chain
 from .window.controller import FixedWindow, WindowController, YieldingWindow
 from .window.frame import Frame
-from .window.loop import frames
 from .window.retry import Retry, retried
 from .window.steps import sequential_sample
 from .window.trace import Record
@@ -88,7 +88,7 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
     if method is DEFAULT and tolerance == TOLERANCE:
         return USUAL
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
-    grid = method.grid if isinstance(method, Spectral) else None
+    grid = method.grid if isinstance(method, Spectral | Skeleton) else None
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
 
 
@@ -210,7 +210,8 @@ def _run(
     unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
     if limit is not None or unfinished or run.estimate is None:
         return run, ()
-    return run, retried(chain, run, max(each.window for each in run.records), noise)
+    windows = replace(chain, method=chain.method.windowed()) if isinstance(chain.method, Skeleton) else chain
+    return run, retried(windows, run, max(each.window for each in run.records), noise)
 
 
 def widest(run: Attempt) -> int:
@@ -265,6 +266,8 @@ def open_chain(
     method.check(problem.x)
     stop.check(problem.x)
     method = method.held_to(stop.tolerance)
+    if isinstance(method, Skeleton):
+        check_skeleton(method, stop, window)
     evaluate, stream = problem.evaluator(), problem.stream()
     evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):

@@ -34,7 +34,9 @@ BELOW: dict[str, set[str]] = {
     "checks": {"execution", "methods", "schedule", "stopping", "system", "validate", "window"},
     "problem": {"checks", "execution", "noise", "system"},
     "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
-    "solve": {*CORE, "checks", "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
+    "skeleton": {"execution", "methods", "stopping", "system", "validate", "window"},
+    "solve": {*CORE, "checks", "execution", "methods", "problem", "skeleton", "solution", "stopping", "window"}
+    | {"window/auto"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
     | {"methods", "stopping", "window"},

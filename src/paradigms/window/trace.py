@@ -20,6 +20,7 @@ class Record(NamedTuple):
     evaluations: int
     window: int
     single: int  # steps, 0 where it is a round of a window
+    taking: list[int] | None = None  # the samples that took part, None: those of which rows were accepted
 
     def rounds(self) -> list[Span]:
         """The trace of it, a round a row of a stretch."""

@@ -1,0 +1,137 @@
+"""From node to node: what the chain on the surrogate does between two stops, by band, without a state in between.
+
+    u[n] = (x[n], ..., x[n-K+1])                                       K taps, so many states
+    u[n+1] = M[n] u[n] + (r[n], 0, ...),    M[n] = [a + b_0 J[n], b_1 J[n-1], ...; shift]
+    r[n] = sum_k b[n,k] e[n-k] + c[n] z[n]
+
+    u[stop'] = P u[stop] + sum_n T[n] r[n]       T[n] = (M[stop'-1] ... M[n+1])[:, 0],   P = M[stop'-1] ... M[stop]
+
+P and T are scalars by band, from products by doubling within each interval; e is a weighted sum of the nodes', so that
+the sum over rows is one over a few nodes with weights by band, and the noise is one sum over segments of rows. The
+stops are then gone through in blocks of about sqrt(V): one step of all blocks at once, then block after block.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..methods.spectrum import Spectrum
+from ..system import System
+
+
+def times(P: Tensor, Q: Tensor) -> Tensor:
+    """P Q of small matrices (K, K, ...)."""
+    return P * Q if len(P) == 1 else (P[:, :, None] * Q[None]).sum(1)
+
+
+def matrices(system: System, J: Tensor) -> Tensor:
+    """M (K, K, N, B, F) of Jacobians J (N, B, F)."""
+    K, (N, B, F) = system.taps, J.shape
+    M = J.new_zeros(K, K, N, B, F)
+    for k in range(K):
+        M[0, k, k:] = system.b[k:, k, None, None] * J[: N - k]
+    M[0, 0] += system.a[:, None, None]
+    for k in range(1, K):
+        M[k, k - 1] = 1
+    return M
+
+
+def ends(stop: Tensor) -> Tensor:
+    """The next stop after each row (N, B), N after the last."""
+    N, B = stop.shape
+    row = torch.where(stop, torch.arange(N)[:, None], N).flip(0).cummin(0).values.flip(0)
+    return torch.cat([row[1:], row.new_full((1, B), N)])
+
+
+def products(M: Tensor, end: Tensor) -> Tensor:
+    """M[end-1] ... M[n+1] (K, K, N, B, F) of each row, in log2 of the longest interval passes."""
+    N, row = len(end), torch.arange(len(end))[:, None]
+    one = torch.eye(len(M), dtype=M.dtype)[:, :, None, None, None]
+    found, s = one.expand_as(M).clone(), 1
+    on = end > row + 1
+    found[:, :, :-1] = torch.where(on[:-1, :, None], M[:, :, 1:], found[:, :, :-1])
+    while bool((on := end > row + s).any()) and s < N:
+        longer = times(found[:, :, s:], found[:, :, :-s])
+        found[:, :, :-s] = torch.where(on[:-s, :, None], longer, found[:, :, :-s])
+        s *= 2
+    return found
+
+
+def coefficients(system: System, M: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
+    """P (K, K, N, B, F), of which the rows of stops matter, and T (K, N, B, F)."""
+    found = products(M, ends(stop))
+    return times(found, M), found[:, 0]
+
+
+def gathered(system: System, T: Tensor, h: Tensor, base: Tensor, interval: Tensor, V: int) -> Tensor:
+    """What node values count for in each interval: (K + 3, K, V, B, F), slot o + K is the node o places from its base.
+
+    h (4, N, B): weights of the nodes at places base - 1, ..., base + 2 in e; T (K, N, B, F); interval (N, B).
+    """
+    K, N, B, F = T.shape
+    Q = T.new_zeros(K, (K + 3) * V, B, F)
+    for k in range(K):
+        n = slice(k, N)
+        back = base[: N - k] - base[n]  # 0, or as many nodes as lie between
+        weighted = system.b[n, k, None, None] * T[:, n]
+        for j in range(4):
+            if not bool(h[j].any()):
+                continue
+            place = (back + j - 1 + K) * V + interval[n]
+            value = weighted * h[j, : N - k, :, None]
+            Q.scatter_add_(1, place[None, :, :, None].expand_as(value), value)
+    return Q.view(K, K + 3, V, B, F).transpose(0, 1)
+
+
+def noise_between(s: Spectrum, T: Tensor, z: Tensor, length: Tensor) -> Tensor:
+    """sum_n T[n] z[n] over the rows of each interval: (K, V, B, C, S).
+
+    T (K, N, B, F), z (B, N, C, S) the noise as it is added, length (V, B) of each interval.
+    """
+    K, (B, _, C, S), V = len(T), z.shape, len(length)
+    out = z.new_empty(K, V, B, C, S)
+    T, length = T.transpose(1, 2).to(z), length.T.to(z.device)
+    for b in range(B):  # one sample at a time: the products take as much room as its noise
+        for k in range(K):
+            carried = (s.spread(T[k, b]) * z[b]).flatten(1)
+            rows = length[b].contiguous()
+            out[k, :, b] = torch.segment_reduce(carried, "sum", lengths=rows, axis=0, unsafe=True).view(V, C, S)
+    return out
+
+
+def applied(P: Tensor, u: Tensor) -> Tensor:
+    """P u (K, ..., C, S) of P (K, K, ..., 1, S) and states u (K, ..., C, S)."""
+    out = P[:, 0] * u[0]
+    for j in range(1, len(u)):
+        out += P[:, j] * u[j]
+    return out
+
+
+def run(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
+    """u[i+1] = P[i] u[i] + R[i]: all of them after the first, (K, V, B, C, S).
+
+    P (K, K, V, B, F) on the CPU, R (K, V, B, C, S), u (K, B, C, S) the first.
+    """
+    K, V = R.shape[:2]
+    size = max(math.isqrt(V), 1)
+    blocks = -(-V // size)
+    more = blocks * size - V
+    if more:  # steps that leave everything as it is
+        one = torch.eye(K, dtype=P.dtype)[:, :, None, None, None].expand(K, K, more, *P.shape[3:])
+        P, R = torch.cat([P, one], 2), torch.cat([R, R.new_zeros(K, more, *R.shape[2:])], 1)
+    P, R = P.unflatten(2, (blocks, size)), R.unflatten(1, (blocks, size)).clone()
+    upto = P.clone()  # products from a block's first step on
+    wide = s.spread(P.to(R))
+    for j in range(1, size):
+        R[:, :, j] += applied(wide[:, :, :, j], R[:, :, j - 1])
+        upto[:, :, :, j] = times(P[:, :, :, j], upto[:, :, :, j - 1])
+    wide = s.spread(upto.to(R))
+    begin = [u]
+    for i in range(blocks - 1):
+        begin.append(applied(wide[:, :, i, -1], begin[-1]) + R[:, i, -1])
+    for j in range(size):
+        R[:, :, j] += applied(wide[:, :, :, j], torch.stack(begin, 1))
+    return R.flatten(1, 2)[:, :V]

@@ -1,0 +1,208 @@
+"""The samples of a batch that are not done: their nodes, what was learned of them, and the steps of a round.
+
+States are kept at nodes alone, in coordinates of the spectrum. What is decided is decided on the CPU from sums by band:
+two waits for the device a round, beside the model's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..methods.spectrum import Spectrum, spectrum
+from ..stopping.final_error import MARGIN as USUAL
+from ..stopping.final_error import FinalError
+from ..stopping.rounding import QUIET, SPARE, finest
+from ..window.chain import Chain
+from .choose import choose
+from .error import MARGIN, Parts, new_nodes
+from .handover import gives_way
+from .jacobian import TINY, Learned, Seen
+from .levels import Levels, levels
+from .measure import mass, measured, missed, secant
+from .method import Skeleton
+from .nodes import Known, first
+from .store import Store
+from .surrogate import Surrogate
+
+STILL = 2.0  # ulps of a state: what moved less did not move; with 1 rounding made up to twice the rounds at tolerance 0
+TELLS = 8.0  # ulps of a state: what moved less teaches nothing of the Jacobian; 1e-6 in float32 as in the prototypes
+FAR = 1e3  # times its usual size: a state that a first Jacobian took further is brought back before the model sees it
+ROWS = 64  # of noise that are transformed at once
+
+
+class Judged(NamedTuple):
+    """What a round leaves to the next: the parts of the error, states X (V + 1, B, C, S) at the stops."""
+
+    parts: Parts
+    X: Tensor
+    stops: Known
+
+
+class Samples:
+    """The samples that are not done, B of them: who (B,) they are in the batch.
+
+    tolerance: what they are held to, unit (B,): the size of a finished one, first (B,): nodes at the beginning.
+    """
+
+    def __init__(self, chain: Chain, method: Skeleton, stop: FinalError, window: int) -> None:
+        self.chain, self.method, self.stop, self.window = chain, method, stop, window
+        x, system = chain.stream.x, chain.system
+        self.like = x[:1]
+        self.spectrum: Spectrum = spectrum(x, method.grid or stop.grid)
+        self.levels: Levels = levels(system, self.spectrum, method.width, method.weight)
+        self.rounding = 0.0
+        few = method.nodes(self.levels.ode, self.tolerance) if stop.tolerance > 0 else len(system)
+        N, B = len(system), len(x)
+        self.budget = window * B if method.pooled else None
+        self.who = torch.arange(B)
+        self.x = self.spectrum.forward(x[None])[0]
+        self.z = drawn(chain, self.spectrum)
+        self.store = Store(N, system.taps, self.x)
+        self.node = first(self.levels, few)[:, None].repeat(1, B)
+        self.first = self.node.sum(0)
+        self.dense = torch.zeros(B, dtype=torch.bool)
+        self.unit = torch.full((B,), self.spectrum.size, dtype=torch.float64)
+        self.learned = Learned.nothing(self.levels, B)
+        self.mass = torch.zeros(N, B, dtype=torch.float64)
+        self.judged: Judged | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """Of the relative error; no less than the numbers hold."""
+        return max(self.stop.tolerance, finest(self.like.dtype, self.rounding) / SPARE)
+
+    @property
+    def eps(self) -> float:
+        """Of the states' dtype."""
+        return torch.finfo(self.like.dtype).eps
+
+    @property
+    def still(self) -> float:
+        """What a state may move by, relatively, and count as unmoved."""
+        return STILL * self.eps + self.rounding / QUIET
+
+    def surrogate(self) -> Surrogate:
+        """What is known by now."""
+        s, J, known = self.spectrum, self.learned.J, self.store.known
+        E = self.store.left(s, J) if len(known) else self.x.new_zeros(0, *self.x.shape)
+        return Surrogate(self.levels, s, J, known, E, self.x, self.z)
+
+    def chosen(self) -> tuple[Tensor, Tensor]:
+        """The rows n and samples b (M,) that this round evaluates."""
+        known = self.store.mask
+        if self.judged is None:
+            mask = choose(self.node, known, known, known, self.window, self.budget)
+        else:
+            p = self.judged.parts
+            mask = choose(self.node, known, p.due, p.hot, self.window, self.budget)
+            none = ~mask.any(0)
+            if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
+                most = torch.where(known, p.mu, -1.0)
+                mask |= none & (most == most.amax(0))
+        n, b = mask.nonzero().unbind(1)
+        return n, b
+
+    def states(self, n: Tensor, b: Tensor) -> Tensor:
+        """States (M, C, S) at rows n of samples b."""
+        known = self.store.mask
+        if self.judged is not None and bool(known[n, b].all()):
+            X, stops = self.judged.X, self.judged.stops
+        else:
+            stop = known | self.node
+            X, stops = self.surrogate().run(stop, self.store), Known.of(stop)
+        x = X[stops.base[n, b].to(X.device), b.to(X.device)]
+        t, data = self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
+        far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None, None]
+        return x.nan_to_num(0.0, 0.0, 0.0).minimum(far).maximum(-far)
+
+    def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
+        """Rows n of samples b (M,) had states x (M, C, S), and the model answered D."""
+        s, F = self.spectrum, len(self.spectrum.count)
+        old = self.store.mask[n, b]
+        no, bo = n[old], b[old]
+        there = old.nonzero()[:, 0].to(D.device)
+        at, said = self.store.get(no, bo)
+        dX, dD = x[there] - at, D[there] - said
+        off = dD - s.spread(self.learned.J[no, bo].to(D)) * dX
+        sums = [s.sums(u[:, None], v[:, None])[:, 0].flatten() for u, v in ((dX, dX), (dX, dD), (off, off), (dD, dD))]
+        told = torch.cat([*sums, torch.linalg.vector_norm(D.flatten(1), dim=1)]).cpu().double()  # waits
+        XX, XD, defect, DD = told[: 4 * len(no) * F].view(4, len(no), F)
+        smallest = (TELLS * self.eps + self.rounding / QUIET) * self.unit
+        seen = Seen(no, bo, XX, XD, defect, DD)
+        self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
+        self.store.put(n, b, x, D)
+        last, size = n == len(self.levels) - 1, told[4 * len(no) * F :]
+        self.unit[b[last]] = size[last].clamp(min=1e-3 * s.size)
+
+    def judge(self) -> Surrogate:
+        """Runs the chain on what is known now, and finds the parts of the error."""
+        found, known = self.surrogate(), self.store.known
+        X = found.run(self.store.mask, self.store)
+        self.mass, A = mass(self.levels, known), self.learned.growth()
+        sums = measured(found, X, self.store, self.mass * A, self.unit)
+        margin = MARGIN * self.stop.margin / USUAL
+        mu = margin * secant(self.levels, known, sums, self.mass, self.still) / self.unit * known.picked(A)
+        mu = (mu * known.picked(self.learned.eps * self.levels.caution[:, None])).nan_to_num(torch.inf)
+        each = sums.each.square().sum(0).sqrt()
+        quad = sums.all.maximum(each).nan_to_num(torch.inf)
+        off = missed(self.levels, known, sums.moved, self.learned.J)
+        parts = Parts(
+            mu=known.spread(mu),
+            each=known.spread(sums.each),
+            quad=quad,
+            A=A,
+            known=self.store.mask,
+            node=self.node,
+            dense=self.dense,
+            residual=off / self.spectrum.count.sum().item() ** 0.5,
+            tolerance=self.tolerance,
+        )
+        self.judged = Judged(parts, X, known)
+        return found
+
+    def grow(self, round: int) -> Tensor:
+        """New nodes, or all rows, for the next round; whether each sample is done (B,)."""
+        assert self.judged is not None
+        p, window = self.judged.parts, min(self.window, len(self.levels))
+        new = new_nodes(self.levels, self.store.known, p, window)
+        done = p.within & ~new.any(0)
+        self.node = p.node | new
+        after = replace(p, node=self.node)
+        dense = gives_way(after, self.first, round, window, self.levels.ode) & ~done
+        self.node, self.dense = self.node | dense, self.dense | dense
+        self.judged = self.judged._replace(parts=replace(p, node=self.node, dense=self.dense))
+        return done
+
+    def part(self, keep: Tensor) -> None:
+        """Goes on with some samples (M,) alone."""
+        assert self.judged is not None
+        there = keep.to(self.x.device)
+        self.x, self.z = self.x[there], None if self.z is None else self.z[there]
+        for name in ("who", "first", "dense", "unit"):
+            setattr(self, name, getattr(self, name)[keep])
+        self.node, self.mass, self.learned = self.node[:, keep], self.mass[:, keep], self.learned.part(keep)
+        self.store.part(keep)
+        p = self.judged.parts
+        by = {k: getattr(p, k)[:, keep] for k in ("mu", "each", "A", "known", "node")}
+        p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
+        X = self.judged.X
+        V = len(self.store.known)
+        self.judged = Judged(p, torch.cat([X[:V, there], X[-1:, there]]), self.store.known)
+
+
+def drawn(chain: Chain, s: Spectrum) -> Tensor | None:
+    """The noise of all rows as it is added, c[n] z[n], in coordinates (B, N, C, S); None where none is drawn."""
+    system, stream = chain.system, chain.stream
+    if not any(system.drawn):
+        return None
+    N, B, found = len(system), len(stream.x), list[Tensor]()
+    for begin in range(0, N, ROWS):
+        n = torch.arange(begin, min(begin + ROWS, N), device=stream.x.device)[:, None].expand(-1, B)
+        z = stream.rows(n, begin, begin + len(n))
+        assert z is not None
+        found.append(s.forward(z) * system.c[n[:, 0]][:, None, None, None])
+    return torch.cat(found).transpose(0, 1).contiguous()

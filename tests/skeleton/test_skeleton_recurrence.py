@@ -1,0 +1,169 @@
+"""From node to node: what the recurrences, the weights and the choices of nodes promise, each against a plain loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import paradigms as pd
+from paradigms.methods.spectrum import spectrum
+from paradigms.skeleton.choose import choose, order, within
+from paradigms.skeleton.levels import Levels, levels
+from paradigms.skeleton.nodes import Known, first, split
+from paradigms.skeleton.recurrence import run
+from paradigms.skeleton.store import Store
+from paradigms.skeleton.surrogate import Surrogate, lagrange, weights
+
+CASES = settings(max_examples=25, deadline=None)
+
+
+def a_table(N: int, K: int, noisy: bool, seed: int) -> pd.System:
+    """A table of K taps with arbitrary coefficients, on the levels of DDIM."""
+    g = torch.Generator().manual_seed(seed)
+    system = pd.ddim(pd.linear(), N)
+    b = torch.randn(N, K, generator=g, dtype=torch.float64) * 0.3
+    for k in range(K):
+        b[:k, k] = 0
+    c = 0.2 * torch.rand(N, generator=g, dtype=torch.float64) if noisy else system.c
+    return replace(system, a=torch.rand(N, generator=g, dtype=torch.float64), b=b, c=c)
+
+
+def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Surrogate, Store, Levels]:
+    """A surrogate of two samples of states (2, 3, 3), its nodes at random and different for each."""
+    g = torch.Generator().manual_seed(seed + 1)
+    x = torch.randn(2, 2, 3, 3, generator=g, dtype=torch.float64)
+    s = spectrum(x)
+    table = levels(a_table(N, K, noisy, seed), s, 0.5, 0.03)
+    coordinates = s.forward(x[None])[0]
+    store = Store(N, K, coordinates)
+    mask = torch.rand(N, 2, generator=g) < share
+    mask[0] = True
+    n, b = mask.nonzero().unbind(1)
+    at, D = torch.randn(2, len(n), *coordinates.shape[1:], generator=g, dtype=torch.float64)
+    store.put(n, b, at, D)
+    J = torch.rand(N, 2, len(s.count), generator=g, dtype=torch.float64)
+    z = torch.randn(2, N, *coordinates.shape[1:], generator=g, dtype=torch.float64) if noisy else None
+    return Surrogate(table, s, J, store.known, store.left(s, J), coordinates, z), store, table
+
+
+def row_by_row(S: Surrogate) -> Tensor:
+    """Equation (1) on the surrogate, a loop over rows: states (N + 1, B, C, S)."""
+    t, s, K = S.levels.system, S.spectrum, S.levels.system.taps
+    h, base = weights(S.levels, S.known), S.known.base
+    e = sum(h[j][..., None, None] * S.at(base + j - 1) for j in range(4))
+    x, D = [S.x], []
+    for n in range(len(t)):
+        D.append(s.spread(S.J[n]) * x[n] + e[n])
+        new = t.a[n] * x[n] + sum(t.b[n, k] * D[n - k] for k in range(min(K, n + 1)))
+        x.append(new if S.z is None else new + S.z[:, n])
+    return torch.stack(x)
+
+
+@given(st.integers(2, 40), st.integers(1, 3), st.booleans(), st.integers(0, 10**6), st.floats(0.05, 1.0))
+@CASES
+def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
+    N: int, K: int, noisy: bool, seed: int, share: float
+) -> None:
+    S, store, _ = a_problem(N, K, noisy, seed, share)
+    every = row_by_row(S)
+    stop = store.mask | (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.2)
+    for mask in (store.mask, stop, torch.ones_like(stop)):
+        stops = Known.of(mask)
+        for nodes in (None, store):
+            X = S.run(mask, nodes)
+            for b in range(2):
+                rows = [*stops.rows[: stops.count[b], b].tolist(), N]
+                assert torch.allclose(X[: len(rows), b], every[rows, b], rtol=1e-8, atol=1e-9)
+                assert torch.allclose(X[-1, b], every[N, b], rtol=1e-8, atol=1e-9)
+
+
+@given(st.integers(1, 30), st.integers(1, 3), st.integers(0, 10**6))
+@CASES
+def test_blocks_of_steps_are_the_steps_one_by_one(V: int, K: int, seed: int) -> None:
+    g, s = torch.Generator().manual_seed(seed), spectrum(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
+    P = torch.randn(K, K, V, 2, len(s.count), generator=g, dtype=torch.float64) / K
+    R, u = (torch.randn(K, *shape, 1, 16, generator=g, dtype=torch.float64) for shape in ((V, 2), (2,)))
+    found, now = run(s, P, R, u), u
+    for i in range(V):
+        now = torch.stack([sum(s.spread(P[k, j, i]) * now[j] for j in range(K)) for k in range(K)]) + R[:, i]
+        assert torch.allclose(found[:, i], now, rtol=1e-8, atol=1e-8 * float(now.abs().max()))
+
+
+def nodes_of(N: int, seed: int, share: float = 0.3) -> Known:
+    """Nodes of two samples at random, the first and the last row among them."""
+    mask = torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < share
+    mask[0] = mask[-1] = True
+    return Known.of(mask)
+
+
+@pytest.mark.parametrize(("eta", "degree"), [(0.0, 2), (1.0, 1)])
+@given(seed=st.integers(0, 10**6))
+@CASES
+def test_what_is_a_low_polynomial_of_the_level_is_interpolated_exactly(eta: float, degree: int, seed: int) -> None:
+    table = levels(pd.ddim(pd.linear(), 50, eta=eta), spectrum(torch.zeros(1, 3)), 0.5, 0.03)
+    known, c = nodes_of(50, seed), torch.randn(degree + 1, dtype=torch.float64)
+    said = sum(c[k] * table.level**k for k in range(degree + 1))  # type: ignore[arg-type]
+    h, base = weights(table, known), known.base
+    rows = known.rows.clamp(max=49)
+    for b in range(2):
+        place = (base[:, b] + torch.arange(-1, 3)[:, None]).clamp(0, int(known.count[b]) - 1)
+        found = (h[:, :, b] * said[rows[place, b]]).sum(0)
+        inside = (base[:, b] >= degree - 1) & (base[:, b] < known.count[b] - degree)  # a parabola at both ends
+        assert torch.allclose(found[inside], said[inside], atol=1e-9)
+    apart = lagrange(table, known)
+    for b in range(2):
+        V = int(known.count[b])
+        e = torch.cat([torch.zeros(2), said[known.rows[:V, b]], torch.zeros(2)])
+        off = sum(apart[j, :V, b] * e[j : j + V] for j in range(5))
+        two_alone = apart[0, :V, b] == 0  # where a parabola is not seen through
+        assert torch.allclose(off * (~two_alone if degree == 2 else 1.0), torch.zeros(V).double(), atol=1e-8)
+
+
+@given(st.integers(1, 20), st.integers(1, 4), st.integers(1, 6), st.integers(0, 10**6))
+@CASES
+def test_a_round_evaluates_what_is_wanted_and_no_more_than_its_rows(N: int, B: int, W: int, seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    node, known, due, hot = (torch.rand(N, B, generator=g) < 0.5 for _ in range(4))
+    want = node & (~known | due)
+    alone, pooled = (choose(node, known, due, hot, W, budget) for budget in (None, W * B))
+    assert bool((alone <= want).all()) and bool((pooled <= want).all())
+    assert bool((alone.sum(0) == want.sum(0).clamp(max=W)).all())
+    assert int(pooled.sum()) == min(int(want.sum()), W * B)
+    assert bool((pooled.sum(0) >= alone.sum(0)).all())  # no sample has less for it
+
+
+def test_what_must_come_first_does() -> None:
+    want, must = torch.ones(4, 1, dtype=torch.bool), torch.tensor([[False], [False], [True], [False]])
+    assert order(want, must)[:, 0].tolist() == [1, 2, 0, 3]
+    assert within(order(want, must), 2)[:, 0].tolist() == [True, False, True, False]
+
+
+@given(st.integers(2, 60), st.floats(2, 80))
+@CASES
+def test_the_first_nodes_hold_both_ends_and_are_about_as_many(N: int, few: float) -> None:
+    table = levels(pd.ddim(pd.linear(), N), spectrum(torch.zeros(1, 3)), 0.5, 0.03)
+    node = first(table, few)
+    assert bool(node[0]) and bool(node[-1])
+    assert bool(node.all()) if few >= N else int(node.sum()) <= few + 2
+
+
+@given(st.integers(4, 60), st.integers(0, 10**6), st.floats(1.0, 50.0))
+@CASES
+def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, seed: int, ratio: float) -> None:
+    table = levels(pd.ddim(pd.linear(), N), spectrum(torch.zeros(1, 3)), 0.5, 0.03)
+    known = nodes_of(N, seed, 0.2)
+    node = known.spread(torch.ones_like(known.rows, dtype=torch.bool), False)
+    bad = node & (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.5)
+    new = split(table, known, node, bad, torch.full((N, 2), ratio, dtype=torch.float64))
+    assert not bool((new & node).any())
+    for b in range(2):
+        rows = known.rows[: known.count[b], b].tolist()
+        for lo, hi in pairwise(rows):
+            asked = bool(bad[lo, b] or bad[hi, b]) and hi - lo > 1
+            assert bool(new[lo + 1 : hi, b].any()) == asked
