@@ -46,7 +46,9 @@ BELOW: dict[str, set[str]] = {
     "policies": {"models", "policies/tasks"},
     "policies/tasks": {"policies"},
     "viz": {"distributed", "files", "solution", "window"},
-    "cli": {*CORE, "adapters", "distributed", "execution", "files", "methods", "models", "models/latent", "problem"}
+    "race": {"methods", "policies", "policies/tasks", "solution", "solve", "stopping", "system", "viz", "window"},
+    "cli": {"policies", "policies/tasks", "race"}
+    | {*CORE, "adapters", "distributed", "execution", "files", "methods", "models", "models/latent", "problem"}
     | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from . import options
-from .errors import attempted, fail, refused
+from .errors import attempted, fail, needs, refused
 from .group import Group
 
 app = typer.Typer(
@@ -221,3 +221,20 @@ def demo_command(
     prepared = refused(lambda: jobs(model, batch, quick, device))
     refused(lambda: folder(out))
     sys.exit(attempted(lambda: demo(prepared, out)))
+
+
+@app.command("race")
+def race_command(
+    port: options.Port = 8765,
+    open_page: options.Open = True,
+    export: options.Export = None,
+) -> None:
+    """A page on this machine: the sequential and the parallel sampler race on a model that ships."""
+    try:
+        from . import race
+    except ModuleNotFoundError as missing:
+        needs(missing)
+    if export is not None:
+        sys.exit(attempted(lambda: race.export(export)))
+    at = refused(lambda: race.bound(port))
+    race.run(at, open_page)

@@ -1,0 +1,52 @@
+"""`paradigms race`: the page on this machine, or one file of recorded races."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from ..files import whole
+from ..race.document import recorded, standalone
+from ..race.serve import address, bound, serve
+from ..race.server import application
+from .race_job import choices, contest, missing
+
+RECORDED = (
+    ("Scenes, DDPM of 1000 steps", {"model": "scenes", "rule": "ddpm", "steps": "1000", "seed": "1"}),
+    ("Scenes, DDIM of 200 steps", {"model": "scenes", "rule": "ddim", "steps": "200", "seed": "2"}),
+    ("PushT, a robot's policy", {"model": "pusht", "seed": "3"}),
+)
+__all__ = ["bound", "export", "run"]
+LARGEST = 3_000_000  # bytes of the file
+
+
+def run(at: socket.socket, show: bool) -> None:
+    """Serves the page until it is stopped by hand."""
+    typer.echo(f"The race is at {address(at)} (Ctrl-C ends it)")
+    serve(application(contest, choices()), at, show)
+
+
+def export(path: Path) -> None:
+    """Runs the races that are shown and writes them into one file; raises ValueError where it would be too large."""
+    say: Any = lambda text: typer.echo(text, err=True)  # noqa: E731
+    races = [
+        recorded(contest(query), name, query, say) for name, query in RECORDED if not missing(query["model"])
+    ]
+    text = standalone(races, choices(), machine())
+    if len(text.encode()) > LARGEST:
+        raise ValueError(f"the file would have {len(text.encode())} bytes; needed: at most {LARGEST}")
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    typer.echo(path)
+
+
+def machine() -> str:
+    """What the races ran on, in words."""
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    return f"{platform.machine()}, {cores} CPU core{'s' * (cores > 1)}, {threads} thread{'s' * (threads > 1)} of torch"
