@@ -47,7 +47,7 @@ def thinned(events: list[Event]) -> list[Event]:
         step = max(len(with_picture) / PICTURES, 1)
         wanted = {with_picture[int(k * step)] for k in range(int(len(with_picture) / step))}
         for k in set(with_picture) - wanted:
-            kept[k] = {name: v for name, v in kept[k].items() if name != "picture"}
+            kept[k] = {name: v for name, v in kept[k].items() if name not in ("picture", "estimate")}
     return kept
 
 

@@ -106,6 +106,7 @@ class Recording:
         }  # fmt: skip
         if seconds - self.shown >= LEAST or begin + stride == self.N:
             event["picture"], self.shown = encoded(self.picture(drawable(frame.last))), seconds
+            event["estimate"] = encoded(self.picture(estimate(frame, stride)))
         return event
 
     def rows(self, times: Tensor, begin: int, end: int) -> list[list[int]]:
@@ -114,6 +115,11 @@ class Recording:
         edges = torch.diff(asked.int(), prepend=torch.zeros(1).int(), append=torch.zeros(1).int())
         first, last = (edges == 1).nonzero()[:, 0] + begin, (edges == -1).nonzero()[:, 0] + begin
         return torch.stack([first, last], 1).tolist()
+
+
+def estimate(frame: Frame, stride: int) -> Tensor:
+    """What the finished sample (B, ...) is expected to be: the denoised estimate of the last row that was accepted."""
+    return frame.D[min(stride, len(frame.D)) - 1] if stride else frame.last
 
 
 def nothing(x: Tensor) -> Tensor:

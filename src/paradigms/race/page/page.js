@@ -50,6 +50,7 @@ const take = (event) => {
   if (event.event !== "start") return;
   $("title").textContent = event.title;
   $("ends").textContent = `noise on the left, ${event.kind === "push" ? "actions" : "picture"} on the right: ${event.rows.toLocaleString("en-US")} steps`;
+  $("draw").hidden = document.querySelector("label[for=draw]").hidden = event.kind === "push";
   $("policy").hidden = event.kind !== "push";
   $("decoded").hidden = !event.decoded;
   view.draw();

@@ -25,22 +25,26 @@ class Player {
     if (event.event === "start") {
       this.start = event;
       this.mode = "recording";
-      if (event.picture) this.first = decoded(event.picture, event.width, event.height);
+      if (event.picture) this.first = this.image(event.picture);
     } else if (event.event === "moment") {
       const before = run.moments[run.moments.length - 1];
-      event.drawn = event.picture ? decoded(event.picture, this.start.width, this.start.height) : before?.drawn;
+      for (const kind of ["picture", "estimate"]) event[kind] = event[kind] ? this.image(event[kind]) : before?.[kind];
       run.moments.push(event);
       if (event.run === "sequential" && this.mode === "recording" && run.moments.length > 1) this.play();
     } else if (event.event === "world") {
       run.worlds.push(event);
     } else if (event.event === "finish") {
-      if (event.picture) event.drawn = decoded(event.picture, this.start.width, this.start.height);
+      if (event.picture) event.picture = event.estimate = this.image(event.picture);
       run.finish = event;
       if (event.run === "sequential" && this.mode === "recording") this.play();
     } else if (event.event === "verdict") {
       this.verdict = event;
-      if (event.difference) event.drawn = decoded(event.difference, this.start.width, this.start.height);
+      if (event.difference) event.drawn = this.image(event.difference);
     }
+  }
+
+  image(text) {
+    return decoded(text, this.start.width, this.start.height);
   }
 
   play() {
@@ -77,12 +81,12 @@ class Player {
   }
 
   // What is shown of a run now
-  state(run) {
+  state(run, kind) {
     const { moments, worlds, finish } = this.runs[run];
     const live = this.mode === "recording", t = live ? Infinity : this.t;
     const last = latest(moments, t), over = finish && t >= finish.seconds;
     const clock = over ? finish.seconds : live ? (moments.length ? moments[moments.length - 1].seconds : 0) : t;
-    const drawn = over ? finish.drawn : moments[last]?.drawn ?? this.first;
+    const drawn = (over ? finish : moments[last])?.[kind] ?? this.first;
     return { moment: moments[last], over, finish, clock, drawn, ...this.pushed(worlds, t, live, over) };
   }
 

@@ -13,6 +13,7 @@ class View {
     this.slow = window.matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 0;  // milliseconds between drawings
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     window.addEventListener("resize", () => this.draw());
+    $("draw").addEventListener("change", () => this.draw());
     requestAnimationFrame((now) => this.frame(now));
   }
 
@@ -40,7 +41,7 @@ class View {
   draw() {
     const { player } = this;
     if (!player.start) return;
-    const states = Object.fromEntries(RUNS.map((run) => [run, player.state(run)]));
+    const states = Object.fromEntries(RUNS.map((run) => [run, player.state(run, $("draw").value)]));
     for (const run of RUNS) this.lane(run, states[run]);
     drawStrip($("strip"), player.start.rows, ...RUNS.map((run) => states[run].moment));
     const [horizon, known] = player.horizon;
@@ -66,7 +67,9 @@ class View {
     }
     fill($(`counts-${run}`), table);
     const place = $(`place-${run}`);
-    place.classList.toggle("over", Boolean(over) && player.mode !== "recording");
+    const won = Boolean(over) && player.mode !== "recording";
+    place.classList.toggle("over", won);
+    $(`picture-${run}`).classList.toggle("over", won);
     place.textContent = waiting ? "waits for its turn" : over ? (player.start.kind === "push" ? (finish.solved ? "solved" : "out of actions") : "finished")
       : `step ${number(moment?.done ?? 0)} of ${number(rows)}${state.world ? `, chunk ${state.world.chunk + 1}` : ""}`;
     if (over && player.mode === "racing" && !player.told[run]) {
