@@ -28,6 +28,7 @@ LARGEST = 3_000_000  # bytes of the file
 
 def run(at: socket.socket, show: bool) -> None:
     """Serves the page until it is stopped by hand."""
+    contest({})  # what the page begins with is loaded by the time it shows
     typer.echo(f"The race is at {address(at)} (Ctrl-C ends it)")
     serve(application(contest, choices()), at, show)
 
@@ -35,9 +36,7 @@ def run(at: socket.socket, show: bool) -> None:
 def export(path: Path) -> None:
     """Runs the races that are shown and writes them into one file; raises ValueError where it would be too large."""
     say: Any = lambda text: typer.echo(text, err=True)  # noqa: E731
-    races = [
-        recorded(contest(query), name, query, say) for name, query in RECORDED if not missing(query["model"])
-    ]
+    races = [recorded(contest(query), name, query, say) for name, query in RECORDED if not missing(query["model"])]
     text = standalone(races, choices(), machine())
     if len(text.encode()) > LARGEST:
         raise ValueError(f"the file would have {len(text.encode())} bytes; needed: at most {LARGEST}")

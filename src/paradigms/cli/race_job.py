@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +27,12 @@ from .model_job import CRITERIA, METHODS, RULES, Request, choose, prepare, windo
 
 NEEDS = {"latent": ("diffusers", "transformers"), "pusht": ("gym_pusht", "diffusers", "pymunk")}
 EXTRA = {"latent": "zoo", "pusht": "pusht"}
-TITLES = {"scenes": "Scenes, 32 x 32", "digits": "Digits, 8 x 8", "latent": "Landscapes from words", "pusht": "PushT, a robot's policy"}
+TITLES = {
+    "scenes": "Scenes, 32 x 32",
+    "digits": "Digits, 8 x 8",
+    "latent": "Landscapes from words",
+    "pusht": "PushT, a robot's policy",
+}
 LATENT = {"ddpm": "DDPMScheduler", "ddim": "DDIMScheduler", "dpmsolver": "DPMSolverMultistepScheduler"}
 USUAL: dict[str, dict[str, str]] = {
     "scenes": {"rule": "ddpm", "steps": "1000", "tolerance": "0.003"},
@@ -68,14 +74,15 @@ def contest(query: dict[str, str]) -> Contest:
     choose("--model", model, TITLES)
     known = {"model", *COMMON, *USUAL[model]}
     if other := sorted(set(given) - known):
-        raise ValueError(f"--{brief(other[0])[1:-1]} is not for {model}; leave it out, or type one of {', '.join(sorted(known))}")
-    if absent := missing(model):
         raise ValueError(
-            f"--model is {model!r}, which needs {', '.join(absent)}; type: pip install 'paradigms-sampling[{EXTRA[model]}]'"
+            f"--{brief(other[0])[1:-1]} is not for {model}; leave it out, or type one of {', '.join(sorted(known))}"
         )
+    if absent := missing(model):
+        extra = f"pip install 'paradigms-sampling[{EXTRA[model]}]'"
+        raise ValueError(f"--model is {model!r}, which needs {', '.join(absent)}; type: {extra}")
     given = COMMON | USUAL[model] | given
-    make = {"latent": latent, "pusht": pusht}.get(model, picture)
-    return make(model, given)
+    made: dict[str, Callable[[dict[str, str]], Contest]] = {"latent": latent, "pusht": pusht}
+    return made[model](given) if model in made else picture(model, given)
 
 
 def picture(model: str, given: dict[str, str]) -> Images:
@@ -88,9 +95,9 @@ def picture(model: str, given: dict[str, str]) -> Images:
     job = prepare(asked)
     title = f"{TITLES[model].partition(',')[0]}, {job.title} of {job.steps} steps"
     facts = told(given, len(job.system))
-    return Images(
-        title, job.model, job.system, job.start, job.window, job.stop, job.method, job.condition, lambda x: x, facts
-    )  # type: ignore[arg-type]
+    assert isinstance(job.model, nn.Module)  # what ships is one
+    how = (job.window, job.stop, job.method, job.condition)
+    return Images(title, job.model, job.system, job.start, *how, picture=lambda x: x, facts=facts)
 
 
 class Words(nn.Module):
@@ -116,7 +123,7 @@ def loaded() -> tuple[Any, Words]:
     return pipe, Words(pipe.unet)
 
 
-def latent(model: str, given: dict[str, str]) -> Images:
+def latent(given: dict[str, str]) -> Images:
     """A race on the shipped latent pipeline, in its latents, which are decoded to be drawn."""
     import diffusers
 
@@ -124,7 +131,12 @@ def latent(model: str, given: dict[str, str]) -> Images:
     from ..execution.guidance import Guided
 
     rule, method = choose("--rule", given["rule"], LATENT), choose("--method", given["method"], METHODS)()
-    steps, seed, window, stop = whole("steps", given), whole("seed", given), window_of(given["window"]), criterion(given)
+    steps, seed, window, stop = (
+        whole("steps", given),
+        whole("seed", given),
+        window_of(given["window"]),
+        criterion(given),
+    )
     pipe, network = loaded()
     check_steps(steps, int(pipe.scheduler.config.num_train_timesteps))
     system = from_scheduler(getattr(diffusers, rule).from_config(pipe.scheduler.config), steps)
@@ -149,12 +161,14 @@ def latent(model: str, given: dict[str, str]) -> Images:
 def policy() -> tuple[Any, Observed]:
     """The shipped policy, and its network."""
     from ..policies.store import load_policy
+    from ..policies.tasks.task import load_task
 
     found = load_policy("pusht-unet")
+    load_task("pusht").environment()  # imports the simulator
     return found, Observed(found.model)
 
 
-def pusht(model: str, given: dict[str, str]) -> Pushing:
+def pusht(given: dict[str, str]) -> Pushing:
     """A race of the PushT policy."""
     from ..adapters import from_scheduler
     from ..policies.tasks.task import load_task

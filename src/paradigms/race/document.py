@@ -43,7 +43,9 @@ def thinned(events: list[Event]) -> list[Event]:
     """The events with at most so many pictures a run, the last ones of each among them."""
     kept = list(events)
     for run in ("parallel", "sequential"):
-        with_picture = [k for k, e in enumerate(kept) if e.get("run") == run and e["event"] == "moment" and e.get("picture")]
+        with_picture = [
+            k for k, e in enumerate(kept) if e.get("run") == run and e["event"] == "moment" and e.get("picture")
+        ]
         step = max(len(with_picture) / PICTURES, 1)
         wanted = {with_picture[int(k * step)] for k in range(int(len(with_picture) / step))}
         for k in set(with_picture) - wanted:
@@ -62,5 +64,3 @@ def recorded(contest: Any, name: str, query: dict[str, str], say: Callable[[str]
 
     contest.run(emit, lambda: False)
     return {"name": name, "query": query, "events": events}
-
-

@@ -79,7 +79,9 @@ class Pushing:
                 with recording.resting() as seconds:
                     spent = {"seconds": round(seconds, 4), "round": recording.rounds, "evaluations": recording.evals}
                     last = episode[-1][1]
-                    found.append(spent | {k: last[k] for k in ("actions", "score", "solved")} | {"chunk": episode[0][0]})
+                    found.append(
+                        spent | {k: last[k] for k in ("actions", "score", "solved")} | {"chunk": episode[0][0]}
+                    )
                     ended = {k: v for k, v in found[-1].items() if k != "chunk"}
                     emit({"event": "finish", "run": run, "chunks": len(episode)} | ended)
         error = float(relative_error(found[0]["chunk"], found[1]["chunk"])[0])

@@ -21,6 +21,7 @@ def bound(port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((ADDRESS, port))
+        found.listen()
     except OSError as error:
         found.close()
         why = error.strerror or type(error).__name__

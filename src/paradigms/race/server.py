@@ -3,6 +3,7 @@
 | address             | answer                                                                              |
 | /                   | the page                                                                            |
 | /race?model=...     | a stream of server-sent events, one a round; 422 and the library's words for bad input |
+| /ready?model=...    | nothing, once the model is loaded                                                   |
 | /page/...           | its style and its scripts                                                           |
 
 Races wait for each other, since two at once would slow each other's clock. A reader who leaves ends its race at the
@@ -102,10 +103,7 @@ class Race:
         while True:
             try:
                 event = await asyncio.wait_for(self.queue.get(), PULSE)
-            except TimeoutError:
-                yield ": still here\n\n"
-                continue
-            except asyncio.TimeoutError:  # another class before Python 3.11
+            except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
                 yield ": still here\n\n"
                 continue
             if event is None:
@@ -155,12 +153,24 @@ def application(make: Make, choices: dict[str, Any]) -> Starlette:
             return refusal(str(error), 422)
         return Told(Race(track, contest))
 
+    async def ready(request: Request) -> Response:
+        try:
+            await asyncio.to_thread(make, {"model": request.query_params.get("model", "")})
+        except (ValueError, ImportError) as error:
+            return refusal(str(error), 422)
+        return Response(status_code=204)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         track.close()
 
-    routes = [Route("/", page), Route("/race", race), Mount("/page", StaticFiles(directory=PAGE))]
+    routes = [
+        Route("/", page),
+        Route("/race", race),
+        Route("/ready", ready),
+        Mount("/page", StaticFiles(directory=PAGE)),
+    ]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app = Starlette(routes=routes, middleware=[hosts], lifespan=lifespan)
     app.state.track = track

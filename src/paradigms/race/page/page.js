@@ -51,6 +51,7 @@ const take = (event) => {
   $("title").textContent = event.title;
   $("ends").textContent = `noise on the left, ${event.kind === "push" ? "actions" : "picture"} on the right: ${event.rows.toLocaleString("en-US")} steps`;
   $("draw").hidden = document.querySelector("label[for=draw]").hidden = event.kind === "push";
+  $("expected").hidden = event.kind === "push";
   $("policy").hidden = event.kind !== "push";
   $("decoded").hidden = !event.decoded;
   view.draw();
@@ -138,7 +139,9 @@ const live = () => {
   $("method").replaceChildren(...methods.map((name) => option(name, name)));
   if (models[given.model]) $("model").value = given.model;
   offer($("model").value, given);
-  $("model").addEventListener("change", () => offer($("model").value));
+  const ready = () => fetch(`ready?model=${$("model").value}`).catch(() => {});  // so that Start need not wait for it
+  $("model").addEventListener("change", () => { offer($("model").value); ready(); });
+  ready();
   $("rule").addEventListener("change", () => { $("steps").value = rules[$("rule").value].steps; });
   $("controls").addEventListener("input", remember);
   remember();

@@ -62,15 +62,15 @@ class View {
     const table = [["rounds", number(counts.round)], ["evaluations", number(counts.evaluations)]];
     if (player.start.kind === "push") {
       const actions = (over ? finish : state.world)?.actions ?? 0, score = (over ? finish : state.world)?.score ?? 0;
-      table.unshift(["actions", number(actions)], ["actions a second", state.clock && actions ? (actions / state.clock).toFixed(1) : "–"]);
-      table.push(["covered, at best", `${Math.round(score * 95)} %`]);
+      table.unshift(["actions", number(actions)], ["actions/s", state.clock && actions ? (actions / state.clock).toFixed(1) : "–"]);
+      table.push(["covered", `${Math.round(score * 95)} %`]);
     }
     fill($(`counts-${run}`), table);
     const place = $(`place-${run}`);
-    const won = Boolean(over) && player.mode !== "recording";
+    const push = player.start.kind === "push", won = Boolean(over) && player.mode !== "recording" && (!push || finish.solved);
     place.classList.toggle("over", won);
     $(`picture-${run}`).classList.toggle("over", won);
-    place.textContent = waiting ? "waits for its turn" : over ? (player.start.kind === "push" ? (finish.solved ? "solved" : "out of actions") : "finished")
+    place.textContent = waiting ? "waits for its turn" : over ? (!push ? "finished" : finish.solved ? "solved" : `ended after ${finish.chunks} chunks`)
       : `step ${number(moment?.done ?? 0)} of ${number(rows)}${state.world ? `, chunk ${state.world.chunk + 1}` : ""}`;
     if (over && player.mode === "racing" && !player.told[run]) {
       player.told[run] = true;
