@@ -15,10 +15,10 @@ pytest.importorskip("starlette")
 uvicorn = pytest.importorskip("uvicorn")
 sync_api = pytest.importorskip("playwright.sync_api")
 
-from paradigms.cli.race_job import choices, contest
-from paradigms.race.document import recorded, standalone
-from paradigms.race.serve import address, bound
-from paradigms.race.server import application
+from paradigms.cli.race_job import choices, contest  # noqa: E402
+from paradigms.race.document import recorded, standalone  # noqa: E402
+from paradigms.race.serve import address, bound  # noqa: E402
+from paradigms.race.server import application  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(os.environ.get("AXE", "node_modules/axe-core/axe.min.js"))

@@ -57,6 +57,7 @@ class Track:
 
     def __init__(self) -> None:
         self.worker = ThreadPoolExecutor(1, "race")
+        self.loader = ThreadPoolExecutor(1, "load")  # one at a time: libraries that import lazily do not bear two
         self.running: set[Race] = set()
         self.computing = 0  # races that were begun and not ended: 0 or 1
 
@@ -65,6 +66,7 @@ class Track:
         for race in tuple(self.running):
             race.stopped.set()
         self.worker.shutdown(wait=False, cancel_futures=True)
+        self.loader.shutdown(wait=False, cancel_futures=True)
 
 
 class Race:
@@ -144,21 +146,24 @@ def application(make: Make, choices: dict[str, Any]) -> Starlette:
     async def page(_: Request) -> Response:
         return HTMLResponse(text, headers=SAFE)
 
+    async def made(query: dict[str, str]) -> Contest | Response:
+        """The race of a query, or why there is none."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(track.loader, make, query)
+        except (ValueError, ImportError) as error:
+            return refusal(str(error), 422)
+        except Exception as error:  # what no check has foreseen
+            return refusal(f"{type(error).__name__}: {error}", 500)
+
     async def race(request: Request) -> Response:
         if len(track.running) >= MOST:
             return refusal(f"{MOST} races are waiting; close a page, or try again when one is over", 503)
-        try:
-            contest = await asyncio.to_thread(make, dict(request.query_params))
-        except (ValueError, ImportError) as error:
-            return refusal(str(error), 422)
-        return Told(Race(track, contest))
+        contest = await made(dict(request.query_params))
+        return contest if isinstance(contest, Response) else Told(Race(track, contest))
 
     async def ready(request: Request) -> Response:
-        try:
-            await asyncio.to_thread(make, {"model": request.query_params.get("model", "")})
-        except (ValueError, ImportError) as error:
-            return refusal(str(error), 422)
-        return Response(status_code=204)
+        contest = await made({"model": request.query_params.get("model", "")})
+        return contest if isinstance(contest, Response) else Response(status_code=204)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -67,7 +67,7 @@ const ask = async () => {
   const ending = (asked = new AbortController());
   $("start").textContent = "Stop";
   clear();
-  view.say("Asking for a race.");
+  view.say("Loading the model.");
   try {
     const answer = await fetch(`race?${query()}`, { signal: ending.signal });
     if (!answer.ok) {
