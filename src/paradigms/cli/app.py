@@ -210,17 +210,20 @@ def plan_command(
 def demo_command(
     out: options.Out = Path("out/demo"),
     model: options.Model = "scenes",
-    batch: options.Batch = 4,
+    batch: options.Batch = 2,
     device: options.Device = None,
     quick: options.Quick = False,
 ) -> None:
-    """Sequential against parallel for DDPM, DDIM and DPM-Solver: a table, pictures and the animation."""
+    """Step by step against in parallel: a robot's policy, then pictures, one sample at a time; tables and pictures."""
     from ..files import folder
-    from .demo import demo, jobs
+    from .demo import demo
+    from .demo_cases import cases
+    from .devices import device as found
 
-    prepared = refused(lambda: jobs(model, batch, quick, device))
+    prepared = refused(lambda: cases(model, quick, device))
+    where = refused(lambda: found(device))
     refused(lambda: folder(out))
-    sys.exit(attempted(lambda: demo(prepared, out)))
+    sys.exit(attempted(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
 
 
 @app.command("race")

@@ -1,137 +1,219 @@
-"""`paradigms demo`: three rules on one model, sequential against parallel, and what else the same rounds could buy.
+"""`paradigms demo`: what is gained here, and what the same rounds or evaluations could buy otherwise.
 
-The honest rival of R parallel rounds is the plain sampler with R steps: as fast where rows are free, another sample.
+speedup     seconds of all steps one by one / seconds in parallel, one sample at a time, the window picks itself
+few steps   the plain sampler in as many steps as the parallel one took rounds: as fast where rows are free, and another
+            picture; and in as many as it evaluated rows, where those are fewer than the chain has
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
+from ..distributed.plan import LINKS, Trace, predict
 from ..files import write_json
-from ..solution import Comparison, Solution, relative_error
+from ..solution import relative_error
 from ..viz.progress import progress
 from ..viz.record import Moment, record
-from ..window.frame import Frame
-from .model_job import Job, Request, prepare
-from .run_model import account
-from .story import headline, tell
+from . import demo_policy
+from .demo_cases import Case, Made, ModelCase
+from .plan import read_curve
+from .story import tell
 from .tables import printed
 
-CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))
+TIMES = 10  # the difference is shown so much brighter
 
 
 @dataclass(frozen=True)
 class Result:
-    """One rule's run: its job, its solution, its rounds as drawn, and the plain sample (B, ...) of as many steps."""
+    """A case's samples: in parallel, step by step, in as many steps as rounds, in as many as evaluations or none."""
 
-    job: Job
-    solution: Solution
-    moments: Sequence[Moment]
-    few: Tensor
-
-    @property
-    def reference(self) -> Comparison:
-        """The sequential sample."""
-        assert self.solution.comparison is not None  # every job of the demo compares
-        return self.solution.comparison
+    case: Case
+    first: float
+    parallel: list[Made]
+    sequential: list[Made]
+    rounds: list[Made]
+    evaluations: list[Made]
 
     @property
-    def few_error(self) -> Tensor:
-        """The relative error (B,) of the plain sample of as many steps."""
-        return relative_error(self.few, self.reference.x)
+    def speedup(self) -> float:
+        """Seconds of stepping over those in parallel."""
+        return seconds(self.sequential) / seconds(self.parallel)
+
+    def error(self, made: Sequence[Made]) -> float:
+        """The largest relative error against the sequential samples."""
+        return max(float(relative_error(a.x, b.x).max()) for a, b in zip(made, self.sequential, strict=True))
 
 
-def jobs(model: str, batch: int, quick: bool, device: str | None = None) -> list[Job]:
-    """The demo's jobs, with a fifth of the steps where `quick`; raises ValueError as `prepare` does."""
-    fewer = 5 if quick else 1
-    asked = [Request(model, rule, n // fewer, window="wide") for rule, n in CASES]
-    return [prepare(replace(case, batch=batch, seed=1, compare=True, device=device)) for case in asked]
+def seconds(made: Sequence[Made]) -> float:
+    """Of a sample, in the mean."""
+    return fmean(m.seconds for m in made)
 
 
-def demo(prepared: Sequence[Job], out: Path) -> int:
-    """Runs the jobs, writes their pictures to `out` and prints the table; 0 where all converged."""
-    results: list[Result] = []
-    for job in prepared:
-        result = play(job)
-        picture(result, out, gif=not results)  # one animation, of the longest chain
+def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device, out: Path) -> int:
+    """Runs the policy, where asked for, and the cases; writes their pictures to `out` and prints the tables."""
+    console, files, numbers = Console(stderr=True), list[Path](), dict[str, Any]()
+    if policy and (how := demo_policy.missing()):
+        print(f"The robot's policy is left out, its simulator is not installed; type: {how}")
+    elif policy:
+        with console.status("PushT: loading the policy ...") as status:
+            acted = demo_policy.play(device, shown(status.update, console))
+        printed(demo_policy.table(acted))
+        demo_policy.picture(acted, out / "policy.png")
+        files.append(out / "policy.png")
+        numbers["policy"] = demo_policy.numbers(acted)
+    results = []
+    for case in cases:
+        result = play(case, samples, console)
+        files += picture(result, out)
+        if not results and isinstance(case, ModelCase):
+            files.append(animation(case, result, out))  # one, of the longest chain
         results.append(result)
     printed(table(results))
-    print(explain(results))
-    print(f"Pictures, traces and the animation are in {out}")
-    numbers = [account(r.job, r.solution) | {"few_step_max_error": float(r.few_error.max())} for r in results]
-    write_json(out / "demo.json", {"runs": numbers})
-    return 0 if all(r.solution.converged for r in results) else 1
+    print(explain(results, device))
+    numbers["runs"] = [account(r) for r in results]
+    write_json(out / "demo.json", numbers)
+    print("Look at:", *files, out / "demo.json", sep="\n  ")
+    print("Then type: paradigms race        (both samplers side by side, on a page of this machine)")
+    return 0 if all(m.solution is None or m.solution.converged for r in results for m in r.parallel) else 1
 
 
-def play(job: Job) -> Result:
-    """Both samplers and the plain one of as many steps as the parallel one took rounds."""
-    moments: list[Moment] = []
-    console = Console(stderr=True)
-    console.print(f"{job.title}, {job.steps} steps: in parallel, then one by one ...", highlight=False)
-    bar = progress(len(job.system), console)
-
-    def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
-        return bar(record(frames, moments))
-
-    solution = job.sample(watch)
-    few = prepare(replace(job.request, steps=solution.rounds)).sequential()
-    return Result(job, solution, moments, few)
+def shown(update: Callable[[str], None], console: Console) -> Callable[[str], None]:
+    """Live where there is a terminal; nothing else says every step."""
+    return update if console.is_terminal else lambda text: None
 
 
-def picture(result: Result, out: Path, gif: bool) -> None:
-    """One comparison, one trace and, if wanted, the animation of a result."""
+def play(case: Case, samples: int, console: Console) -> Result:
+    """Every sample of a case alone, after one of seed 0 that is not counted."""
+    console.print(
+        f"{case.title}: {samples} sample{'s' * (samples > 1)}, each in parallel, then step by step ...", highlight=False
+    )
+    bar = progress(case.rows, console)
+    first, result = case.parallel(0, bar).seconds, Result(case, 0.0, [], [], [], [])
+    for seed in range(1, samples + 1):
+        result.parallel.append(made := case.parallel(seed, bar))
+        with console.status(f"{case.title}: step by step, sample {seed} of {samples} ..."):
+            result.sequential.append(case.stepped(seed))
+            result.rounds.append(case.stepped(seed, made.rounds))
+            if made.evaluations < case.rows:
+                result.evaluations.append(case.stepped(seed, made.evaluations))
+    whole = result.evaluations if len(result.evaluations) == samples else []
+    return Result(case, first, result.parallel, result.sequential, result.rounds, whole)
+
+
+def picture(result: Result, out: Path) -> list[Path]:
+    """The comparison of a result, and its trace where there is one."""
     from ..viz import pictures
-    from ..viz.gif import write_gif
-    from ..viz.palette import pixels
+    from ..viz.palette import difference, pixels
 
-    job, solution = result.job, result.solution
-    name, rule = headline(job, solution), job.request.rule
+    case, a, b = result.case, stacked(result.parallel), stacked(result.sequential)
+    rounds = round(fmean(m.rounds for m in result.parallel))
     rows = [
-        (f"sequential\n{len(job.system)} rounds", pixels(result.reference.x)),
-        (f"parallel\n{solution.rounds} rounds", pixels(solution.x)),
-        (f"few steps\n{solution.rounds} rounds", pixels(result.few)),
+        (f"step by step\n{case.rows} rounds", pixels(b)),
+        (f"in parallel\n{rounds} rounds", pixels(a)),
+        (f"difference\ntimes {TIMES}", difference(a, b, TIMES)),
+        (f"few steps\n{rounds} rounds", pixels(stacked(result.rounds))),
     ]
-    pictures.grid(out / f"{rule}.png", name, rows)
-    pictures.trace(out / f"{rule}_trace.png", name, solution, len(job.system))
-    if gif:
-        write_gif(out / f"{rule}.gif", tell(job, solution, result.moments))
+    if result.evaluations:
+        rows.append(("few steps,\nequal\nevaluations", pixels(stacked(result.evaluations))))
+    title = f"{case.title}: {result.speedup:.1f} times as fast here"
+    pictures.grid(out / f"{case.name}.png", title, rows)
+    files = [out / f"{case.name}.png"]
+    if (solution := result.parallel[-1].solution) is not None:
+        files.append(out / f"{case.name}_trace.png")
+        pictures.trace(files[-1], title, solution, case.rows)
+    return files
+
+
+def stacked(made: Sequence[Made]) -> torch.Tensor:
+    """Pictures (n, C, H, W)."""
+    return torch.cat([m.x for m in made])
+
+
+def animation(case: ModelCase, result: Result, out: Path) -> Path:
+    """The last sample's rounds beside as many steps, run once more to be drawn."""
+    from ..viz.gif import write_gif
+    from .model_job import prepare
+
+    moments: list[Moment] = []
+    job = prepare(replace(case.asked, seed=len(result.parallel), window="wide"))
+    solution = job.sample(lambda frames: record(frames, moments))
+    path = out / f"{case.name}.gif"
+    write_gif(path, tell(job, solution, moments))
+    return path
 
 
 def table(results: Sequence[Result]) -> Table:
-    """The results as a table, one line a sampler."""
+    """The results as a table, one line a sampler, a sample in the mean."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("sampler")
-    for name in ("tolerance", "rounds", "evals", "seconds", "max error", "median error"):
+    table.add_column("sampler, one sample at a time")
+    for name in ("rounds", "evals", "seconds", "speedup", "error"):
         table.add_column(name, justify="right")
-    for result in results:
-        job, solution, rows, few = result.job, result.solution, len(result.job.system), result.few_error
-        rounds, batch, seconds = solution.rounds, len(solution.x), result.reference.seconds
-        rule, tolerance = job.title, f"{job.tolerance:g}"
-        errors = (f"{solution.max_error:.4f}", f"{solution.median_error:.4f}")
-        table.add_row(f"{rule}, {job.steps} steps", "", str(rows), f"{batch * rows:,}", f"{seconds:.1f}", "0", "0")
-        cost = (str(rounds), f"{solution.evals:,}", f"{solution.seconds:.1f}")
-        table.add_row(f"in parallel, window {job.window}", tolerance, *cost, *errors, style="bold")
-        short = (str(rounds), f"{batch * rounds:,}", "", f"{few.max():.4f}", f"{few.median():.4f}")
-        table.add_row(f"{rule}, {rounds} steps", "", *short, end_section=True)
+    for r in results:
+        lines = [(r.case.title, r.sequential, "", ""), ("  in parallel, window auto", r.parallel, "bold", "")]
+        lines.append(("  few steps, equal rounds", r.rounds, "", "other"))
+        if r.evaluations:
+            lines.append(("  few steps, equal evaluations", r.evaluations, "", "other"))
+        for name, made, style, _ in lines:
+            rounds, evals = (round(fmean(v)) for v in ([m.rounds for m in made], [m.evaluations for m in made]))
+            ratio = f"{seconds(r.sequential) / seconds(made):.1f}"
+            error = "0" if made is r.sequential else f"{r.error(made):.2g}"
+            last = made is lines[-1][1]
+            table.add_row(
+                name, f"{rounds:,}", f"{evals:,}", f"{seconds(made):.2f}", ratio, error, style=style, end_section=last
+            )
     return table
 
 
-def explain(results: Sequence[Result]) -> str:
+def explain(results: Sequence[Result], device: torch.device) -> str:
     """What the table says, in plain sentences."""
-    few, count = results[0].solution.rounds, torch.get_num_threads()
-    cores = f"{count} CPU core{'s' * (count != 1)}"
-    where = cores if (device := results[0].job.device).type == "cpu" else str(device)
-    return (
-        f"Error: relative to the sequential sample of all steps, same noise, {len(results[0].solution.x)} in a batch.\n"
-        f"A chain of few steps is another chain: the noise of {few} steps makes another picture.\n"
-        "Rounds are model batches one after the other: the time, where a device takes a window at once.\n"
-        f"Seconds here ({where}, shared by a window's rows) follow evals, not rounds: compare them above.\n"
-    )
+    count = torch.get_num_threads()
+    where = f"{count} CPU thread{'s' * (count != 1)}" if device.type == "cpu" else str(device)
+    lines = [
+        f"Measured here ({where}). Error: the largest relative error to all steps one by one, on the same noise.",
+        "Few steps are another chain: sooner, and another picture. Whether it is as good, only you can say.",
+    ]
+    if dear := [r.case.title for r in results if not r.evaluations]:
+        lines.append(f"Equal evaluations would be more than all the steps of {'; '.join(dear)}.")
+    first = ", ".join(f"{r.first:.1f} s" for r in results)
+    lines.append(f"A first call in parallel (seed 0, not in the table) looks for a window, and took {first}.")
+    lines += [
+        f"{r.case.title} was stepped: {r.parallel[-1].why}" for r in results if r.speedup < 1.05 and r.parallel[-1].why
+    ]
+    return "\n".join([*lines, *planned(results[0])])
+
+
+def planned(result: Result) -> list[str]:
+    """The line of what is planned, and was not measured: the same rounds with a large model on A100s."""
+    solution = result.parallel[-1].solution
+    if solution is None or solution.retries:
+        return []
+    evals = [0, *(e for _, _, e in solution.trace)]
+    curve, rows = read_curve("sd2-a100"), tuple(b - a for a, b in pairwise(evals))
+    trace = Trace(result.case.rows, max(solution.windows), 1, (rows,), curve.size or 0.0)
+    gains = [f"{predict(curve.latency, trace, P, LINKS['NVLink']).speedup:.1f} times on {P}" for P in (1, 8)]
+    return [f"Planned, not measured: these rounds with Stable Diffusion 2 on A100s: {', '.join(gains)}."]
+
+
+def account(r: Result) -> dict[str, Any]:
+    """The numbers of a case by name, as JSON takes them."""
+    ways = {
+        "sequential": r.sequential,
+        "parallel": r.parallel,
+        "equal_rounds": r.rounds,
+        "equal_evaluations": r.evaluations,
+    }
+    found: dict[str, Any] = {"case": r.case.title, "rows": r.case.rows, "first_seconds": r.first, "speedup": r.speedup}
+    for name, made in ways.items():
+        numbers = [{"rounds": m.rounds, "evals": m.evaluations, "seconds": m.seconds} for m in made]
+        found[name] = {"samples": numbers, "max_error": r.error(made) if made else None}
+    return found

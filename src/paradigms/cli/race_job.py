@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..files import brief
 from ..race.images import Images
 from ..race.pushing import Observed, Pushing
-from ..race.server import Contest
+from ..race.recording import Contest
 from ..schedule import check_steps
 from .model_job import CRITERIA, METHODS, RULES, Request, choose, prepare, window_of
 

@@ -12,7 +12,7 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,12 @@ Event = dict[str, Any]  # as JSON takes it; "event" is its kind
 Emit = Callable[[Event], None]
 LEAST = 1 / 30  # seconds between two pictures of one run: more than a screen shows
 MOMENTS = 120  # of a sequential run: an eighth of a second of a chain of fifteen
+
+
+class Contest(Protocol):
+    """What can be raced: both runs, told event by event; `stopped` is asked at every call of the network."""
+
+    def run(self, emit: Emit, stopped: Callable[[], bool]) -> None: ...
 
 
 class Stopped(Exception):  # noqa: N818  nothing went wrong

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -31,7 +31,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from .document import served
-from .recording import Emit, Event, Stopped
+from .recording import Contest, Event, Stopped
 
 PAGE = Path(__file__).parent / "page"
 HOSTS = ["127.0.0.1", "localhost", "testserver"]
@@ -41,12 +41,6 @@ SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class Contest(Protocol):
-    """What can be raced."""
-
-    def run(self, emit: Emit, stopped: Callable[[], bool]) -> None: ...
 
 
 Make = Callable[[dict[str, str]], Contest]  # raises ValueError for what cannot be run
