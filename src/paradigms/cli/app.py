@@ -210,7 +210,7 @@ def plan_command(
 def demo_command(
     out: options.Out = Path("out/demo"),
     model: options.Model = "scenes",
-    batch: options.Batch = 2,
+    batch: options.Batch = 4,
     device: options.Device = None,
     quick: options.Quick = False,
 ) -> None:
@@ -220,7 +220,7 @@ def demo_command(
     from .demo_cases import cases
     from .devices import device as found
 
-    prepared = refused(lambda: cases(model, quick, device))
+    prepared = refused(lambda: cases(model, batch, quick, device))
     where = refused(lambda: found(device))
     refused(lambda: folder(out))
     sys.exit(attempted(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))

@@ -23,13 +23,17 @@ PROMPTS = ("pines, snow, mountains, day", "a boat with red sails, night", "hills
 
 @dataclass(frozen=True)
 class Made:
-    """A picture x (1, C, H, W) in [-1, 1], and what it took; why: rows were stepped one by one, None where none was."""
+    """A picture x (1, C, H, W) in [-1, 1], and what it took.
+
+    why: rows were stepped one by one, None where none was. again: it was made again, as its error might be too large.
+    """
 
     x: Tensor
     rounds: int
     evaluations: int
     seconds: float
     why: str | None = None
+    again: bool = False
     solution: Solution | None = None
 
 
@@ -75,7 +79,7 @@ class ModelCase:
         """In parallel."""
         solution = prepare(replace(self.asked, seed=seed)).sample(watch)
         spent = solution.rounds, solution.evals, solution.seconds
-        return Made(solution.x.cpu(), *spent, solution.reason, solution)
+        return Made(solution.x.cpu(), *spent, solution.reason, bool(solution.retries), solution)
 
     def stepped(self, seed: int, steps: int | None = None) -> Made:
         """Step by step."""
@@ -109,7 +113,7 @@ class PipelineCase:
 
         x, report = parallel(self.of(seed, None), None)
         why = report.reasons[-1] if report.reasons else None
-        return Made(x.permute(0, 3, 1, 2), report.rounds, report.evaluations, report.seconds, why)
+        return Made(x.permute(0, 3, 1, 2), report.rounds, report.evaluations, report.seconds, why, report.retries > 0)
 
     def stepped(self, seed: int, steps: int | None = None) -> Made:
         """Step by step."""
@@ -120,8 +124,10 @@ class PipelineCase:
         return Made(x, steps or self.rows, steps or self.rows, time.perf_counter() - began)
 
 
-def cases(model: str, quick: bool, device: str | None = None) -> list[Case]:
+def cases(model: str, samples: int, quick: bool, device: str | None = None) -> list[Case]:
     """The demo's cases, with a fifth of the steps where `quick`; raises ValueError for what cannot be sampled."""
+    if samples < 1:
+        raise ValueError(f"--batch is {samples}; type a whole number from 1")
     fewer = 5 if quick else 1
     found: list[Case] = [
         ModelCase(Request(model, rule, steps // fewer, batch=1, device=device))

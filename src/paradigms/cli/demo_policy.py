@@ -70,16 +70,15 @@ def play(device: torch.device, say: Callable[[str], None]) -> dict[str, Acted]:
                 if not k:
                     warm(policy, task)
                 before = report.rounds if report else 0
-                episode(
-                    policy,
-                    task,
-                    FIRST_SEED + k,
-                    acted,
-                    lambda text, w=way, k=k: say(f"PushT, {w}, episode {k + 1}: {text}"),
-                )  # type: ignore[misc]
+                episode(policy, task, FIRST_SEED + k, acted, told(say, f"PushT, {way}, episode {k + 1}"))
                 acted.rounds += report.rounds - before if report else 0
     found[WAYS[0]].rounds = policy.num_inference_steps * found[WAYS[0]].chunks
     return found
+
+
+def told(say: Callable[[str], None], what: str) -> Callable[[str], None]:
+    """Says it with what it is of."""
+    return lambda text: say(f"{what}: {text}")
 
 
 def sampler(policy: Any, way: str) -> Any:
@@ -146,7 +145,7 @@ def picture(found: dict[str, Acted], path: Path) -> None:
     """Where the T came to rest in each episode."""
     from ..viz import pictures
 
-    rows = [(f"{way}\n{a.rate:.1f} actions/s", np.stack([crop(v) for v in a.last])) for way, a in found.items()]
+    rows = [(f"{way}\n{a.rate:.1f} actions\na second", np.stack([crop(v) for v in a.last])) for way, a in found.items()]
     pictures.grid(path, "PushT: the T at the end of each episode, same seeds", rows)
 
 

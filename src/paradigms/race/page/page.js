@@ -10,7 +10,7 @@ const option = (value, text, off) => Object.assign(document.createElement("optio
 // Which controls a model has, and what they say where the address is silent
 const offer = (model, given = {}) => {
   const { usual, rules: own } = models[model];
-  $("rule").replaceChildren(...own.map((rule) => option(rule, rules[rule].title)));
+  $("rule").replaceChildren(...own.map((rule) => option(rule, rules[rule])));
   for (const name of ["rule", "steps", "class", "chunks", "method", "window", "tolerance", "seed", "prompt"]) {
     const box = $(name);
     box.closest(".field").hidden = !(name in usual);
@@ -142,7 +142,7 @@ const live = () => {
   const ready = () => fetch(`ready?model=${$("model").value}`).catch(() => {});  // so that Start need not wait for it
   $("model").addEventListener("change", () => { offer($("model").value); ready(); });
   ready();
-  $("rule").addEventListener("change", () => { $("steps").value = rules[$("rule").value].steps; });
+  $("rule").addEventListener("change", () => { $("steps").value = models[$("model").value].steps[$("rule").value]; });
   $("controls").addEventListener("input", remember);
   remember();
   return () => { remember(); asked ? stop() : ask(); };
