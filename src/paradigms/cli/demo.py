@@ -7,6 +7,7 @@ few steps   the plain sampler in as many steps as the parallel one took rounds: 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,9 +31,10 @@ from .plan import read_curve
 from .story import tell
 from .tables import printed
 
+WIDTH = 96  # characters of a line
 TIMES = 10  # the difference is shown so much brighter
 NEXT = """Then type: paradigms race
-  a page of this machine with both samplers side by side; where it is missing: pip install 'paradigms-sampling[web]'"""
+  a page of this machine, both samplers side by side (pip install 'paradigms-sampling[web]')"""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,7 @@ def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device
     numbers["runs"] = [account(r) for r in results]
     write_json(out / "demo.json", numbers)
     print("Look at:", *files, out / "demo.json", sep="\n  ")
-    print(
-        "Then type: paradigms race\n  a page of this machine with both samplers side by side; it needs: pip install 'paradigms-sampling[web]'"
-    )
+    print(NEXT)
     return 0 if all(m.solution is None or m.solution.converged for r in results for m in r.parallel) else 1
 
 
@@ -203,7 +203,12 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
         for r in results
         if r.speedup < 1.05 and r.parallel[-1].why
     ]
-    return "\n".join(lines)
+    return "\n".join(wrapped(line) for line in lines)
+
+
+def wrapped(text: str) -> str:
+    """A sentence, no wider than a page."""
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False)
 
 
 def planned(solution: Solution | None) -> list[str]:
@@ -215,7 +220,11 @@ def planned(solution: Solution | None) -> list[str]:
     trace = Trace(solution.rows, window, 1, (rows,), curve.size or 0.0)
     gains = [f"{predict(curve.latency, trace, P, LINKS['NVLink']).speedup:.1f} on {P}" for P in (1, 8)]
     rounds = f"{solution.rounds} rounds of up to {window} rows"
-    return [f"Planned, not measured: speedup of such {rounds} with Stable Diffusion 2 on A100s: {', '.join(gains)}."]
+    return [
+        wrapped(
+            f"Planned, not measured: speedup of such {rounds} with Stable Diffusion 2 on A100s: {', '.join(gains)}."
+        )
+    ]
 
 
 def account(r: Result) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -68,7 +69,7 @@ class ModelCase:
     @property
     def title(self) -> str:
         """Of its rows in the table."""
-        return f"{self.asked.model}, {RULES[self.asked.rule].title}-{self.rows}"
+        return f"{Path(self.asked.model).stem[:24]}, {RULES[self.asked.rule].title}-{self.rows}"
 
     @property
     def rows(self) -> int:
