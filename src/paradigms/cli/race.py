@@ -18,9 +18,9 @@ from ..race.server import application
 from .race_job import choices, contest, missing
 
 RECORDED = (
-    ("Scenes, DDPM of 1000 steps", {"model": "scenes", "rule": "ddpm", "steps": "1000", "seed": "1"}),
-    ("Scenes, DDIM of 200 steps", {"model": "scenes", "rule": "ddim", "steps": "200", "seed": "2"}),
-    ("PushT, a robot's policy", {"model": "pusht", "seed": "3"}),
+    ("Scenes, DDPM of 1000 steps", {"model": "scenes", "rule": "ddpm", "steps": "1000", "window": "32", "seed": "1"}),
+    ("Scenes, DDIM of 200 steps", {"model": "scenes", "rule": "ddim", "steps": "200", "window": "16", "seed": "2"}),
+    ("PushT, a robot's policy", {"model": "pusht", "window": "16", "seed": "3"}),
 )
 __all__ = ["bound", "export", "run"]
 LARGEST = 3_000_000  # bytes of the file
