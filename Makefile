@@ -9,14 +9,18 @@ OLD = $(VENV)-oldest
 FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
 MUTATION = $(VENV)-mutation
+# modules whose docstrings have examples that run
+DOCTESTS = src/paradigms/solve.py src/paradigms/rules.py src/paradigms/schedule.py src/paradigms/system.py \
+	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
+	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test oldest floor robots lint install bench clean mutants mutation
+.PHONY: demo test docs oldest floor robots lint install bench clean mutants mutation diffusers-tests
 
 install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev,docs]'
 	touch $(READY)
 
 demo: $(READY)
@@ -25,11 +29,17 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
+# the site in out/docs/index.html; a warning is an error, and nothing is read from the network
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs out/docs
+	$(BIN)/python -m pytest -n 0 -q --doctest-modules $(DOCTESTS)
+
 # with the oldest diffusers and transformers of the declared ranges: schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
-	$(OLD)/bin/python -m pytest -n 2 -W default tests/test_trust.py tests/test_latent.py tests/test_adapt_scheduler.py \
-		tests/test_pipeline_schedulers.py tests/test_pipeline_samples.py \
-		tests/test_pipeline_callbacks.py
+	$(OLD)/bin/python -m pytest -n 2 -W default tests/adapters/test_remote_code.py tests/models/test_latent.py \
+		tests/adapters/test_schedulers.py \
+		tests/adapters/pipelines/test_pipeline_schedulers.py tests/adapters/pipelines/test_pipeline_samples.py \
+		tests/adapters/pipelines/test_pipeline_callbacks.py
 
 $(OLD)/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLD)
@@ -39,8 +49,8 @@ $(OLD)/.ready: pyproject.toml constraints-oldest.txt
 # where all declared ranges begin: Python 3.10 and torch 2.6, which PyPI has with CUDA's libraries alone (3 GB), so that
 # CI does not run it
 floor: $(FLOOR)/.ready
-	$(FLOOR)/bin/python -m pytest -n 2 -W default tests/test_solve.py tests/test_rules.py tests/test_stop.py \
-		tests/test_cli.py tests/test_trust.py tests/test_latent.py
+	$(FLOOR)/bin/python -m pytest -n 2 -W default tests/core/test_solve.py tests/core/test_rules.py tests/stopping/test_criteria.py \
+		tests/cli/test_cli.py tests/adapters/test_remote_code.py tests/models/test_latent.py
 
 $(FLOOR)/.ready: pyproject.toml constraints-floor.txt
 	$(FLOOR_PYTHON) -m venv $(FLOOR)
@@ -49,7 +59,7 @@ $(FLOOR)/.ready: pyproject.toml constraints-floor.txt
 
 # with the simulators of Square and Kitchen, which want an older numpy
 robots: $(ROBOTS)/.ready
-	$(ROBOTS)/bin/python -m pytest -n 2 tests/test_policies_square.py tests/test_policies_kitchen.py
+	$(ROBOTS)/bin/python -m pytest -n 2 tests/policies/test_square.py tests/policies/test_kitchen.py
 
 $(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
 	$(PYTHON) -m venv $(ROBOTS)
@@ -64,16 +74,21 @@ lint: $(READY)
 
 # changes of one line that tests must notice, each applied to a copy
 mutants: $(READY)
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/mutation/mutants.py
 
 # a random sample of all changes that mutmut knows of the core; MUTATION_ARGS='--count 30 stop spectral'
 mutation: $(MUTATION)/.ready
-	$(MUTATION)/bin/python tests/mutation.py $(MUTATION_ARGS)
+	$(MUTATION)/bin/python tests/mutation/mutation.py $(MUTATION_ARGS)
 
 $(MUTATION)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(MUTATION)
 	$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]' mutmut==3.8.1
 	touch $(MUTATION)/.ready
+
+# diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
+diffusers-tests: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks engine

@@ -1,0 +1,395 @@
+"""What is assumed of a model is checked: one that breaks it is refused, and the reason said."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import paradigms as pd
+from paradigms.execution.model_check import ROWS
+from problems import LINEAR, METHODS, seeded, start
+
+SYSTEM = pd.ddim(LINEAR, 20)
+METHODS_HERE = [pd.Picard(), pd.Spectral(), pd.Parareal(), pd.QuasiNewton()]
+
+
+class Net(nn.Module):
+    """A network with one layer of a kind after the first."""
+
+    def __init__(self, *layers: nn.Module, d: int = 6) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.all = nn.Sequential(nn.Linear(d, d), *layers, nn.Tanh(), nn.Linear(d, d))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.all(x) * (1 + (t / 1000)[:, None].to(x))  # type: ignore[no-any-return]
+
+
+def run(model: Any, x: Tensor | None = None, **how: Any) -> pd.Solution:
+    """A sample of 3 in windows of 8."""
+    x = start(SYSTEM, 3, torch.float32) if x is None else x
+    return pd.sample(model, SYSTEM, x, **{"window": 8, "tolerance": 0.0, **how})
+
+
+# ------------------------------------------------------------------------------------------------ training mode
+
+
+TRAINING: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "dropout": (lambda: nn.Dropout(0.1), "Dropout in training mode, whose answers are random"),
+    "alpha dropout": (lambda: nn.AlphaDropout(0.1), "AlphaDropout in training mode"),
+    "batch norm": (lambda: nn.BatchNorm1d(6), "BatchNorm1d in training mode, which mixes the rows"),
+    "batch norm without statistics": (lambda: nn.BatchNorm1d(6, track_running_stats=False), "without running stat"),
+    "instance norm with statistics": (
+        lambda: nn.Sequential(nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten()),
+        "InstanceNorm1d in training mode, which moves its statistics;",
+    ),
+    "a random slope": (lambda: nn.RReLU(), "RReLU in training mode"),
+    "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)), "spectral_norm in training"),
+}
+
+
+@pytest.mark.parametrize("run_it", [pd.sample, pd.sequential, pd.iterate])
+@pytest.mark.parametrize("layer", TRAINING)
+def test_a_model_in_training_mode_is_refused_where_that_matters(layer: str, run_it: Any) -> None:
+    """A10."""
+    make, says = TRAINING[layer]
+    model = Net(make()).train()
+    for wrapped in (model, model.forward, functools.partial(model)):
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        with pytest.raises(ValueError, match=rf"model: given one with .*{says}.*type model.eval\(\)"):
+            run_it(wrapped, SYSTEM, start(SYSTEM, 3, torch.float32))
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), "statistics moved"
+
+
+@pytest.mark.parametrize("layer", [k for k in TRAINING if k != "batch norm without statistics"])
+def test_the_same_model_in_eval_mode_is_taken(layer: str) -> None:
+    model = Net(TRAINING[layer][0]()).eval()
+    assert (run(model, compare=True).max_error or 0) <= 1e-5
+
+
+def test_training_mode_that_changes_nothing_is_taken() -> None:
+    assert (run(Net(nn.Dropout(0.0), nn.LayerNorm(6)).train(), compare=True).max_error or 0) <= 1e-5
+
+
+@pytest.mark.parametrize("layer", ["dropout", "batch norm"])
+def test_a_function_around_a_model_in_training_mode_is_refused_by_what_it_answers(layer: str) -> None:
+    """A10; its statistics are put back, and the reason names the module."""
+    model = Net(TRAINING[layer][0]()).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"in training mode: type .eval\(\)"):
+        run(lambda x, t: model(x, t))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), "statistics moved"
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("run_it", [pd.sequential, functools.partial(pd.sample, window=1)])
+@pytest.mark.parametrize("layer", ["dropout", "batch norm"])
+def test_a_function_around_a_model_in_training_mode_is_refused_step_by_step_too(
+    layer: str, run_it: Any, B: int
+) -> None:
+    """A10."""
+    model = Net(TRAINING[layer][0]()).train()
+    with pytest.raises(ValueError, match=r"in training mode: type .eval\(\)"):
+        run_it(lambda x, t: model(x, t), SYSTEM, start(SYSTEM, B, torch.float32))
+
+
+def test_a_function_that_puts_its_model_into_eval_mode_is_taken() -> None:
+    model = Net(nn.Dropout(0.5)).train()
+
+    def function(x: Tensor, t: Tensor) -> Tensor:
+        return model.eval()(x, t)  # type: ignore[no-any-return]
+
+    assert (run(function, compare=True).max_error or 0) <= 1e-5
+
+
+def test_a_function_that_was_right_is_checked_again_once_its_model_trains() -> None:
+    model = Net(nn.Dropout(0.5)).eval()
+
+    def function(x: Tensor, t: Tensor) -> Tensor:
+        return model(x, t)  # type: ignore[no-any-return]
+
+    assert run(function).converged
+    model.train()
+    with pytest.raises(ValueError, match="its answers differ"):
+        run(function)
+
+
+# --------------------------------------------------------------------------------------- rows that are not alone
+
+
+def by_the_largest(x: Tensor, t: Tensor) -> Tensor:
+    return x * 0.5 / x.abs().max()
+
+
+MIXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "the mean of the batch": lambda x, t: x - 0.05 * x.mean(0),
+    "a norm over the batch": lambda x, t: x / (1 + 0.05 * x.std()),
+    "the largest of the batch": by_the_largest,
+    "the row before": lambda x, t: x + 0.05 * x.roll(1, 0),
+    "a running sum": lambda x, t: x + 0.01 * x.cumsum(0),
+    "the first timestep for all": lambda x, t: x * (t[0] / 1000),
+    "the last timestep for all": lambda x, t: x * (t[-1] / 1000),
+    "the mean timestep": lambda x, t: x * t.float().mean() / 1000,
+    "attention across rows": lambda x, t: torch.softmax(x @ x.T, 1) @ x,
+    "the length of the batch": lambda x, t: x * (1 + 0.01 * len(x)),
+}
+
+
+@pytest.mark.parametrize("window", [8, 20, "auto"])
+@pytest.mark.parametrize("kind", MIXED)
+def test_rows_that_depend_on_each_other_are_refused(kind: str, window: Any) -> None:
+    """A10, whatever the window that has several timesteps."""
+    from devices import Scheduled
+
+    with pytest.raises(ValueError, match="model: rows of a batch depend on each other"):
+        run(MIXED[kind], window=Scheduled([1, 8]) if window == "auto" else window)
+
+
+@pytest.mark.parametrize("B", [1, 2])
+@pytest.mark.parametrize("method", [*METHODS_HERE, pd.Picard(pd.Copy()), pd.Picard(pd.Extrapolate())])
+def test_rows_that_depend_on_each_other_are_refused_by_every_method(method: pd.AbstractMethod, B: int) -> None:
+    """Even where all rows of a first guess are copies of one state."""
+    x = start(SYSTEM, B, torch.float64)
+    for kind in ("the mean of the batch", "a norm over the batch"):
+        with pytest.raises(ValueError, match="depend on each other"):
+            pd.sample(MIXED[kind], SYSTEM, x, method, window=8, tolerance=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_half_precision_is_neither_taken_for_dependence_nor_hides_it(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 64, generator=seeded(0))
+    net = Net(nn.LayerNorm(64), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64), d=64).to(dtype)
+    system = pd.ddim(LINEAR, 20)
+    models: list[Any] = [net, lambda x, t: net(x.to(dtype), t).float()]
+    models.append(lambda x, t: 3 * net(x.to(dtype), t).float() - 0.1 * x)
+    for model in models:
+        assert pd.sample(model, system, x, window=20).converged
+    double = pd.sample(lambda x, t: 3 * net(x.to(dtype), t).double() - 0.1 * x, system, x.double(), window=20)
+    assert double.converged
+
+    def mixed(x: Tensor, t: Tensor) -> Tensor:
+        return net(x.to(dtype) - 0.05 * x.to(dtype).mean(0), t).to(x.dtype)
+
+    with pytest.raises(ValueError, match="depend on each other"):
+        pd.sample(mixed, system, x, window=20)
+
+
+def test_stepping_asks_nothing_for_a_batch_of_samples_is_the_users_own() -> None:
+    x, rows = start(SYSTEM, 3), list[int]()
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        rows.append(len(x))
+        return x - 0.05 * x.mean(0)
+
+    stepped = pd.sample(model, SYSTEM, x, window=1)
+    assert torch.equal(stepped.x, pd.sequential(model, SYSTEM, x)) and rows == [3] * 40
+
+
+# ------------------------------------------------------------------------------------------------ random answers
+
+
+class Remembering:
+    """Every other answer is the one before, where that fits, as step caches have it."""
+
+    def __init__(self) -> None:
+        self.calls, self.last = 0, torch.empty(0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls % 2 or self.last.shape != x.shape:
+            self.last = torch.tanh(x) * (t / 1000)[:, None]
+        return self.last
+
+
+RANDOM: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "noise of its own": lambda x, t: x + 0.05 * torch.randn_like(x),
+    "one number a call": lambda x, t: x * (1 + 0.05 * torch.rand(())),
+    "functional dropout": lambda x, t: nn.functional.dropout(x, 0.1),
+    "by the place in the batch": lambda x, t: x + 0.05 * torch.arange(len(x)).to(x)[:, None],
+}
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+def test_a_model_that_answers_otherwise_when_asked_again_is_refused(kind: str) -> None:
+    """A10; and the random streams are where they were."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="model: asked the same row twice, its answers differ by"):
+        run(RANDOM[kind])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_that_remembers_earlier_calls_is_refused() -> None:
+    with pytest.raises(ValueError, match="asked the same row twice"):
+        run(Remembering())
+    assert run(lambda x, t: torch.ones_like(x)).converged  # and a constant is none
+
+
+class Averaging:
+    """Every answer is averaged with the one before, where that fits."""
+
+    def __init__(self) -> None:
+        self.last = torch.empty(0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        m = torch.tanh(x) * (t / 1000)[:, None]
+        self.last = 0.5 * m + 0.5 * self.last if self.last.shape == m.shape else m
+        return self.last
+
+
+class Following(Averaging):
+    """A momentum over calls whatever their rows."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        m, kept = torch.tanh(x), self.last.mean() if self.last.numel() else 0.0
+        self.last = m
+        return m + 0.1 * kept
+
+
+class Counting(Averaging):
+    """An answer that fades with the calls."""
+
+    calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.tanh(x) * 0.99**self.calls
+
+
+class Drawing(Averaging):
+    """Random numbers from a stream of its own."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.stream = getattr(self, "stream", seeded(0))
+        return torch.tanh(x) + 0.01 * torch.randn(x.shape, generator=self.stream, dtype=x.dtype)
+
+
+KEEPING = {kind.__name__: kind for kind in (Averaging, Following, Counting, Drawing, Remembering)}
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("steps", [2, 20])
+@pytest.mark.parametrize("window", [8, "auto"])
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_model_that_keeps_a_state_between_calls_is_refused_even_where_auto_only_steps(
+    kind: str, window: Any, steps: int, B: int
+) -> None:
+    model, system = KEEPING[kind](), pd.ddim(LINEAR, steps)
+    for wrapped in (model, functools.partial(model), lambda x, t: model(x, t)):
+        with pytest.raises(ValueError, match=r"model: asked the same row twice.*type window=1"):
+            pd.sample(wrapped, system, start(system, B), window=window)
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_model_that_keeps_a_state_may_be_stepped_with_where_no_window_is_allowed(kind: str) -> None:
+    x = start(SYSTEM, 2)
+    assert torch.equal(pd.sample(KEEPING[kind](), SYSTEM, x, window=1).x, pd.sequential(KEEPING[kind](), SYSTEM, x))
+
+
+def test_a_function_made_anew_is_asked_once_where_auto_only_steps() -> None:
+    system, rows, net = pd.ddim(LINEAR, 2), list[int](), Net().double()
+
+    def counted(x: Tensor, t: Tensor) -> Any:
+        rows.append(len(x))
+        return net(x, t)
+
+    spent = []
+    for _ in range(2):
+        rows.clear()
+        pd.sample(lambda x, t: counted(x, t), system, start(system, 2), window="auto")
+        spent.append(sum(rows))
+    assert spent[0] - spent[1] == ROWS
+
+
+# ---------------------------------------------------------------------------------------- input that is changed
+
+
+def in_place(x: Tensor, t: Tensor) -> Tensor:
+    return x.mul_(2).sub_(1)
+
+
+def by_numpy(x: Tensor, t: Tensor) -> Tensor:
+    seen = x.numpy()
+    seen *= 2
+    return x - 1
+
+
+def by_data(x: Tensor, t: Tensor) -> Tensor:
+    x.data.mul_(2)
+    return x - 1
+
+
+def clamped(x: Tensor, t: Tensor) -> Tensor:
+    return torch.tanh(x.clamp_(-1, 1))
+
+
+def times(x: Tensor, t: Tensor) -> Tensor:
+    t += 1
+    return x * (t / 1000)[:, None]
+
+
+@pytest.mark.parametrize("run_it", [pd.sample, pd.sequential])
+@pytest.mark.parametrize("model", [in_place, by_numpy, by_data, clamped, times])
+def test_a_model_that_changes_its_input_is_refused(model: Any, run_it: Any) -> None:
+    """A10: in windows and step by step, whoever changes it."""
+    name = "t" if model is times else "x"
+    with pytest.raises(ValueError, match=rf"model: given {name}, it changed it in place.*{name} = {name}.clone\(\)"):
+        run_it(model, SYSTEM, start(SYSTEM, 2))
+
+
+def test_a_condition_that_is_changed_is_refused() -> None:
+    def model(x: Tensor, t: Tensor, shift: Tensor) -> Tensor:
+        return x - shift.mul_(2)
+
+    shift = torch.ones(2, 6, dtype=torch.float64)
+    for run_it in (pd.sample, pd.sequential):
+        with pytest.raises(ValueError, match="model: given shift, it changed it in place"):
+            run_it(model, SYSTEM, start(SYSTEM, 2), condition={"shift": shift})  # type: ignore[operator]
+    assert torch.equal(shift, torch.ones_like(shift))
+
+
+def test_inference_mode_is_no_trouble() -> None:
+    with torch.inference_mode():
+        x = start(SYSTEM, 2)
+        assert (run(lambda x, t: x / 2, x, compare=True).max_error or 0) <= 1e-10
+        with pytest.raises(ValueError, match="changed it in place"):
+            run(in_place, x)
+
+
+# ------------------------------------------------------------------------------------------------ what it costs
+
+
+def test_a_model_is_checked_once_for_each_shape_and_in_no_count() -> None:
+    sizes = list[int]()
+
+    class Counting:
+        def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+            sizes.append(len(x))
+            return x / 2
+
+    model, beside = Counting(), list[int]()
+    for d in (6, 6, 5):
+        sizes.clear()
+        solution = pd.sample(model, SYSTEM, torch.randn(2, d, generator=seeded(0)), window=8)
+        beside.append(sum(sizes) - solution.evals)
+    assert beside == [ROWS, 0, ROWS]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_asked_beside_changes_no_sample_and_no_stream(method: pd.AbstractMethod) -> None:
+    system, x = pd.ddpm(LINEAR, 20), start(pd.ddpm(LINEAR, 20), 2)
+    samples = []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+    for _ in range(2):  # the second is not checked
+        torch.manual_seed(5)
+        samples.append((pd.sample(model, system, x, method, window=8).x, torch.get_rng_state()))
+    assert torch.equal(samples[0][0], samples[1][0]) and torch.equal(samples[0][1], samples[1][1])
