@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn")
 from starlette.testclient import TestClient
 
 from paradigms.cli.race_job import choices, contest, missing
-from paradigms.race.document import PICTURES, standalone, thinned
+from paradigms.race.document import PICTURES, recorded, standalone, thinned
 from paradigms.race.recording import Stopped
 from paradigms.race.server import application
 
@@ -216,6 +216,24 @@ def test_the_file_holds_everything_and_few_pictures(events: list[dict[str, Any]]
     assert (
         sum(1 for e in kept if e.get("run") == "sequential" and e["event"] == "moment" and e.get("picture")) <= PICTURES
     )
+
+
+def test_of_several_recordings_the_quickest_run_of_each_sampler_is_kept() -> None:
+    seconds = iter([("parallel", 3.0), ("sequential", 5.0), ("parallel", 2.0), ("sequential", 7.0)])
+
+    class Timed:
+        """A race whose runs take what is given."""
+
+        def run(self, emit: Any, stopped: Any) -> None:
+            emit({"event": "start", "kind": "picture"})
+            for _ in range(2):
+                run, spent = next(seconds)
+                emit({"event": "finish", "run": run, "seconds": spent})
+            emit({"event": "verdict", "same": True})
+
+    kept = recorded(Timed(), "timed", {}, 2, lambda _: None)["events"]
+    assert [e["event"] for e in kept] == ["start", "finish", "finish", "verdict"]
+    assert [e["seconds"] for e in kept[1:3]] == [2.0, 5.0]
 
 
 @pytest.mark.skipif(bool(missing("pusht")), reason="needs gym-pusht")

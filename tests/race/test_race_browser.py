@@ -151,7 +151,7 @@ def test_axe_finds_nothing(browser: Any, home: str, theme: str, width: int) -> N
 
 def test_the_file_of_recorded_races_needs_no_server(page: Any, tmp_path: Path) -> None:
     query = dict(part.split("=") for part in QUERY.split("&"))
-    races = [recorded(contest(query), "digits", query, lambda _: None)]
+    races = [recorded(contest(query), "digits", query, 1, lambda _: None)]
     (tmp_path / "race.html").write_text(standalone(races, choices(), "a test"), encoding="utf-8")
     page.goto(f"file://{tmp_path}/race.html")
     page.click("#start")
