@@ -62,6 +62,7 @@ def page(browser: Any) -> Iterator[Any]:
 def raced(page: Any, home: str, query: str = QUERY) -> None:
     """A race from start to end."""
     page.goto(f"{home}?{query}")
+    page.select_option("#speed", "1")  # not slowed down to be watched
     page.click("#start")
     page.wait_for_selector(OVER, timeout=120_000)
 
@@ -93,6 +94,7 @@ def test_the_controls_are_in_the_address(page: Any, home: str) -> None:
 
 def test_a_bad_value_is_refused_in_the_page(page: Any, home: str) -> None:
     page.goto(f"{home}?{QUERY}")
+    page.select_option("#speed", "1")
     page.fill("#class", "12")
     page.press("#class", "Enter")
     page.wait_for_selector("#class[aria-invalid=true]")
@@ -106,10 +108,12 @@ def test_a_bad_value_is_refused_in_the_page(page: Any, home: str) -> None:
 
 def test_it_is_driven_by_keys_alone(page: Any, home: str) -> None:
     page.goto(f"{home}?{QUERY}")
+    page.select_option("#speed", "1")
     page.focus("#seed")
     page.keyboard.press("Enter")
     page.wait_for_selector(OVER, timeout=120_000)
     page.focus("#play")
+    page.select_option("#speed", "auto")  # so that the replay lasts until the next key
     page.keyboard.press("Enter")
     page.wait_for_selector(OVER, state="hidden")
     page.focus("#time")
@@ -139,7 +143,8 @@ def test_it_fits(page: Any, home: str, width: int) -> None:
 def test_axe_finds_nothing(browser: Any, home: str, theme: str, width: int) -> None:
     context = browser.new_context(bypass_csp=True, color_scheme=theme, viewport={"width": width, "height": 900})
     page = context.new_page()
-    page.goto(f"{home}?{QUERY}&bad=1")
+    page.goto(f"{home}?{QUERY}")
+    page.select_option("#speed", "1")
     page.add_script_tag(path=str(AXE))
     for _ in range(2):
         found = page.evaluate("() => axe.run()")["violations"]
@@ -154,6 +159,7 @@ def test_the_file_of_recorded_races_needs_no_server(page: Any, tmp_path: Path) -
     races = [recorded(contest(query), "digits", query, 1, lambda _: None)]
     (tmp_path / "race.html").write_text(standalone(races, choices(), "a test"), encoding="utf-8")
     page.goto(f"file://{tmp_path}/race.html")
+    page.select_option("#speed", "1")
     page.click("#start")
     page.wait_for_selector(OVER, timeout=60_000)
     assert page.inner_text("#same") == "Same picture."

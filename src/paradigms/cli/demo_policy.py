@@ -129,6 +129,14 @@ def table(found: dict[str, Acted]) -> Table:
     return table
 
 
+def explain() -> str:
+    """What the table is to be held against."""
+    from ..policies.tasks.task import load_task
+
+    hertz = load_task("pusht").hertz
+    return f"The task's robot carries out {hertz:g} actions a second: a policy that computes fewer makes it wait.\n"
+
+
 def numbers(found: dict[str, Acted]) -> dict[str, Any]:
     """By name, as JSON takes it."""
     base = found[WAYS[0]].rate

@@ -51,4 +51,9 @@ def export(path: Path) -> None:
 def machine() -> str:
     """What the races ran on, in words."""
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    return f"{platform.machine()}, {cores} CPU core{'s' * (cores > 1)}, {threads} thread{'s' * (threads > 1)} of torch; of {TIMES} runs of each sampler the quickest"
+    parts = [
+        platform.machine(),
+        f"{cores} CPU core{'s' * (cores > 1)}",
+        f"{threads} thread{'s' * (threads > 1)} of torch",
+    ]
+    return f"{', '.join(parts)}; of {TIMES} runs of each sampler the quickest"
