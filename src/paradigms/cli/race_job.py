@@ -43,6 +43,7 @@ USUAL: dict[str, dict[str, str]] = {
 STEPS = {"latent": {"ddpm": 500, "ddim": 200, "dpmsolver": 50}}  # its levels begin at 1, so that 1000 do not fit
 COMMON = {"method": "spectral", "window": "auto", "seed": "0"}
 GUIDANCE = 5.0  # of the landscapes: below the pipelines' usual 7.5, at which so small a model overdoes its colours
+KEPT: dict[str, nn.Module] = {}
 CHUNKS = 38  # of eight actions, in an episode of 300
 
 
@@ -91,14 +92,15 @@ def picture(model: str, given: dict[str, str]) -> Images:
     label = whole("class", given) if "class" in given else None
     asked = Request(
         model, given["rule"], whole("steps", given), given["method"], window_of(given["window"]),
-        positive("tolerance", given), seed=whole("seed", given), batch=1, label=label,
+        positive("tolerance", given), seed=whole("seed", given), batch=1, label=label, device=None,
     )  # fmt: skip
     job = prepare(asked)
     title = f"{TITLES[model].partition(',')[0]}, {job.title} of {job.steps} steps"
     facts = told(given, len(job.system))
     assert isinstance(job.model, nn.Module)  # what ships is one
+    network = KEPT.setdefault(model, job.model)  # the same object each time, of which "auto" has learned something
     how = (job.window, job.stop, job.method, job.condition)
-    return Images(title, job.model, job.system, job.start, *how, picture=lambda x: x, facts=facts)
+    return Images(title, network, job.system, job.start, *how, picture=lambda x: x, facts=facts)
 
 
 class Words(nn.Module):

@@ -53,7 +53,6 @@ class Track:
         self.worker = ThreadPoolExecutor(1, "race")
         self.loader = ThreadPoolExecutor(1, "load")  # one at a time: libraries that import lazily do not bear two
         self.running: set[Race] = set()
-        self.computing = 0  # races that were begun and not ended: 0 or 1
 
     def close(self) -> None:
         """Ends all of them."""
@@ -75,7 +74,6 @@ class Race:
 
     def compute(self) -> None:
         """The race, in the worker's thread."""
-        self.track.computing += 1
         try:
             if not self.stopped.is_set():
                 self.contest.run(self.tell, self.stopped.is_set)
@@ -84,7 +82,6 @@ class Race:
         except Exception as error:  # whatever a model raises is told to the reader
             self.tell({"event": "failed", "message": f"{type(error).__name__}: {error}".splitlines()[0]})
         finally:
-            self.track.computing -= 1
             self.tell(None)
 
     def tell(self, event: Event | None) -> None:

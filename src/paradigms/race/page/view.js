@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const NAMES = { sequential: "Step by step", parallel: "In parallel" };
+const LEVELS = 12;  // of 255 that a pixel may be off before an eye sees two pictures: a twentieth of the range
 const number = (v) => v.toLocaleString("en-US");
 const seconds = (v) => (v < 10 ? v.toFixed(2) : v.toFixed(1));
 
@@ -90,10 +91,11 @@ class View {
     $("sooner").textContent = push
       ? `as many actions a second: ${rate(quick).toFixed(1)} in place of ${rate(slow).toFixed(1)}`
       : `as fast: ${seconds(quick.seconds)} s in place of ${seconds(slow.seconds)} s, ${number(quick.round)} rounds in place of ${number(slow.round)}`;
-    document.querySelector(".same").classList.toggle("not", !verdict.same);
+    const near = push || verdict.levels <= LEVELS, same = verdict.same && near;
+    document.querySelector(".same").classList.toggle("not", !same);
     const error = `relative error ${verdict.error.toPrecision(2)}, tolerance ${verdict.tolerance}`;
     const score = (f) => (f.solved ? "solved" : `${Math.round(f.score * 95)} % covered`);
-    $("same").textContent = push ? (verdict.same ? "Same first actions." : "Not the same first actions.") : verdict.same ? "Same picture." : "Not the same picture.";
+    $("same").textContent = push ? (verdict.same ? "Same first actions." : "Not the same first actions.") : same ? "Same picture." : verdict.same ? "Within the tolerance, but not the same picture." : "Not the same picture.";
     $("error").textContent = push
       ? `${cap(error)}. Step by step: ${score(slow)} in ${slow.actions} actions; in parallel: ${score(quick)} in ${quick.actions}.`
       : `${cap(error)}; no pixel is further off than ${verdict.levels} of 255 levels.${quick.again ? " It was made again, as its estimated error was too large; the clock counts that." : ""}`;
