@@ -56,4 +56,6 @@ def machine() -> str:
         f"{cores} CPU core{'s' * (cores > 1)}",
         f"{threads} thread{'s' * (threads > 1)} of torch",
     ]
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > cores + 1:  # one of the processes is this one
+        parts.append("busy with other work as well")
     return f"{', '.join(parts)}; of {TIMES} runs of each sampler the quickest"

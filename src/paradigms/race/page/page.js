@@ -123,14 +123,20 @@ const recorded = (races) => {
   $("choice").hidden = false;
   $("recorded").replaceChildren(...races.map((race, k) => option(k, race.name)));
   $("honest").firstChild.textContent = `Both runs were computed on one machine (${data.machine}), each `;
-  $("recorded").value = races.findIndex((race) => location.hash === `#${race.query.model}-${race.query.rule ?? ""}`) < 0 ? 0 : races.findIndex((race) => location.hash === `#${race.query.model}-${race.query.rule ?? ""}`);
-  return () => {
-    const race = races[$("recorded").value];
-    history.replaceState(null, "", `#${race.query.model}-${race.query.rule ?? ""}`);
+  const name = ({ query }) => `#${[query.model, query.rule].filter(Boolean).join("-")}`;
+  $("recorded").value = Math.max(races.findIndex((race) => name(race) === location.hash), 0);
+  const load = () => {
     clear();
-    for (const event of race.events) if (event.event !== "phase") take({ ...event });
-    view.player.play();
+    for (const event of races[$("recorded").value].events) if (event.event !== "phase") take({ ...event });
+    view.player.mode = "still";
+    $("play").disabled = $("time").disabled = false;
+    $("play").textContent = "Play";
+    view.say("Press “Start the race”.");
+    view.draw();
   };
+  $("recorded").addEventListener("change", () => { history.replaceState(null, "", name(races[$("recorded").value])); load(); });
+  load();
+  return () => { load(); view.player.play(); };
 };
 
 const live = () => {
@@ -148,6 +154,7 @@ const live = () => {
   return () => { remember(); asked ? stop() : ask(); };
 };
 
+drawStrip($("strip"), 1, null, null);
 const submit = data.recorded ? recorded(data.recorded) : live();
 $("policy").hidden = $("decoded").hidden = true;
 $("controls").addEventListener("submit", (event) => { event.preventDefault(); submit(); });

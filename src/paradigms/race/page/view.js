@@ -49,8 +49,8 @@ class View {
     if (player.mode !== "recording") $("time").value = known ? Math.round((player.t / horizon) * 1000) : 0;
     const speed = player.speed($("speed").value);
     const times = speed < 1 ? `${(1 / speed).toFixed(1)} times slower than` : `${speed.toFixed(1)} times faster than`;
-    $("shown").textContent = player.mode === "recording" ? "\u00a0" : Math.abs(speed - 1) < 0.03 ? "Shown as measured." : `Shown ${times} measured.`;
-    if (player.mode === "still" && player.verdict) drawDifference(player.verdict);
+    $("shown").textContent = player.mode === "recording" ? "\u00a0" : player.mode === "still" && player.t === 0 ? "\u00a0" : Math.abs(speed - 1) < 0.03 ? "Shown as measured." : `Shown ${times} measured.`;
+    if (!$("verdict").hidden) drawDifference(player.verdict);
   }
 
   lane(run, state) {
