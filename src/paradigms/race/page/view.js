@@ -98,7 +98,7 @@ class View {
     $("same").textContent = push ? (verdict.same ? "Same first actions." : "Not the same first actions.") : same ? "Same picture." : verdict.same ? "Within the tolerance, but not the same picture." : "Not the same picture.";
     $("error").textContent = push
       ? `${cap(error)}. Step by step: ${score(slow)} in ${slow.actions} actions; in parallel: ${score(quick)} in ${quick.actions}.`
-      : `${cap(error)}; no pixel is further off than ${verdict.levels} of 255 levels.${quick.again ? " It was made again, as its estimated error was too large; the clock counts that." : ""}`;
+      : `${cap(error)}; ${verdict.levels ? `no pixel is further off than ${verdict.levels} of 255 levels` : "every pixel is the same"}.${quick.again ? " It was made again, as its estimated error was too large; the clock counts that." : ""}`;
     $("apart").hidden = push;
     if (!push) {
       $("times").textContent = `difference ×${verdict.times}`;
