@@ -9,12 +9,13 @@ OLD = $(VENV)-oldest
 FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
 MUTATION = $(VENV)-mutation
+AXE = .cache/node_modules/axe-core/axe.min.js
 # modules whose docstrings have examples that run
 DOCTESTS = src/paradigms/solve.py src/paradigms/rules.py src/paradigms/schedule.py src/paradigms/system.py \
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test docs oldest floor robots lint install bench clean mutants mutation diffusers-tests
+.PHONY: demo test browser docs oldest floor robots lint install bench clean mutants mutation diffusers-tests
 
 install: $(READY)
 
@@ -28,6 +29,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# the race's page in Chromium (Debian: apt-get install chromium), with axe-core where npm brings it
+browser: $(READY)
+	test -f $(AXE) || npm install --silent --no-save --prefix .cache axe-core@4.14.1 || true
+	AXE=$(AXE) $(BIN)/python -m pytest -n 0 -m browser tests/race
 
 # the site in out/docs/index.html; a warning is an error, and nothing is read from the network
 docs: $(READY)

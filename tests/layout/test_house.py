@@ -49,7 +49,9 @@ BELOW: dict[str, set[str]] = {
     "policies": {"models", "policies/tasks"},
     "policies/tasks": {"policies"},
     "viz": {"distributed", "files", "solution", "window"},
+    "race": {"methods", "policies", "policies/tasks", "solution", "solve", "stopping", "system", "viz", "window"},
     "cli": {*CORE, "adapters", "checks", "distributed", "execution", "files", "methods", "models", "models/latent"}
+    | {"policies", "policies/tasks", "race"}
     | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from . import options
-from .errors import fail, run_or_exit, validate_or_exit
+from .errors import fail, missing_dependency, run_or_exit, validate_or_exit
 from .group import Group
 
 app = typer.Typer(
@@ -223,10 +223,30 @@ def demo_command(
     device: options.Device = None,
     quick: options.Quick = False,
 ) -> None:
-    """Sequential against parallel for DDPM, DDIM and DPM-Solver: a table, pictures and the animation."""
+    """Step by step against in parallel: a robot's policy, then pictures, one sample at a time; tables and pictures."""
     from ..files import folder
-    from .demo import demo, demo_jobs
+    from .demo import demo
+    from .demo_cases import cases
+    from .devices import device_named as found
 
-    prepared = validate_or_exit(lambda: demo_jobs(model, batch, quick, device))
+    prepared = validate_or_exit(lambda: cases(model, batch, quick, device))
+    where = validate_or_exit(lambda: found(device))
     validate_or_exit(lambda: folder(out))
-    sys.exit(run_or_exit(lambda: demo(prepared, out)))
+    sys.exit(run_or_exit(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
+
+
+@app.command("race")
+def race_command(
+    port: options.Port = 8765,
+    open_page: options.Open = True,
+    export: options.Export = None,
+) -> None:
+    """A page on this machine: the sequential and the parallel sampler race on a model that ships."""
+    try:
+        from . import race
+    except ModuleNotFoundError as missing:
+        missing_dependency(missing)
+    if export is not None:
+        sys.exit(run_or_exit(lambda: race.export(export)))
+    at = validate_or_exit(lambda: race.bound(port))
+    race.run(at, open_page)

@@ -1,137 +1,127 @@
-"""`paradigms demo`: three rules on one model, sequential against parallel, and what else the same rounds could buy.
+"""`paradigms demo`: what is gained here, and what the same rounds or evaluations could buy otherwise.
 
-The honest rival of R parallel rounds is the plain sampler with R steps: as fast where rows are free, another sample.
+speedup     seconds of all steps one by one / seconds in parallel, one sample at a time, the window picks itself
+few steps   the plain sampler in as many steps as the parallel one took rounds: as fast where rows are free, and another
+            picture; and in as many as it evaluated rows, where those are fewer than the chain has
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
 from ..files import write_json
-from ..solution import Comparison, Solution, relative_error
+from ..solution import Solution
 from ..viz.progress import progress_bar
 from ..viz.record import Moment, record_moments
-from ..window.frame import Frame
-from .model_job import Job, Request, prepare_job
-from .run_model import account_of
-from .story import headline, tell_story
+from . import demo_policy
+from .demo_cases import Case, Made, ModelCase
+from .demo_report import Result, account, explain, planned, table
+from .story import tell_story
 from .tables import print_table
 
-CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))
+TIMES = 10  # the difference is shown so much brighter
+NEXT = """Then type: paradigms race
+  a page of this machine, both samplers side by side (pip install 'paradigms-sampling[web]')"""
 
 
-@dataclass(frozen=True)
-class Result:
-    """One rule's run: its job, its solution, its rounds as drawn, and the plain sample (B, ...) of as many steps."""
-
-    job: Job
-    solution: Solution
-    moments: Sequence[Moment]
-    few: Tensor
-
-    @property
-    def reference(self) -> Comparison:
-        """The sequential sample."""
-        assert self.solution.comparison is not None  # every job of the demo compares
-        return self.solution.comparison
-
-    @property
-    def few_error(self) -> Tensor:
-        """The relative error (B,) of the plain sample of as many steps."""
-        return relative_error(self.few, self.reference.x)
-
-
-def demo_jobs(model: str, batch: int, quick: bool, device: str | None = None) -> list[Job]:
-    """The demo's jobs, with a fifth of the steps where `quick`; raises ValueError as `prepare` does."""
-    fewer = 5 if quick else 1
-    asked = [Request(model, rule, n // fewer, window="wide") for rule, n in CASES]
-    return [prepare_job(replace(case, batch=batch, seed=1, compare=True, device=device)) for case in asked]
-
-
-def demo(prepared: Sequence[Job], out: Path) -> int:
-    """Runs the jobs, writes their pictures to `out` and prints the table; 0 where all converged."""
-    results: list[Result] = []
-    for job in prepared:
-        result = play_job(job)
-        picture_of(result, out, gif=not results)  # one animation, of the longest chain
+def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device, out: Path) -> int:
+    """Runs the policy, where asked for, and the cases; writes their pictures to `out` and prints the tables."""
+    console, files, numbers = Console(stderr=True), list[Path](), dict[str, Any]()
+    if policy and (how := demo_policy.missing()):
+        print(f"The robot's policy is left out, its simulator is not installed; type: {how}")
+    elif policy:
+        with console.status("PushT: loading the policy ...") as status:
+            acted = demo_policy.play(device, shown(status.update, console))
+        print_table(demo_policy.table(acted))
+        print(demo_policy.explain())
+        demo_policy.picture(acted, out / "policy.png")
+        files.append(out / "policy.png")
+        numbers["policy"] = demo_policy.numbers(acted)
+    results, wide = list[Result](), None
+    for case in cases:
+        result = play(case, samples, console)
+        files += picture(result, out)
+        if not results and isinstance(case, ModelCase):
+            path, wide = animation(case, result, out)  # one, of the longest chain
+            files.append(path)
         results.append(result)
-    print_table(demo_table(results))
-    print(explanation(results))
-    print(f"Pictures, traces and the animation are in {out}")
-    numbers = [account_of(r.job, r.solution) | {"few_step_max_error": float(r.few_error.max())} for r in results]
-    write_json(out / "demo.json", {"runs": numbers})
-    return 0 if all(r.solution.converged for r in results) else 1
+    print_table(table(results))
+    print(explain(results, device))
+    print(*planned(wide), sep="\n")
+    numbers["runs"] = [account(r) for r in results]
+    write_json(out / "demo.json", numbers)
+    print("Look at:", *files, out / "demo.json", sep="\n  ")
+    print(NEXT)
+    return 0 if all(m.solution is None or m.solution.converged for r in results for m in r.parallel) else 1
 
 
-def play_job(job: Job) -> Result:
-    """Both samplers and the plain one of as many steps as the parallel one took rounds."""
-    moments: list[Moment] = []
-    console = Console(stderr=True)
-    console.print(f"{job.title}, {job.steps} steps: in parallel, then one by one ...", highlight=False)
-    bar = progress_bar(len(job.system), console)
-
-    def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
-        return bar(record_moments(frames, moments))
-
-    solution = job.sample(watch)
-    few = prepare_job(replace(job.request, steps=solution.rounds)).sequential()
-    return Result(job, solution, moments, few)
+def shown(update: Callable[[str], None], console: Console) -> Callable[[str], None]:
+    """Live where there is a terminal; nothing else says every step."""
+    return update if console.is_terminal else lambda text: None
 
 
-def picture_of(result: Result, out: Path, gif: bool) -> None:
-    """One comparison, one trace and, if wanted, the animation of a result."""
-    from ..viz import pictures
-    from ..viz.gif import write_gif
-    from ..viz.palette import pixels
-
-    job, solution = result.job, result.solution
-    name, rule = headline(job, solution), job.request.rule
-    rows = [
-        (f"sequential\n{len(job.system)} rounds", pixels(result.reference.x)),
-        (f"parallel\n{solution.rounds} rounds", pixels(solution.x)),
-        (f"few steps\n{solution.rounds} rounds", pixels(result.few)),
-    ]
-    pictures.write_grid(out / f"{rule}.png", name, rows)
-    pictures.write_trace(out / f"{rule}_trace.png", name, solution, len(job.system))
-    if gif:
-        write_gif(out / f"{rule}.gif", tell_story(job, solution, result.moments))
-
-
-def demo_table(results: Sequence[Result]) -> Table:
-    """The results as a table, one line a sampler."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("sampler")
-    for name in ("tolerance", "rounds", "evaluations", "seconds", "max error", "median error"):
-        table.add_column(name, justify="right")
-    for result in results:
-        job, solution, rows, few = result.job, result.solution, len(result.job.system), result.few_error
-        rounds, batch, seconds = solution.rounds, len(solution.x), result.reference.seconds
-        rule, tolerance = job.title, f"{job.tolerance:g}"
-        errors = (f"{solution.max_error:.4f}", f"{solution.median_error:.4f}")
-        table.add_row(f"{rule}, {job.steps} steps", "", str(rows), f"{batch * rows:,}", f"{seconds:.1f}", "0", "0")
-        cost = (str(rounds), f"{solution.evaluations:,}", f"{solution.seconds:.1f}")
-        table.add_row(f"in parallel, window {job.window}", tolerance, *cost, *errors, style="bold")
-        short = (str(rounds), f"{batch * rounds:,}", "", f"{few.max():.4f}", f"{few.median():.4f}")
-        table.add_row(f"{rule}, {rounds} steps", "", *short, end_section=True)
-    return table
-
-
-def explanation(results: Sequence[Result]) -> str:
-    """What the table says, in plain sentences."""
-    few, count = results[0].solution.rounds, torch.get_num_threads()
-    cores = f"{count} CPU core{'s' * (count != 1)}"
-    where = cores if (device := results[0].job.device).type == "cpu" else str(device)
-    return (
-        f"Error: relative to the sequential sample of all steps, same noise, {len(results[0].solution.x)} in a batch.\n"
-        f"A chain of few steps is another chain: the noise of {few} steps makes another picture.\n"
-        "Rounds are model batches one after the other: the time, where a device takes a window at once.\n"
-        f"Seconds here ({where}, shared by a window's rows) follow evals, not rounds: compare them above.\n"
+def play(case: Case, samples: int, console: Console) -> Result:
+    """Every sample of a case alone, after one of seed 0 that is not counted."""
+    console.print(
+        f"{case.title}: {samples} sample{'s' * (samples > 1)}, each in parallel, then step by step ...", highlight=False
     )
+    bar = progress_bar(case.rows, console)
+    first, result = case.parallel(0, bar).seconds, Result(case, 0.0, [], [], [], [])
+    for seed in range(1, samples + 1):
+        result.parallel.append(made := case.parallel(seed, bar))
+        with console.status(f"{case.title}: step by step, sample {seed} of {samples} ..."):
+            result.sequential.append(case.stepped(seed))
+            result.rounds.append(case.stepped(seed, made.rounds))
+            if made.evaluations < case.rows:
+                result.evaluations.append(case.stepped(seed, made.evaluations))
+    whole = result.evaluations if len(result.evaluations) == samples else []
+    return Result(case, first, result.parallel, result.sequential, result.rounds, whole)
+
+
+def picture(result: Result, out: Path) -> list[Path]:
+    """The comparison of a result, and its trace where there is one."""
+    from ..viz import pictures
+    from ..viz.palette import difference, pixels
+
+    case, a, b = result.case, stacked(result.parallel), stacked(result.sequential)
+    rounds = round(fmean(m.rounds for m in result.parallel))
+    rows = [
+        (f"step by step\n{case.rows} rounds", pixels(b)),
+        (f"in parallel\n{rounds} rounds", pixels(a)),
+        (f"difference\ntimes {TIMES}", difference(a, b, TIMES)),
+        (f"few steps\n{rounds} rounds", pixels(stacked(result.rounds))),
+    ]
+    if result.evaluations:
+        rows.append(("few steps,\nequal\nevaluations", pixels(stacked(result.evaluations))))
+    title = f"{case.title}: {result.speedup:.1f} times as fast here"
+    pictures.write_grid(out / f"{case.name}.png", title, rows)
+    files = [out / f"{case.name}.png"]
+    if (solution := result.parallel[-1].solution) is not None:
+        files.append(out / f"{case.name}_trace.png")
+        pictures.write_trace(files[-1], title, solution, case.rows)
+    return files
+
+
+def stacked(made: Sequence[Made]) -> torch.Tensor:
+    """Pictures (n, C, H, W)."""
+    return torch.cat([m.x for m in made])
+
+
+def animation(case: ModelCase, result: Result, out: Path) -> tuple[Path, Solution]:
+    """The last sample's rounds beside as many steps, run once more with a wide window to be drawn."""
+    from ..viz.gif import write_gif
+    from .model_job import prepare_job
+
+    moments: list[Moment] = []
+    job = prepare_job(replace(case.asked, seed=len(result.parallel), window="wide"))
+    solution = job.sample(lambda frames: record_moments(frames, moments))
+    path = out / f"{case.name}.gif"
+    write_gif(path, tell_story(job, solution, moments))
+    return path, solution

@@ -15,6 +15,7 @@ import typer
 from . import interrupt
 
 ZOO = ("accelerate", "diffusers", "peft", "tokenizers", "transformers")  # what pipelines need
+WEB = ("starlette", "uvicorn")  # what the page needs
 LONGEST = 2000  # characters of a line of error
 
 
@@ -36,7 +37,8 @@ def fail(code: int, message: str, team: Any = None, error: BaseException | None 
 
 def missing_dependency(missing: ModuleNotFoundError, team: Any = None) -> NoReturn:
     """Ends the program that lacks a library, with the extra that brings it."""
-    extras = "cli,zoo" if str(missing.name).partition(".")[0] in ZOO else "cli"
+    name = str(missing.name).partition(".")[0]
+    extras = "cli,zoo" if name in ZOO else "web" if name in WEB else "cli"
     fail(2, f"this needs {missing.name}; type: pip install 'paradigms-sampling[{extras}]'", team)
 
 

@@ -107,3 +107,6 @@ def say_version(asked: bool) -> None:
 
 Version = Annotated[bool, option("--version", "print the version", callback=say_version, is_eager=True)]
 Quick = Annotated[bool, option("--quick", "small and fast")]
+Port = Annotated[int, option("--port", "of this machine, 0 for any that is free")]
+Open = Annotated[bool, option("--open/--no-open", "show the page in a browser")]
+Export = Annotated[Path | None, option("--export", "write one HTML file with recorded races, and end")]

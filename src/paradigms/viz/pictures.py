@@ -76,7 +76,7 @@ def write_trace(path: Path, title: str, solution: Solution, rows: int) -> None:
     axes.set_xlim(0, len(rounds))
     axes.set_ylim(0, rows * 1.02)
     dress_axes(axes)
-    axes.legend(frameon=False, labelcolor=INK, loc="center right", fontsize=9)
+    axes.legend(frameon=False, labelcolor=INK, loc="best", fontsize=9)
     write_figure(figure, path)
 
 
