@@ -15,7 +15,7 @@ import paradigms
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "paradigms"
 # From the bottom up: what each folder, or module at the root, may import of the package. A new entry is a decision.
-CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "noise"]
+CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "level_rules", "levels", "noise"]
 BELOW: dict[str, set[str]] = {
     "validate": set(),
     "schedule": {"validate"},
@@ -23,6 +23,8 @@ BELOW: dict[str, set[str]] = {
     "system": {"denoiser", "validate"},
     "timestep_grid": {"denoiser", "schedule", "system", "validate"},
     "rules": {"schedule", "system", "timestep_grid", "validate"},
+    "level_rules": {"denoiser", "schedule", "system", "timestep_grid", "validate"},
+    "levels": {"level_rules", "schedule", "system", "timestep_grid", "validate"},
     "noise": {"system"},
     "files": set(),
     "methods": {"system", "validate"},

@@ -8,9 +8,11 @@ if interrupt.is_program():  # Ctrl-C while the imports below take their seconds 
 from .adapters import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
 from .distributed.failures import RankError
 from .distributed.partition import Sharing
+from .execution.direction import DirectionWarning
 from .execution.evaluate import NonFiniteError
 from .execution.guidance import Guided
 from .execution.sharded import sharded
+from .levels import edm, euler, from_levels
 from .methods.anderson import Anderson, ExponentialPicard
 from .methods.base import AbstractMethod
 from .methods.guess import Copy, Extrapolate, Guess
@@ -30,11 +32,12 @@ from .window.frame import Frame
 __version__ = "0.1.0"
 
 __all__ = [
-    "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate",
-    "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
+    "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "DirectionWarning", "ExponentialPicard",
+    "Extrapolate", "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
     "Picard", "QuasiNewton", "RankError", "Run", "Schedule", "Sharing", "Solution", "Spectral", "Speculation",
     "StepNoise", "System", "Verification", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
-    "dpmsolver_single", "enable_parallel_sampling", "flow", "flow_heun", "from_betas", "from_scheduler", "heun",
+    "dpmsolver_single", "edm", "enable_parallel_sampling", "euler", "flow", "flow_heun", "from_betas", "from_levels",
+    "from_scheduler", "heun",
     "iterate", "linear", "parallelize", "rectified_flow", "sample", "scaled_linear", "sequential", "sharded",
     "zero_terminal_snr",
 ]  # fmt: skip

@@ -17,7 +17,18 @@ import torch
 
 from .schedule import Grid, Schedule, chain, karras_ratios, timesteps
 from .system import System
-from .timestep_grid import Output, dpm_grid, euler, flow_grid, interpolate, posterior_std, preserving, table, trapezoid
+from .timestep_grid import (
+    Output,
+    clip_of_data,
+    dpm_grid,
+    euler,
+    flow_grid,
+    interpolate,
+    posterior_std,
+    preserving,
+    table,
+    trapezoid,
+)
 from .validate import choice, flag, named, number
 
 
@@ -58,14 +69,15 @@ def ddim(
     offset: int = 0,
     final_alpha_one: bool = True,
     prediction: str = "epsilon",
-    clip: float | None = None,
+    clip: float | str | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
     """DDIM, from the ODE (eta 0) to the SDE (eta 1). Source: Song et al. 2021, eqs. 12, 16.
 
     A row goes T // steps timesteps down whatever the spacing, and the last to alpha = 1 or, with
     `final_alpha_one=False`, to the schedule's first, as in diffusers' DDIMScheduler. A clip acts on the data
-    estimate but not on the noise direction, there as here. Raises ValueError.
+    estimate but not on the noise direction, there as here; with clip="rederive" the data are clipped to 1 and the noise
+    is derived again from them, as in denoising-diffusion-pytorch. Raises ValueError.
     """
     number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
     flag("final_alpha_one", final_alpha_one)
@@ -79,8 +91,8 @@ def ddim(
     c = eta * posterior_std(g)
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
-    gain = torch.where(b == 0, 1.0, g.alpha_next / b)
-    return table(g, a, [b], Output(prediction, clip, threshold), c=c, clip_gain=gain)
+    limit, gain = clip_of_data(clip, b, g.alpha_next)
+    return table(g, a, [b], Output(prediction, limit, threshold), c=c, clip_gain=gain)
 
 
 @named
@@ -186,9 +198,8 @@ def flow(
     """Flow matching by Euler steps. Source: Lipman et al. 2023; Esser et al. 2024, eq. 23 for `shift`.
 
     Row n goes from noise s[n] to s[n+1], with data 1 - s: s[0..N-1] are evenly spaced from 1 to 1/T, s[N] = 0, and the
-    model is given t = T s, as in diffusers' FlowMatchEulerDiscreteScheduler. That is not the grid 1 - n/N, for which
-    take T = N. A model that is given t in [0, 1] is `lambda x, t: net(x, t / T)`; one whose data are at t = 1,
-    and which says data - noise, `lambda x, t: -net(x, 1 - t / T)`. `schedule` is the one the model was trained on where
+    model is given t = T s, as in diffusers' FlowMatchEulerDiscreteScheduler. For the grid 1 - n/N, t in [0, 1], data at
+    t = 1 or any other grid type `euler(times)`. `schedule` is the one the model was trained on where
     that is not the flow itself, of any noise levels: states are rescaled into it and its timesteps looked up, so any
     model can be sampled so. Raises ValueError.
     """
