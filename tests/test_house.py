@@ -36,6 +36,7 @@ BELOW: dict[str, set[str]] = {
     "problem": {"execution", "methods", "noise", "schedule", "stopping", "system", "validate", "window"},
     "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
     "solve": {*CORE, "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
+    "steps": {"methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
     | {"methods", "stopping", "window"},
@@ -103,7 +104,7 @@ def test_the_core_needs_torch_alone(folder: str) -> None:
 
 def test_a_file_at_the_root_is_a_deliberate_act() -> None:
     at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert at_root == {*CORE, "files", "problem", "solution", "solve"}
+    assert at_root == {*CORE, "files", "problem", "solution", "solve", "steps"}
 
 
 def test_importing_the_library_imports_torch_alone() -> None:

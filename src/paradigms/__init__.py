@@ -25,6 +25,7 @@ from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heu
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .solution import Comparison, Solution, Verification
 from .solve import iterate, sample, sequential
+from .steps import Rows, steps, together
 from .stopping.criteria import AbstractStop, FinalError, StepNoise
 from .system import System
 from .window.frame import Frame
@@ -34,10 +35,10 @@ __version__ = "0.1.0"
 __all__ = [
     "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "DirectionWarning", "ExponentialPicard",
     "Extrapolate", "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
-    "Picard", "QuasiNewton", "RankError", "Run", "Schedule", "Sharing", "Solution", "Spectral", "Speculation",
+    "Picard", "QuasiNewton", "RankError", "Rows", "Run", "Schedule", "Sharing", "Solution", "Spectral", "Speculation",
     "StepNoise", "System", "Verification", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
     "dpmsolver_single", "edm", "enable_parallel_sampling", "euler", "flow", "flow_heun", "from_betas", "from_levels",
     "from_scheduler", "heun",
     "iterate", "linear", "parallelize", "rectified_flow", "sample", "scaled_linear", "sequential", "sharded",
-    "zero_terminal_snr",
+    "steps", "together", "zero_terminal_snr",
 ]  # fmt: skip
