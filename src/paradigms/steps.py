@@ -82,14 +82,14 @@ def steps(
         The generator. `next` begins it, `send` answers it, `close` gives it up; an error thrown into it is the model's.
 
     Raises:
-        ValueError: for arguments that `sample` would refuse, before anything runs. What `sample` assumes of a model
-            (rows that do not depend on each other, the direction of a velocity) is not checked: no extra rows are asked.
+        ValueError: for arguments that `sample` would refuse, before anything runs. What `sample` assumes of a
+            model (rows that do not depend on each other, the direction of a velocity) is not checked here.
 
     Source: Shih et al. 2023.
     """
     given = {"generator": generator, "noise": noise, "condition": condition}
     check_call(_nothing, system, x, method, tolerance=tolerance, **given)
-    if isinstance(window, str) or not (callable(window) or type(window) is int and window >= 1):
+    if isinstance(window, str) or not (callable(window) or (type(window) is int and window >= 1)):
         needed = "a whole number of rows, at least 1, or a function that gives one"
         raise refusal("window", said(window), needed, "window=32")
     pace = _Asked(window) if callable(window) else window
