@@ -179,7 +179,8 @@ def handler(merger: Merger, net: Pretrained) -> type[BaseHTTPRequestHandler]:
             try:
                 wanted = json.loads(self.rfile.read(min(int(self.headers.get("Content-Length", 0)), 65_536)) or "{}")
                 user = merger.submit(request(net, wanted))
-                while not wait([user.found], timeout=0.1).done:
+                while not user.found.done():
+                    wait([user.found], timeout=0.1)
                     if self.hung_up():
                         user.found.cancel()
                 found = user.found.result()

@@ -9,7 +9,6 @@ import socket
 import threading
 from argparse import Namespace
 from collections.abc import Iterator
-from concurrent.futures import wait
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -150,7 +149,9 @@ def test_over_http_a_user_who_hangs_up_is_dropped(http: tuple[int, Any]) -> None
     with socket.create_connection(("127.0.0.1", port)) as line:
         line.sendall(b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         user = users.get(timeout=60)
-    assert wait([user.found], timeout=60).done and user.found.cancelled()
+        over = threading.Event()
+        user.found.add_done_callback(lambda _: over.set())
+    assert over.wait(60) and user.found.cancelled()
     assert merger.rows < 1000 * 32
 
 
