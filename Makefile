@@ -8,9 +8,10 @@ READY = $(VENV)/.ready
 OLD = $(VENV)-oldest
 FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
+INTEGRATIONS = $(VENV)-integrations
 MUTATION = $(VENV)-mutation
 
-.PHONY: demo test oldest floor robots lint install bench clean mutants mutation
+.PHONY: demo test oldest floor robots integrations lint install bench clean mutants mutation
 
 install: $(READY)
 
@@ -57,6 +58,18 @@ $(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
 		-e weights -e '.[cli,kitchen,square]' pytest pytest-xdist
 	touch $(ROBOTS)/.ready
 
+# against the libraries that `paradigms.integrations` is for; k-diffusion asks for much that its samplers do not use
+integrations: $(INTEGRATIONS)/.ready
+	$(INTEGRATIONS)/bin/python -m pytest -n 2 -W default tests/integrations tests/test_levels.py
+
+$(INTEGRATIONS)/.ready: pyproject.toml constraints-integrations.txt
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
+		-e weights -e '.[integrations,diffusers]' hypothesis pytest pytest-xdist scipy torchdiffeq torchsde
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-integrations.txt \
+		k-diffusion
+	touch $(INTEGRATIONS)/.ready
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -79,4 +92,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks engine
 
 clean:
-	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(INTEGRATIONS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

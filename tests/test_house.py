@@ -37,6 +37,7 @@ BELOW: dict[str, set[str]] = {
     "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
     "solve": {*CORE, "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
     "steps": {"methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
+    "integrations": {*CORE, "methods", "solution", "solve", "stopping"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
     | {"methods", "stopping", "window"},

@@ -75,6 +75,7 @@ def parallel(
     made = copy.copy(posterior)
     made.__class__ = ParallelPosterior
     made.how, made.solutions = {"tolerance": tolerance, "window": window, "method": method}, ()
+    made.network = _Network(made.vector_field_estimator)
     return made
 
 
@@ -84,8 +85,10 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
     Attributes:
         how: arguments of `paradigms.sample`.
         solutions: how the samples of the last call were made, one for each batch that sbi asked for.
+        network: what is sampled from; one for all calls, so that what is known of it is kept.
     """
 
+    network: _Network
     how: dict[str, Any]
     solutions: tuple[Solution, ...]
 
@@ -113,7 +116,7 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
         save_intermediate: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        """The proposals of sbi's rejection sampler (n, observations, ...), drawn from the streams that it draws from."""
+        """The proposals (n, observations, ...) of its rejection sampler, from the random stream that sbi draws from."""
         diffuser = Diffuser(self.potential_fn, predictor, corrector, predictor_params, corrector_params)
         if why := self._sequential_because(diffuser, save_intermediate):
             warnings.warn(f"sampled step by step, by sbi itself: {why}", stacklevel=2)
@@ -134,14 +137,11 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
 
     def _batch(self, diffuser: Diffuser, system: System, n: int) -> Tensor:
         """n samples of each observation, in the noise that sbi would draw for them."""
-        estimator, x_o = self.vector_field_estimator, self.potential_fn.x_o
+        self.network.x_o = x_o = self.potential_fn.x_o
         start = diffuser.initialize(n).to(self.device)  # (n, observations, ...)
-        asked = estimator.forward if isinstance(estimator, FlowMatchingEstimator) else estimator.score
         several = start.shape[1] > 1
         condition = {"x_o": x_o.expand(n, *x_o.shape).flatten(0, 1)} if several else {}
-        found = sample(
-            _Network(asked, x_o), system, start.flatten(0, 1), condition=condition, key=id(estimator), **self.how
-        )
+        found = sample(self.network, system, start.flatten(0, 1), condition=condition, **self.how)
         self.solutions += (found,)
         return found.x.to(start.dtype).unflatten(0, start.shape[:2])
 
@@ -160,10 +160,12 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
 
 
 class _Network:
-    """m(x (M, ...), t (M,)) of one observation, or of the observation of each row."""
+    """m(x (M, ...), t (M,)) of one observation x_o (1, ...), or of the observation of each row (M, ...)."""
 
-    def __init__(self, asked: Any, x_o: Tensor) -> None:
-        self.asked, self.x_o = asked, x_o
+    x_o: Tensor
+
+    def __init__(self, estimator: Any) -> None:
+        self.asked = estimator.forward if isinstance(estimator, FlowMatchingEstimator) else estimator.score
 
     def __call__(self, x: Tensor, t: Tensor, x_o: Tensor | None = None) -> Tensor:
         return self.asked(x, self.x_o if x_o is None else x_o, t)  # type: ignore[no-any-return]
