@@ -37,6 +37,13 @@ from paradigms.models.store import Pretrained
 from paradigms.steps import Rows, Solver, evaluated
 
 STEPS = 1000  # of the schedule, the most that a request may ask for
+LEAST = 4  # rows of a window: in one of 2 or 3 every row is evaluated about twice, and nothing is gained
+
+
+class Server(ThreadingHTTPServer):
+    """One that lets more than five users connect at once."""
+
+    request_queue_size = 128
 
 
 class FullError(RuntimeError):
@@ -92,11 +99,18 @@ class Merger:
         self.active: list[User] = []
         self.inside = self.calls = self.rows = 0
         self.lock = threading.Lock()
-        threading.Thread(target=self.run, daemon=True).start()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        """Ends the thread, once nobody is served any more."""
+        self.new.put(None)
+        self.thread.join()
 
     def share(self) -> int:
-        """The window of each user: an equal share of a call."""
-        return max(self.most // max(len(self.active), 1), 1)
+        """The window of each user: an equal share of a call, or single steps where that is too little to pay."""
+        share = self.most // max(len(self.active), 1)
+        return share if share >= LEAST else 1
 
     def submit(self, make: Callable[[Callable[[], int]], Solver]) -> User:
         """Queues a request, whose solver is made of the window that it may have; raises FullError."""
@@ -120,21 +134,16 @@ class Merger:
     def run(self) -> None:
         """Turn after turn, until None is queued."""
         while True:
-            begun = []
-            while not self.active or not self.new.empty():
-                if (user := self.new.get()) is None:
-                    return
-                self.active.append(user)
-                begun.append(user)
-                try:  # those who come at once begin together
-                    while True:
-                        self.active.append(self.new.get(timeout=0.002))
-                        begun.append(self.active[-1])
-                except Empty:
-                    break
-            for user in begun:
-                if not user.advance(None):
-                    self.active.remove(user)
+            begun: list[User] = []
+            with contextlib.suppress(Empty):
+                while True:  # those who come at once begin together; nobody waits for them who is served already
+                    patience = None if not (self.active or begun) else 0.002 if begun else 0.0
+                    user = self.new.get(block=patience != 0.0, timeout=patience)
+                    if user is None:
+                        return
+                    begun.append(user)
+            self.active += begun
+            self.active = [user for user in self.active if user not in begun or user.advance(None)]
             self.turn()
 
     def turn(self) -> None:
@@ -214,11 +223,11 @@ def handler(merger: Merger, net: Pretrained) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def serve(args: argparse.Namespace) -> tuple[ThreadingHTTPServer, Merger, Pretrained]:
+def serve(args: argparse.Namespace) -> tuple[Server, Merger, Pretrained]:
     """The server, on loopback alone, its merger, and the model."""
     net = load("digits")
     merger = Merger(net.model, args.rows, args.users, args.seconds)
-    return ThreadingHTTPServer(("127.0.0.1", args.port), handler(merger, net)), merger, net
+    return Server(("127.0.0.1", args.port), handler(merger, net)), merger, net
 
 
 def ask(port: int, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +271,7 @@ def load_test(args: argparse.Namespace) -> None:
         )
     server.shutdown()
     server.server_close()
-    merger.new.put(None)
+    merger.close()
 
 
 def main(argv: list[str] | None = None) -> None:
