@@ -60,12 +60,12 @@ $(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
 
 # against the libraries that `paradigms.integrations` is for; k-diffusion asks for much that its samplers do not use
 integrations: $(INTEGRATIONS)/.ready
-	$(INTEGRATIONS)/bin/python -m pytest -n 2 -W default tests/integrations tests/test_levels.py
+	$(INTEGRATIONS)/bin/python -m pytest -n 2 -W default tests/integrations
 
 $(INTEGRATIONS)/.ready: pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
-		-e weights -e '.[integrations,diffusers]' hypothesis pytest pytest-xdist scipy torchdiffeq torchsde
+		-e weights -e '.[integrations]' pytest pytest-xdist scipy torchdiffeq torchsde
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-integrations.txt \
 		k-diffusion
 	touch $(INTEGRATIONS)/.ready

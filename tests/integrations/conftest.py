@@ -4,6 +4,7 @@ stands in for it, for the libraries here import it for pictures that no test rea
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,10 @@ class Empty(ModuleType):
     """A module that has every name."""
 
     __path__: list[str] = []  # noqa: RUF012
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)  # other libraries ask whether it is there
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

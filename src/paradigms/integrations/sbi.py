@@ -20,7 +20,6 @@ Rejection at the prior's bounds, batches, standardization and everything else re
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..methods.base import AbstractMethod
+from ..methods.spectral import Spectral
 from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.criteria import AbstractStop
@@ -53,7 +53,9 @@ def parallel(
 
     Args:
         posterior: of `NPSE(...)` or `FMPE(...)`, as `build_posterior(sample_with="sde")` makes it.
-        tolerance, window, method: as `paradigms.sample`'s; tolerance 0 gives sbi's own samples, to rounding.
+        tolerance, window: as `paradigms.sample`'s; tolerance 0 gives sbi's own samples, to rounding.
+        method: as `paradigms.sample`'s; None takes `Spectral(most=0)`, for in states of a few numbers an Anderson step
+            costs more than it saves: 6.0 against 8.2 times sbi's own sampler on two moons.
 
     Returns:
         A posterior of the same kind, to be called as the other is; `solutions` tells how its last samples were made.
@@ -72,9 +74,10 @@ def parallel(
             "posterior", f"one that samples with {posterior.sample_with!r}", "sampling by its SDE",
             "inference.build_posterior(estimator, sample_with='sde')",
         )  # fmt: skip
-    made = copy.copy(posterior)
-    made.__class__ = ParallelPosterior
-    made.how, made.solutions = {"tolerance": tolerance, "window": window, "method": method}, ()
+    made = ParallelPosterior.__new__(ParallelPosterior)
+    made.__dict__.update(vars(posterior))  # copy.copy would share the dict: sbi's __getstate__ hands its own out
+    made.how = {"tolerance": tolerance, "window": window, "method": method or Spectral(most=0)}
+    made.solutions = ()
     made.network = _Network(made.vector_field_estimator)
     return made
 
