@@ -28,9 +28,10 @@ test: $(READY)
 
 # with the oldest diffusers and transformers of the declared ranges: schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
-	$(OLD)/bin/python -m pytest -n 2 -W default tests/test_trust.py tests/test_latent.py tests/test_adapt_scheduler.py \
-		tests/test_pipeline_schedulers.py tests/test_pipeline_samples.py \
-		tests/test_pipeline_callbacks.py
+	$(OLD)/bin/python -m pytest -n 2 -W default tests/adapters/test_remote_code.py tests/models/test_latent.py \
+		tests/adapters/test_schedulers.py \
+		tests/adapters/pipelines/test_pipeline_schedulers.py tests/adapters/pipelines/test_pipeline_samples.py \
+		tests/adapters/pipelines/test_pipeline_callbacks.py
 
 $(OLD)/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLD)
@@ -40,8 +41,8 @@ $(OLD)/.ready: pyproject.toml constraints-oldest.txt
 # where all declared ranges begin: Python 3.10 and torch 2.6, which PyPI has with CUDA's libraries alone (3 GB), so that
 # CI does not run it
 floor: $(FLOOR)/.ready
-	$(FLOOR)/bin/python -m pytest -n 2 -W default tests/test_solve.py tests/test_rules.py tests/test_stop.py \
-		tests/test_cli.py tests/test_trust.py tests/test_latent.py
+	$(FLOOR)/bin/python -m pytest -n 2 -W default tests/core/test_solve.py tests/core/test_rules.py tests/stopping/test_criteria.py \
+		tests/cli/test_cli.py tests/adapters/test_remote_code.py tests/models/test_latent.py
 
 $(FLOOR)/.ready: pyproject.toml constraints-floor.txt
 	$(FLOOR_PYTHON) -m venv $(FLOOR)
@@ -50,7 +51,7 @@ $(FLOOR)/.ready: pyproject.toml constraints-floor.txt
 
 # with the simulators of Square and Kitchen, which want an older numpy
 robots: $(ROBOTS)/.ready
-	$(ROBOTS)/bin/python -m pytest -n 2 tests/test_policies_square.py tests/test_policies_kitchen.py
+	$(ROBOTS)/bin/python -m pytest -n 2 tests/policies/test_square.py tests/policies/test_kitchen.py
 
 $(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
 	$(PYTHON) -m venv $(ROBOTS)
@@ -77,11 +78,11 @@ lint: $(READY)
 
 # changes of one line that tests must notice, each applied to a copy
 mutants: $(READY)
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/mutation/mutants.py
 
 # a random sample of all changes that mutmut knows of the core; MUTATION_ARGS='--count 30 stop spectral'
 mutation: $(MUTATION)/.ready
-	$(MUTATION)/bin/python tests/mutation.py $(MUTATION_ARGS)
+	$(MUTATION)/bin/python tests/mutation/mutation.py $(MUTATION_ARGS)
 
 $(MUTATION)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(MUTATION)

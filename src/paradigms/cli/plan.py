@@ -4,7 +4,7 @@
 | a latency                              | {"rows": [1, 8], "seconds": [0.05, 0.28], "shape": [4, 96, 96]}, or less   |
 | trace.json of `paradigms sample MODEL` | rows of every round of one run                                              |
 | run.json of a pipeline                 | rows accepted in every round, from which those evaluated follow             |
-| rounds.json of the benchmark `plan`     | traces of several windows and methods, in groups                            |
+| rounds.json of the benchmark `plan`    | traces of several windows and methods, in groups                            |
 """
 
 from __future__ import annotations

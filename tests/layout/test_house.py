@@ -1,0 +1,133 @@
+"""The layout and the direction of imports: a folder knows only the folders below it, and the core needs torch alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import paradigms
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "paradigms"
+# From the bottom up: what each folder, or module at the root, may import of the package. A new entry is a decision.
+CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "level_rules", "levels", "noise"]
+BELOW: dict[str, set[str]] = {
+    "validate": set(),
+    "schedule": {"validate"},
+    "denoiser": {"validate"},
+    "system": {"denoiser", "validate"},
+    "timestep_grid": {"denoiser", "schedule", "system", "validate"},
+    "rules": {"schedule", "system", "timestep_grid", "validate"},
+    "level_rules": {"denoiser", "schedule", "system", "timestep_grid", "validate"},
+    "levels": {"level_rules", "schedule", "system", "timestep_grid", "validate"},
+    "noise": {"system"},
+    "files": set(),
+    "methods": {"system", "validate"},
+    "stopping": {"methods", "system", "validate"},
+    "distributed": set(),
+    "execution": {"denoiser", "distributed", "noise", "problem", "system", "validate"},
+    "window": {"execution", "methods", "noise", "stopping", "system"},
+    "window/auto": {"execution", "methods", "stopping", "window"},
+    "problem": {"execution", "methods", "noise", "schedule", "stopping", "system", "validate", "window"},
+    "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
+    "solve": {*CORE, "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
+    "steps": {"methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
+    "integrations": {*CORE, "methods", "solution", "solve", "stopping"},
+    "adapters/schedulers": {*CORE, "adapters", "solve"},
+    "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
+    | {"methods", "stopping", "window"},
+    "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "distributed", "execution", "methods", "problem"}
+    | {"solve", "stopping", "window", "window/auto"},
+    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "methods", "problem", "solution", "solve"}
+    | {"stopping", "window"},
+    "models": {"files", "schedule", "system"},
+    "models/latent": {"adapters", "files", "models"},
+    "policies": {"models", "policies/tasks"},
+    "policies/tasks": {"policies"},
+    "viz": {"distributed", "files", "solution", "window"},
+    "cli": {*CORE, "adapters", "distributed", "execution", "files", "methods", "models", "models/latent", "problem"}
+    | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def place(file: Path) -> str:
+    """The folder of a file of the package, or for one at the root its own name."""
+    inside = file.relative_to(PACKAGE)
+    return inside.parent.as_posix() if len(inside.parts) > 1 else inside.stem
+
+
+def imports(file: Path) -> tuple[set[Path], set[str]]:
+    """What a file imports: files of the package, and libraries outside of it."""
+    inner: set[Path] = set()
+    outer: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            outer |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            outer.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            at = file.parents[node.level - 1] / (node.module or "").replace(".", "/")
+            for name in (a.name for a in node.names):
+                found = [
+                    p for p in (at / f"{name}.py", at.with_suffix(".py"), at / name / "__init__.py") if p.is_file()
+                ]
+                inner |= set(found[:1]) or {at / "__init__.py"}
+    return inner, outer - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_imports_point_downward(file: Path) -> None:
+    if (here := place(file)) in ("__init__", "__main__"):
+        return
+    used = {place(f) for f in imports(file)[0]} - {here, "__init__"}
+    assert used <= BELOW[here], f"{here} may not import {sorted(used - BELOW[here])}"
+
+
+def test_the_package_never_imports_benchmarks_or_training() -> None:
+    for file in FILES:
+        assert not imports(file)[1] & {"benchmarks", "training", "tests"}, file
+
+
+@pytest.mark.parametrize(
+    "folder", [*CORE, "problem", "solution", "solve", "methods", "stopping", "execution", "window"]
+)
+def test_the_core_needs_torch_alone(folder: str) -> None:
+    files = [PACKAGE / f"{folder}.py"] if (PACKAGE / f"{folder}.py").is_file() else (PACKAGE / folder).rglob("*.py")
+    for file in files:
+        assert imports(file)[1] <= {"torch"}, file
+
+
+def test_a_file_at_the_root_is_a_deliberate_act() -> None:
+    at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert at_root == {*CORE, "files", "problem", "solution", "solve", "steps"}
+
+
+def test_importing_the_library_imports_torch_alone() -> None:
+    code = "import sys, torch; before = set(sys.modules); import paradigms; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    third = {m.split(".")[0] for m in loaded} - set(sys.stdlib_module_names) - {"paradigms", "torch"}
+    assert not third
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in paradigms.__all__:
+        assert (getattr(paradigms, name).__doc__ or "").strip(), name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_files_and_functions_are_short(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 280
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.body[0].lineno <= 60, node.name
+
+
+def test_the_version_is_the_packages() -> None:
+    assert paradigms.__version__ == version("paradigms-sampling")
