@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -146,3 +147,23 @@ def test_smalldiffusion_from_one_seed(mu: float) -> None:
     account: list[pd.Solution] = []
     found = sd.parallel_samples(model, sigmas, 1.0, mu, batchsize=4, tolerance=0, window=8, report=account.append)
     assert off(found, wanted) < 1e-4 and account[0].rows == 30
+
+
+def test_smalldiffusion_guided() -> None:
+    library = pytest.importorskip("smalldiffusion")
+    from accelerate import Accelerator
+
+    class Conditional(library.TimeInputMLP):  # type: ignore[misc, name-defined]
+        cond_embed = SimpleNamespace(null_cond=9.0)
+
+        def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+            assert cond is not None
+            return super().forward(x, sigma) + 0.1 * cond[:, None] * x
+
+    torch.manual_seed(0)
+    model, cond = Conditional(dim=2, hidden_dims=(16,)), torch.tensor([0.0, 1.0, 2.0])
+    sigmas = library.ScheduleLogLinear(N=200, sigma_min=0.02, sigma_max=5).sample_sigmas(30)
+    x = sigmas[0] * torch.randn(3, 2)
+    *_, wanted = library.samples(model, sigmas, 1.0, 0.0, 1.5, 3, x, cond, Accelerator(cpu=True))
+    found = sd.parallel_samples(model, sigmas, 1.0, 0.0, 1.5, 3, x, cond, tolerance=0, window=8)
+    assert off(found, wanted) < 1e-4

@@ -40,20 +40,24 @@ from ..stopping.criteria import AbstractStop
 from ..system import System
 from ..validate import named, refusal, said
 
+# rows of one call: 10 samples of 499 steps took 0.37 of sbi's CPU time so and 0.5 with "auto", one sample 0.12 and 0.26
+FEW = 8192
+
 
 @named
 def parallel(
     posterior: VectorFieldPosterior,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str = "auto",
+    window: int | str | None = None,
     method: AbstractMethod | None = None,
 ) -> ParallelPosterior:
     """The same posterior, whose SDE sampler evaluates many steps at once; the one that is given is left as it is.
 
     Args:
         posterior: of `NPSE(...)` or `FMPE(...)`, as `build_posterior(sample_with="sde")` makes it.
-        tolerance, window: as `paradigms.sample`'s; tolerance 0 gives sbi's own samples, to rounding.
+        tolerance: as `paradigms.sample`'s; 0 gives sbi's own samples, to rounding.
+        window: as `paradigms.sample`'s; None takes all steps at once where they are at most `FEW` rows, else "auto".
         method: as `paradigms.sample`'s; None takes `Spectral(most=0)`, for in states of a few numbers an Anderson step
             costs more than it saves: 6.0 against 8.2 times sbi's own sampler on two moons.
 
@@ -144,7 +148,10 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
         start = diffuser.initialize(n).to(self.device)  # (n, observations, ...)
         several = start.shape[1] > 1
         condition = {"x_o": x_o.expand(n, *x_o.shape).flatten(0, 1)} if several else {}
-        found = sample(self.network, system, start.flatten(0, 1), condition=condition, **self.how)
+        x, how = start.flatten(0, 1), dict(self.how)
+        if how["window"] is None:
+            how["window"] = len(system) if len(x) * len(system) <= FEW else "auto"
+        found = sample(self.network, system, x, condition=condition, **how)
         self.solutions += (found,)
         return found.x.to(start.dtype).unflatten(0, start.shape[:2])
 

@@ -318,6 +318,33 @@ def test_a_rederiving_clip_is_denoising_diffusion_pytorchs(eta: float) -> None:
     assert off(pd.sequential(model, one, x), pd.sequential(model, other, x)) > 1e-3
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    rule=st.sampled_from(["ddim", "ddpm", "dpmsolver", "heun", "lms", "gamma"]),
+    scale=st.sampled_from(["exploding", "preserving", "flow", "any"]),
+    N=st.integers(1, 12), window=st.integers(1, 9), last=st.booleans(), seed=st.integers(0, 9999),
+)  # fmt: skip
+def test_on_random_levels_parallel_is_sequential(
+    rule: str, scale: str, N: int, window: int, last: bool, seed: int
+) -> None:
+    ratio = torch.rand(N + 1, generator=seeded(seed), dtype=F64).add(0.1).cumsum(0).flip(0)
+    ratio[-1] *= float(last)
+    alpha = {
+        "exploding": torch.ones_like(ratio), "preserving": (1 + ratio**2).rsqrt(), "flow": 1 / (1 + ratio),
+        "any": torch.rand(N + 1, generator=seeded(seed + 1), dtype=F64) + 0.5,
+    }[scale]  # fmt: skip
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(x * torch.arange(1.0, 7.0, dtype=F64) / 3 + t[:, None])
+
+    told = torch.rand(N + 1, generator=seeded(seed + 2), dtype=F64)
+    system = pd.from_levels(told, alpha, alpha * ratio, rule, prediction="x0")
+    x = system.noise(SHAPE, seeded(seed), dtype=F64)
+    wanted = pd.sequential(model, system, x, generator=seeded(1))
+    found = pd.sample(model, system, x, window=window, tolerance=0, generator=seeded(1)).x
+    assert bool(torch.isfinite(wanted).all()) and off(found, wanted) < 1e-7
+
+
 # ------------------------------------------------------------------------------------------ what the model is told
 
 

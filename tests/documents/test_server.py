@@ -21,7 +21,7 @@ import paradigms as pd
 from problems import RULES, seeded
 from toy import Mixture
 
-FILE = Path(__file__).parent.parent / "examples" / "server.py"
+FILE = Path(__file__).parents[2] / "examples" / "server.py"
 
 
 def example() -> Any:
