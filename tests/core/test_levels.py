@@ -395,11 +395,11 @@ def test_levels_that_are_none_are_refused(case: str) -> None:
 # ------------------------------------------------------------------------------------------ directions
 
 
-def two_modes(x: Tensor, t: Tensor) -> Tensor:
+def two_modes(x: Tensor, t: Tensor, apart: float = 1.0) -> Tensor:
     """noise - data of data near (-1, 1, ..) and (1, -1, ..), 0.1 wide, at t noise."""
     t = t.to(x).clamp(1e-3, 1)[:, None]
     thin = Mixture()
-    thin.width, thin.means = 0.1, torch.tensor([[-1.0, 1, -1, 1, -1, 1], [1, -1, 1, -1, 1, -1]], dtype=F64)
+    thin.width, thin.means = 0.1, apart * torch.tensor([[-1.0, 1, -1, 1, -1, 1], [1, -1, 1, -1, 1, -1]], dtype=F64)
     return (x - thin.denoise(x, 1 - t, t)) / t
 
 
@@ -409,7 +409,9 @@ RIGHT = {
     "data at 1, data - noise": (lambda x, t: -two_modes(x, 1 - t), pd.euler(torch.linspace(0, 1, 21))),
     "timesteps": (lambda x, t: two_modes(x, t / 1000), pd.flow(20)),
     "not trained": (lambda x, t: UNTRAINED(x), pd.flow(20)),
-    "data 2.5 wide": (lambda x, t: (t - 6.25 * (1 - t))[:, None] / (t**2 + 6.25 * (1 - t) ** 2)[:, None] * x,
+    "a mixture": (velocity, pd.euler(torch.linspace(1, 0, 21))),
+    "modes far apart": (lambda x, t: two_modes(x, t, 4.0), pd.euler(torch.linspace(1, 0, 21))),
+    "data 2.4 wide": (lambda x, t: (t - 5.76 * (1 - t))[:, None] / (t**2 + 5.76 * (1 - t) ** 2)[:, None] * x,
                       pd.euler(torch.linspace(1, 0, 21))),
 }  # fmt: skip
 WRONG = {
@@ -440,9 +442,11 @@ def test_a_velocity_of_the_wrong_direction_is_refused_by_name(case: str, solve: 
 
 
 @pytest.mark.parametrize("rising", [False, True])
-def test_data_where_the_chain_begins_are_warned_of(rising: bool) -> None:
-    system = pd.euler(torch.linspace(0, 1, 21) if rising else torch.linspace(1, 0, 21))
-    model = (lambda x, t: two_modes(x, t)) if rising else (lambda x, t: -two_modes(x, 1 - t))
+@pytest.mark.parametrize("N", [8, 20, 100])
+@pytest.mark.parametrize("flow", [lambda x, t: two_modes(x, t), lambda x, t: velocity(x, t.clamp(1e-3, 0.999))])
+def test_data_where_the_chain_begins_are_warned_of(flow: Callable, N: int, rising: bool) -> None:
+    system = pd.euler(torch.linspace(0, 1, N + 1) if rising else torch.linspace(1, 0, N + 1))
+    model = (lambda x, t: flow(x, t)) if rising else (lambda x, t: -flow(x, 1 - t))
     with pytest.warns(pd.DirectionWarning, match=r"linspace\(1, 0" if rising else r"linspace\(0, 1"):
         pd.sequential(model, system, system.noise(SHAPE, seeded(0), dtype=F64))
 
@@ -459,4 +463,4 @@ def test_a_direction_is_looked_at_once_for_a_model_and_in_no_count() -> None:
     pd.sequential(model, system, x)
     asked = sum(rows) - 60
     found = pd.sample(model, system, x, window=1)
-    assert asked == 12 and sum(rows) == 60 + asked + found.evals
+    assert asked == 2 * 2 * 11 and sum(rows) == 60 + asked + found.evals
