@@ -10,14 +10,18 @@ FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
 INTEGRATIONS = $(VENV)-integrations
 MUTATION = $(VENV)-mutation
+# modules whose docstrings have examples that run
+DOCTESTS = src/paradigms/solve.py src/paradigms/rules.py src/paradigms/schedule.py src/paradigms/system.py \
+	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
+	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test oldest floor robots integrations lint install bench clean mutants mutation
+.PHONY: demo test docs oldest floor robots integrations lint install bench clean mutants mutation diffusers-tests
 
 install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev,docs]'
 	touch $(READY)
 
 demo: $(READY)
@@ -25,6 +29,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# the site in out/docs/index.html; a warning is an error, and nothing is read from the network
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs out/docs
+	$(BIN)/python -m pytest -n 0 -q --doctest-modules $(DOCTESTS)
 
 # with the oldest diffusers and transformers of the declared ranges: schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
@@ -88,6 +97,11 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(MUTATION)
 	$(MUTATION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e weights -e '.[dev]' mutmut==3.8.1
 	touch $(MUTATION)/.ready
+
+# diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
+diffusers-tests: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks engine

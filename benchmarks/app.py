@@ -62,6 +62,15 @@ def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Qu
 
 
 @command
+def reading(out: options.Out = OUT, source: own.Source = None) -> Work:
+    """What one opens to follow a call, and how the source reads beside other libraries."""
+    from .reading import found, main
+
+    found(source or [])
+    return partial(main, folder(out), source or [])
+
+
+@command
 def devices(out: options.Out = OUT, repeats: own.Repeats = 7, quick: options.Quick = False) -> Work:
     """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
     from .devices.devices import main

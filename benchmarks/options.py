@@ -31,3 +31,4 @@ PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default
 Again = Annotated[list[str] | None, option("--again", "measure this method anew (may be given several times)")]
 Plan = Annotated[bool, option("--plan", "print what would be run and what it takes, and run nothing")]
 Ablate = Annotated[bool, option("--ablate", "the default method against itself less one piece, in OUT/ablation")]
+Source = Annotated[list[str] | None, option("--source", "NAME=FOLDER, a package to read beside ours (several times)")]

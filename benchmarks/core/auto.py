@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paradigms.execution import model_key
 from paradigms.files import write_json
 from paradigms.rules import ddim, ddpm
 from paradigms.schedule import linear
 from paradigms.solution import relative_error
 from paradigms.solve import TOLERANCE, sample, sequential
-from paradigms.window.auto import model_key
 
 from ..report import machine, spread, table, write
 from .problems import GUIDANCE, SHORT, problem

@@ -23,14 +23,21 @@ from .methods.spectral import Spectral
 from .methods.speculation import Speculation
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
-from .solution import Comparison, Solution, Verification
+from .solution import Comparison, Solution
 from .solve import iterate, sample, sequential
 from .steps import Rows, steps, together
 from .stopping.criteria import AbstractStop, FinalError, StepNoise
 from .system import System
 from .window.frame import Frame
+from .window.verify import Verification
 
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    """The public names alone: what a folder of this package is called is nobody's to type."""
+    return [*__all__, "__version__"]
+
 
 __all__ = [
     "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "DirectionWarning", "ExponentialPicard",

@@ -10,7 +10,8 @@ velocity data - noise of models whose data are at t = 1. A clip or a threshold m
     D <- D + gain[n] (limit(D) - D)
 
 gain is 1, but where a rule clips the data and not the noise direction (DDIM as in diffusers) it is the larger number
-that says the same in one D. So equation (1) stays linear in D: clip first, then freeze.
+that says the same in one D. There alpha dD/dx falls to 1 - gain, and a + b dD/dx stays between 0 and a. So equation
+(1) stays linear in D: clip first, then freeze.
 """
 
 from __future__ import annotations
@@ -54,10 +55,28 @@ class Denoiser:
     def read(self, shown: Tensor, m: Tensor, n: Tensor) -> Tensor:
         """D (M, ...) from what the model was shown and said, both (M, ...), at rows n (M,)."""
         D = (_each(self.p[n], shown) * shown).addcmul_(_each(self.q[n], m), m)
-        if self.clip is None and self.threshold is None:
+        if not self.limited:
             return D
         limited = dynamic_threshold(D, *self.threshold) if self.threshold else D.clamp(-self.clip, self.clip)  # type: ignore[operator]
         return D.addcmul_(_each(self.gain[n], D), limited.sub_(D))
+
+    @property
+    def limited(self) -> bool:
+        """Whether D is kept within limits."""
+        return self.clip is not None or self.threshold is not None
+
+    @property
+    def least(self) -> Tensor:
+        """The smallest alpha dD/dx (N,) that a model of data may have: 1 - gain where the limit moves, else 0."""
+        return (1 - self.gain).clamp(max=0) if self.limited else torch.zeros_like(self.gain)
+
+    def within(self, D: Tensor) -> Tensor:
+        """D (M, ...) as `read` it, brought back within the limits: the size of the sample that it leads to.
+
+        A gain above 1 leaves D far on the other side of a limit, where no sample is.
+        """
+        most = 1.0 if self.threshold else self.clip  # a threshold divides by what it clamps to
+        return D if most is None else D.clamp(-most, most)
 
 
 def denoiser(

@@ -44,9 +44,31 @@ def ddpm(
     clip: float | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """Ancestral sampling; `variance` small (posterior) or large (beta). Source: Ho et al. 2020, eqs. 6, 7.
+    """Ancestral sampling (DDPM): the sampler of the paper's main result. Equals diffusers' DDPMScheduler.
 
-    Equals diffusers' DDPMScheduler. Raises ValueError.
+    Args:
+        schedule: Noise levels, variance preserving, T of them.
+        steps: N, at most T.
+        spacing: Which timesteps: "leading", "trailing" or "linspace", as in diffusers.
+        offset: Added to the timesteps of "leading" spacing.
+        variance: "small" (posterior) or "large" (beta).
+        prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
+        clip: Limit of the denoised estimate's absolute value, or None.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+
+    Returns:
+        A `System` of N steps.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Ho et al. 2020, equations 6 and 7.
+
+    Example:
+        >>> import paradigms as pd
+        >>> len(pd.ddpm(pd.linear(), steps=100))
+        100
     """
     choice("variance", variance, ("small", "large"))
     T = preserving("ddpm", schedule, steps)
@@ -72,12 +94,33 @@ def ddim(
     clip: float | str | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """DDIM, from the ODE (eta 0) to the SDE (eta 1). Source: Song et al. 2021, eqs. 12, 16.
+    """DDIM, from deterministic (eta 0) to as random as DDPM (eta 1). Equals diffusers' DDIMScheduler.
 
-    A row goes T // steps timesteps down whatever the spacing, and the last to alpha = 1 or, with
-    `final_alpha_one=False`, to the schedule's first, as in diffusers' DDIMScheduler. A clip acts on the data
-    estimate but not on the noise direction, there as here; with clip="rederive" the data are clipped to 1 and the noise
-    is derived again from them, as in denoising-diffusion-pytorch. Raises ValueError.
+    Args:
+        schedule: Noise levels, variance preserving, T of them.
+        steps: N, at most T.
+        eta: Share of the noise, 0 to 1.
+        spacing: Which timesteps: "leading", "trailing" or "linspace", as in diffusers.
+        offset: Added to the timesteps of "leading" spacing.
+        final_alpha_one: Whether the last step ends without noise, or at the schedule's first level.
+        prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
+        clip: Limit of the denoised estimate's absolute value, or None. It does not act on the noise direction, as in
+            diffusers; "rederive" clips to 1 and derives the noise again, as in denoising-diffusion-pytorch.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+
+    Returns:
+        A `System` of N steps.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Song et al. 2021, equations 12 and 16.
+
+    Example:
+        >>> import paradigms as pd
+        >>> bool((pd.ddim(pd.linear(), steps=50).c == 0).all())  # no noise
+        True
     """
     number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
     flag("final_alpha_one", final_alpha_one)
@@ -107,10 +150,33 @@ def dpmsolver(
     clip: float | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """DPM-Solver++(2M), the multistep rule of ParaDPMSolver. Source: Lu et al. 2022b, algorithm 2.
+    """DPM-Solver++(2M), a multistep solver of second order. Equals diffusers' DPMSolverMultistepScheduler.
 
-    The first row and, where it ends at zero noise or in fewer than 15 steps, the last are of first order, as in
-    diffusers' DPMSolverMultistepScheduler. Raises ValueError.
+    The first step is of first order, and so is the last where it ends without noise or there are fewer than 15.
+
+    Args:
+        schedule: Noise levels, variance preserving, T of them.
+        steps: N, at most T.
+        spacing: Which timesteps: "leading", "trailing" or "linspace", as in diffusers.
+        karras: Space the noise levels as Karras et al. 2022 do.
+        final_zero: Whether the last step ends without noise.
+        prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
+        clip: Limit of the denoised estimate's absolute value, or None.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+
+    Returns:
+        A `System` of N steps with 2 taps.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Lu et al. 2022b, algorithm 2.
+
+    Example:
+        >>> import paradigms as pd
+        >>> pd.dpmsolver(pd.linear(), steps=20).taps
+        2
     """
     g = dpm_grid("dpmsolver", schedule, steps, spacing, karras, final_zero)
     a, b = euler(g)
@@ -136,9 +202,22 @@ def dpmsolver_single(
     clip: float | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """DPM-Solver++(2S) by single steps: an Euler row, then a midpoint row from the same start. Source: ibid., (2S).
+    """DPM-Solver++(2S), the single-step solver of second order.
 
-    Equals diffusers' DPMSolverSinglestepScheduler of order 2. Raises ValueError.
+    Equals diffusers' DPMSolverSinglestepScheduler of order 2. A full step is two rows of the table: an
+    Euler step, then a midpoint step from the same start.
+
+    Args:
+        schedule, steps, spacing, karras, final_zero, prediction, clip, threshold: As in `dpmsolver`.
+
+    Returns:
+        A `System` of N steps.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Lu et al. 2022b, (2S).
     """
     g = dpm_grid("dpmsolver_single", schedule, steps, spacing, karras, final_zero)
     a, b = euler(g)
@@ -164,10 +243,25 @@ def heun(
     clip: float | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """Heun's trapezoidal rule in Karras space: 2 steps - 1 rows. Source: Karras et al. 2022, algorithm 1.
+    """Heun's second-order rule on Karras' noise levels. Equals diffusers' HeunDiscreteScheduler.
 
-    Equals diffusers' HeunDiscreteScheduler. The model is one of a variance preserving `schedule`, and is shown
-    states of that scale. Raises ValueError.
+    Args:
+        schedule: Noise levels the model was trained on, variance preserving. The model is shown states of that scale.
+        steps: Steps of the rule; the table has N = 2 steps - 1 rows, one for each model call.
+        karras: Space the noise levels as Karras et al. 2022 do.
+        spacing: Which timesteps where `karras` is False.
+        prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
+        clip: Limit of the denoised estimate's absolute value, or None.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+
+    Returns:
+        A `System` of 2 steps - 1 rows.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Karras et al. 2022, algorithm 1.
     """
     flag("karras", karras)
     T = preserving("heun", schedule, steps)
@@ -195,13 +289,28 @@ def flow(
     clip: float | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """Flow matching by Euler steps. Source: Lipman et al. 2023; Esser et al. 2024, eq. 23 for `shift`.
+    """Flow matching by Euler steps. Equals diffusers' FlowMatchEulerDiscreteScheduler.
 
-    Row n goes from noise s[n] to s[n+1], with data 1 - s: s[0..N-1] are evenly spaced from 1 to 1/T, s[N] = 0, and the
-    model is given t = T s, as in diffusers' FlowMatchEulerDiscreteScheduler. For the grid 1 - n/N, t in [0, 1], data at
-    t = 1 or any other grid type `euler(times)`. `schedule` is the one the model was trained on where
-    that is not the flow itself, of any noise levels: states are rescaled into it and its timesteps looked up, so any
-    model can be sampled so. Raises ValueError.
+    Noise levels are evenly spaced from 1 to 1/T and end at 0; the model is given T times the level. For the grid
+    ``1 - n/N``, for times in [0, 1], for data at t = 1 and any other grid type `euler(times)`.
+
+    Args:
+        steps: N.
+        shift: Moves noise levels towards 1, as Stable Diffusion 3 does; 1 leaves them.
+        schedule: The schedule that the model was trained on, of any noise levels, where it is not the flow itself.
+        T: Scale of the times that the model is given.
+        prediction: What the model predicts: "flow", "epsilon", "v" or "x0".
+        clip: Limit of the denoised estimate's absolute value, or None.
+        threshold: Dynamic thresholding, (quantile, maximum), or None.
+
+    Returns:
+        A `System` of N steps.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Lipman et al. 2023; Esser et al. 2024, equation 23, for `shift`.
     """
     g = flow_grid(steps, shift, schedule, T)
     a, b = euler(g)
@@ -219,6 +328,16 @@ def flow_heun(
     clip: float | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
-    """Flow matching by Heun's rule, 2 steps - 1 rows on `flow`'s grid: diffusers' FlowMatchHeunDiscreteScheduler."""
+    """Flow matching by Heun's rule. Equals diffusers' FlowMatchHeunDiscreteScheduler.
+
+    Args:
+        steps, shift, schedule, T, prediction, clip, threshold: As in `flow`.
+
+    Returns:
+        A `System` of 2 steps - 1 rows on the grid of `flow`.
+
+    Raises:
+        ValueError: An argument cannot be used.
+    """
     g = flow_grid(steps, shift, schedule, T)
     return trapezoid(g, float(g.sigma[0]), Output(prediction, clip, threshold))

@@ -21,11 +21,18 @@ SPACINGS = ("leading", "trailing", "linspace")
 MOST = 10_000_000  # noise levels; the lists of more would fill the memory
 
 
+@named
 @dataclass(frozen=True)
 class Schedule:
-    """The noise levels a chain can stop at: alpha, sigma (T,) float64, and t (T,), what the model is given there.
+    """The noise levels that a model was trained on: a state is alpha times data plus sigma times noise.
 
-    sigma / alpha increases. t is int64 where it counts timesteps. Raises ValueError where they are no such levels.
+    Attributes:
+        t: What the model is given at each level (T,), int64 where it counts timesteps.
+        alpha: Signal (T,), float64.
+        sigma: Noise (T,), float64; sigma / alpha does not fall.
+
+    Raises:
+        ValueError: The tensors are no such levels.
     """
 
     t: Tensor
@@ -52,11 +59,18 @@ class Schedule:
 
     @property
     def ratio(self) -> Tensor:
-        """Noise to signal, sigma / alpha (T,): infinite where the terminal SNR is zero."""
+        """Noise to signal, sigma / alpha (T,); infinite where the terminal SNR is zero."""
         return self.sigma / self.alpha
 
     def time_at(self, ratio: Tensor) -> Tensor:
-        """The timestep (N,) at which the model saw the noise-to-signal `ratio` (N,): log-linear between rows."""
+        """The timestep at which the model saw a noise-to-signal ratio, log-linear between levels.
+
+        Args:
+            ratio: sigma / alpha (N,).
+
+        Returns:
+            Timesteps (N,), fractional.
+        """
         if not isinstance(ratio, Tensor):
             raise refusal("ratio", said(ratio), "a tensor of noise-to-signal ratios", "torch.tensor([0.5])")
         known, wanted = self.ratio.clamp(1e-10, 1e10).log(), ratio.clamp(1e-10, 1e10).log()
@@ -65,9 +79,15 @@ class Schedule:
         return torch.lerp(self.t[high - 1].double(), self.t[high].double(), weight)
 
     def retimed(self, model: Schedule) -> Schedule:
-        """These noise levels for a model that was trained on another schedule: it is given its own timesteps for them.
+        """These noise levels for a model that was trained on another schedule.
 
-        A model knows noise levels, not schedules, so any chain whose levels lie within its own can be sampled.
+        A model knows noise levels, not schedules: it is given its own timesteps for these.
+
+        Args:
+            model: The schedule that the model was trained on.
+
+        Returns:
+            A `Schedule` with these levels and the model's times.
         """
         check_schedule(model, "model")
         return Schedule(model.time_at(self.ratio), self.alpha, self.sigma)
@@ -100,7 +120,25 @@ def check_schedule(schedule: object, name: str = "schedule") -> None:
 
 @named
 def from_betas(betas: Tensor) -> Schedule:
-    """The variance preserving schedule of `betas` (T,), each in (0, 1]. Source: Ho et al. 2020, eq. 4."""
+    """The variance preserving schedule of given betas.
+
+    Args:
+        betas: (T,), each above 0 and at most 1.
+
+    Returns:
+        A `Schedule` of T levels.
+
+    Raises:
+        ValueError: They are no betas.
+
+    Source:
+        Ho et al. 2020, equation 4.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> len(pd.from_betas(torch.linspace(0.0001, 0.02, 1000)).alpha)
+        1000
+    """
     if not isinstance(betas, Tensor) or not betas.is_floating_point():
         raise refusal("betas", said(betas), "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
@@ -111,21 +149,63 @@ def from_betas(betas: Tensor) -> Schedule:
 
 @named
 def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
-    """Betas linear in t. Source: Ho et al. 2020."""
+    """Betas that rise linearly, as in DDPM.
+
+    Args:
+        T: Noise levels.
+        start, end: The first and the last beta.
+
+    Returns:
+        A `Schedule` of T levels.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Ho et al. 2020.
+    """
     check_betas(T, start, end)
     return from_betas(torch.linspace(start, end, T, dtype=torch.float64))
 
 
 @named
 def scaled_linear(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
-    """Betas whose square roots are linear in t, as in Stable Diffusion. Source: Rombach et al. 2022."""
+    """Betas whose square roots rise linearly, as in Stable Diffusion.
+
+    Args:
+        T: Noise levels.
+        start, end: The first and the last beta.
+
+    Returns:
+        A `Schedule` of T levels.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Rombach et al. 2022.
+    """
     check_betas(T, start, end)
     return from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
 
 
 @named
 def cosine(T: int = 1000, max_beta: float = 0.999) -> Schedule:
-    """The squared-cosine schedule of robot policies. Source: Nichol and Dhariwal 2021, eq. 17."""
+    """The squared cosine schedule, as robot policies use it.
+
+    Args:
+        T: Noise levels.
+        max_beta: Upper limit of the betas.
+
+    Returns:
+        A `Schedule` of T levels.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Nichol and Dhariwal 2021, equation 17.
+    """
     check_length(T)
     number("max_beta", max_beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
     level = torch.cos((torch.arange(T + 1).double() / T + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -134,7 +214,20 @@ def cosine(T: int = 1000, max_beta: float = 0.999) -> Schedule:
 
 @named
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
-    """`schedule` shifted and scaled so that its last row is pure noise. Source: Lin et al. 2023, algorithm 1."""
+    """A schedule shifted and scaled so that its last level is pure noise.
+
+    Args:
+        schedule: A variance preserving schedule.
+
+    Returns:
+        A `Schedule`; sample it with a model that predicts "v" or "x0".
+
+    Raises:
+        ValueError: It is no schedule.
+
+    Source:
+        Lin et al. 2023, algorithm 1.
+    """
     check_schedule(schedule)
     alpha = schedule.alpha
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
@@ -143,7 +236,21 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
 
 @named
 def rectified_flow(T: int = 1000, shift: float = 1.0) -> Schedule:
-    """alpha = 1 - s, sigma = s, t = T s: the schedule of a flow-matching model. Source: Esser et al. 2024."""
+    """The levels of flow matching: alpha = 1 - s, sigma = s, t = T s.
+
+    Args:
+        T: Noise levels.
+        shift: Moves levels towards noise, as Stable Diffusion 3 does; 1 leaves them.
+
+    Returns:
+        A `Schedule` of T levels.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Esser et al. 2024.
+    """
     check_length(T)
     check_shift(shift)
     s = shift_noise(torch.arange(1, T + 1).double() / T, shift)

@@ -1,14 +1,4 @@
-"""A solution that tells the truth: what was spent, what was seen, and on request what can be proved.
-
-The verification evaluates the accepted trajectory once more, all rows in parallel, and finds by how much each row
-misses its own step, r[n] = step(x)[n] - x[n+1]. A row with noise c[n] is then a Gaussian whose mean is off by r[n]:
-
-    TV <= sum_n TV(N(0, c[n]^2), N(r[n], c[n]^2)) = sum_n erf(|r[n]| / (2 sqrt(2) c[n]))
-
-"If every step is off by at most 2 eps c / N, the sample is within eps of the sequential sampler in total variation":
-Shih et al. 2023, proposition 1, which uses the linear (Pinsker) form of the same sum. It is a worst case: it adds up
-what in truth contracts, and in high dimension it passes 1 while the samples agree to a per cent.
-"""
+"""A solution that tells the truth: what was spent, what was seen, and what is known of the error."""
 
 from __future__ import annotations
 
@@ -20,29 +10,21 @@ import torch
 from torch import Tensor
 
 from .distributed.partition import Sharing
-from .execution.evaluate import Evaluator
-from .noise import Noise
 from .stopping.criteria import DOUBT
-from .window.controller import Expected
+from .window.expected import Expected
 from .window.retry import Retry
 from .window.trace import Round, Told
-
-
-@dataclass(frozen=True)
-class Verification:
-    """One exact look at the accepted trajectory: residual (B,), the largest RMS(r[n]) / std[n]; tv_bound (B,), <= 1.
-
-    tv_bound bounds the total variation to the sequential sampler in the mean over samples, worst case. It is nan for a
-    rule without noise, whose law no bound of this form can reach.
-    """
-
-    residual: Tensor
-    tv_bound: Tensor
+from .window.verify import Verification
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The sequential sample on the same noise (B, ...), and its seconds."""
+    """The sequential samples on the same noise.
+
+    Attributes:
+        x: The samples (B, ...).
+        seconds: What they took.
+    """
 
     x: Tensor
     seconds: float
@@ -50,17 +32,26 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Solution:
-    """A sample and its account.
+    """The samples of one call, what they cost, and what is known about their error.
 
-    x (B, ...): the sample, or the last accepted state where a limit on rounds stopped it. rows: in the chain. told:
-    what is kept of each frame. seconds: all of it, model_seconds: in the model. verification and comparison, where
-    asked for, cost extra rows (N a sample each) that rounds and evals leave out; seconds has the verification's. chunk:
-    rows that the device had room for at once, None where it had room for all. sharing: what a team of ranks spent, on
-    a mesh; seconds and model_seconds are then the same on all of them. retries: samples that were made again, because
-    more growth was seen than had been assumed; told is of the first attempt, rounds and evals are of all. estimate
-    (B,): of the relative error, growth that was seen included, None where nothing estimates it. tolerance: what the
-    criterion was held to, which is more than was asked where the numbers hold no less. reason: why rows were stepped
-    through one by one, None where none was. expected: what the window that suits the chain best was to take.
+    `print(solution)` says it in a few lines.
+
+    Attributes:
+        x: The samples (B, ...); where `max_rounds` stopped the call, the last finished states.
+        rows: Steps in the chain, N.
+        told: What is kept of each frame.
+        seconds: Of the whole call, `verified` included and `compare` not.
+        model_seconds: Those spent in the model.
+        verification: With `verified=True`; its N evaluations a sample are not in `rounds` and `evals`.
+        comparison: With `compare=True`; likewise not counted.
+        chunk: Largest batch that fitted in memory, None where all did.
+        sharing: What the ranks of a mesh exchanged, None without a mesh.
+        retries: Samples that were made again, because more growth of errors was seen than had been assumed.
+        estimate: Estimated relative error (B,), None where the stopping rule estimates none.
+        tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold;
+            None where the method gives another sample of the same law.
+        reason: Why steps were made one by one, None where none was.
+        expected: What the best window was expected to cost; None where nothing was measured.
     """
 
     x: Tensor
@@ -79,37 +70,18 @@ class Solution:
     expected: Expected | None = None
 
     def __repr__(self) -> str:
-        n, model = len(self.done), self.model_seconds
-        spent = f"{self.rounds} rounds for {self.rows} steps, {self.evals} evaluations, {self.seconds:.3g} s"
-        parts = [
-            f"{n} sample{'s' if n > 1 else ''} {tuple(self.x.shape)}: {self._verdict()}",
-            f"{spent}, of them {model:.3g} in the model",
-            self._errors(),
-            f"stepped one by one: {self.reason}" if self.reason else "",
-        ]
-        return "\n".join(part for part in parts if part)
+        return f"{spent(self)}\n{known(self)}"
 
-    def _verdict(self) -> str:
-        """What became of the samples, in words."""
-        bad = {b: each for b, each in enumerate(self.status) if each != "converged"}
-        if not bad:
-            return "converged"
-        first, why = next(iter(bad.items()))
-        return f"{len(bad)} not converged; sample {first}: {why}"
-
-    def _errors(self) -> str:
-        """What is known of the error, in words; empty where nothing is."""
-        known = [] if self.tolerance is None else [f"tolerance {self.tolerance:.2g}"]
-        if self.estimate is not None:
-            known.append(f"error estimated at {float(self.estimate.max()):.2g} at most")
-        if self.max_error is not None:
-            known.append(f"error against the sequential sample {self.max_error:.2g} at most")
-        made = len({b for retry in self.retries for b in retry.samples})
-        return ", ".join(known + ([f"{made} made again"] if made else []))
+    @property
+    def speedup(self) -> float | None:
+        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        if self.comparison is not None:
+            return self.comparison.seconds / self.seconds
+        return None if self.expected is None else self.expected.stepping_seconds / self.seconds
 
     @cached_property
     def windows(self) -> tuple[int, ...]:
-        """The window of each round, 1 for a step; the last ones of a run hold no more rows than are left."""
+        """The window of each round, 1 for a single step. The last ones hold the steps that are left."""
         every = (each for told in (self.told, *(retry.told for retry in self.retries)) for each in told)
         return tuple(each.window for each in every for _ in range(each.single or 1))
 
@@ -120,18 +92,18 @@ class Solution:
 
     @property
     def evals(self) -> int:
-        """Rows evaluated."""
+        """Evaluations, the batch entries that the model was called with."""
         return self.told[-1].evals + sum(retry.told[-1].evals for retry in self.retries)
 
     @cached_property
     def done(self) -> Tensor:
-        """Rows accepted (B,)."""
+        """Steps finished, of each sample (B,)."""
         last = self.told[-1]
         return torch.tensor(last.begin) + torch.tensor(last.stride)
 
     @cached_property
     def sample_rounds(self) -> Tensor:
-        """The rounds each sample took (B,)."""
+        """Rounds that each sample took (B,)."""
         rounds = taken(self.told)
         for retry in self.retries:
             rounds[list(retry.samples)] += taken(retry.told)
@@ -139,7 +111,10 @@ class Solution:
 
     @cached_property
     def residual(self) -> Tensor:
-        """The largest distance (B,), in std, of an accepted state from the step the model gave."""
+        """How far a finished state is from the step that the model gives from the state before, the largest (B,).
+
+        In RMS, and in units of std[n], the noise of a DDPM step there. 0 for samples that were made step by step.
+        """
         residual = torch.tensor([each.residual for each in self.told]).amax(0)
         for retry in self.retries:
             residual[list(retry.samples)] = torch.tensor([each.residual for each in retry.told]).amax(0)
@@ -147,7 +122,7 @@ class Solution:
 
     @cached_property
     def trace(self) -> tuple[Round, ...]:
-        """(begin, end, evals so far) of every round; samples that are made again begin at row 0 again."""
+        """(begin, end, evaluations so far) of every round; samples made again begin at step 0 again."""
         trace = [round for each in self.told for round in each.rounds()]
         for retry in self.retries:
             before = trace[-1][2]
@@ -156,36 +131,70 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether every sample reached the end of its chain, and none is known to be beyond the tolerance."""
+        """Whether every sample is finished, and none is known to miss the tolerance."""
         return all(each == "converged" for each in self.status)
 
     @property
     def status(self) -> tuple[str, ...]:
-        """Of each sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
+        """Of each sample "converged", where it stopped, or by how much it may miss the tolerance."""
         estimate = [0.0] * len(self.done) if self.estimate is None else self.estimate.tolist()
-        return tuple(self._status(d, e) for d, e in zip(self.done.tolist(), estimate, strict=True))
-
-    def _status(self, done: int, estimate: float) -> str:
-        if done < self.rows:
-            return f"stopped at row {done} of {self.rows}"
-        if self.tolerance is not None and estimate > DOUBT * self.tolerance:
-            return f"the error may be {estimate:.2g}, beyond the tolerance {self.tolerance:g}"
-        return "converged"
+        ends = zip(self.done.tolist(), estimate, strict=True)
+        return tuple(status(done, self.rows, error, self.tolerance) for done, error in ends)
 
     @property
     def error(self) -> Tensor | None:
-        """Relative error |x - sequential| / |sequential| of each sample (B,), where compared."""
+        """Relative error `|x - sequential| / |sequential|` of each sample (B,); None without `compare=True`."""
         return None if self.comparison is None else relative_error(self.x, self.comparison.x)
 
     @property
     def max_error(self) -> float | None:
-        """The largest relative error over the batch, where compared."""
+        """The largest `error` of the batch; None without `compare=True`."""
         return None if self.error is None else float(self.error.max())
 
     @property
     def median_error(self) -> float | None:
-        """The median relative error over the batch, where compared."""
+        """The median `error` of the batch; None without `compare=True`."""
         return None if self.error is None else float(self.error.median())
+
+
+def spent(solution: Solution) -> str:
+    """What was sampled and what it took, with the speedup, or why it was stepped."""
+    n, window = len(solution.done), max(solution.windows, default=1)
+    text = (
+        f"{n} sample{'s' if n > 1 else ''} in {solution.rows} steps: {solution.rounds} rounds, "
+        f"{solution.evals} evaluations, windows of up to {window}, "
+        f"{solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
+    )
+    if window > 1 and solution.speedup is not None:
+        how = "expected" if solution.comparison is None else "measured"
+        text += f", {solution.speedup:.2f} times as fast as stepping ({how})"
+    return text + (f"; stepped one by one: {solution.reason}" if solution.reason else "")
+
+
+def known(solution: Solution) -> str:
+    """The status, and what is known of the error."""
+    bad = {b: each for b, each in enumerate(solution.status) if each != "converged"}
+    parts = ["converged"]
+    if bad:
+        first, why = next(iter(bad.items()))
+        parts = [f"{len(bad)} not converged; sample {first}: {why}"]
+    if solution.estimate is not None:
+        parts.append(f"relative error estimated at {float(solution.estimate.max()):.2g} at most")
+    if solution.max_error is not None:
+        parts.append(f"error against the sequential sample {solution.max_error:.2g} at most")
+    if solution.tolerance is not None:
+        parts.append(f"tolerance {solution.tolerance:.2g}")
+    made = len({b for retry in solution.retries for b in retry.samples})
+    return ", ".join(parts + ([f"{made} made again"] if made else []))
+
+
+def status(done: int, rows: int, error: float, tolerance: float | None) -> str:
+    """Of one sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
+    if done < rows:
+        return f"stopped at row {done} of {rows}"
+    if tolerance is not None and error > DOUBT * tolerance:
+        return f"the error may be {error:.2g}, beyond the tolerance {tolerance:g}"
+    return "converged"
 
 
 def taken(told: Sequence[Told]) -> Tensor:
@@ -197,28 +206,3 @@ def taken(told: Sequence[Told]) -> Tensor:
 def relative_error(x: Tensor, reference: Tensor) -> Tensor:
     """|x - reference| / |reference| of each sample (B,)."""
     return (x - reference).flatten(1).norm(dim=1) / reference.flatten(1).norm(dim=1).clamp(min=1e-30)
-
-
-def verify(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tuple[Tensor, Verification]:
-    """Evaluates the trajectory states (N + 1, B, ...) once more, `window` rows a call; also the last step's result.
-
-    That result replaces x[N]: a last row without noise is then exact, and only rows with noise enter the bound.
-    """
-    system, (N, B) = evaluate.system, (len(states) - 1, states.shape[1])
-    b = torch.arange(B, device=states.device)
-    D = states.new_zeros((system.history, *states.shape[1:]))
-    worst, bound = states.new_zeros(B), states.new_zeros(B)
-    y = states[-1:]
-    for begin in range(0, N, window):
-        n = torch.arange(begin, min(begin + window, N), device=states.device)[:, None].expand(-1, B)
-        x = states[begin : begin + len(n)]
-        fresh = evaluate(x.flatten(0, 1), n.flatten(), b.repeat(len(n))).unflatten(0, (len(n), B))
-        D = torch.cat([D, fresh])
-        y = system.step(x, D, noise.rows(n, begin, begin + len(n)), n)
-        D = D[-system.history :]
-        size = (y - states[begin + 1 : begin + 1 + len(n)]).flatten(2).norm(dim=2)  # (W, B)
-        worst = worst.maximum((size / states[0, 0].numel() ** 0.5 / system.std[n]).amax(0))
-        c = system.c[n]
-        bound = bound + torch.where(c > 0, torch.erf(size / (8**0.5 * c.clamp(min=1e-30))), 0.0).sum(0)
-    silent = bool((system.c[:-1] == 0).any())
-    return y[-1], Verification(worst, torch.full_like(bound, torch.nan) if silent else bound.clamp(max=1))

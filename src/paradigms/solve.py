@@ -1,6 +1,6 @@
 """Sampling in parallel, and the sequential sampler, the reference of everything.
 
-`iterate` is the rounds one by one, see `rounds.py`; `sample` runs through them and gives an account.
+`iterate` is the rounds one by one, see `window/loop.py`; `sample` runs through them and gives an account.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks.solver import check_account, check_solver, watched
 from .execution.chunked import Model
-from .execution.evaluate import Evaluator
 from .execution.mesh import over_mesh
 from .execution.torch_modes import isolated
 from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
-from .noise import Generators, Noise, replica
-from .problem import check_account, check_call, watched
-from .solution import Comparison, Solution, verify
+from .noise import Generators, Noise
+from .problem import Problem
+from .solution import Comparison, Solution
+from .stopping.criteria import TOLERANCE as TOLERANCE
 from .stopping.criteria import AbstractStop, FinalError
 from .stopping.rounding import finest
 from .system import System
 from .validate import named
+from .window.attempt import Attempt, attempt
 from .window.auto.controller import auto
-from .window.auto.model_key import check_key
-from .window.controller import AbstractPace, Fixed
+from .window.chain import UNLIMITED, Chain
+from .window.controller import AbstractPace, Fixed, Yielding
 from .window.frame import Frame
-from .window.loop import Chain, frames, through
-from .window.retry import Attempt, Retry, attempt, retried
+from .window.loop import frames
+from .window.retry import Retry, retried
+from .window.steps import sequential_sample
 from .window.trace import Told
+from .window.verify import verify
 
-TOLERANCE = 0.003  # relative error of the finished sample
-DEFAULT, USUAL = Spectral(), FinalError(TOLERANCE)
+LEAST = 32  # rows of a call that verifies, at least
+DEFAULT, USUAL = Spectral(), FinalError()
 
 
 @named
@@ -55,12 +59,27 @@ def iterate(
     key: Hashable | None = None,
     mesh: Any = None,
 ) -> Iterator[Frame]:
-    """The rounds of one parallel sampling from x (B, ...), each a `Frame`; arguments as `sample`'s."""
-    given = {"generator": generator, "noise": noise, "condition": condition}
-    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
-    method = method or DEFAULT
-    stop = criterion(tolerance, method)
-    return frames(_chain(model, system, x, method, window, stop, generator, noise, condition, key))
+    """Yields the rounds of one parallel sampling, for progress bars, plots, or stopping early.
+
+    Args:
+        model, system, x, method, window, tolerance, generator, noise, condition, key, mesh: As in `sample`.
+
+    Returns:
+        An iterator of `Frame`, one a round. The last frame's `last` (B, ...) is the sample.
+
+    Raises:
+        ValueError: An argument cannot be used. Checked before any work.
+        NonFiniteError: The model returned NaN or infinity.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddim(pd.linear(), steps=20)
+        >>> x = system.noise((1, 4), torch.Generator().manual_seed(0))
+        >>> [frame.round for frame in pd.iterate(lambda x, t: 0.1 * x, system, x, window=20)][:2]
+        [1, 2]
+    """
+    problem = Problem(model, system, x, generator, noise, condition)
+    return frames(open_chain(problem, method, window, tolerance, key))
 
 
 def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
@@ -93,73 +112,109 @@ def sample(
     key: Hashable | None = None,
     mesh: Any = None,
 ) -> Solution:
-    """Samples in parallel what `sequential` samples step by step, and says how well it agrees.
+    """Samples in parallel what `sequential` samples step by step, and reports how well the two agree.
 
-    model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), M rows each by itself, see `assume.py`.
-    x: starting noise (B, ...), for example `system.noise(shape, generator)`. method: default `Spectral()`.
-    window: rows evaluated at once; "auto" picks, as it goes, what finishes soonest, stepping included, see `auto.py`,
-    so that within the tolerance a sample depends on how fast the machine is; a number does not.
-    tolerance: relative error of the sample, as `FinalError` estimates it; 0 gives the sequential sample to rounding,
-    and window=1 bit for bit. Or a criterion: `StepNoise(0.1)` is the paper's. generator: one, or one a sample, of the
-    noise of SDE rules (or `noise` (N, B, ...)). condition: tensors (B, ...) by name, passed to the model row by row.
-    verified: one more round over the whole trajectory (which is then kept) gives `Solution.verification`.
-    compare: also run `sequential` on the same noise. max_rounds: stop early, unfinished. watch: wraps the iterator of
-    frames as tqdm would. key: what "auto" remembers a model by that is made anew in every call. mesh: as `sharded`'s;
-    its ranks all make this call, begin with the first one's numbers, and share the rows of each round. Raises
-    ValueError for bad input before any work, NonFiniteError, RankError where a rank of a mesh fails, and RuntimeError
-    where a method accepts nothing. Source: Shih et al. 2023.
+    Args:
+        model: Called as `model(x, t, **condition)` with x (M, ...) and t (M,); returns a tensor like x. Each of the M
+            batch entries must be answered on its own, see "Your model" in the documentation.
+        system: The sampler, N steps; for example `ddim(linear(), 50)`.
+        x: Starting noise (B, ...), for example `system.noise(shape, generator)`.
+        method: How states are corrected after each batch; `Spectral()` if None.
+        window: Steps evaluated at once. "auto" measures and chooses while it samples, and steps one by one where that
+            is faster; the sample then depends, within the tolerance, on the speed of the machine.
+        tolerance: Relative error of the finished sample, as `FinalError` estimates it. 0 is the sequential sample up to
+            rounding, and window=1 bit for bit; `Speculation` gives another sample of the same law whatever it is. Or a
+            stopping rule, such as `StepNoise(0.1)`, the paper's.
+        generator: Source of the noise of SDE rules: one generator, or a list of one for each sample.
+        noise: That noise itself, (N, B, ...), in place of a generator.
+        condition: Tensors (B, ...) by name. The model gets, by the same names, one entry for each of its M.
+        verified: Evaluate the finished trajectory once more, for `Solution.verification`. Keeps all states.
+        compare: Also run `sequential` on the same noise, for `Solution.error`.
+        max_rounds: Stop after so many rounds, finished or not.
+        watch: Wraps the iterator of frames, as `tqdm.tqdm` does.
+        key: What "auto" remembers a model by that is a new object in each call.
+        mesh: Ranks that share each batch, as in `sharded`. All of them must make the same call.
+
+    Returns:
+        The samples and what they cost, a `Solution`.
+
+    Raises:
+        ValueError: An argument cannot be used. Checked before any work.
+        NonFiniteError: The model returned NaN or infinity.
+        RankError: A rank of the mesh failed.
+        RuntimeError: The method accepted no step.
+
+    Source:
+        Shih et al. 2023, algorithm 1.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddim(pd.linear(), steps=50)
+        >>> x = system.noise((2, 3, 8, 8), torch.Generator().manual_seed(0))
+        >>> run = pd.sample(lambda x, t: 0.1 * x, system, x, window=16, compare=True)
+        >>> run.converged, run.rounds < len(system), run.max_error < 0.003
+        (True, True, True)
     """
-    given = {"generator": generator, "noise": noise, "condition": condition}
-    check_call(model, system, x, method, window=window, tolerance=tolerance, **given)
+    problem = Problem(model, system, x, generator, noise, condition)
     check_account(verified, compare, max_rounds, watch)
     began = time.perf_counter()
-    method, limit = method or DEFAULT, max_rounds or 1 << 62
-    stop = criterion(tolerance, method)
-    N, keep = len(system), verified or watch is not iter
-    chain = _chain(model, system, x, method, window, stop, generator, noise, condition, key, limit, keep)
-    evaluate = chain.evaluate
-    again = None if noise is not None else replica(generator, x.device)  # what nothing was drawn from yet
+    reference = problem.replica()  # draws what the call is about to draw, once more
+    chain = open_chain(problem, method, window, tolerance, key)
+    chain = replace(chain, limit=max_rounds or UNLIMITED, keep=verified or watch is not iter)
 
     def noise_again() -> Noise:
-        return Noise(evaluate.system, chain.stream.x, replica(again, x.device) if again is not None else None, noise)
+        return reference.replica().stream()
 
-    run, retries = _run(chain, lambda shown: watched(watch, shown), verified, max_rounds, noise_again)
-    final, told = run.final, run.told
+    run, retries = _run(chain, lambda shown: watched(watch, shown), verified, noise_again)
     verification = comparison = None
-    if verified and all(sum(map(len, p)) == N + 1 for p in run.path):
-        whole = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
-        widest = max(32, *(each.window for each in told))
-        final, verification = verify(evaluate, whole, noise_again(), widest)
-    seconds, model_seconds = time.perf_counter() - began, evaluate.seconds
-    sharing = evaluate.team.spent if evaluate.team else None
+    if verified and all(sum(map(len, p)) == len(system) + 1 for p in run.path):
+        states = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
+        run.final, verification = verify(chain.evaluate, states, noise_again(), widest(run))
+    seconds = time.perf_counter() - began
+    sharing = chain.evaluate.team.spent if chain.evaluate.team else None
     if compare:
         began = time.perf_counter()
-        reference = sequential(model, system, x, generator=again, noise=noise, condition=condition)
-        comparison = Comparison(reference, time.perf_counter() - began)
-    spent = seconds, model_seconds, verification, comparison, evaluate.chunk, sharing
-    reached = max(stop.tolerance, finest(final.dtype, evaluate.rounding))
+        sample_ = sequential_sample(reference.evaluator(), reference.stream())
+        comparison = Comparison(sample_, time.perf_counter() - began)
+    rounding = chain.evaluate.rounding
     return Solution(
-        final, N, tuple(told), *spent, retries, run.estimate, reached, chain.pace.reason(), chain.pace.expected()
+        x=run.final,
+        rows=len(system),
+        told=tuple(run.told),
+        seconds=seconds,
+        model_seconds=chain.evaluate.seconds,
+        verification=verification,
+        comparison=comparison,
+        chunk=chain.evaluate.chunk,
+        sharing=sharing,
+        retries=retries,
+        estimate=run.estimate,
+        tolerance=None if chain.method.law else max(chain.stop.tolerance, finest(run.final.dtype, rounding)),
+        reason=chain.pace.reason(),
+        expected=chain.pace.expected(),
     )
 
 
 def _run(
-    chain: Chain,
-    watch: Callable[[Iterator[Frame]], Iterable[Frame]],
-    path: bool,
-    max_rounds: int | None,
-    noise: Callable[[], Noise],
+    chain: Chain, watch: Callable[[Iterator[Frame]], Iterable[Frame]], path: bool, noise: Callable[[], Noise]
 ) -> tuple[Attempt, tuple[Retry, ...]]:
     """The samples, and what was made again; a run that somebody stops early is left as it is."""
-    N, B = len(chain.system), len(chain.stream.x)
+    N, B = len(chain), len(chain.stream.x)
     if chain.pace.only == 1 and not chain.keep and chain.limit >= N:  # nobody watches a step
-        final = through(chain.evaluate, chain.stream)
+        final = sequential_sample(chain.evaluate, chain.stream)
         return Attempt(final, [Told([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evals, 1, N)], None, []), ()
-    run = attempt(watch(frames(chain)), chain.stream.x, path, max_rounds)
+    limit = None if chain.limit == UNLIMITED else chain.limit
+    run = attempt(watch(frames(chain)), chain.stream.x, path, limit)
     last = run.told[-1]
-    if max_rounds is not None or any(n + k < N for n, k in zip(last.begin, last.stride, strict=True)):
+    unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
+    if limit is not None or unfinished or run.estimate is None:
         return run, ()
     return run, retried(chain, run, max(each.window for each in run.told), noise)
+
+
+def widest(run: Attempt) -> int:
+    """The rows of a call that verifies: as many as the widest window had, for the device had room for them."""
+    return max(LEAST, *(each.window for each in run.told))
 
 
 @named
@@ -173,45 +228,46 @@ def sequential(
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The sample (B, ...) of equation (1) row by row: the reference of everything. Arguments as `sample`'s."""
-    check_call(model, system, x, generator=generator, noise=noise, condition=condition)
-    return through(*_problem(model, system, x, generator, noise, condition))
+    """Samples one step after the other: the result that all others are compared with.
+
+    Args:
+        model, system, x, generator, noise, condition: As in `sample`.
+
+    Returns:
+        The sample (B, ...).
+
+    Raises:
+        ValueError: An argument cannot be used. Checked before any work.
+        NonFiniteError: The model returned NaN or infinity.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddim(pd.linear(), steps=20)
+        >>> pd.sequential(lambda x, t: 0.1 * x, system, system.noise((2, 3, 8, 8))).shape
+        torch.Size([2, 3, 8, 8])
+    """
+    problem = Problem(model, system, x, generator, noise, condition)
+    return sequential_sample(problem.evaluator(), problem.stream())
 
 
-def _chain(
-    model: Model,
-    system: System,
-    x: Tensor,
-    method: AbstractMethod,
-    window: int | str | AbstractPace,
-    stop: AbstractStop,
-    generator: Generators | None,
-    noise: Tensor | None,
-    condition: Mapping[str, Tensor] | None,
+def open_chain(
+    problem: Problem,
+    method: AbstractMethod | None = None,
+    window: int | str | AbstractPace = "auto",
+    tolerance: float | AbstractStop = TOLERANCE,
     key: Hashable | None = None,
-    limit: int = 1 << 62,
-    keep: bool = True,
 ) -> Chain:
-    method.check(x)
+    """A problem, and how `sample` solves it. Raises ValueError for a method or criterion that is not for its states."""
+    check_solver(method, window, tolerance, key)
+    method = method or DEFAULT
+    stop = criterion(tolerance, method)
+    method.check(problem.x)
+    stop.check(problem.x)
     method = method.held_to(stop.tolerance)
-    stop.check(x)
-    check_key(key)
-    evaluate, stream = _problem(model, system, x, generator, noise, condition)
+    evaluate, stream = problem.evaluator(), problem.stream()
+    evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
-    pace = Fixed(window) if isinstance(window, int) else window
-    return Chain(evaluate.system, evaluate, stream, method, stop, pace, limit, keep)
-
-
-def _problem(
-    model: Model,
-    system: System,
-    x: Tensor,
-    generator: Generators | None,
-    noise: Tensor | None,
-    condition: Mapping[str, Tensor] | None,
-) -> tuple[Evaluator, Noise]:
-    """The denoiser and the noise, on the states' device and in float32 or better."""
-    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    system = system.to(x.device, x.dtype)
-    return Evaluator(model, system, condition), Noise(system, x, generator, noise)
+    elif isinstance(window, int):
+        window = Fixed(window) if window == 1 or method.steady else Yielding(window)
+    return Chain(evaluate, stream, method, stop, window)

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks.solver import check_solver
 from .methods.base import AbstractMethod
 from .noise import Generators
-from .problem import check_call
+from .problem import Problem
 from .solution import Solution
 from .solve import TOLERANCE, sample
 from .stopping.criteria import AbstractStop
@@ -87,8 +88,8 @@ def steps(
 
     Source: Shih et al. 2023.
     """
-    given = {"generator": generator, "noise": noise, "condition": condition}
-    check_call(_nothing, system, x, method, tolerance=tolerance, **given)
+    Problem(_nothing, system, x, generator, noise, condition)  # refuses what is none
+    check_solver(method, tolerance=tolerance)
     if isinstance(window, str) or not (callable(window) or (type(window) is int and window >= 1)):
         needed = "a whole number of rows, at least 1, or a function that gives one"
         raise refusal("window", said(window), needed, "window=32")

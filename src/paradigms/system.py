@@ -23,10 +23,24 @@ from .validate import named, number, refusal, said
 
 @dataclass(frozen=True)
 class System:
-    """Equation (1): t, a, c, std, alpha, sigma (N,), b (N, K), all float64 but t, which is what the model is given.
+    """A sampler as a table: one row a step, from noise x[0] to the sample x[N].
 
-    alpha[n] and sigma[n] are the signal and the noise in state x[n]; std[n] is the noise a DDPM step adds at row n
-    (never 0), `start` the standard deviation of x[0]. Raises ValueError where the table is not one.
+    The step is ``x[n+1] = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]``, D the model's denoised estimate and z noise.
+    Made by a rule such as `ddim`, or by `from_scheduler`. `len(system)` is N.
+
+    Attributes:
+        t: What the model is given at each step (N,).
+        a: Factor of the state (N,), float64 as all below.
+        b: Factors of the last K denoised estimates (N, K).
+        c: Factor of the noise (N,), 0 for deterministic rules.
+        std: The noise that DDPM would add at each step (N,), never 0: the unit of `StepNoise` and `residual`.
+        alpha: Signal in state x[n] (N,).
+        sigma: Noise in state x[n] (N,).
+        denoiser: How a model output becomes a denoised estimate.
+        start: Standard deviation of x[0].
+
+    Raises:
+        ValueError: The tensors are no such table.
     """
 
     t: Tensor
@@ -71,16 +85,16 @@ class System:
 
     @property
     def taps(self) -> int:
-        """K, the number of model outputs a row uses."""
+        """K, how many denoised estimates a step uses, 1 or, for the multistep solvers, 2."""
         return self.b.shape[1]
 
     @property
     def history(self) -> int:
-        """H, the rows of D that are kept before a window: K - 1 for the taps, and one at least, to extrapolate from."""
+        """Denoised estimates that are kept from before a window, at least 1 to extrapolate from."""
         return max(self.taps - 1, 1)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
-        """The same table on `device`, its coefficients and fractional times in `dtype`, made once."""
+        """The same table on a device, with coefficients and fractional times in `dtype`; made once and kept."""
         if (device, dtype) not in self._moved:
             moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
             t = self.t.to(device, dtype if self.t.is_floating_point() else self.t.dtype)
@@ -110,7 +124,17 @@ class System:
         return hashlib.sha256(table.encode()).hexdigest()[:8]
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
-        """Equation (1) at rows n (W, B): x and z (W, B, ...), D (H + W, B, ...) with H >= K - 1 rows of history."""
+        """Takes steps n (W, B) from states x: equation (1).
+
+        Args:
+            x: States (W, B, ...).
+            D: Denoised estimates (H + W, B, ...), of which the first H >= K - 1 are of the steps before.
+            z: Standard noise (W, B, ...), or None for deterministic rules.
+            n: Step numbers (W, B).
+
+        Returns:
+            The states after the steps (W, B, ...).
+        """
         y = rows(self.a[n], x) * x
         for k, b in enumerate(self.b[n].unbind(-1)):
             first = len(D) - len(x) - k
@@ -126,9 +150,24 @@ class System:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """A starting state x[0] of `shape` (B, ...), drawn as `start` times standard noise from `generator`.
+        """Draws starting states x[0].
 
-        dtype and device: torch's defaults where None. Raises ValueError.
+        Args:
+            shape: (B, ...).
+            generator: torch's default generator if None.
+            dtype: Of the states; torch's default if None.
+            device: Where they are; torch's default if None.
+
+        Returns:
+            `start` times standard noise, of `shape`.
+
+        Raises:
+            ValueError: An argument cannot be used.
+
+        Example:
+            >>> import torch, paradigms as pd
+            >>> pd.ddim(pd.linear(), 50).noise((1, 3, 32, 32), torch.Generator().manual_seed(0)).shape
+            torch.Size([1, 3, 32, 32])
         """
         if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")

@@ -69,16 +69,38 @@ def closest(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:
     return form.format(lower[near[0]]) if near else None
 
 
+def unbound(function: Any, *args: Any, **kwargs: Any) -> tuple[str, str] | None:
+    """What a function takes, in words, and why these arguments are none; None where they fit, or nobody can say."""
+    try:
+        takes = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    try:
+        takes.bind(*args, **kwargs)
+    except TypeError as error:
+        return f"one that takes {takes}", str(error)
+    return None
+
+
 def named(function: F) -> F:
-    """The function, which names the closest of its arguments where it is given one that it does not have."""
-    takes = [name for name in inspect.signature(function).parameters if name != "self"]
+    """The function or class, which names the closest of its arguments where it is given one that it does not have."""
+    if isinstance(function, type):
+        function.__init__ = called_by(function.__init__, function.__name__)  # type: ignore[misc]
+        return function
+    return called_by(function, function.__name__)
+
+
+def called_by(function: F, name: str) -> F:
+    """The function under a name, as `named` makes it."""
+    takes = [taken for taken in inspect.signature(function).parameters if taken != "self"]
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         if unknown := next((k for k in kwargs if k not in takes), None):
             meant = closest(unknown, takes, "{0}=...")
-            needed = f"one of its arguments {', '.join(takes)}" + (f"; type {meant}" if meant else "")
-            raise TypeError(f"{function.__name__}: given {unknown}; needed: {needed}")
+            needed = f"one of its arguments {', '.join(takes)}" if takes else "no argument"
+            needed += f"; type {meant}" if meant else ""
+            raise TypeError(f"{name}: given {unknown}; needed: {needed}")
         return function(*args, **kwargs)
 
     return called  # type: ignore[return-value]
@@ -112,7 +134,8 @@ def check_fields(thing: Any) -> None:
         kind = kind.removesuffix(" | None")
         name = f"{type(thing).__name__}: {f.name}"
         if kind in ("float", "int"):
-            if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int):
+            huge = (kind == "float" or f.name == "seed") and too_large(v)
+            if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int) or huge:
                 needed = "a finite number, 0 (to rounding) or more" if f.name == "tolerance" else "a finite number"
                 raise refusal(name, said(v), needed if kind == "float" else "a whole number")
         elif kind == "bool":
@@ -122,6 +145,11 @@ def check_fields(thing: Any) -> None:
             made = [each.__name__ for each in kinds if each.__module__ == base.__module__]
             typed = f"{v.__name__}()" if isinstance(v, type) else closest(v, made, "{0}()")
             raise refusal(name, said(v), f"a {kind}: {' or '.join(f'{m}()' for m in made)}", typed)
+
+
+def too_large(v: float) -> bool:
+    """Whether a whole number is larger than torch holds, as a seed or as a float."""
+    return isinstance(v, int) and not -(2**63) <= v < 2**63
 
 
 def known(cls: type, name: str) -> Any:

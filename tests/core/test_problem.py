@@ -143,6 +143,16 @@ def test_what_is_of_another_kind_is_refused_by_what_to_type(kind: str) -> None:
             pd.sequential(*positional[:3], **{k: v for k, v in how.items() if k not in usual})
 
 
+@pytest.mark.parametrize("watch", [5, None, "tqdm", [iter], torch.ones(1), lambda: None, lambda frames, total: frames])
+@pytest.mark.parametrize("window", [1, 8, "auto"])
+def test_a_watch_that_cannot_be_called_with_frames_is_refused_before_any_work(watch: Any, window: Any) -> None:
+    def never(x: Tensor, t: Tensor) -> Tensor:
+        raise AssertionError("the model was asked")
+
+    with pytest.raises(ValueError, match=r"watch: given .*; needed: a function of an iterator of frames"):
+        pd.sample(never, SYSTEM, X, watch=watch, window=window)
+
+
 @pytest.mark.parametrize("watch", [lambda frames: [], lambda frames: None, lambda frames: 3, lambda frames: iter([1])])
 def test_a_watch_that_gives_no_frames_is_refused(watch: Any) -> None:
     """B4."""

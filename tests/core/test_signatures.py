@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import math
 from typing import Any
 
 import pytest
 import torch
 
 import paradigms as pd
+from paradigms.methods.parareal import Held, Linear
 from problems import LINEAR
 
 ADAPTERS = {"enable_parallel_sampling", "disable_parallel_sampling", "parallelize"}
@@ -69,7 +72,25 @@ def test_a_misspelt_argument_is_an_error_that_names_the_closest(name: str) -> No
         call()
 
 
-@pytest.mark.parametrize("kind", [pd.Picard, pd.Spectral, pd.Anderson, pd.FinalError, pd.StepNoise, pd.Schedule])
-def test_a_misspelt_field_of_a_class_is_an_error(kind: Any) -> None:
-    with pytest.raises(TypeError, match="toleranse"):
-        kind(toleranse=1)
+KINDS: list[Any] = [pd.Jacobi, pd.Picard, pd.ExponentialPicard, pd.Anderson, pd.QuasiNewton, pd.Spectral, pd.Parareal]
+KINDS += [pd.Speculation, pd.FinalError, pd.StepNoise, pd.Copy, pd.Extrapolate, Held, Linear, pd.Schedule]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_misspelt_field_of_a_class_is_an_error_that_names_the_closest(kind: Any) -> None:
+    with pytest.raises(TypeError, match=f"{kind.__name__}: given nonsense; needed: (one of|no arg)"):
+        kind(nonsense=1)
+    for f in (f for f in dataclasses.fields(kind) if f.init and len(f.name) > 2):
+        with pytest.raises(TypeError, match=rf"{kind.__name__}: given {f.name}x; .*; type {f.name}=\.\.\.$"):
+            kind(**{f"{f.name}x": 1})
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k is not pd.Schedule])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, -3, 10**30, "1", True, torch.ones(1)])
+def test_a_field_that_cannot_be_is_refused_when_built(kind: Any, value: Any) -> None:
+    """Any field of any method and criterion: given, needed, and nothing later."""
+    for f in (f for f in dataclasses.fields(kind) if f.init):
+        if f.name == "seed" and value == -3:
+            continue  # torch takes such a seed
+        with pytest.raises(ValueError, match=rf"{f.name}: given .*; needed: "):
+            kind(**{f.name: value})

@@ -10,7 +10,7 @@ import torch
 import paradigms as pd
 from paradigms.execution.evaluate import Evaluator
 from paradigms.noise import Noise
-from paradigms.solution import verify
+from paradigms.window.verify import verify
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -108,13 +108,16 @@ def test_the_residual_is_rounding_at_tolerance_zero_and_at_most_the_change_that_
         assert 0 < float(residual.max()) <= tolerance * ratio * (1 + 1e-9)
 
 
-def test_a_solution_prints_as_a_few_lines_of_what_happened() -> None:
-    """What was spent, asked and found, and no tensors; an unfinished one says where it stopped."""
+def test_a_solution_prints_as_two_lines() -> None:
+    """What it took, and what is known of the error; no tensors; an unfinished one says where it stopped."""
     done = solve(RULES["ddpm"](30), tolerance=0.003)
     lines = str(done).splitlines()
-    assert 2 <= len(lines) <= 4 and repr(done) == str(done) and "tensor(" not in str(done)
-    assert lines[0].endswith(": converged")
-    assert f"{done.rounds} rounds for 30 steps, {done.evals} evaluations" in lines[1]
-    assert f"error against the sequential sample {done.max_error:.2g} at most" in lines[2]
+    assert len(lines) == 2 and repr(done) == str(done) and "tensor(" not in str(done)
+    assert lines[0].startswith(f"3 samples in 30 steps: {done.rounds} rounds, {done.evals} evaluations, ")
+    assert f"{done.speedup:.2f} times as fast as stepping (measured)" in lines[0]
+    assert lines[1].startswith("converged, relative error estimated at") and ", tolerance 0.003" in lines[1]
+    assert f"error against the sequential sample {done.max_error:.2g} at most" in lines[1]
+    stepping = pd.sample(Mixture(), RULES["ddpm"](30), start(RULES["ddpm"](30)), window=1)
+    assert str(stepping).splitlines()[0].endswith("stepped one by one: window=1 was given")
     stopped = solve(RULES["ddpm"](30), tolerance=0.003, max_rounds=1)
     assert f"sample 0: {stopped.status[0]}" in str(stopped) and "of 30" in stopped.status[0]

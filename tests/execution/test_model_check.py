@@ -45,6 +45,10 @@ TRAINING: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "alpha dropout": (lambda: nn.AlphaDropout(0.1), "AlphaDropout in training mode"),
     "batch norm": (lambda: nn.BatchNorm1d(6), "BatchNorm1d in training mode, which mixes the rows"),
     "batch norm without statistics": (lambda: nn.BatchNorm1d(6, track_running_stats=False), "without running stat"),
+    "instance norm with statistics": (
+        lambda: nn.Sequential(nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten()),
+        "InstanceNorm1d in training mode, which moves its statistics;",
+    ),
     "a random slope": (lambda: nn.RReLU(), "RReLU in training mode"),
     "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)), "spectral_norm in training"),
 }
@@ -225,6 +229,82 @@ def test_a_model_that_remembers_earlier_calls_is_refused() -> None:
     with pytest.raises(ValueError, match="asked the same row twice"):
         run(Remembering())
     assert run(lambda x, t: torch.ones_like(x)).converged  # and a constant is none
+
+
+class Averaging:
+    """Every answer is averaged with the one before, where that fits."""
+
+    def __init__(self) -> None:
+        self.last = torch.empty(0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        m = torch.tanh(x) * (t / 1000)[:, None]
+        self.last = 0.5 * m + 0.5 * self.last if self.last.shape == m.shape else m
+        return self.last
+
+
+class Following(Averaging):
+    """A momentum over calls whatever their rows."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        m, kept = torch.tanh(x), self.last.mean() if self.last.numel() else 0.0
+        self.last = m
+        return m + 0.1 * kept
+
+
+class Counting(Averaging):
+    """An answer that fades with the calls."""
+
+    calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.tanh(x) * 0.99**self.calls
+
+
+class Drawing(Averaging):
+    """Random numbers from a stream of its own."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.stream = getattr(self, "stream", seeded(0))
+        return torch.tanh(x) + 0.01 * torch.randn(x.shape, generator=self.stream, dtype=x.dtype)
+
+
+KEEPING = {kind.__name__: kind for kind in (Averaging, Following, Counting, Drawing, Remembering)}
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("steps", [2, 20])
+@pytest.mark.parametrize("window", [8, "auto"])
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_model_that_keeps_a_state_between_calls_is_refused_even_where_auto_only_steps(
+    kind: str, window: Any, steps: int, B: int
+) -> None:
+    model, system = KEEPING[kind](), pd.ddim(LINEAR, steps)
+    for wrapped in (model, functools.partial(model), lambda x, t: model(x, t)):
+        with pytest.raises(ValueError, match=r"model: asked the same row twice.*type window=1"):
+            pd.sample(wrapped, system, start(system, B), window=window)
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_model_that_keeps_a_state_may_be_stepped_with_where_no_window_is_allowed(kind: str) -> None:
+    x = start(SYSTEM, 2)
+    assert torch.equal(pd.sample(KEEPING[kind](), SYSTEM, x, window=1).x, pd.sequential(KEEPING[kind](), SYSTEM, x))
+
+
+def test_a_function_made_anew_is_asked_once_where_auto_only_steps() -> None:
+    system, rows, net = pd.ddim(LINEAR, 2), list[int](), Net().double()
+
+    def counted(x: Tensor, t: Tensor) -> Any:
+        rows.append(len(x))
+        return net(x, t)
+
+    spent = []
+    for _ in range(2):
+        rows.clear()
+        pd.sample(lambda x, t: counted(x, t), system, start(system, 2), window="auto")
+        spent.append(sum(rows))
+    assert spent[0] - spent[1] == ROWS
 
 
 # ---------------------------------------------------------------------------------------- input that is changed

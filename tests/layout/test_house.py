@@ -30,27 +30,28 @@ BELOW: dict[str, set[str]] = {
     "methods": {"system", "validate"},
     "stopping": {"methods", "system", "validate"},
     "distributed": set(),
-    "execution": {"denoiser", "distributed", "noise", "problem", "system", "validate"},
+    "execution": {"checks", "denoiser", "distributed", "noise", "problem", "system", "validate"},
     "window": {"execution", "methods", "noise", "stopping", "system"},
     "window/auto": {"execution", "methods", "stopping", "window"},
-    "problem": {"execution", "methods", "noise", "schedule", "stopping", "system", "validate", "window"},
+    "checks": {"execution", "methods", "schedule", "stopping", "system", "validate", "window"},
+    "problem": {"checks", "execution", "noise", "system"},
     "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
-    "solve": {*CORE, "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
-    "steps": {"methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
+    "solve": {*CORE, "checks", "execution", "methods", "problem", "solution", "stopping", "window", "window/auto"},
+    "steps": {"checks", "methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
     "integrations": {*CORE, "methods", "solution", "solve", "stopping"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
     | {"methods", "stopping", "window"},
-    "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "distributed", "execution", "methods", "problem"}
+    "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "execution", "methods"}
     | {"solve", "stopping", "window", "window/auto"},
-    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "methods", "problem", "solution", "solve"}
-    | {"stopping", "window"},
+    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "methods", "solution", "solve"}
+    | {"stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},
     "models/latent": {"adapters", "files", "models"},
     "policies": {"models", "policies/tasks"},
     "policies/tasks": {"policies"},
     "viz": {"distributed", "files", "solution", "window"},
-    "cli": {*CORE, "adapters", "distributed", "execution", "files", "methods", "models", "models/latent", "problem"}
+    "cli": {*CORE, "adapters", "checks", "distributed", "execution", "files", "methods", "models", "models/latent"}
     | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -95,7 +96,7 @@ def test_the_package_never_imports_benchmarks_or_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [*CORE, "problem", "solution", "solve", "methods", "stopping", "execution", "window"]
+    "folder", [*CORE, "checks", "problem", "solution", "solve", "methods", "stopping", "execution", "window"]
 )
 def test_the_core_needs_torch_alone(folder: str) -> None:
     files = [PACKAGE / f"{folder}.py"] if (PACKAGE / f"{folder}.py").is_file() else (PACKAGE / folder).rglob("*.py")
@@ -122,11 +123,20 @@ def test_every_public_name_has_a_docstring() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
 def test_files_and_functions_are_short(file: Path) -> None:
+    """Docstrings of functions and classes are not counted: arguments, shapes and errors take their room."""
     text = file.read_text()
-    assert len(text.splitlines()) <= 280
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.body[0].lineno <= 60, node.name
+    things = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    said = sum(map(docstring, things))
+    assert len(text.splitlines()) - said <= 280
+    for thing in things:
+        if isinstance(thing, ast.FunctionDef):
+            assert (thing.end_lineno or 0) - thing.body[0].lineno - docstring(thing) <= 60, thing.name
+
+
+def docstring(thing: ast.FunctionDef | ast.ClassDef) -> int:
+    """The lines of a docstring, 0 without one."""
+    first = thing.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(thing) else 0
 
 
 def test_the_version_is_the_packages() -> None:

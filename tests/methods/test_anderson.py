@@ -182,8 +182,10 @@ class _Littered(pd.Anderson):
     """Anderson whose memory of rows not seen is full of rubbish."""
 
     def sweep(self, system: pd.System, work: Any, evaluate: Any, memory: Any) -> Any:
-        litter = (torch.where((work.seen >= 1 + i // 2)[..., None], m, 1e3) for i, m in enumerate(memory))
-        return super().sweep(system, work, evaluate, tuple(litter))
+        def litter(history: Any) -> Any:
+            return tuple(torch.where((work.seen >= 1 + j)[..., None], m, 1e3) for j, m in enumerate(history))
+
+        return super().sweep(system, work, evaluate, (litter(memory.states), litter(memory.corrections)))
 
 
 class _Affine:

@@ -134,6 +134,15 @@ def test_a_sample_does_not_depend_on_those_that_follow_it() -> None:
     assert len(set(many.sample_rounds.tolist())) > 1, "or they all went in step"
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.003])
+def test_no_tolerance_is_said_to_bound_another_sample_of_the_same_law(tolerance: float) -> None:
+    system = pd.ddpm(LINEAR, 60)
+    x = system.noise((5, 6), seeded(0), dtype=torch.float64)
+    solution = pd.sample(Mixture(), system, x, pd.Speculation(), tolerance=tolerance, generator=seeded(1), compare=True)
+    assert solution.tolerance is None and (solution.max_error or 0) > 0.01
+    assert solution.converged and "\ntolerance" not in repr(solution)
+
+
 def test_another_seed_is_another_sample_of_the_same_noise() -> None:
     system = pd.ddpm(LINEAR, 60)
     x = system.noise((5, 6), seeded(0), dtype=torch.float64)

@@ -100,7 +100,7 @@ def test_rows_are_accepted_up_to_size_1_but_some_are_looked_at_again_every_other
     rule: str, overlap: float
 ) -> None:
     system, frames, capped, free = RULES[rule](80), [], 0, 0
-    stop = pd.FinalError(0.1, margin=1.0, overlap=overlap, early=math.inf)
+    stop = pd.FinalError(0.5, margin=1.0, overlap=overlap, early=math.inf)
     solution = solve(system, window=16, tolerance=stop, watch=kept(frames))
     for b in range(3):
         seen = 0  # rows of the chain that the model has seen so far
@@ -172,6 +172,10 @@ def test_step_noise_accepts_up_to_the_first_state_that_still_moved(moved: list[f
 def test_a_tolerance_that_is_none_is_refused(stop: type[pd.AbstractStop], tolerance: Any) -> None:
     with pytest.raises(ValueError, match=r"tolerance: given .*; needed: a (finite )?number"):
         stop(tolerance)
+
+
+def test_a_final_error_has_the_tolerance_that_a_call_has() -> None:
+    assert pd.FinalError(margin=25) == pd.FinalError(0.003, margin=25)
 
 
 @pytest.mark.parametrize(

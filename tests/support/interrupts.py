@@ -15,8 +15,11 @@ REWOUND = (
 )
 
 
-def interrupted(call: Callable[[], Any], k: int) -> tuple[BaseException | None, int]:
-    """Makes a call with an interrupt at the k-th line of ours; what it raised, and how many lines had run."""
+def interrupted(call: Callable[[], Any], k: int, within: tuple[str, ...] = ()) -> tuple[BaseException | None, int]:
+    """Makes a call with an interrupt at the k-th line of ours; what it raised, and how many lines had run.
+
+    within: names of functions whose lines alone count; all if there are none.
+    """
     count = 0
 
     def ours(frame: Any, event: str, _: Any) -> Any:
@@ -29,6 +32,8 @@ def interrupted(call: Callable[[], Any], k: int) -> tuple[BaseException | None, 
 
     def every(frame: Any, event: str, _: Any) -> Any:
         name = frame.f_code.co_filename
+        if within and frame.f_code.co_name not in within:
+            return None
         return ours if name.startswith(HOUSE) or name.endswith(REWOUND) else None
 
     before = sys.gettrace()

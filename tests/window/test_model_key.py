@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.window.auto import model_key, profile
-from paradigms.window.auto import model_key as identity
+from paradigms.execution import model_key
+from paradigms.execution import model_key as identity
+from paradigms.window.auto import profile
 from problems import LINEAR, seeded
 
 
@@ -36,7 +37,7 @@ X = torch.zeros(1, 6)
 
 
 def known(model: Any, key: Any = None) -> profile.Experience:
-    return profile.experience(model, X, None, key=key)
+    return profile.experience(model, X, key=key)
 
 
 def lambda_of(net: Any, scale: float = 0.3) -> Any:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -33,13 +34,35 @@ def enable_parallel_sampling(
     mesh: Any = None,
     compare: bool = False,
 ) -> Run:
-    """Makes a diffusers pipeline or a diffusion policy sample in parallel, and gives the report of its calls.
+    """Makes a diffusers pipeline or a diffusion policy sample in parallel, until it is disabled.
 
-    method: default `Spectral()`. tolerance: relative error of latents or actions, as `FinalError` estimates it, or a
-    criterion; 0 gives the sequential result, None is 0.003 for latents and 0.01 for actions. window: steps evaluated at
-    once, or "auto". batched, of pipelines: False evaluates them one by one. warm_start, of policies: the last chunk
-    guesses the next. mesh: ranks that share the rows. compare: makes each call step by step too, from the same
-    generators, and reports the relative error. Raises ValueError for what is neither, and for arguments that are not.
+    Args:
+        pipe_or_policy: A diffusers pipeline, or a policy with a `conditional_sample`, such as LeRobot's.
+        method: How states are corrected; `Spectral()` if None.
+        tolerance: Relative error of latents or actions, as `FinalError` estimates it; None is 0.003 for latents and
+            0.01 for actions. 0 is the sequential result up to rounding. Or a stopping rule.
+        window: Steps evaluated at once. "auto" measures and chooses.
+        batched: For pipelines: False calls the networks for one step at a time.
+        warm_start: For policies: begin from the last chunk of actions, shifted.
+        mesh: Ranks that share each batch, as in `sharded`.
+        compare: Also make each call step by step, and report the relative error and the speedup.
+
+    Returns:
+        The report, a `Run`, which is added to with every call.
+
+    Raises:
+        ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
+
+    Example:
+        A small pipeline that ships, in three steps of DDIM:
+
+        >>> import paradigms as pd
+        >>> from paradigms.models.latent import load
+        >>> pipe = load()
+        >>> run = pd.enable_parallel_sampling(pipe, window=3)
+        >>> images = pipe("pines, snow", num_inference_steps=3).images
+        >>> run.steps, run.status
+        (3, 'converged')
     """
     room = of(pipe_or_policy)
     how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
@@ -47,7 +70,14 @@ def enable_parallel_sampling(
 
 
 def disable_parallel_sampling(pipe_or_policy: Any) -> None:
-    """Makes a pipeline or a policy sample step by step again."""
+    """Makes a pipeline or a policy sample step by step again.
+
+    Args:
+        pipe_or_policy: What was made parallel.
+
+    Raises:
+        ValueError: It is neither a pipeline nor a policy.
+    """
     of(pipe_or_policy).disable_parallel_sampling(pipe_or_policy)
     vars(pipe_or_policy).pop(OPEN, None)
 
@@ -63,47 +93,76 @@ def parallelize(
     mesh: Any = None,
     compare: bool = False,
 ) -> Parallel:
-    """Makes a pipeline or a policy sample in parallel, until the end of a `with` where it is used in one.
+    """Makes a pipeline or a policy sample in parallel, for good or, used in a `with`, for a block.
 
-    Arguments and errors as `enable_parallel_sampling`'s.
+    Args:
+        pipe_or_policy, method, tolerance, window, batched, warm_start, mesh, compare: As in `enable_parallel_sampling`.
+
+    Returns:
+        Something to call in place of the pipeline. It has the numbers of the report and prints it; `with` gives the
+        report itself, a `Run`.
+
+    Raises:
+        ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
     """
     room = of(pipe_or_policy)
     how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
     return Parallel(pipe_or_policy, room, method, how)
 
 
-class Parallel(contextlib.AbstractContextManager[Run]):
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+Context: Any = type(_nothing())  # what `contextmanager` makes: its lines are no code of ours
+
+
+class Parallel(Context):  # type: ignore[misc]
     """A thing that is parallel from when this is made, until the end of its `with`, or for good without one.
 
-    Called, it calls the thing; it has the numbers of the report, and prints as it does.
+    Called, it calls the thing; it has the numbers of the report, and prints as it does. A `with` resumes `_lasting`
+    where it waits, inside of both its try: so Ctrl-C at any line of ours, the first included, finds an end to run.
     """
 
     def __init__(self, thing: Any, room: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
         self._thing = thing
         self._make: Any = lambda: room.parallelize(thing, method, **how)
         self._within: Any = None
-        self._run = self._begin()
+        self._run: Any = None
+        self.func: Any = None
+        self.args: tuple[Any, ...] = ()
+        self.kwds: dict[str, Any] = {}
+        self._wait()
+        self._begin()
+
+    def _wait(self) -> None:
+        """Puts `_lasting` where the next `with` resumes it."""
+        self.gen = self._lasting()
+        next(self.gen)
+
+    def _lasting(self) -> Iterator[Run | None]:
+        try:
+            try:
+                yield None  # until a `with` begins
+                if "args" not in vars(self):  # else it ends without a `with`, which takes them away
+                    yield self._begin()
+            finally:
+                self._end()
+        finally:
+            self._end()
 
     def _begin(self) -> Run:
-        self._within = self._make()
         try:
-            run = self._within.__enter__()
-            vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)  # without a `with` it is for good
+            if self._within is None:
+                self._within = self._make()
+                self._within.keeper = self  # without a `with` it is for good
+                self._run = self._within.__enter__()
+                vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)
+            return self._run  # type: ignore[no-any-return]
         except BaseException:
             self._end()
             raise
-        return run  # type: ignore[no-any-return]
-
-    def __enter__(self) -> Run:
-        if self._within is None:  # a second `with` of the same
-            self._run = self._begin()
-        return self._run
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            self._end()
-        finally:
-            self._end()
 
     def _end(self) -> None:
         if self._within is not None:
@@ -111,12 +170,17 @@ class Parallel(contextlib.AbstractContextManager[Run]):
             if held := vars(self._thing).get(OPEN):
                 held.drop(self._thing, self._within)
             self._within = None
+            self.func, self.args, self.kwds = None, (), {}
+            self.__dict__.pop("gen", None)  # which holds this, and so the thing; a second `with` makes it again
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._thing(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        run = None if name.startswith("_") else self._run
+        if name == "gen" and "_make" in vars(self):
+            self._wait()
+            return self.gen
+        run = None if name.startswith("_") else vars(self).get("_run")
         if run is None or not hasattr(run, name):
             kind = type(vars(self).get("_thing")).__name__
             raise AttributeError(

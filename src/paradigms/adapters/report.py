@@ -41,22 +41,31 @@ class Settings:
 
 @dataclass
 class Run:
-    """What parallel calls of a pipeline took, added up over its calls.
+    """What the calls of a parallel pipeline or policy cost, summed over calls. `print(run)` says it in a few lines.
 
-    calls: of the pipeline. steps: of their loops. visits: how often a step's code ran. rounds: model calls one after
-    the other, a step's own calls as one. evaluations: calls of networks times the images of each, as
-    `Solution.evals`, with guidance's halves as one. checks: the same of those made to compare, and of attempts that
-    were given up. accepted: steps a round, windows: of how many that were evaluated, 1 for a step as the pipeline
-    makes it. residual: the largest change of a state between its evaluation and its acceptance, in RMS and in the
-    noise std[n] of its step, as `Solution.residual`. seconds: of the calls, without those of `compare`;
-    model_seconds: in their networks. fallbacks: why something ran one by one. reasons: why steps were made one by one
-    in "auto". sharing: what the ranks of a mesh spent, None without one. expected_seconds: what stepping was expected
-    to take, None where nobody can say. With `compare`, else None: max_error: the largest relative error |x - y| / |y|
-    of what a call made, to y, the same call step by step; sequential_seconds: what those took. estimate: the largest
-    relative error |x - y| / |y| that the criterion estimates, of the latents of a call that was kept, growth that was
-    seen included; None where nothing was accepted by one that estimates. retries: how often a call, or a sample of an
-    unconditional one, was made again because its estimate was beyond the tolerance, at a smaller one or step by step.
-    doubts: of calls that were not made again, what the error may be, and what to type.
+    Attributes:
+        calls: Calls of the pipeline.
+        steps: Steps of their loops.
+        visits: How often the code of a step ran.
+        rounds: Batches of network calls, one after the other.
+        evaluations: Calls of networks times the images of each; guidance's two halves count as one.
+        checks: Evaluations that were made only to compare, or in attempts that were given up.
+        accepted: Steps finished in each round.
+        windows: Steps evaluated in each round, 1 for a plain step.
+        fallbacks: Why something ran one by one.
+        residual: Largest change of a state between its evaluation and its acceptance, in RMS and units of std[n].
+        seconds: Of the calls, those of `compare` left out.
+        model_seconds: Those spent in the networks.
+        sharing: What the ranks of a mesh exchanged, None without a mesh.
+        reasons: Why "auto" stepped one by one.
+        expected_seconds: What stepping was expected to take, None where it is not known.
+        max_error: With `compare=True`, the largest relative error against the same call step by step.
+        sequential_seconds: With `compare=True`, what those calls took.
+        estimate: Largest estimated relative error of the latents or actions; None where none was estimated.
+        retries: Calls or samples that were made again because their estimate was far above the tolerance.
+        doubts: Of calls that could not be made again: what the error may be, and what to type.
+        tolerance: The relative error that was held to: what was asked for, or the least that the dtype can hold,
+            in half precision 8 units in the last place; None where nothing ran in windows.
     """
 
     calls: int = 0
@@ -79,14 +88,28 @@ class Run:
     estimate: float | None = None
     retries: int = 0
     doubts: list[str] = field(default_factory=list)
+    tolerance: float | None = None
+    asked: float | None = None
     passes_by = True
 
     @property
     def status(self) -> str:
-        """ "converged", or that all ran step by step, or what the error may be."""
+        """ "converged", that all ran step by step, or what the error may be."""
         if self.doubts:
-            return self.doubts[-1]
+            return "; ".join(self.doubts)
+        if self.coarse:
+            return f"converged to {self.tolerance:.2g}, the finest that its numbers hold; {self.asked:g} was asked for"
         return "converged" if self.steps else "ran step by step"
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the numbers hold no error as small as was asked for, of others than 0."""
+        return bool(self.tolerance and self.asked and self.tolerance > self.asked)
+
+    def held(self, asked: float, reached: float | None) -> None:
+        """Adds the tolerance that a call in windows asked for, and the one that it was held to."""
+        if reached is not None and reached >= (self.tolerance or 0.0):
+            self.tolerance, self.asked = max(asked, reached), asked
 
     def estimated(self, estimate: float | None, doubt: str | None = None) -> None:
         """Adds the estimate of a loop's error, and what there is to say of it."""
@@ -114,7 +137,7 @@ class Run:
 
     @property
     def speedup(self) -> float | None:
-        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        """Times as fast as stepping, measured with `compare=True` and else expected; None if not known."""
         stepping = self.expected_seconds if self.sequential_seconds is None else self.sequential_seconds
         return stepping / self.seconds if stepping and self.seconds else None
 
@@ -134,7 +157,9 @@ class Run:
         if self.retries:
             lines.append(f"made again {self.retries} times, for the error might have been beyond the tolerance")
         lines += self.doubts
-        lines += [f"stepped: {why}" for why in self.reasons]
+        lines += [self.status] if self.coarse and not self.doubts else []
+        told = [why for why in self.reasons if not any(line.endswith(why) for line in self.fallbacks)]
+        lines += [f"stepped: {why}" for why in told]
         return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 
 

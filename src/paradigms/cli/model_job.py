@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from .. import rules
+from ..checks.problem import check_condition
+from ..checks.solver import check_window
 from ..execution.chunked import Model
 from ..execution.guidance import Guided
 from ..files import brief
@@ -33,7 +35,6 @@ from ..methods.newton import QuasiNewton
 from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral
 from ..models import Pretrained, load
-from ..problem import check_problem
 from ..schedule import Schedule, check_steps, linear
 from ..solution import Solution
 from ..solve import TOLERANCE, iterate, sample, sequential
@@ -197,7 +198,8 @@ def prepare(asked: Request) -> Job:
     stop = criterion(usual if asked.tolerance is None else asked.tolerance)
     condition = labels(asked, pretrained.classes, where)
     probe = torch.zeros(asked.batch, *pretrained.shape, device=where)
-    check_problem(system, probe, window, None, None, condition)
+    check_window(window)
+    check_condition(condition, probe)
     pretrained.model.to(where)
     model = guided(asked, pretrained)
     how = (system, steps, window, stop, method(guess()), model, condition, pretrained.classes, where)

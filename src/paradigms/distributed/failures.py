@@ -21,7 +21,11 @@ SECOND = 1.0
 
 
 class RankError(RuntimeError):
-    """A rank of the job failed, was killed, hangs, or went another way; `ranks` are the ones to blame."""
+    """A rank of the job failed, was killed, hangs, or runs another program than the others.
+
+    Attributes:
+        ranks: The ranks that are to blame.
+    """
 
     def __init__(self, message: str, ranks: tuple[int, ...] = ()) -> None:
         super().__init__(message)

@@ -24,9 +24,13 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Sharing:
-    """What a team spent. rows: evaluated by each rank; calls: shared out; wire_bytes: received by each rank in them.
+    """What the ranks of a mesh evaluated and exchanged.
 
-    wire_seconds: what the rank that came last in each call waited for the others' answers, but for the last call.
+    Attributes:
+        rows: Evaluations of each rank.
+        calls: Batches that were shared.
+        wire_bytes: Received by each rank.
+        wire_seconds: What the last rank of each batch waited for the answers of the others.
     """
 
     rows: tuple[int, ...]

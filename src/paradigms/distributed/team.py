@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .device_time import now
 from .failures import SECOND, RankError, Roll
 from .groups import carrier_of, group_of, patience_of
 from .packing import HEADER, Head, aligned, length, packed, told, unpacked
@@ -232,10 +233,3 @@ class Team:
             if self.size > 1:
                 self.roll.sign(self.next(), "the end of its work", told(error))
             raise
-
-
-def now(device: torch.device | None) -> float:
-    """Seconds, once a device has done what it was given; None: the GPU that is current, if one is in use."""
-    if (torch.cuda.is_available() and torch.cuda.is_initialized()) if device is None else device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

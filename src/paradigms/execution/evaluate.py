@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 from ..system import System
 from .chunked import Chunked, Model
-from .clock import Clock, TeamClock
+from .clock import Clock
 from .direction import applies, check_direction
-from .model_check import Assumptions, remembered, undisturbed
+from .model_check import Assumptions, modules, remembered, undisturbed
+from .model_output import grain
 from .sharded import Sharded
+from .team_clock import TeamClock
 from .torch_modes import as_called, surrounding
 
 
 class NonFiniteError(ArithmeticError):
-    """The model said NaN or infinity; the message names the row, the timestep and the sample."""
+    """The model returned NaN or infinity; the message names the step, the timestep and the sample."""
 
 
 class Evaluator:
@@ -55,6 +57,7 @@ class Evaluator:
         self.directed = self.team is None and applies(system) and self._way() not in remembered(self.source)
         self.evals = self.calls = 0
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
+        self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
         self.clock: Clock = TeamClock(self.team) if self.team else mine()
 
@@ -92,6 +95,8 @@ class Evaluator:
         self.evals, self.calls, self.answers = self.evals + len(x), self.calls + 1, m.dtype
         if m.dtype != x.dtype:
             self.rounding = max(self.rounding, coarser(m.dtype, x.dtype))
+        elif self.rounded is None:
+            self._round(m)
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
@@ -117,6 +122,16 @@ class Evaluator:
                 check_direction(self.system, ask, x, b)
             self.clock.resume()
             remembered(self.source).add(self._way())
+
+    def _round(self, m: Tensor) -> None:
+        """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""
+        found = grain(m)
+        if found == 0 and not isinstance(self.source, nn.Module):  # what it says may be scaled afterwards
+            inside = (p.dtype for each in modules(self.source) for p in each.parameters() if p.is_floating_point())
+            if m.dtype == torch.float64 and torch.float64 not in (dtypes := set(inside)) and dtypes:
+                found = torch.finfo(torch.float32).eps
+        if found is not None:
+            self.rounding, self.rounded = max(self.rounding, found), found > 0
 
     def _checked(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
         """What judges the answers to x that are about to be asked for; what it asks beside is no window's time."""

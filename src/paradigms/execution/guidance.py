@@ -13,10 +13,26 @@ from .model_output import answer
 
 
 class Guided(nn.Module):
-    """Classifier-free guidance: m = m_null + scale (m_condition - m_null), both in one batch of 2M rows.
+    """A model with classifier-free guidance, both of its calls in one batch of 2M.
 
-    null: for each name of the condition the value that means none, shaped as one sample's; the names are the model's
-    own. Raises ValueError where there is none or scale is no number. Source: Ho, Salimans 2022.
+    The output is ``null + scale (conditional - null)``.
+
+    Args:
+        model: As in `sample`.
+        scale: 1 is no guidance.
+        null: For each name of the condition, the value that means "no condition", shaped as one sample's.
+
+    Raises:
+        ValueError: No null is given, or it does not fit the condition.
+
+    Source:
+        Ho and Salimans 2022.
+
+    Example:
+        >>> import torch, paradigms as pd
+        >>> guided = pd.Guided(lambda x, t, label: x * label[:, None], scale=3.0, label=0)
+        >>> guided(torch.ones(1, 1), torch.zeros(1), label=torch.tensor([2])).item()
+        6.0
     """
 
     def __init__(self, model: Model, scale: float, **null: Tensor | float) -> None:

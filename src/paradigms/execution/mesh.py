@@ -16,15 +16,17 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from ..checks.solver import check_solver
 from ..distributed.failures import RankError
 from ..distributed.team import Team
 from ..noise import Generators, default_generator
-from ..problem import check_call
+from ..problem import Problem
 from ..system import System
 from .sharded import sharded
 
 F = TypeVar("F", bound=Callable[..., Any])
-SHARED = set(inspect.signature(check_call).parameters)
+PROBLEM = tuple(inspect.signature(Problem).parameters)
+SOLVER = tuple(inspect.signature(check_solver).parameters)
 
 
 def over_mesh(solve: F) -> F:
@@ -57,7 +59,8 @@ def begin(team: Team, given: dict[str, Any]) -> None:
     noise, condition, draws = given.get("noise"), given.get("condition"), list[torch.Generator]()
 
     def problem() -> tuple[dict[str, str], list[Tensor]]:
-        check_call(**{k: v for k, v in given.items() if k in SHARED})
+        Problem(**{k: v for k, v in given.items() if k in PROBLEM})
+        check_solver(**{k: v for k, v in given.items() if k in SOLVER})
         draws.extend(generators(given.get("generator"), given["x"].device))
         tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
         what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}

@@ -3,10 +3,12 @@
     f([a, b, a])[1] = f([c, b, c])[1]       a row's answer is that row's alone, and the same whenever it is asked
     f([a, b, a])[0] = f([a, b, a])[2]       wherever in a batch it is
     f(x)[row]       = f([a, b, a])[row]     and however long the batch, up to the rounding of other kernels
+    f([a, b, a])    = f([a, b, a])          whatever was asked in between: no state is kept from call to call
     x afterwards    = x                     what it is given it leaves as it is
 
-a, b, c are rows of the first batch that holds several timesteps, c another state; stepping asks nothing, unless a
-function may call a module that does not belong in training mode. The six rows are in no count and in no time that a
+a, b, c are rows of the first batch that holds several timesteps, c another state; and of the first step, where windows
+are allowed and may yet come, of functions that are alike (`identity.py`) once. Else stepping asks nothing, unless a
+function may call a module that does not belong in training mode. The nine rows are in no count and in no time that a
 window is judged by, and torch's random streams stay where they were. A model that is itself such a module is refused
 without being asked.
 """
@@ -26,9 +28,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from .chunked import changed
+from .model_key import memory
+from .model_output import precision
 from .torch_modes import Casts
 
-ROWS = 6  # that a model is asked for, once
+ROWS = 9  # that a model is asked for, once
 ROUNDING = {  # relative differences that rounding explains: at the same place, at another, in a batch of other length
     torch.float64: (1e-10, 5e-3, 0.02),  # where shapes differ, as wide as float32, which a network inside may be of
     torch.float32: (1e-5, 5e-3, 0.02),
@@ -57,26 +61,35 @@ class Assumptions:
         self.mode = getattr(model, "__func__", None), tuple(m.training for m in inside), casts
         self.suspect = next((m for m in inside if alone(m)), None)  # which may be called, so that steps are asked, too
         self.least = [cast for _, cast in casts] + ([] if dtype is None else [dtype])
+        self.steps = True  # that rows are stepped through whatever is measured; else a window may come any time
         self.open: dict[str, Any] | None = None  # what is not known yet, and by which key it will be
 
     def left(self, x: Tensor, condition: Mapping[str, Tensor]) -> dict[str, Any]:
         """What is to be checked yet, of states like x (M, ...)."""
         if self.open is None:
             shapes = (x.shape[1:], *sorted((k, v.shape[1:]) for k, v in condition.items()))
-            kinds = ("input", "rows", "suspect") if self.suspect is not None else ("input", "rows")
+            kinds = ["input", "rows"] + ["suspect"] * (self.suspect is not None) + ["again"] * (not self.steps)
             keys = {what: (what, self.mode, shapes, x.dtype, x.device) for what in kinds}
-            self.open = {what: key for what, key in keys.items() if key not in self.known}
+            self.open = {what: key for what, key in keys.items() if key not in self.where(what)}
         return self.open
+
+    def where(self, what: str) -> set[Any]:
+        """Where it is remembered: with the model, or, of what changes no sample, with all functions that are alike."""
+        if isinstance(self.known, Everything):
+            return self.known
+        kept, alike = memory(self.model)
+        return kept.setdefault(("assumed", alike), set()) if what == "again" else self.known  # type: ignore[no-any-return]
 
     def found(self, what: str) -> None:
         """It holds, for this model and others of its kind of call."""
         if self.open and what in self.open:
-            self.known.add(self.open.pop(what))
+            self.where(what).add(self.open.pop(what))
 
     def before(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Callable[[Tensor], None]:
         """Checks the model, which is about to be called; what it gives is to be called with the answer to x."""
         left, several = self.left(x, condition), len(x) > 1 and bool((t != t[0]).any())
-        apart = self.rowwise(x, t, condition) if "suspect" in left or ("rows" in left and several) else nothing
+        due = "suspect" in left or "again" in left or ("rows" in left and several)
+        apart = self.rowwise(x, t, condition) if due else nothing
         old = x.clone() if "input" in left else None
 
         def after(m: Tensor) -> None:
@@ -87,13 +100,14 @@ class Assumptions:
             apart(m)
             if apart is not nothing and bool(torch.isfinite(m).all()):
                 self.found("suspect")
+                self.found("again")
                 if several:
                     self.found("rows")
 
         return after
 
     def rowwise(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Callable[[Tensor], None]:
-        """Refuses a model whose rows are not each on their own, as far as six rows and the answer to x tell."""
+        """Refuses a model whose rows are not each on their own, as far as nine rows and the answer to x tell."""
         a, b, c = int(t.argmin()), len(x) // 2, len(t) - 1 - int(t.flip(0).argmax())
         first, again = (functools.partial(self.asked, x, t, condition, rows) for rows in ([a, b, a], [c, b, c]))
         with undisturbed(self.model, x.device):
@@ -101,11 +115,14 @@ class Assumptions:
             same, place, longer = self.rounding(f)
             if (off := difference(f[1], g[1], x[b])) > same:
                 raise self.mixed(off) if difference(first(), f, x[[a, b, a]]) <= same else self.random(off)
+            if (off := difference(first(), f, x[[a, b, a]])) > same:
+                raise self.random(off)
+            kept = torch.equal(f, g) and x[0].numel() > FEW  # a constant, or what was answered before
+            if kept and (off := difference(self.asked(x, t, condition, [c, b], OTHER)[0], g[0], x[c])) > longer:
+                raise self.random(off)
         if (off := difference(f[0], f[2], x[a])) > place:
             raise self.random(off)
-        pairs = [(a, f[0]), (b, f[1])]
-        if torch.equal(f, g) and x[0].numel() > FEW:  # a constant, or what was answered before
-            pairs.append((c, g[0]))
+        pairs = [(a, f[0]), (b, f[1])] + [(c, g[0])] * kept
 
         def after(m: Tensor) -> None:
             if (off := max(difference(m[i], v, x[i]) for i, v in pairs)) > longer:
@@ -134,7 +151,8 @@ class Assumptions:
         """The error of a model that answers otherwise when it is asked again."""
         return ValueError(
             f"model: asked the same row twice, its answers differ by {100 * off:.2g} %; needed: one answer to a row, "
-            f"whenever and wherever in a batch it is asked; {self.advice('draw what is random before, as a condition')}"
+            "whenever and wherever in a batch it is asked, no state kept between calls; "
+            + self.advice("draw what is random before, as a condition, or type window=1")
         )
 
     def mixed(self, off: float) -> ValueError:
@@ -155,14 +173,6 @@ def difference(m: Tensor, other: Tensor, x: Tensor) -> float:
     off, size = (m - other).double().norm(), torch.maximum(m.double().norm(), SMALL * x.double().norm())
     found = float(off / size.clamp(min=1e-30))
     return found if found < float("inf") else 0.0
-
-
-def precision(m: Tensor) -> torch.dtype:
-    """The least precise dtype that holds all of m: what a model that casts its answer at the end computed in."""
-    for dtype in (torch.bfloat16, torch.float16):
-        if torch.equal(m.to(dtype).to(m.dtype), m):
-            return dtype
-    return m.dtype
 
 
 @contextlib.contextmanager
@@ -251,7 +261,8 @@ def alone(m: nn.Module) -> str | None:
     if not m.training:
         return None
     if isinstance(m, _NormBase) and (isinstance(m, _BatchNorm) or m.track_running_stats):
-        return f"{name} in training mode, which mixes the rows of a batch and moves its statistics"
+        mixes = "mixes the rows of a batch and " if isinstance(m, _BatchNorm) else ""  # an instance is one row
+        return f"{name} in training mode, which {mixes}moves its statistics"
     if name == "_SpectralNorm":
         return "spectral_norm in training mode, which moves its estimate with every call"
     return f"{name} in training mode, whose answers are random" if drops(m) else None

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ..validate import refusal, said
 
+PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # binary ones, of a number
+ODD = 1 / 16  # of the numbers, that use the last place of their dtype; of random ones half do
+
 
 def answer(returned: Any, x: Tensor) -> Tensor:
     """m, like x (M, ...), without its graph.
@@ -30,6 +33,31 @@ def answer(returned: Any, x: Tensor) -> Tensor:
     if m.device != x.device:
         raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
     return m.detach()
+
+
+def grain(m: Tensor) -> float | None:
+    """The relative rounding of a dtype coarser than m's that every number of m is of, 0 where it is of none.
+
+    Such is the answer of a network in float32 that a function gives in float64. Numbers must use the last place of the
+    dtype, or 0, 1 and -1 would be answers of few places; None where too few do, as where they all are whole.
+    """
+    parts = torch.frexp(m.double()).mantissa
+    for dtype, places in PLACES.items():
+        if torch.finfo(dtype).eps <= torch.finfo(m.dtype).eps:
+            return 0.0
+        whole = parts * 2.0**places
+        if torch.equal(whole, whole.round()):
+            odd = (whole.remainder(2) == 1).double().mean()
+            return torch.finfo(dtype).eps if float(odd) >= ODD else None
+    return 0.0
+
+
+def precision(m: Tensor) -> torch.dtype:
+    """The least precise dtype that holds all of m: what a model that casts its answer at the end computed in."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(m.to(dtype).to(m.dtype), m):
+            return dtype
+    return m.dtype
 
 
 def only_tensor(returned: Any, x: Tensor) -> Tensor:

@@ -56,10 +56,18 @@ class Sharded(nn.Module):
 
 @named
 def sharded(model: Model, mesh: Any) -> Sharded:
-    """The model whose rows are shared out over the ranks of a mesh; call it on every rank, with the same rows.
+    """A model whose batches are divided among the ranks of a mesh.
 
-    mesh: a DeviceMesh of one dimension or with one called "time", or a process group. Pass it to `sample`, or pass
-    `mesh=` there, which also sees to it that all ranks begin with the same numbers. Raises ValueError for no mesh.
+    Args:
+        model: As in `sample`.
+        mesh: A process group, a DeviceMesh of one dimension, or one with a dimension called "time".
+
+    Returns:
+        A module to call on every rank with the same batch; every rank gets all answers.
+
+    Raises:
+        ValueError: It is no mesh.
+        RankError: In a call, where a rank fails.
     """
     if not callable(model) or isinstance(model, type):
         raise refusal("model", said(model), "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)")

@@ -24,12 +24,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, only, rows
-from ..validate import whole
+from ..validate import named, whole
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .scan import finite, onward, recur, rms, run, scaled
@@ -39,12 +40,20 @@ RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states
 
 
+@named
 @dataclass(frozen=True)
 class ExponentialPicard(AbstractMethod):
-    """The carry p = a + b J of Gaussian data. Source: Tang et al. 2024 (ParaTAA of full order), for infinite variance.
+    """Picard iteration with the carry of Gaussian data, p = a + b J.
 
-    variance: of the data, along the directions in which states move; infinity holds the noise direction fixed over a
-    sweep. Raises ValueError.
+    Args:
+        guess: What states hold before the model has seen them.
+        variance: Of the data, along the directions in which states move. Infinity holds the noise direction fixed.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Tang et al. 2024 (ParaTAA of full order), for infinite variance.
     """
 
     variance: float = math.inf
@@ -59,12 +68,39 @@ class ExponentialPicard(AbstractMethod):
         return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
 
+class Safeguards(NamedTuple):
+    """The limits on an Anderson step: times what moved before a row, the ridge, and what R may grow by in a sweep."""
+
+    most: float
+    ridge: float = RIDGE
+    growth: float = GROWTH
+
+
+class History(NamedTuple):
+    """The states x and the corrections R (W, B, ...) of 1, 2, ... sweeps ago."""
+
+    states: tuple[Tensor, ...]
+    corrections: tuple[Tensor, ...]
+
+
+@named
 @dataclass(frozen=True)
 class Anderson(AbstractMethod):
-    """Triangular Anderson acceleration of `ExponentialPicard`. Source: Tang et al. 2024 (ParaTAA), section 3.2.
+    """Triangular Anderson acceleration of `ExponentialPicard`: the method of ParaTAA.
 
-    depth: previous iterates it looks at, 2 (W, B, ...) tensors each; 0 is `ExponentialPicard`. ridge: relative to the
-    trace of the Gram matrix. variance: as there. most, growth: of the safeguards. Raises ValueError.
+    Args:
+        guess: What states hold before the model has seen them.
+        depth: Earlier rounds that it uses, 2 (W, B, ...) tensors each; 0 is `ExponentialPicard`.
+        ridge: Regularisation, relative to the trace of the Gram matrix.
+        variance: Of the data, as in `ExponentialPicard`. Infinity and `StepNoise` give ParaTAA as published.
+        most: Largest correction, relative to what moved before a step.
+        growth: A step whose correction grew by more than this factor takes the plain one.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Tang et al. 2024, section 3.2.
     """
 
     guess: Guess = field(default_factory=Extrapolate)
@@ -84,7 +120,8 @@ class Anderson(AbstractMethod):
                 raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number, inf for no limit")
 
     def init(self, system: System, work: Work) -> Memory:
-        return tuple(torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth))  # x, R of 1, 2.. sweeps ago
+        zeros = [torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth)]
+        return History(tuple(zeros[: self.depth]), tuple(zeros[self.depth :]))
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
@@ -92,11 +129,13 @@ class Anderson(AbstractMethod):
         old = work.x[1:]
         x = y + finite(onward(recur(y - old, P), P))
         R = x - old
+        states, corrections = memory
         if self.depth:
-            before = list(zip(memory[::2], memory[1::2], strict=True))
-            before = [(old - was, of) for was, of in before]
-            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, self.most, self.ridge, self.growth)
-        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), (old, R, *memory)[: 2 * self.depth]
+            before = [(old - was, of) for was, of in zip(states, corrections, strict=True)]
+            limits = Safeguards(self.most, self.ridge, self.growth)
+            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, limits)
+        latest = History((old, *states)[: self.depth], (R, *corrections)[: self.depth])
+        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), latest
 
 
 def safeguarded(
@@ -105,9 +144,7 @@ def safeguarded(
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
     P: Sequence[Tensor] | Tensor,
-    most: float,
-    ridge: float = RIDGE,
-    growth: float = GROWTH,
+    limits: Safeguards,
 ) -> Tensor:
     """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
@@ -117,13 +154,13 @@ def safeguarded(
         return found
     known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
     dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
-    gamma = weights(R[:k], dR, ridge)  # (k, B, m)
+    gamma = weights(R[:k], dR, limits.ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
         found[:k].addcmul_(rows(-gamma[..., j], R), dR[j].add_(only(known[j], dX[:k])))
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
-    ok = (largest > 0) & (size <= growth * rms(before[0][1][:k])) & (length < math.inf)
-    fits = (most * largest / length).clamp(max=1)
+    ok = (largest > 0) & (size <= limits.growth * rms(before[0][1][:k])) & (length < math.inf)
+    fits = (limits.most * largest / length).clamp(max=1)
     scaled(found[:k], torch.where(only(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others

@@ -37,29 +37,56 @@ from .work import Evaluate, Memory, Sweep, Work
 
 @dataclass(frozen=True)
 class AbstractMethod(Checked, ABC):
-    """One iteration of equation (2): `init` what it remembers, `sweep` the window once.
+    """A method: how the states of a window are corrected after its states were evaluated.
 
-    steady: its window must stay as it is, so that "auto" is so many rows.
+    Write your own as a frozen dataclass with a `sweep`; `Picard` is one in nine lines.
+
+    Args:
+        guess: What states hold before the model has seen them; `Copy()` by default.
+
+    Attributes:
+        steady: The window that "auto" takes for a method whose window may not change, else None.
+        law: Whether its samples are others than the sequential sampler's, of the same law: no tolerance bounds how far
+            they are apart.
     """
 
     steady: ClassVar[int | None] = None
+    law: ClassVar[bool] = False
 
     guess: Guess = field(default_factory=Copy)
 
     def check(self, x: Tensor) -> None:
-        """Raises ValueError for states x (B, ...) that it is not for; asked before any work."""
+        """Raises ValueError for states x (B, ...) that the method is not for. Called before any work."""
 
     def held_to(self, tolerance: float) -> AbstractMethod:
-        """The method for a solver's tolerance: another one where it has a tolerance of its own."""
+        """The method for a given tolerance; another one where it has a tolerance of its own."""
         return self
 
     def init(self, system: System, work: Work) -> Memory:
-        """What the method remembers before the first sweep."""
+        """What the method remembers before the first round.
+
+        Args:
+            system: The sampler.
+            work: The window as it begins.
+
+        Returns:
+            A tuple. Its tensors of W rows (W, B, ...) are moved along with the window; others stay as they are.
+        """
         return ()
 
     @abstractmethod
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        """One call of `evaluate`, the states it leads to, and what to remember; `work` is left as it was."""
+        """Makes one round: evaluates the window, and corrects its states.
+
+        Args:
+            system: The sampler.
+            work: The window: states, denoised estimates, noise and step numbers. It must not be changed.
+            evaluate: The model, called once: states (W, B, ...) to denoised estimates (W, B, ...), as one batch.
+            memory: What `init` or the last call returned.
+
+        Returns:
+            The new states and what led to them, and what to remember.
+        """
 
 
 def step(system: System, work: Work, evaluate: Evaluate) -> tuple[Tensor, Tensor]:

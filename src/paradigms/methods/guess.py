@@ -9,34 +9,48 @@ import torch
 from torch import Tensor
 
 from ..system import System, only, rows
+from ..validate import named
 from .scan import run
 from .work import Work, partly
 
 
 class Guess(ABC):
-    """What a row holds before the model has seen it."""
+    """What a state holds before the model has seen it. Write your own with a `fill`."""
 
     @abstractmethod
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
-        """States (W + 1, B, ...): work.x with x[w+1] guessed for w >= known (B,), which is on the CPU.
+        """Guesses the states that are not known.
 
-        The last D is D[H + known - 1], and `newest` knows more of it where it is not None.
+        Args:
+            system: The sampler.
+            work: The window; `work.newest` is the last denoised estimate where it is not None.
+            known: How many steps of the window are known, of each sample (B,), on the CPU.
+
+        Returns:
+            States (W + 1, B, ...), which are `work.x` with x[w+1] guessed for w >= known.
         """
 
 
+@named
 @dataclass(frozen=True)
 class Copy(Guess):
-    """The last state, copied. Source: Shih et al. 2023, algorithm 1, line 11."""
+    """Copies the last state.
+
+    Source:
+        Shih et al. 2023, algorithm 1, line 11.
+    """
 
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
         return work.x
 
 
+@named
 @dataclass(frozen=True)
 class Extrapolate(Guess):
-    """The chain run on with the last denoised estimate held fixed, drawn noise included; before there is one, with 0.
+    """Goes on with the last denoised estimate held fixed, and the noise that is drawn already.
 
-    Its gain over `Copy` was published as ParaSolver (ICLR 2025); that it is equation (2) with J = 0 is ours.
+    Source:
+        Its gain was published as ParaSolver (2025); that it is equation (2) with J = 0 is ours.
     """
 
     def fill(self, system: System, work: Work, known: Tensor) -> Tensor:

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, only, rows
+from ..validate import named
 from .anderson import shift
 from .base import AbstractMethod, joined
 from .guess import Extrapolate, Guess
@@ -29,12 +31,29 @@ from .scan import carry, finite, onward, recur
 from .work import Evaluate, Memory, Sweep, Work
 
 
+class Probe(NamedTuple):
+    """The signs v (1, B, ...) that every row is probed along; they do not slide."""
+
+    signs: Tensor
+
+
+@named
 @dataclass(frozen=True)
 class QuasiNewton(AbstractMethod):
-    """J = the diagonal of the model's Jacobian; two evaluations a row. Source: Gonzalez et al. 2024 (quasi-DEER).
+    """Newton's iteration with the diagonal of the model's Jacobian; two evaluations a step (quasi-DEER).
 
-    damping: 0 freezes the estimate, 1 is Newton. reach: the probe's distance in units of the noise of its row.
-    limit: the largest J, in units of 1 / alpha. seed: of the probe's signs. Raises ValueError.
+    Args:
+        guess: What states hold before the model has seen them.
+        damping: 0 freezes the estimate, 1 is Newton.
+        reach: Distance of the probe, in units of the noise of its step.
+        limit: Largest Jacobian entry, in units of 1 / alpha.
+        seed: Of the probe's signs.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Gonzalez et al. 2024.
     """
 
     guess: Guess = field(default_factory=Extrapolate)
@@ -52,10 +71,10 @@ class QuasiNewton(AbstractMethod):
                 raise ValueError(f"{name}: given {given!r}; needed: a finite positive number")
 
     def init(self, system: System, work: Work) -> Memory:
-        """The probe's signs, (1, B, ...) so that they stay while the window slides."""
+        """The probe's signs."""
         shape = work.x.shape[2:]
         coin = torch.randint(2, shape, generator=torch.Generator().manual_seed(self.seed))
-        return ((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]),)
+        return Probe((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]))
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         W, (v,) = len(work.n), memory
@@ -70,7 +89,11 @@ class QuasiNewton(AbstractMethod):
         return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
 
     def bounded(self, system: System, work: Work, J: Tensor) -> Tensor:
-        """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite."""
+        """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite.
+
+        Where data are limited J may fall to (1 - gain) / alpha, see `denoiser.py`.
+        """
         known = system.alpha > 1e-12
-        most = torch.where(known, self.limit / torch.where(known, system.alpha, 1), 0)[work.n]
-        return self.damping * torch.nan_to_num(J, nan=0.0).clamp(min=0).minimum(rows(most, J))
+        per = torch.where(known, 1 / torch.where(known, system.alpha, 1), 0)
+        least, most = (rows(v[work.n], J) for v in (per * system.denoiser.least, self.limit * per))
+        return self.damping * torch.nan_to_num(J, nan=0.0).maximum(least).minimum(most)

@@ -20,12 +20,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, rows
+from ..validate import named, number, whole
 from .base import AbstractMethod
 from .scan import leading, rms, scan
 from .work import Evaluate, Memory, Sweep, Work, pick
@@ -41,17 +42,25 @@ class Coarse(ABC):
         """lean (N,) of all rows, where a row's block begins at row f = first (N,) and the one before at before (N,)."""
 
 
+@named
 @dataclass(frozen=True)
 class Held(Coarse):
-    """The output at the block's first row: for an ODE rule one DDIM step, for DDPM its rows on their own noise."""
+    """Coarse solver of `Parareal`: the denoised estimate at the block's first step, held over the block.
+
+    For a deterministic rule that is one DDIM step.
+    """
 
     def lean(self, system: System, first: Tensor, before: Tensor) -> Tensor:
         return torch.zeros(len(system), dtype=torch.float64)
 
 
+@named
 @dataclass(frozen=True)
 class Linear(Coarse):
-    """A line in the log signal-to-noise ratio through the first rows of this block and the one before; second order."""
+    """Coarse solver of `Parareal`, of second order: a line through the estimates of this block and the one before.
+
+    Linear in log(alpha / sigma). Not to be confused with the noise schedule `linear`.
+    """
 
     def lean(self, system: System, first: Tensor, before: Tensor) -> Tensor:
         level = (system.alpha.double() / system.sigma.double()).log().cpu()
@@ -90,14 +99,41 @@ class Blocks:
         return A * work.x[:-1] + B0 * D + B1 * (D - before)
 
 
+class Marches(NamedTuple):
+    """Where the marches of a window stand, see `Parareal`.
+
+    due (W + 1, B): the row of a state that awaits the model, else -1. known (W + 1, B): whether it answered.
+    promised, G (W + 1, B, ...): what the jump said at the start of a march. correction, C (W + 1, B, ...): F - G of the
+    last march through. past (1, B, ...): the D[f] that last left the window.
+    """
+
+    blocks: Blocks
+    due: Tensor
+    known: Tensor
+    promised: Tensor
+    correction: Tensor
+    past: Tensor
+
+
+@named
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
-    """Blocks refined by a coarse jump, in a pipeline; exact at tolerance 0, in N rounds.
+    """Parareal: blocks of steps at once, each started from a coarse jump over the block before it (SRDS).
 
-    block: s, rows a block; None is the root of half the window, the least of 2 s + M. tolerance: of a start state, RMS
-    in units of its row's noise as in `StepNoise`; None is `SHARE` of the solver's, and where that is 0 it is always 0.
-    coarse: `Held` or `Linear`. A round evaluates about M rows however long the window is, so window=N is affordable.
-    Source: see the file. Raises ValueError for a block that does not fit in the window, or a negative tolerance.
+    Needs about 2 evaluations a step and more rounds than the other methods. A round evaluates one state a block however
+    long the window is, so a window of N steps is affordable.
+
+    Args:
+        guess: What states hold before the model has seen them.
+        block: Steps in a block; None is the root of half the window, which takes the fewest rounds.
+        tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's.
+        coarse: The coarse solver, `Held()` or `Linear()`.
+
+    Raises:
+        ValueError: A block does not fit in the window, or an argument cannot be used.
+
+    Source:
+        Lions, Maday, Turinici 2001; Selvam et al. 2024.
     """
 
     steady: ClassVar[int | None] = 32
@@ -106,23 +142,30 @@ class Parareal(AbstractMethod):
     tolerance: float | None = None
     coarse: Coarse = field(default_factory=Held)
 
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            whole(
+                "Parareal: block", self.block, "a whole number of rows, at least 1 and at most the window's", 1, 2**31
+            )
+        if self.tolerance is not None:
+            needed = "a finite number, 0 (exact) or more"
+            number("Parareal: tolerance", self.tolerance, needed, lambda v: 0 <= v < math.inf)
+
     def held_to(self, tolerance: float) -> Parareal:
         return replace(
             self, tolerance=SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
         )
 
     def init(self, system: System, work: Work) -> Memory:
-        """The blocks; due (W + 1, B), a row that awaits the model, and known, if it answered; G, C; the last D[f]."""
+        """The blocks, and the first march, which is due at the first row."""
         W, B = work.n.shape
         s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
         if not 1 <= s <= W:
-            raise ValueError(f"Parareal: given block={self.block}; needed: 1 to {W}, the rows in the window")
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise ValueError(f"Parareal: given tolerance={self.tolerance}; needed: 0 (exact) or more")
+            raise ValueError(f"Parareal: block: given {self.block}; needed: 1 to {W}, the rows in the window")
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)
-        return Blocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1]
+        return Marches(Blocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1])
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         blocks, due, known, G, C, past = memory
@@ -167,7 +210,7 @@ class Parareal(AbstractMethod):
         due = torch.where(moved, at, torch.where(known, -1, due))
         left = torch.where(first[:-1] & (row[:-1] < stride), row[:-1], -1).amax(0, keepdim=True)  # (1, B)
         past = torch.where(rows(left >= 0, y), pick(D, left.clamp(min=0)), past)
-        return Sweep(x[1:], D, y, asked, stride), (blocks, due, known & ~moved, G, C, past)
+        return Sweep(x[1:], D, y, asked, stride), Marches(blocks, due, known & ~moved, G, C, past)
 
     def _refine(self, system: System, work: Work, U: Tensor, told: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """x (W + 1, B, ...) with U where that is told and new or far from what is there; where it was (W + 1, B)."""

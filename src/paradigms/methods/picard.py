@@ -5,23 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..system import System
+from ..validate import named
 from .base import AbstractMethod, step
 from .scan import scan
 from .work import Evaluate, Memory, Sweep, Work
 
 
+@named
 @dataclass(frozen=True)
 class Jacobi(AbstractMethod):
-    """p = 0: every row takes its own step, news travels one row a round. The floor that any method must beat."""
+    """Every state takes its own step and nothing else (p = 0): the least that a method must beat.
+
+    A correction travels one step a round, so it takes as many rounds as steps.
+
+    Args:
+        guess: What states hold before the model has seen them.
+    """
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
         return Sweep(y, D, y, work.live), memory
 
 
+@named
 @dataclass(frozen=True)
 class Picard(AbstractMethod):
-    """p = 1: the drifts are summed, x[n+1] = x[begin] + sum of (step(x) - x). Source: Shih et al. 2023, algorithm 1."""
+    """Picard iteration, the paper's method: all steps of a window are added up.
+
+    In the terms of equation (2): p = 1, so ``x[n+1] = x[begin] + sum of (step(x) - x)``.
+
+    Args:
+        guess: What states hold before the model has seen them; `Copy()` as in the paper.
+
+    Source:
+        Shih et al. 2023, algorithm 1.
+
+    Example:
+        The paper's method and stopping rule:
+
+        >>> import torch, paradigms as pd
+        >>> system = pd.ddpm(pd.linear(), steps=50)
+        >>> x = system.noise((1, 4), torch.Generator().manual_seed(0))
+        >>> rule = pd.StepNoise(0.1)
+        >>> pd.sample(lambda x, t: 0.1 * x, system, x, pd.Picard(), window=25, tolerance=rule).converged
+        True
+    """
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)

@@ -25,12 +25,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, only, rows
-from .anderson import safeguarded
+from ..validate import named
+from .anderson import Safeguards, safeguarded
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .scan import carry, finite, recur, rms
@@ -42,13 +44,15 @@ from .work import Evaluate, Memory, Sweep, Work, pick
 class Secants:
     """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
 
-    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal.
+    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal, and
+    least (N, 1, 1) the smallest alpha J: 0, or 1 - gain where data are limited.
     """
 
     spectrum: Spectrum
     prior: Tensor
     alike: Tensor
     per: Tensor
+    least: Tensor
     XY: Tensor
 
     @property
@@ -62,14 +66,36 @@ class Secants:
         return self.XY[:, :, 1]
 
 
+class LastRound(NamedTuple):
+    """What a round leaves: `moved`, by how much it moved x (W + 1, B, C, S), and its sums of squares by band
+    (W + 1, B, F); `carried`, its R (W, B, C, S) before the Anderson step; and what was learned of J."""
+
+    moved: Tensor
+    square: Tensor
+    carried: Tensor
+    known: Secants
+
+
+@named
 @dataclass(frozen=True)
 class Spectral(AbstractMethod):
-    """Corrections carried by the Jacobian of each frequency band, estimated as it goes. Source: ours.
+    """The spectral secant, the default: learns for each frequency band how corrections travel from step to step.
 
-    width: of the noise levels that count as alike, in units of log(alpha / sigma). weight: of the Gaussian prior, where
-    one well-observed row is 1. forget: what a round leaves of older observations. grid: the picture that the tokens of
-    a state (L, C) make. most: of the Anderson step, times what moved before a row; 0 leaves it out. It remembers two
-    states a row. Raises ValueError.
+    Costs no evaluations beyond those of the round, and remembers two states for each step of the window.
+
+    Args:
+        guess: What states hold before the model has seen them.
+        width: Noise levels within this distance inform each other, in units of log(alpha / sigma).
+        weight: Of what Gaussian data would do, where one well-observed step has weight 1.
+        forget: Share of older observations that a round keeps.
+        grid: Height and width of the picture that tokens (L, C) make, for states of that form.
+        most: Largest Anderson correction, relative to what moved before a step; 0 leaves that part out.
+
+    Raises:
+        ValueError: An argument cannot be used.
+
+    Source:
+        Ours; the equations are in the file.
     """
 
     guess: Guess = field(default_factory=Extrapolate)
@@ -99,18 +125,21 @@ class Spectral(AbstractMethod):
         g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
         alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
         per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
-        return Secants(s, self.weight * g[:, None], alike, per, x.new_zeros(len(system), len(x), 2, len(s.count)))
+        least = system.denoiser.least[:, None, None]
+        return Secants(
+            s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count))
+        )
 
     def init(self, system: System, work: Work) -> Memory:
         known = self.begun(system, work.x[0])
         one = known.spectrum.forward(work.x[:1])
         moved = one.new_zeros(len(work.x), *one.shape[1:])
         square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
-        return moved, square, moved[1:], known
+        return LastRound(moved, square, moved[1:], known)
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
-        moved, square, R_before, known = memory  # moved: of x (W + 1, B, C, S), and its sums of squares by band
+        moved, square, R_before, known = memory
         s: Spectrum = known.spectrum
         secant = None
         if k := work.again:
@@ -123,7 +152,7 @@ class Spectral(AbstractMethod):
         finite(R, rms(R))
         before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
         if self.most:
-            safeguarded(moved[1:], work, R, before, P, self.most)
+            safeguarded(moved[1:], work, R, before, P, Safeguards(self.most))
         moved[1:].add_(R)
         square = s.sums(moved, moved)
         x = y.clone()  # of the first row, and of others what is carried to them
@@ -132,7 +161,8 @@ class Spectral(AbstractMethod):
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
 
-        return Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift), (moved, square, R, known)
+        update = Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift)
+        return update, LastRound(moved, square, R, known)
 
     def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
         """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.
@@ -152,7 +182,7 @@ class Spectral(AbstractMethod):
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
         X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
-        share = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1)
+        share = ((Y + known.prior[first:last]) / (X + self.weight)).maximum(known.least[first:last]).clamp(max=1)
         J = share * known.per[first:last]  # of all rows from the first to the last
         if first == max(begin) and len(J) == len(work.n):
             return J

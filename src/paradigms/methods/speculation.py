@@ -16,33 +16,51 @@ same law. Source: Hu et al., ICML 2025 (autospeculation); Bou-Rabee et al. 2020 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, rows
+from ..validate import named
 from .base import AbstractMethod, step
 from .guess import Extrapolate, Guess
 from .work import Evaluate, Memory, Sweep, Work
 
 
+class Coins(NamedTuple):
+    """U (1, B, N), one coin a row and sample; they do not slide."""
+
+    U: Tensor
+
+
+@named
 @dataclass(frozen=True)
 class Speculation(AbstractMethod):
-    """Drafts with the last estimate held fixed, kept by a coin so that the sample's law is exact; SDE rules only.
+    """Drafts that are accepted at random so that the samples have exactly the sequential sampler's law.
 
-    seed: of the coins U, one a row and sample, the same whatever the window and however many samples follow; give
-    another to each call whose samples must be independent. A solver's tolerance and an error against `sequential` mean
-    nothing here. Raises ValueError for a system with a row but the last without noise, or with K > 1 taps.
+    The result is another sample of the same law, so a tolerance and `Solution.error` mean nothing here, and
+    `Solution.tolerance` is None. For SDE
+    rules of one tap only.
+
+    Args:
+        seed: Of the random decisions. Give another to each call whose samples must be independent.
+
+    Raises:
+        ValueError: A step but the last adds no noise, or a step uses more than one denoised estimate.
+
+    Source:
+        Hu et al. 2025 (autospeculation); Bou-Rabee et al. 2020 for the reflection.
     """
 
     steady: ClassVar[int | None] = 32
+    law: ClassVar[bool] = True
 
     guess: Guess = field(default_factory=Extrapolate, init=False)  # a draft must be driven by the row's own noise
     seed: int = 0
 
     def init(self, system: System, work: Work) -> Memory:
-        """The coins U (1, B, N), which do not slide."""
+        """The coins."""
         if system.taps > 1 or not bool((system.c[:-1] > 0).all()):
             raise ValueError(
                 f"Speculation: given a rule of {system.taps} taps with {int((system.c[:-1] == 0).sum())} rows without "
@@ -50,7 +68,7 @@ class Speculation(AbstractMethod):
             )
         g = torch.Generator().manual_seed(self.seed)
         coins = [torch.rand(len(system), generator=g, dtype=torch.float64) for _ in range(work.n.shape[1])]
-        return (torch.stack(coins)[None].to(work.x.device),)
+        return Coins(torch.stack(coins)[None].to(work.x.device))
 
     def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
         D, y = step(system, work, evaluate)
@@ -62,7 +80,7 @@ class Speculation(AbstractMethod):
         else:
             Delta = (work.x[1:] - y) / rows(torch.where(c > 0, c, 1), y)
             ratio = -dot(work.z, Delta) - dot(Delta, Delta) / 2
-            stands = (memory[0][0, b, work.n].log() <= ratio) & (c > 0) & live
+            stands = (Coins(*memory).U[0, b, work.n].log() <= ratio) & (c > 0) & live
             other = y + rows(c, y) * (mirrored(work.z, Delta) - work.z)
         first = stands.long().cumprod(0).sum(0)  # (B,), the first row that does not stand
         count = live.long().sum(0)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from .spectrum import Spectrum
 
-Memory = tuple[Any, ...]  # what a method remembers; tensors of W rows (W, B, ...) in it slide with the window
+# What a method or criterion remembers, best a NamedTuple. Tensors of W rows (W, B, ...) in it, or in a tuple in it,
+# move with the window; all else, and tensors (1, B, ...), stay as they are.
+Memory = tuple[Any, ...]
 
 
 class Evaluate(Protocol):

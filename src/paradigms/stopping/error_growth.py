@@ -23,28 +23,32 @@ LEAST, MOST = 0.5, 100.0  # of rho: what a row shrinks by more may have been mea
 ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
 
 
-def growth(
-    system: System, work: Work, sweep: Sweep, rho: Tensor, again: Tensor | None, J: Tensor, s: Spectrum
-) -> Tensor:
+Secant = tuple[Tensor, Tensor, Tensor]  # sums of dX dX and dX dD by band (k, B, F), and of dD dD (k, B)
+
+
+def growth(system: System, work: Work, secant: Secant | None, rho: Tensor, again: Tensor | None, J: Tensor) -> Tensor:
     """rho (W, B) with what this round measured: the rows evaluated twice whose states moved well above rounding."""
-    k = work.again
-    if not k or (sweep.secant is None and work.before is None):
+    if secant is None:
         return rho
-    XX, XD, DD = sweep.secant or secants(work, sweep, s)  # (k, B, F) twice, (k, B)
+    k, (XX, XD, DD) = work.again, secant
     n, total = work.n[:k], XX.sum(2)
-    moved = total.sqrt() > ABOVE * rounding(work) * work.x[:k].flatten(2).norm(dim=2)
+    least = ABOVE * max(rounding(work), work.rounding)  # an answer's rounding is no growth
+    moved = total.sqrt() > least * work.x[:k].flatten(2).norm(dim=2)
     a, b = system.a[n], system.b[n].sum(-1)
     usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
     found = a.square() * total + 2 * a * b * XD.sum(2) + b.square() * DD
     new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
+    if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
+        new = torch.where(system.denoiser.least[n] < 0, new.clamp(min=1), new)
     new = torch.where(only(again, moved, False) & new.isfinite(), new, rho[:k])
     return torch.cat([new, rho[k:]])
 
 
-def secants(work: Work, sweep: Sweep, s: Spectrum) -> tuple[Tensor, Tensor, Tensor]:
-    """dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the rows evaluated before, since then."""
-    assert work.before is not None
+def secants(work: Work, sweep: Sweep, s: Spectrum) -> Secant | None:
+    """What the rows evaluated before, k of them, have moved by since then; None where there is none."""
     k = work.again
+    if not k or work.before is None:
+        return None
     dX = s.forward(work.x[:k] - work.before()[:k])
     dD = s.forward(sweep.D[:k] - work.D[-len(sweep.D) :][:k])
     return s.sums(dX, dX), s.sums(dX, dD), dD.square().flatten(2).sum(2)

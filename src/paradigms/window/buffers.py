@@ -8,8 +8,9 @@ one row needs none of this: `At` is all that is left of it, and what a method re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,10 +33,25 @@ class At:
     round: int = 0
     memories: tuple[Memory, Memory] | None = None
 
+    @classmethod
+    def start(cls, system: System, x: Tensor) -> At:
+        """Before the first row."""
+        return cls(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
+
     @property
     def row(self) -> int:
         """Where the slowest stands."""
         return int(min(self.begin.tolist()))
+
+
+class Shift(NamedTuple):
+    """How a window moves: by stride (B,) rows, of `last` (B,) that lay in the chain, to [begin, end) (B,), W long."""
+
+    stride: Tensor
+    last: Tensor
+    begin: Tensor
+    end: Tensor
+    W: int
 
 
 def enter(at: At, W: int, end: Tensor, N: int) -> Work:
@@ -65,20 +81,13 @@ def reread(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tenso
     return pick(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
 
 
-def move(
-    work: Work,
-    sweep: Sweep,
-    now: Tensor | None,
-    stride: Tensor,
-    last: Tensor,
-    begin: Tensor,
-    end: Tensor,
-    W: int,
-    N: int,
-) -> Work:
-    """The window after a sweep, moved up by stride (B,) rows to [begin, end), W long; now and last as in `reread`."""
-    more, row = W - len(work.n), torch.arange(W)[:, None]
-    x, D = after(work, sweep, now, stride, last, more)
+def move(system: System, work: Work, sweep: Sweep, shift: Shift) -> Work:
+    """The window after a sweep, moved up."""
+    stride, last, begin, end, W = shift
+    more, row, N = W - len(work.n), torch.arange(W)[:, None], len(system)
+    now = reread(system, work, sweep, stride, last)
+    x = slide(sweep.x, stride, last, more, work.x[:1])
+    D = outputs(work, sweep, now, stride, more)
     seen = slide(work.seen + sweep.live, stride, more=more) * (row < last - stride)
     shown = work.x[:-1]
     moved = Work(x, D, None, numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1])
@@ -86,23 +95,44 @@ def move(
     return moved
 
 
-def after(
-    work: Work, sweep: Sweep, now: Tensor | None, stride: Tensor, last: Tensor | None, more: int
-) -> tuple[Tensor, Tensor]:
-    """x (W + more + 1, B, ...) and D (H + W + more, B, ...) moved up by stride (B,); now and last as in `reread`."""
-    x = slide(sweep.x, stride, last, more, work.x[:1])
+def leave(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """x (B, ...) where each sample stands after a sweep, and D (H, B, ...) of the rows before."""
+    W = len(work.n)
+    x = slide(sweep.x, stride, None, -W, work.x[:1])
+    return x[0], outputs(work, sweep, reread(system, work, sweep, stride, last), stride, -W)
+
+
+def outputs(work: Work, sweep: Sweep, now: Tensor | None, stride: Tensor, more: int) -> Tensor:
+    """D (H + W + more, B, ...) moved up by stride (B,) rows; now as `reread` finds it."""
     D = slide(sweep.D, stride, None, more, work.D[: -len(work.n)])
-    return x, D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
+    return D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
 
 
 def remember(memory: Memory, stride: Tensor, more: int) -> Memory:
     """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
-    return tuple(slide(m, stride, more=more) if of_rows(m) else m for m in memory)
+
+    def moved(m: Any) -> Any:
+        if isinstance(m, tuple):
+            return same_fields(m, [moved(v) for v in m])
+        return slide(m, stride, more=more) if of_rows(m) else m
+
+    return moved(memory)  # type: ignore[no-any-return]
 
 
 def kept(fresh: Memory, old: Memory) -> Memory:
     """A memory as it begins, with what an old one knows of the whole sample."""
-    return tuple(new if of_rows(new) else m for new, m in zip(fresh, old, strict=True))
+
+    def chosen(new: Any, m: Any) -> Any:
+        if isinstance(new, tuple):
+            return same_fields(new, [chosen(v, w) for v, w in zip(new, m, strict=True)])
+        return new if of_rows(new) else m
+
+    return chosen(fresh, old)  # type: ignore[no-any-return]
+
+
+def same_fields(memory: Memory, values: Sequence[Any]) -> Memory:
+    """A tuple of the same kind with other values, its fields named as before."""
+    return memory._make(values) if hasattr(memory, "_make") else tuple(values)
 
 
 def of_rows(m: Any) -> bool:

@@ -7,10 +7,13 @@ of 1 is stepping: the sequential sampler itself, so many rows until the pace is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections import deque
 from typing import Protocol
 
 from ..execution.clock import Clock
+from .expected import Expected
+
+NEAR = 0.8  # of the steps' number: rounds that come nearer are given up
 
 
 class Timed(Protocol):
@@ -21,27 +24,7 @@ class Timed(Protocol):
         """The seconds so far."""
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
-
-    window: int
-    rows: int
-    rounds: float
-    seconds: float
-    stepping_seconds: float
-
-    @property
-    def ratio(self) -> float:
-        """The time with the window, in times of stepping."""
-        return self.seconds / self.stepping_seconds
-
-    def __str__(self) -> str:
-        round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
-        return (
-            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
-            f"{round:.3g} ms, a step {step:.3g} ms"
-        )
+Plan = tuple[int, int]  # the window of the next round; if that is 1, the single steps before the next question
 
 
 class AbstractPace(ABC):
@@ -50,7 +33,7 @@ class AbstractPace(ABC):
     only = 0
 
     @abstractmethod
-    def next(self, row: int) -> tuple[int, int]:
+    def next(self, row: int) -> Plan:
         """The window of the next round, and for a window of 1 the steps before the next question."""
 
     def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
@@ -75,7 +58,7 @@ class Fixed(AbstractPace):
         self.answer, self.only = (window, steps), window
         self.why, self.what = why or ("window=1 was given" if window == 1 else None), what
 
-    def next(self, row: int) -> tuple[int, int]:
+    def next(self, row: int) -> Plan:
         return self.answer
 
     def reason(self) -> str | None:
@@ -83,3 +66,39 @@ class Fixed(AbstractPace):
 
     def expected(self) -> Expected | None:
         return self.what
+
+
+class Yielding(AbstractPace):
+    """A window of W rows, given up for a stretch of steps where a network in few bits makes its rounds come near them.
+
+    W rounds have evaluated a window's rows as often as there are rows. Where these moved the slowest sample by less
+    than W / NEAR rows, as many steps would have done, with a W-th of the evaluations and exactly; so W rows are stepped
+    through, then 2 W and so on, with a window in between, for what lies behind may be easier. Only where the network
+    answers in fewer bits than the states have: elsewhere slow rounds are a sign of growth, which steps do not measure
+    (with it a clipped chain was 50 times the tolerance off, and nothing said so).
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window, self.stretch, self.due = window, window, 0
+        self.given = 0  # rows that were stepped through
+        self.moved: deque[int] = deque(maxlen=window)  # rows, by the last rounds
+
+    def next(self, row: int) -> Plan:
+        steps = min(self.due, self.window)  # no longer than a window, for whoever watches is given their states
+        self.due -= steps
+        return (1, steps) if steps else (self.window, 1)
+
+    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
+        self.given += steps
+
+    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+        self.moved.append(count)
+        near = len(self.moved) == self.window and NEAR * sum(self.moved) < self.window
+        if near and getattr(evaluate, "rounding", 0.0) > 0:
+            self.due, self.stretch = self.stretch, 2 * self.stretch
+            self.moved.clear()
+
+    def reason(self) -> str | None:
+        if not self.given:
+            return None
+        return f"{self.given} rows, for rounds of a window of {self.window} moved by hardly more than a row"

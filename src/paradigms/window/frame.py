@@ -5,7 +5,6 @@ of B samples the rows [begin, end) were evaluated, and the first `stride` of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -19,13 +18,22 @@ from .trace import Told
 
 
 class Frame(Protocol):
-    """A round of W rows, or a stretch of W steps, of which `round` is the last.
+    """One round of a window, or several single steps in a row, as `iterate` yields them.
 
-    x (W + 1, B, ...) new states from row `begin` (B,) on, D (W, B, ...) what the stand-in says of them, size (W, B)
-    how far each is from settled, 1 being the limit, stride (B,) how many rows were accepted, residual (B,) the largest
-    distance, in std, of an accepted state from the step the model gave, last (B, ...) the last accepted states, single
-    the steps of a stretch, else 0. estimate (B,): the error that accepted rows may have led to, as the criterion
-    estimates it, None where it does not. `evaluate` counts, and `told` is what is kept of it.
+    Attributes:
+        round: Rounds so far; for single steps the number of the last one.
+        begin: First step of the window, of each sample (B,).
+        end: The step after the last one (B,).
+        stride: Steps finished in this round (B,).
+        x: States (W + 1, B, ...), from step `begin` on.
+        D: Denoised estimates (W, B, ...) for those states.
+        size: How far each state is from finished (W, B); at most 1 is finished.
+        residual: Largest distance of a finished state from the step that the model gives, in units of std[n] (B,).
+        last: The last finished states (B, ...).
+        estimate: Estimated error so far (B,), None where the stopping rule estimates none.
+        single: How many single steps these are, 0 for a round of a window.
+        evaluate: Counts: `evaluate.evals` is the evaluations so far.
+        told: What `Solution` keeps of the frame.
     """
 
     @property
@@ -96,63 +104,3 @@ class Slide:
         """What is kept of it."""
         each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
         return Told(*each, max(self.end.tolist()), self.evaluate.evals, self.window, 0)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """So many single steps of a chain of N rows: the states before, between and after them, and outputs (.., B, ...).
-
-    Where it is of no use but to go on from, states and outputs are the first and the last alone.
-    """
-
-    round: int
-    begin: Tensor
-    single: int
-    N: int
-    states: Sequence[Tensor]
-    said: Sequence[Tensor]
-    evaluate: Evaluator
-    estimate: Tensor | None = None
-
-    @property
-    def end(self) -> Tensor:
-        """The rows (B,) that are next."""
-        return (self.begin + self.single).clamp(max=self.N)
-
-    @property
-    def stride(self) -> Tensor:
-        """How many rows (B,) were stepped through."""
-        return self.end - self.begin
-
-    @cached_property
-    def x(self) -> Tensor:
-        """The states (W + 1, B, ...)."""
-        return torch.stack(list(self.states))
-
-    @cached_property
-    def D(self) -> Tensor:
-        """The outputs (W, B, ...)."""
-        return torch.stack([D[-1] for D in self.said])
-
-    @property
-    def size(self) -> Tensor:
-        """A step is settled: 0 (W, B)."""
-        return torch.zeros(self.single, len(self.begin))
-
-    @property
-    def residual(self) -> Tensor:
-        """And is what the model gave: 0 (B,)."""
-        return torch.zeros(len(self.begin))
-
-    @property
-    def last(self) -> Tensor:
-        """The last states (B, ...)."""
-        return self.states[-1]
-
-    @property
-    def told(self) -> Told:
-        """What is kept of it."""
-        begin = self.begin.tolist()
-        stride = [min(self.single, self.N - row) for row in begin]
-        end = min(max(begin) + self.single, self.N)
-        return Told(begin, stride, [0.0] * len(begin), end, self.evaluate.evals, 1, self.single)

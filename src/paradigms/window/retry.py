@@ -10,7 +10,7 @@ made again and one in a thousand was stepped through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,9 +19,10 @@ from torch import Tensor
 from ..noise import Noise
 from ..stopping.criteria import DOUBT, FinalError
 from ..stopping.rounding import finest
+from .attempt import Attempt, attempt
+from .chain import Chain
 from .controller import Fixed
-from .frame import Frame
-from .loop import Chain, frames
+from .loop import frames
 from .trace import Told
 
 STRICTER = 30.0
@@ -51,30 +52,6 @@ class Part:
         return None if z is None else z[:, self.samples]
 
 
-@dataclass
-class Attempt:
-    """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
-
-    final: Tensor
-    told: list[Told]
-    estimate: Tensor | None
-    path: list[list[Tensor]]
-
-
-def attempt(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> Attempt:
-    """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
-    run = Attempt(x, [], None, [[v[None]] for v in x] if path else [])
-    for frame in shown:
-        run.told.append(frame.told)
-        run.estimate = run.estimate if frame.estimate is None else frame.estimate
-        for b, states in enumerate(run.path):
-            states.append(frame.x[1 : run.told[-1].stride[b] + 1, b])
-        run.final = frame.last
-        if frame.round == limit:
-            break
-    return run
-
-
 def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise]) -> tuple[Retry, ...]:
     """Makes the samples of the first attempt that are in doubt again, and puts them in their places.
 
@@ -85,7 +62,7 @@ def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise
         return ()
     least = finest(dtype, chain.evaluate.rounding)
     asked, retries = max(stop.tolerance, least), list[Retry]()
-    hard = sum(each.single or 1 for each in first.told) > len(chain.system) / 2  # then a second attempt pays no more
+    hard = sum(each.single or 1 for each in first.told) > len(chain) / 2  # then a second attempt pays no more
     finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
     doubted = (first.estimate > DOUBT * asked).nonzero()[:, 0]
     for again in (*finer, None):
@@ -93,8 +70,8 @@ def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise
             break
         pace = Fixed(1, STEPS) if again is None else Fixed(window)
         part, stream = chain.evaluate.part(doubted), Part(noise(), doubted)
-        problem = chain._replace(evaluate=part, stream=stream, stop=again or stop, pace=pace)
-        run = attempt(frames(problem), stream.x, bool(first.path))
+        retry = replace(chain, evaluate=part, stream=stream, stop=again or stop, pace=pace)
+        run = attempt(frames(retry), stream.x, bool(first.path))
         retries.append(Retry(tuple(doubted.tolist()), again.tolerance if again else 0.0, tuple(run.told)))
         chain.evaluate.evals += part.evals
         first.final = first.final.index_copy(0, doubted, run.final)

@@ -87,6 +87,25 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind() -> None:
     assert injected(60, 0) == []
 
 
+@pytest.mark.parametrize("window", [1, 3, "auto"])
+def test_an_interrupt_at_any_line_of_a_context_leaves_nothing_behind(window: Any) -> None:
+    """B5: the first line of every __enter__ and __exit__ included."""
+    pipe, names = text2image(), ("__enter__", "__exit__", "leave", "_end", "_begin")
+    before = standing(pipe)
+    call = lambda: within(pipe, window=window)  # noqa: E731
+    _, lines = interrupted(call, 0, names)
+    found = []
+    for k in range(1, lines + 1):
+        error = None
+        gc.collect()  # what ends by itself later would count
+        error, _ = interrupted(call, k, names)
+        after = standing(pipe)
+        wrong = {name: (before[name], value) for name, value in after.items() if value != before[name]}
+        found += [f"{k}: {error}: {wrong}"] if wrong or not isinstance(error, KeyboardInterrupt) else []
+        disable_parallel_sampling(pipe)
+    assert lines > 5 and not found, found
+
+
 def raising(pipe: Any, error: BaseException, at: int, forever: bool) -> Any:
     """A pipeline whose U-Net raises an error at its n-th call."""
     plain, calls = pipe.unet.forward, [0]

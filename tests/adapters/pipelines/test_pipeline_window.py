@@ -12,8 +12,7 @@ import torch
 from devices import Scheduled
 from paradigms import parallelize
 from paradigms.adapters.pipelines import window_controller as paced
-from paradigms.execution import clock
-from paradigms.window.auto import model_key
+from paradigms.execution import clock, model_key
 from promises import CLOSE, off, sample, text2image
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.adapters.policies.backoff import Rest
+from paradigms.adapters.policies.backoff import weigh
 from paradigms.adapters.schedulers.cache import tabled
+from paradigms.window.auto.backoff import Backoff
 from policies import KINDS, act, made
 from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
 
@@ -65,7 +66,7 @@ def test_the_window_that_picks_itself_gives_the_same_actions_and_draws_the_same_
 
 def test_where_stepping_is_soonest_the_policys_own_loop_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = made("U-Net, global")
-    own, calls, known = LowdimPolicy.conditional_sample, [], Rest(left=2, span=2, why="a window takes longer")
+    own, calls, known = LowdimPolicy.conditional_sample, [], Backoff(left=2, span=2, why="a window takes longer")
 
     def counted(*args: Any, **kwargs: Any) -> Tensor:
         calls.append(1)
@@ -74,7 +75,7 @@ def test_where_stepping_is_soonest_the_policys_own_loop_steps(monkeypatch: pytes
     expected, left = act(policy), torch.get_rng_state()
     policy.conditional_sample = functools.update_wrapper(counted, policy.conditional_sample)
     monkeypatch.setattr(
-        importlib.import_module("paradigms.adapters.policies.loop"), "rest", lambda network, call: known
+        importlib.import_module("paradigms.adapters.policies.loop"), "backoff", lambda network, call: known
     )
     with pd.parallelize(policy, tolerance=0) as run:
         for k in range(3):  # left to it twice, and then weighed
@@ -89,11 +90,11 @@ def test_where_stepping_is_soonest_the_policys_own_loop_steps(monkeypatch: pytes
 
 
 def test_calls_rest_at_most_so_long_and_windows_end_it() -> None:
-    known = Rest()
+    known = Backoff()
     for _ in range(10):
-        known.weighed((1, 1))
+        weigh(known, (1, 1))
     assert known.left == known.span == 64
-    known.weighed((1, 4, 1))
+    weigh(known, (1, 4, 1))
     assert known.left == 0
 
 

@@ -12,17 +12,23 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from ...distributed.team import Team
+from ...window.controller import AbstractPace, Fixed
 from ..report import Run, Settings
 from .batched_network import Network
 from .compare_results import error
 from .network_watch import watch
+from .outside_state import outside
 from .patch import Swap
 from .repeat_doubtful import DoubtError
 from .rewrite import UnparallelError
 from .snapshot import ChangedError, Snapshot, snapshot
-from .subclass import Active, rewound
+from .step_caches import step_cache
+from .subclass import Active, original, rewound
 from .window_controller import PAD
+from .wrappers import inner
 
 AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
 
@@ -31,8 +37,11 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
     """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
     settings, run = pipe.__dict__["_paradigms"]
     run.calls += 1
-    start, began = before(args, kwargs, set()), time.perf_counter()
+    start, began = before(pipe, args, kwargs), time.perf_counter()
     try:
+        if why := step_cache(pipe):
+            run.fallbacks.append(f"{kind.__name__}: {why}")
+            return stepped(pipe, kind, args, kwargs, start, why)
         for _ in range(AGAIN):
             try:
                 return once(pipe, kind, args, kwargs, settings, run, team)
@@ -40,35 +49,43 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
                 settings.copied |= changed.args[0]
             except DoubtError as doubt:
                 run.retries += 1
-                settings = doubt.args[0]
+                settings, why = doubt.args[0], "the estimate of its error in windows was beyond the tolerance"
                 if settings is None:
                     break
             except UnparallelError as reason:
+                why = str(reason)
                 run.fallbacks.append(f"{kind.__name__}: {reason}")
                 break
             start.restore()
         else:
-            run.fallbacks.append(f"{kind.__name__}: it changes tensors in place in ever new places: {settings.copied}")
+            why = f"it changes tensors in place in ever new places: {settings.copied}"
+            run.fallbacks.append(f"{kind.__name__}: {why}")
         start.restore()
-        return stepped(pipe, kind, args, kwargs, start)
+        return stepped(pipe, kind, args, kwargs, start, why)
     finally:
         run.seconds += time.perf_counter() - began
         run.shared(team.spent if team and team.spent.calls else None)
 
 
-def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot) -> Any:
+def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot, why: str) -> Any:
     """The call one row at a time: its loop as it is, counted; the plain call where its loop cannot be made again."""
     settings, run = pipe.__dict__["_paradigms"]
     try:
-        return once(pipe, kind, args, kwargs, replace(settings, window=1, batched=False), run, None)
+        one = replace(settings, window=Fixed(1, why=why), batched=False)
+        return once(pipe, kind, args, kwargs, one, run, None)
     except UnparallelError:
         start.restore()
     return kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
 
 
-def before(args: tuple[Any, ...], kwargs: dict[str, Any], copied: set[str] | None) -> Snapshot:
-    """What a call begins with: what its arguments hold, and torch's generators."""
-    return snapshot({"args": list(args), "kwargs": dict(kwargs)}, copied, strict=False)
+def before(pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Snapshot:
+    """What a call begins with: what its arguments and the pipeline hold, what its code can set, and the generators."""
+    kind = original(type(pipe))
+    plain = inner(kind.__call__)
+    code, names = getattr(plain, "__code__", before.__code__), getattr(plain, "__globals__", {})
+    held = [v for v in vars(pipe).values() if not isinstance(v, nn.Module)]
+    reached = outside(kind, code, names, held, strict=False)
+    return snapshot({"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}, None, strict=False)
 
 
 def once(
@@ -81,7 +98,7 @@ def once(
     team: Team | None,
 ) -> Any:
     """One attempt; what it changed is put back, whatever ends it, and where it is given up what it counted as well."""
-    window = settings.window if isinstance(settings.window, int) else PAD
+    window = settings.window if isinstance(settings.window, int) else 1 if single(settings.window) else PAD
     network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
     active = Active(pipe, settings, run, network)
     swap, counted, done = Swap(pipe, active), counts(run), True
@@ -96,6 +113,7 @@ def once(
             run.steps, run.rounds = counted[:2]
             del run.accepted[counted[2] :], run.windows[counted[2] :]
             run.estimate, run.doubts[counted[4] :] = counted[3], []
+            run.tolerance, run.asked = counted[5:]
             raise
         finally:
             swap.end()
@@ -110,9 +128,14 @@ def once(
     return made
 
 
-def counts(run: Run) -> tuple[int, int, int, float | None, int]:
+def single(window: Any) -> bool:
+    """Whether a window is always one row."""
+    return window == 1 or (isinstance(window, AbstractPace) and window.only == 1)
+
+
+def counts(run: Run) -> tuple[Any, ...]:
     """What a report counts of an attempt, to be put back where it is given up."""
-    return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts)
+    return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts), run.tolerance, run.asked
 
 
 def account(run: Run, network: Network, active: Active, done: bool) -> None:
@@ -128,9 +151,9 @@ def account(run: Run, network: Network, active: Active, done: bool) -> None:
 
 def compared(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], run: Run) -> Any:
     """One call in parallel, and the plain one from the same generators to compare it with."""
-    start = before(args, kwargs, None)
+    start = before(pipe, args, kwargs)
     made = attempted(pipe, kind, args, kwargs, None)
-    end, began = before(args, kwargs, None), time.perf_counter()
+    end, began = before(pipe, args, kwargs), time.perf_counter()
     start.restore()
     plain = kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
     run.sequential_seconds = (run.sequential_seconds or 0.0) + time.perf_counter() - began

@@ -29,12 +29,14 @@ from torch.utils._pytree import tree_flatten
 
 from ...distributed.team import Team
 from ...execution.chunked import Room
-from ...execution.clock import Clock, TeamClock
+from ...execution.clock import Clock
+from ...execution.team_clock import TeamClock
 from .batching import UnjoinedError, joined, parts
 from .distributed import spread
-from .memory_check import Probe
+from .memory_check import Probe, moved
 from .module_fields import Fields
 from .network_call import Call
+from .rewrite import UnparallelError
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
 ROUGH, MIXED = 5e-2, 1e-3  # and from its place in a batch of R times the same row, which rounds alike
@@ -58,6 +60,7 @@ class Network:
     samples: int = 0
     checked: int = 0
     probe: Probe = field(default_factory=Probe)
+    round: list[Call] = field(default_factory=list)  # the calls of the last
     room: Room = field(default_factory=Room)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
@@ -79,12 +82,46 @@ class Network:
         self.samples += len(calls) * max(width, 1)
         return out
 
+    def tested(self, calls: list[Call], width: int, window: int) -> list[Any]:
+        """`__call__` of a round of so many rows; where the batch has room a call of before is made again in it.
+
+        Raises UnparallelError where the answer to that is another by now.
+        """
+        room = 0 < len(calls) < window and not (self.pad and compiled(calls[0].network))
+        once = self.probe.repeat(calls) if room else None
+        if once is None or self.probe.last is None:
+            return self(calls, width)
+        *said, again = self([*calls, once], width)
+        self.evals, self.samples = self.evals - 1, self.samples - max(width, 1)
+        self.checks, self.checked = self.checks + 1, self.checked + max(width, 1)
+        if difference(again, self.probe.last[1]) > 1:
+            raise UnparallelError(
+                f"{type(once.network).__name__}: it answered one call in two ways, so it remembers "
+                "earlier calls, or draws at random"
+            )
+        return said
+
     def check(self, calls: list[Call], said: list[Any], width: int) -> None:
         """Raises UnparallelError where the network of a call of a new form remembers earlier calls."""
         for call, answer in zip(calls, said, strict=True):
             if call.key not in self.probe.done:
                 alone = len(calls) == 1 and not (self.pad and compiled(call.network))
                 self.probing(lambda call=call, answer=answer, alone=alone: self.probe.first(call, answer, alone), width)  # type: ignore[misc]
+        if calls:
+            self.probe.before(calls[-1].network)
+            alone = len(calls) == 1 and not (self.pad and compiled(calls[-1].network))
+            self.probe.last, self.round = (calls[-1], said[-1], alone), list(calls)
+
+    def looking(self, look: Callable[[], bool], width: int) -> None:
+        """Lets the probe look; raises UnparallelError where what a network keeps is part of its answers to batches."""
+        found: list[bool] = []
+        self.probing(lambda: found.append(look()), width)
+        if found[0] and len(self.round) > 1 and all(call.intact() for call in self.round):
+            others = [moved(call) for call in self.round]
+            answer, alone = self.here(others, width)[-1], others[-1].run()
+            self.checks, self.checked = self.checks + len(others) + 1, self.checked + (len(others) + 1) * max(width, 1)
+            if difference(answer, alone) > 1:
+                raise UnparallelError(f"{type(others[-1].network).__name__} keeps what it computed for the next call")
 
     def probing(self, ask: Callable[[], None], width: int) -> None:
         """Counts what the probe asks."""

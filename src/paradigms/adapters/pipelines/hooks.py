@@ -31,6 +31,11 @@ from .step_record import Visit
 from .surrogate import StandIn, copied, known
 from .window_controller import copied_or_none, paced
 
+AGAIN = (
+    "step {} made something else of the same answers when it ran again: it keeps what cannot be put back, or draws at "
+    "random"
+)
+
 
 class Halt(BaseException):
     """Leaves a row before its end; no `except Exception` of a pipeline stops it."""
@@ -60,9 +65,12 @@ class Hooks:
         self.mode, self.row, self.at, self.begin, self.reached = "step", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = self.called = False  # called: a user's callback was
         self.outside: dict[str, Any] = {}  # what the loop's code names outside of its locals, and may change
+        self.own = False  # the loop's code is no library's, so all tensors are copied
+        self.clocked = False  # it looks at a clock, so its numbers may differ when a row runs again
         self.failed = False  # a row was left by an exception
         self.finite = Finite(len(self.items), self.times)
         self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
+        self.heard = False  # a callback was called since rows began to be accepted
         self.renewed = False  # a callback changed a network
         self.width, self.evals = 0, 0  # samples in the state; calls of networks when the pace was last asked
 
@@ -78,6 +86,7 @@ class Hooks:
             self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
             self.scheduler = copied_or_none(self.scheduler) if self.pace.only != 1 else None
             self.width = width(self.stepped(values))
+            self.network.probe.span = (str(self.times[0]), str(self.times[-1]))
             self.decide()
         if self.mode == "step":
             self.stepping = True
@@ -86,9 +95,8 @@ class Hooks:
         self.run.visits += 1
         if self.row not in self.before:
             self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
-            self.before[self.row] = snapshot(
-                {**values, **self.outside}, None
-            )  # of the first row all tensors are copied
+            whole = {**values, **self.outside}
+            self.before[self.row] = snapshot(whole, None)  # of the first row all tensors are copied
             self.width = width(self.stepped(values))
         elif self.at != self.row:
             return self.before[self.row].restore()
@@ -109,10 +117,13 @@ class Hooks:
             return
         self.settings.copied |= self.before[self.row].changed(all=True)
         # where callbacks are called all tensors are copied, for a call that begins anew would call them again
-        self.before[self.row + 1] = snapshot(
-            {**values, **self.outside}, None if self.callbacks else self.settings.copied
-        )
-        self.visits[self.row].after = self.stepped(values)
+        if self.mode != "accept" and (place := self.before[self.row].silent()):
+            self.before[self.row].restore()
+            raise UnparallelError(f"its loop changes {place} in place past torch's count, as .data and numpy do")
+        copied = None if self.callbacks or self.own else self.settings.copied
+        whole, last = {**values, **self.outside}, self.before[self.row] if self.own else None
+        self.before[self.row + 1] = snapshot(whole, copied, last=last)
+        self.visits[self.row].after, self.visits[self.row].ended = self.stepped(values), True
         self.at = self.row + 1
 
     def stepped(self, values: Mapping[str, Any]) -> Tensor | None:
@@ -134,7 +145,7 @@ class Hooks:
             return {}
         asked = {id(c.network): c.network for visit in self.judged.values() for c in visit.calls}
         self.fields = {k: f if (f := self.fields.get(k)) and f.same() else Fields(m) for k, m in asked.items()}
-        self.inside = False  # what a callback asks or sets is no part of the step
+        self.inside, self.heard = False, True  # what a callback asks or sets is no part of the step
         try:
             return function(*args, **kwargs)
         finally:
@@ -155,9 +166,11 @@ class Hooks:
         ):
             raise UnparallelError("a step takes gradients of what its networks say")
         call, c = Call.of(network, real, args, kwargs), len(visit.calls)
-        if self.mode == "accept":
+        if self.mode in ("accept", "again"):
             judged = self.judged[n]
             if self.renewed or c >= len(judged.calls) or not judged.calls[c].equals(call):
+                if n == self.begin and not self.heard:
+                    raise UnparallelError(AGAIN.format(n))
                 self.halt()
             answer, own = judged.answers[c], judged.own[c]
         else:

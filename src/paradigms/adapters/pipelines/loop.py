@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from .hooks import Hooks
+from .hooks import AGAIN, Hooks
 from .network_call import Call
 from .repeat_doubtful import DoubtError, beyond, said, stricter
 from .rewrite import UnparallelError
@@ -37,6 +37,7 @@ class Loop(Hooks):
         while self.begin < len(self.items):
             yield from self.step(begun) if self.window == 1 else self.slide(begun)
             begun = False
+        self.network.looking(self.network.probe.finish, self.width)
         self.doubted(self.run.windows[first:])
 
     def doubted(self, windows: list[int]) -> None:
@@ -46,6 +47,7 @@ class Loop(Hooks):
             return
         finest, estimate = self.judge.finest, self.judge.estimate
         asked = beyond(self.settings, estimate, finest)
+        self.run.held(self.settings.asked, max(self.settings.asked, finest))
         if asked is not None and not self.called:
             raise DoubtError(
                 stricter(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
@@ -71,7 +73,8 @@ class Loop(Hooks):
         yield from self.play(first + begun, min(first + self.window, N))
         end = self.reached
         while self.window > 1 and self.begin < N:
-            self.network.probing(self.network.probe.round, self.width)
+            self.network.looking(self.network.probe.round, self.width)
+            yield from self.again()
             end = yield from self.evaluate(end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
@@ -101,13 +104,29 @@ class Loop(Hooks):
 
     def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
-        self.mode, self.renewed = mode, False
+        self.mode, self.renewed, self.heard = mode, False, False
         for self.row in range(first, stop):
             self.reached = self.row
             yield self.items[self.row]
             if self.halted:
                 return
         self.reached = max(first, stop)
+
+    def again(self) -> Iterator[Any]:
+        """Runs the first row once more, on the same answers; raises UnparallelError where that makes a difference.
+
+        What a row carries to the next is put back before it runs again. What was not found cannot be: it shows here,
+        for by now the rows of a window have run since.
+        """
+        row, first = self.begin, self.visits[self.begin]
+        if self.callbacks or not first.ended:  # where there are callbacks rows run again when they are accepted
+            return
+        left, self.judged = self.before[row + 1], {row: first}
+        yield from self.play(row, row + 1, "again")
+        second, self.visits[row] = self.visits[row], first
+        shown = self.reached > row and len(first.calls) == len(second.calls)
+        if not shown or left.differs(self.before[row + 1], not self.clocked):
+            raise UnparallelError(AGAIN.format(row))
 
     def evaluate(self, end: int) -> Generator[Any, None, int]:
         """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call.
@@ -127,7 +146,7 @@ class Loop(Hooks):
             calls = [self.visits[n].calls[c] for n, c in todo]
             if not all(call.intact() for call in calls):
                 raise UnparallelError("a step changes, in place, what it has shown a network")
-            said = self.network(calls, self.width) if calls else []
+            said = self.network.tested(calls, self.width, self.window) if calls else []
             end = self.answered(end, todo, calls, said)
             rows, todo = range(self.begin, end), [(n, c) if n < end else (n, -1) for n, c in todo]
             for c in {c for _, c in todo if c >= 0}:

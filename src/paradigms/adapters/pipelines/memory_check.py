@@ -3,6 +3,8 @@
     A, B, A        both answers to A are equal, and nothing that could be part of an answer was kept of either
     A, B, A, B, B, A    where something was counted; and one call again in rounds 2, 4, 8, ..
     B as the first      where something was kept of A, and not of B: it says then what it said after A
+    all of this again   where something is kept in a place that is new since, in rounds 1, 2, 4, 8, .. and the last
+    a row of before     in a later batch that has room for it
 
 A step cache answers by what it computed before. Its rows cannot be evaluated out of order, so it is stepped through.
 """
@@ -36,13 +38,17 @@ class Probe:
         self.known: dict[int, Any] = {}  # marks of networks
         self.done: set[Any] = set()
         self.counting: dict[Any, tuple[Call, Any]] = {}
-        self.rounds = self.checks = 0
+        self.rounds = self.checks = self.repeats = 0
+        self.span: Any = None  # from which time to which the loop goes: a cache may begin late
+        self.fine: list[tuple[dict[Any, Any], Any, Any]] = []  # what was examined in this loop, to be noted at its end
+        self.places: dict[int, set[Any]] = {}  # where networks keep what is no number, as far as was examined
+        self.last: tuple[Call, Any, bool] | None = None  # a call, what was said to it, whether it was alone
 
     def before(self, network: nn.Module) -> None:
         """The network is about to be called for the first time, or again."""
         if id(network) not in self.known:
             self.known[id(network)] = mark(network)
-            if self.known[id(network)] not in _sound.get(network, {}).values():
+            if (self.span, self.known[id(network)]) not in _sound.get(network, {}).values():
                 self.states[id(network)] = State(network)
 
     def restore(self) -> None:
@@ -58,13 +64,13 @@ class Probe:
         self.done.add(key)
         self.before(call.network)  # some networks are first seen when they answer
         sound = _sound.setdefault(call.network, {})
-        if sound.get(key[1:]) == self.known[id(call.network)]:
+        if sound.get(key[1:]) == (self.span, self.known[id(call.network)]):
             return
         kept = self.examine(call, said, exact)
         if kept:
             self.counting[key] = call, said
         else:
-            sound[key[1:]] = self.known[id(call.network)]
+            self.fine.append((sound, key[1:], self.known[id(call.network)]))
 
     def examine(self, A: Call, said: Any, exact: bool) -> bool:
         """Repeats a call with another between; whether something was counted."""
@@ -96,13 +102,59 @@ class Probe:
             now.restore()
         return True
 
-    def round(self) -> None:
-        """A round of a window begins; raises UnparallelError where a network that counts has begun to remember."""
+    def round(self) -> bool:
+        """A round of a window begins; raises UnparallelError where a network that counts has begun to remember.
+
+        Gives whether one keeps something in a new place.
+        """
         self.rounds += 1
-        if self.counting and self.rounds & (self.rounds - 1) == 0:
+        if self.rounds & (self.rounds - 1) == 0:
             for call, said in self.counting.values():
                 if call.intact():
                     self.again(call, said, False)
+            return self.look()
+        return False
+
+    def finish(self) -> bool:
+        """A loop is over: looks once more; what was fine all the way need not be examined again over such times."""
+        found = self.look()
+        for sound, key, marked in self.fine:
+            sound[key] = self.span, marked
+        self.fine.clear()
+        return found
+
+    def look(self) -> bool:
+        """Examines a network once more that keeps something in a new place, by the last call that was answered."""
+        if self.last is None or id(self.last[0].network) not in self.states or not self.last[0].intact():
+            return False
+        call, said, exact = self.last
+        found = {place for place, _, new in self.states[id(call.network)].changes() if not number(new)}
+        seen = self.places.setdefault(id(call.network), set())
+        if found <= seen:
+            return False
+        seen |= found
+        if self.examine(call, said, exact):
+            self.counting[call.key] = call, said
+        self.afresh(call, said, exact)
+        return True
+
+    def afresh(self, A: Call, said: Any, exact: bool) -> None:
+        """Makes a call and another from where the network stood when the loop began, as a loop of steps would."""
+        B = moved(A)
+        b, now = self.ask(B), State(A.network)
+        self.states[id(A.network)].restore()
+        try:
+            self.again(A, said, exact)
+            self.again(B, b, True)
+        finally:
+            now.restore()
+
+    def repeat(self, calls: list[Call]) -> Call | None:
+        """A call that was answered before, to be one of the next batch; None in most rounds."""
+        if self.last is None or not calls or not self.last[0].alike(calls[0]) or not self.last[0].intact():
+            return None
+        self.repeats += 1
+        return None if self.repeats & (self.repeats - 1) else self.last[0]
 
     def again(self, call: Call, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""

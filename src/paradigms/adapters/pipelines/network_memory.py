@@ -22,13 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .object_contents import kind, plain, slots
-from .snapshot import generator
+from .attributes import plain
+from .object_contents import kind, slots
+from .snapshot import generator, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
 ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
+SMALL = 1 << 20  # numbers of a tensor that is compared by its content
 DEEP = 8  # how far into what a network holds
 
 
@@ -36,8 +38,9 @@ class State:
     """What a network keeps, at one moment."""
 
     def __init__(self, network: nn.Module) -> None:
+        self.ids: list[list[int] | None] = []  # who was in each dict, for what did not change is most of it
         self.contents: list[tuple[Any, Any]] = []  # lists, sets, deques, cells, fields and what was in them
-        self.tensors: dict[int, tuple[Tensor, int | None]] = {}
+        self.tensors: dict[int, tuple[Tensor, int | None, Tensor | None]] = {}  # each, its version, a copy if small
         self.generators: list[tuple[Any, Any]] = []  # what sets the state of each, and its state
         self.iterators = False
         self.seen: set[int] = set()
@@ -54,7 +57,8 @@ class State:
         self.seen.add(id(v))
         if isinstance(v, Tensor):
             if not isinstance(v, nn.Parameter):
-                self.tensors[id(v)] = v, None if v.is_inference() else v._version
+                copy = v.detach().clone() if v.numel() <= SMALL and not v.is_meta else None
+                self.tensors[id(v)] = v, None if v.is_inference() else v._version, copy
         elif kind(type(v)) == "generator":
             self.generators.append(generator(v))
         elif isinstance(v, type):
@@ -106,6 +110,7 @@ class State:
     def keep(self, thing: Any, content: Any, deep: int) -> None:
         """What a thing holds now, and what that holds."""
         self.contents.append((thing, content))
+        self.ids.append(ids(thing) if isinstance(thing, dict) else None)
         inside: Any = [content]  # a cell's is one thing
         if not isinstance(thing, types.CellType):
             inside = content.values() if isinstance(content, dict) else content
@@ -114,21 +119,32 @@ class State:
 
     def changes(self) -> Iterator[tuple[tuple[int, Any], Any, Any]]:
         """What is not as it was: where, what was there, and what is."""
-        for thing, content in self.contents:
+        for (thing, content), who in zip(self.contents, self.ids, strict=True):
+            if who is not None and ids(thing) == who:
+                continue
             for place, old, new in differences(content, current(thing, content)):
                 yield (id(thing.thing if isinstance(thing, Slots) else thing), place), old, new
-        for key, (tensor, version) in self.tensors.items():
-            if version is not None and tensor._version != version:
+        for key, (tensor, version, copy) in self.tensors.items():
+            past = copy is not None and unequal(tensor, copy)  # by .data, which no version counts
+            if past or (version is not None and tensor._version != version):
                 yield (key, None), None, tensor
 
     def restore(self) -> None:
-        """Puts everything back but the content of tensors."""
+        """Puts everything back but the content of weights and of large tensors."""
+        for tensor, version, copy in self.tensors.values():
+            if copy is not None and unequal(tensor, copy):
+                (tensor if version is None else tensor.data).copy_(copy)
         for thing, content in self.contents:
             for _ in differences(content, current(thing, content)):
                 put(thing, content)
                 break
         for setter, state in self.generators:
             setter(state)
+
+
+def ids(thing: dict[Any, Any]) -> list[int]:
+    """Who is in a dict."""
+    return list(map(id, thing.values()))
 
 
 def program(v: Any) -> bool:

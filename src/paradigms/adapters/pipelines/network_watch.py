@@ -45,10 +45,9 @@ def drop(key: int) -> None:
 
 
 def watched(module: nn.Module, name: str, value: Any) -> None:
-    """Sets an attribute of a network; raises UnparallelError where a step does."""
+    """Sets an attribute of a network; raises UnparallelError where a step does, but to what it is: += does so."""
     active = _active.get()
     inside = active is not None and active.loop is not None and active.loop.inside
-    changed = isinstance(value, Tensor) or getattr(module, name, watched) is not value  # += sets the same tensor
-    if inside and name != REGISTRY and changed:
+    if inside and name != REGISTRY and (isinstance(value, Tensor) or getattr(module, name, watched) is not value):
         raise UnparallelError(f"a step sets {name} of {type(module).__name__}")
     _own(module, name, value)

@@ -7,16 +7,19 @@
 | "array"     | numpy's arrays                                      | a copy                                     |
 | "cell"      | a variable of a closure                             | its value                                  |
 | "class"     | a class, within `Attributes`                        | its attributes that can be a state         |
+|              | a module's global variables, within `Globals`       | those that can be a state                  |
 | "parts"     | tuples, functions, bound methods: they do not change, what they hold may                          |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
 """
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import functools
 import io
 import random
+import sys
 import threading
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -25,6 +28,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .attributes import Attributes, Globals
 
 ATOMS = (str, bytes, int, float, bool, complex, type(None), type, torch.dtype, torch.device, torch.Size, nn.Module,
          enum.Enum, range, slice, type(Ellipsis), types.ModuleType, types.CodeType, property)  # fmt: skip
@@ -41,7 +46,7 @@ STATELESS = (
 )  # packages whose objects a loop reads
 PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
          functools.partial)  # fmt: skip
-CODE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, classmethod, staticmethod)
+CACHED: Any = type(functools.lru_cache(print))  # what lru_cache makes of a function
 BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no part of a step
 NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
 
@@ -54,16 +59,18 @@ def kind(of: Any) -> str | None:
 @functools.lru_cache(maxsize=4096)
 def _kind(of: Any) -> str | None:
     root = of.__module__.partition(".")[0]
-    if issubclass(of, threading.local | Attributes):
-        return "class" if of is Attributes else "object"
+    if issubclass(of, threading.local | Attributes | threading.Event | threading.Semaphore):
+        return "class" if issubclass(of, Attributes) else "object"
     if issubclass(of, ATOMS) or root in STATELESS or hasattr(of, "passes_by"):
         return None
     if root == "numpy":
         return NUMPY.get(of.__name__, "generator" if hasattr(of, "random_raw") else None)
     if issubclass(of, random.SystemRandom):
         return "unknown"
+    if of is memoryview or of is CACHED:
+        return "unknown" if of is memoryview else "parts"
     for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (random.Random, "generator"),
-                       (types.CellType, "cell"), (PARTS, "parts")):  # fmt: skip
+                       (contextvars.ContextVar, "generator"), (types.CellType, "cell"), (PARTS, "parts")):  # fmt: skip
         if issubclass(of, base):
             return name
     if of in (list, set, deque):
@@ -98,32 +105,6 @@ def _slots(of: Any) -> tuple[str, ...]:
     return tuple(
         f"_{base.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n, base in named
     )
-
-
-def plain(v: Any) -> bool:
-    """Whether what a class or a module names can be a state: no function, class or other part of a program."""
-    return not isinstance(v, CODE) and not hasattr(type(v), "__get__") and not isinstance(v, nn.Module)
-
-
-class Attributes:
-    """The attributes of a class that can be a state."""
-
-    def __init__(self, of: type) -> None:
-        self.of = of
-
-    def read(self) -> dict[str, Any]:
-        """All but functions and what Python itself keeps there."""
-        return {k: v for k, v in vars(self.of).items() if plain(v) and not (k[:2] == "__" and k[-2:] == "__")}
-
-    def write(self, was: dict[str, Any]) -> None:
-        """Sets those that are others now, and removes those that were none."""
-        for name, value in self.read().items():
-            if name not in was:
-                delattr(self.of, name)
-            elif was[name] is not value:
-                setattr(self.of, name, was[name])
-        for name in was.keys() - vars(self.of).keys():
-            setattr(self.of, name, was[name])
 
 
 class Whole:
@@ -161,6 +142,10 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
         yield from (("defaults", thing.__defaults__), ("kwdefaults", thing.__kwdefaults__), ("fields", vars(thing)))
     elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
         yield "self", thing.__self__
+    elif hasattr(thing, "cache_info"):
+        yield "wrapped", thing.__wrapped__
+    elif isinstance(thing, Globals):
+        return
     elif isinstance(thing, functools.partial):
         yield from (("func", thing.func), ("args", thing.args), ("keywords", thing.keywords))
     elif what == "cell":
@@ -181,6 +166,14 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(min(i, 3)), v) for i, v in enumerate(items))
         if isinstance(thing, defaultdict):
             yield "default_factory", thing.default_factory
+        yield from ((f"class {v.of.__name__}", v) for v in classes(type(thing)))  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=1024)
+def classes(of: Any) -> tuple[Attributes, ...]:
+    """The classes of an object that can hold state: those of a program, not of a library or of Python itself."""
+    roots = {"diffusers", "torch", "transformers", "accelerate", "numpy", "paradigms", *sys.stdlib_module_names}
+    return tuple(Attributes(k) for k in of.__mro__ if k.__module__.partition(".")[0] not in roots - {"__main__"})
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,11 +1,13 @@
 """What a loop's code can change outside of its locals: all that can be a state of what its code names.
 
     global NAME       of the loop's function, its class's methods, and the functions that these name
-    class NAME        the attributes of its own class, and of the classes that code names
+    class NAME        the attributes of its own class, and of the classes that code names or whose objects it holds
     function NAME     its defaults, its fields, its closure
+    module NAME       all global variables, where code can set them by name: globals(), setattr, module.NAME = ..
 
-Of code of diffusers itself only containers that the loop's function names are read: it keeps nothing there. A function
-that sets a global variable anew is no such code: the loop runs step by step.
+Of code of diffusers itself only containers that the loop's function names are read: it keeps nothing there. What cannot
+be put back makes the loop run step by step: a global variable that is set anew by a statement, the account of a cache
+(`cache_info`), and a cached function that keeps state, for the cache hides which of its calls were made.
 """
 
 from __future__ import annotations
@@ -15,24 +17,47 @@ import functools
 import sys
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .object_contents import Attributes
+from .attributes import Attributes, Globals
+from .object_contents import CACHED
 from .rewrite import UnparallelError
 from .wrappers import content, inner
 
 STATES = (list, dict, set, deque)
 LIBRARIES = ("diffusers", "torch", "transformers", "accelerate", "huggingface_hub", "paradigms")
 DEEP = 3  # how far functions name each other
+WRITERS = {"globals", "vars", "setattr", "delattr", "exec", "eval", "__dict__", "__globals__", "modules"}  # by name
+ACCOUNTS = {"cache_info", "cache_clear"}  # what a function's cache says of the calls that were made
+CHANGERS = {"append", "appendleft", "extend", "insert", "pop", "popleft", "popitem", "remove", "discard", "clear",
+            "add", "update", "setdefault", "next", "add_", "copy_", "mul_", "fill_"}  # fmt: skip
+STORES = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR")
 
 
-def outside(kind: type, code: types.CodeType, names: dict[str, Any]) -> dict[str, Any]:
-    """What can be a state, by name, of a pipeline's class and its loop; raises UnparallelError."""
+def outside(
+    kind: type, code: types.CodeType, names: dict[str, Any], held: Iterable[Any] = (), strict: bool = True
+) -> dict[str, Any]:
+    """What can be a state, by name, of a pipeline's class and its loop, and of the classes and functions of `held`.
+
+    Raises UnparallelError for what cannot be put back, where `strict`.
+    """
     found: dict[str, Any] = {}
-    for base in kind.__mro__:
-        found |= dict(of_class(base, DEEP))
-    return found | dict(named(code, names, DEEP))
+    try:
+        for base in kind.__mro__:
+            found.update(of_class(base, DEEP))
+        for v in held:
+            if isinstance(v, types.FunctionType):
+                found.update(of(v, DEEP) if not library(v.__module__) else ())
+            elif program(type(v).__module__):
+                for base in type(v).__mro__:
+                    found.update(of_class(base, DEEP))
+        found.update(named(code, names, DEEP))
+    except UnparallelError:
+        if strict:
+            raise
+        found[f"module {names.get('__name__')}"] = Globals(names)
+    return found
 
 
 def of_class(kind: type, deep: int) -> Iterator[tuple[str, Any]]:
@@ -41,36 +66,80 @@ def of_class(kind: type, deep: int) -> Iterator[tuple[str, Any]]:
         yield f"class {kind.__qualname__}", Attributes(kind)
         for name, value in list(vars(kind).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
-            if isinstance(function, types.FunctionType):
+            if isinstance(function, types.FunctionType | CACHED):
                 yield f"function {kind.__qualname__}.{name}", function
                 yield from of(inner(function), deep)
+                yield from cached(function, name)
 
 
 def of(function: types.FunctionType, deep: int) -> Iterator[tuple[str, Any]]:
     """What a function names, itself or by the functions that it names or has in its closure."""
     yield from named(function.__code__, function.__globals__, deep)
     for held in map(content, function.__closure__ or ()):
-        if isinstance(held, types.FunctionType) and deep and not library(held.__module__):
-            yield from of(held, deep - 1)
+        if isinstance(held, types.FunctionType | CACHED) and deep and not library(held.__module__):
+            yield from of(inner(held), deep - 1)
+            yield from cached(held, held.__name__)
+
+
+def cached(function: Any, name: str) -> Iterator[Any]:
+    """Nothing; raises UnparallelError where a function is cached and keeps state, or counts in its cache."""
+    plain = inner(function)
+    if isinstance(function, CACHED) and isinstance(plain, types.FunctionType) and not library(plain.__module__):
+        inside = list(codes(plain.__code__))
+        if any(c.co_freevars or stores(c) or CHANGERS & {*c.co_names} for c in inside):
+            raise UnparallelError(f"{name} is cached, and keeps state of the calls that its cache does not answer")
+    yield from ()
 
 
 def named(code: types.CodeType, names: dict[str, Any], deep: int) -> Iterator[tuple[str, Any]]:
-    """What a code names among the globals, and what functions and classes that it names do."""
-    inside = [code, *(c for c in code.co_consts if isinstance(c, types.CodeType))]
+    """What a code names among the globals, and what functions, classes and modules that it names do."""
+    inside = list(codes(code))
+    known = {n for c in inside for n in c.co_names}
     own = not library(names.get("__name__"))
-    for name in {n for c in inside for n in c.co_names if n in names}:
-        value = names[name]
-        if isinstance(value, type):
-            yield from of_class(value, deep - 1) if own and deep else ()
-        elif isinstance(value, types.FunctionType):
-            if deep and not library(value.__module__):
-                yield f"global {name}", value
-                yield from of(value, deep - 1)
-        elif own or isinstance(value, STATES):
-            yield f"global {name}", value
-            yield from of_class(type(value), deep - 1) if own and deep else ()
+    for name in known & names.keys():
+        yield from one(name, names[name], own, deep)
+    if own:
+        yield from modules(code, names, known, deep)
     for name in {n for c in inside for n in sets(c)}:
         raise UnparallelError(f"{code.co_name} sets the global variable {name}")
+    if own and ACCOUNTS & known:
+        raise UnparallelError(f"{code.co_name} asks what a function's cache holds, which cannot be put back")
+
+
+def one(name: str, value: Any, own: bool, deep: int) -> Iterator[tuple[str, Any]]:
+    """A global variable that code names; own: where the code is no library's."""
+    if isinstance(value, type):
+        yield from of_class(value, deep - 1) if own and deep else ()
+    elif isinstance(value, types.FunctionType | CACHED):
+        if deep and not library(value.__module__):
+            yield f"global {name}", value
+            yield from of(inner(value), deep - 1)
+            yield from cached(value, name)
+    elif own or isinstance(value, STATES):
+        yield f"global {name}", value
+        yield from of_class(type(value), deep - 1) if own and deep else ()
+
+
+def modules(code: types.CodeType, names: dict[str, Any], known: set[str], deep: int) -> Iterator[tuple[str, Any]]:
+    """The modules of a program whose variables code sets or reads by name: its own, and those that it names."""
+    named = [v for n in known if isinstance(v := names.get(n, sys.modules.get(n)), types.ModuleType)]
+    own = sys.modules.get(names.get("__name__", ""))
+    by_name = bool(known & WRITERS) or any(v is own for v in named)
+    for module in [v for v in named if v is not own and program(v.__name__)]:
+        yield f"module {module.__name__}", Globals(vars(module))
+        for name in known & vars(module).keys():
+            yield from one(f"{module.__name__}.{name}", vars(module)[name], True, deep - 1) if deep else ()
+    if by_name:
+        yield f"module {names.get('__name__')}", Globals(names)
+        yield from ((f"global {k}", v) for k, v in names.items() if isinstance(v, STATES) and k[:2] != "__")
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A code and those inside it."""
+    yield code
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            yield from codes(c)
 
 
 def program(module: str) -> bool:
@@ -82,6 +151,12 @@ def program(module: str) -> bool:
 def sets(code: types.CodeType) -> frozenset[str]:
     """The global variables that a code sets."""
     return frozenset(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"))
+
+
+@functools.lru_cache(maxsize=1024)
+def stores(code: types.CodeType) -> bool:
+    """Whether a code sets anything but its locals."""
+    return any(i.opname in STORES for i in dis.get_instructions(code))
 
 
 def library(module: str | None) -> bool:

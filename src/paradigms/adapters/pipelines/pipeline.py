@@ -15,10 +15,10 @@ import contextlib
 import functools
 from typing import Any
 
+from ...checks.solver import check_window
 from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
-from ...problem import check_window
 from ...solve import TOLERANCE
 from ...stopping.criteria import AbstractStop, FinalError
 from ...window.controller import AbstractPace
@@ -27,7 +27,7 @@ from .attempts import attempted, compared
 from .broadcast import together
 from .jacobian import belief
 from .network_watch import unwatch
-from .subclass import kin, looping, networks, original, parts, rewound
+from .subclass import kin, looping, original, parts, rewound
 
 OPEN = "_paradigms_open"  # of a pipeline: the `with`s that it is in
 COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
@@ -53,7 +53,7 @@ def enable_parallel_sampling(
     `sharded`'s; its ranks all make the same calls, share the rows, and get the same result. compare: makes each call
     step by step too, from the same generators, and reports the error; not on a mesh. A call whose error may be beyond
     the tolerance is made again, see `doubt.py`. Raises ValueError for what is no such pipeline, a method that corrects
-    states, a window below 1; a call does for step caches.
+    states, a window below 1.
     """
     settings = asked(pipe, method, tolerance, window, batched, mesh, compare)
     kind, run = original(type(pipe)), Run()
@@ -175,7 +175,6 @@ def parallelize(
 
 def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a pipeline, in parallel, by all ranks of a mesh where there is one."""
-    refuse_caches(pipe)
     settings, run = pipe.__dict__["_paradigms"]
     if settings.mesh is not None:
         team = Team(settings.mesh)
@@ -195,13 +194,3 @@ def parallel(kind: type) -> type:
         return sampled(self, kind, args, kwargs)
 
     return kin(rewound(kind), __call__=call, _paradigms_of=kind)
-
-
-def refuse_caches(pipe: Any) -> None:
-    """Raises ValueError where a network keeps what it computed for the next step."""
-    for module in networks(pipe):
-        if getattr(module, "is_cache_enabled", False):
-            raise ValueError(
-                f"{type(module).__name__} has a step cache, which depends on the order of calls; type: "
-                f"pipe.{next(k for k, v in pipe.components.items() if v is module)}.disable_cache()"
-            )

@@ -8,15 +8,19 @@
 | tensors changed in place, as PNDM's sums are                         | their content, if a copy was kept          |
 
 Tensors count their changes, so one that was changed in place and of which no copy was kept is found: `ChangedError`
-names it, and the next time a copy is kept. What cannot be kept, an iterator, an open file, an unknown object that may
+names it, and the next time a copy is kept. What is written past that count, by `.data` or numpy, is seen by comparing
+contents, where a copy was kept: of the first row of every loop, and of all rows of loops that are no library's. What
+cannot be kept, an iterator, an open file, an unknown object that may
 change, is found too: `UnkeptError` names it.
 """
 
 from __future__ import annotations
 
+import contextvars
 import io
 import random
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .object_contents import content, kind, parts, put, same
+from .object_contents import Whole, content, kind, parts, put, same
 from .rewrite import CALLBACKS, UnparallelError
 
+NUMBERS = (int, float, complex, str)
 DEEP = 5  # how far into lists, dicts and objects
 
 
@@ -56,6 +61,8 @@ class Snapshot:
         for _, tensor, version, copy in self.tensors:
             if copy is not None and (version is None or tensor._version != version):
                 tensor.copy_(copy)
+            elif copy is not None and unequal(tensor, copy):
+                tensor.data.copy_(copy)  # past the count, as it was changed
         self.tensors = [(p, t, None if v is None else t._version, c) for p, t, v, c in self.tensors]
         for setter, state in self.generators:
             setter(state)
@@ -65,18 +72,45 @@ class Snapshot:
         """The name of a class of which an object's fields were set since, or ""."""
         return next((type(thing).__name__ for thing, was in self.contents if not same(content(thing), was)), "")
 
+    def silent(self) -> str:
+        """The place of a tensor that was changed past the count of its changes, as far as copies were kept, or ""."""
+        found = (
+            p for p, t, v, c in self.tensors if v is not None and t._version == v and c is not None and unequal(t, c)
+        )
+        return next(found, "")
+
+    def differs(self, other: Snapshot, numbers: bool = True) -> bool:
+        """Whether the same things hold other tensors, or numbers, in another snapshot of the same place in a loop."""
+        here, there = (s.held() for s in (self, other))
+        both = [(was, there[k]) for k, was in here.items() if k in there and not isinstance(was, Tensor)]
+        alike = Alike(here, there, numbers)
+        return not all(alike(a, b) for a, b in [(self.values, other.values), *both])
+
+    def held(self) -> dict[int, Any]:
+        """What each thing held when it was kept, by id; of tensors their copies."""
+        copies = {id(t): c for _, t, _, c in self.tensors if c is not None}
+        return {id(thing): was for thing, was in self.contents} | copies
+
     def changed(self, all: bool = False) -> set[str]:
         """The places of tensors that were changed since, of which no copy was kept, or of all."""
         return {p for p, t, v, c in self.tensors if v is not None and t._version != v and (all or c is None)}
 
 
-def snapshot(values: Mapping[str, Any], copied: set[str] | None, strict: bool = True) -> Snapshot:
+def snapshot(
+    values: Mapping[str, Any], copied: set[str] | None, strict: bool = True, last: Snapshot | None = None
+) -> Snapshot:
     """Everything reachable from locals; tensors in the places `copied` are copied, all if None.
 
-    Raises UnkeptError, where `strict`. The user's callbacks are no part of it.
+    last: a snapshot before, whose copies of what has not changed are used again. Raises UnkeptError, where `strict`.
+    The user's callbacks are no part of it.
     """
     found = Snapshot({k: v for k, v in values.items() if not k.startswith("__")})
     seen: set[int] = set()
+    copies = {} if last is None else {id(t): (t, c) for _, t, _, c in last.tensors if c is not None}
+
+    def copy_of(v: Tensor) -> Tensor:
+        known = copies.get(id(v))
+        return known[1] if known is not None and known[0] is v and not unequal(v, known[1]) else v.clone()
 
     def visit(v: Any, place: str, deep: int) -> None:
         what = kind(type(v))
@@ -85,7 +119,7 @@ def snapshot(values: Mapping[str, Any], copied: set[str] | None, strict: bool = 
         seen.add(id(v))
         if what == "tensor":
             version = None if v.is_inference() else v._version
-            copy = v.clone() if copied is None or place in copied or version is None else None
+            copy = copy_of(v) if copied is None or place in copied or version is None else None
             found.tensors.append((place, v, version, copy))
         elif what == "generator":
             found.generators.append(generator(v))
@@ -112,11 +146,62 @@ def generator(v: Any) -> tuple[Callable[[Any], Any], Any]:
         return v.set_state, v.get_state()
     if isinstance(v, random.Random):
         return v.setstate, v.getstate()
+    if isinstance(v, contextvars.ContextVar):
+        was = v.get(generator)
+        return (lambda state: (state is was and was is generator) or v.set(state)), was
     if hasattr(v, "bit_generator"):
         return generator(v.bit_generator)
     if hasattr(v, "get_state"):
         return v.set_state, v.get_state()
     return (lambda state: setattr(v, "state", state)), v.state
+
+
+def unequal(v: Tensor, copy: Tensor) -> bool:
+    """Whether a tensor's content is not that of its copy, bit for bit but for NaN."""
+    if v.shape != copy.shape or v.layout != torch.strided or v.is_meta:
+        return False
+    if torch.equal(v, copy):
+        return False
+    return not (
+        v.is_floating_point()
+        and torch.equal(v.isnan(), copy.isnan())
+        and torch.equal(v.nan_to_num(), copy.nan_to_num())
+    )
+
+
+@dataclass
+class Alike:
+    """Whether two values hold the same tensors, to the rounding of their device, and the same numbers, if they count.
+
+    here, there: what things held when each was kept, by id; they may hold something else by now.
+    """
+
+    here: dict[int, Any]
+    there: dict[int, Any]
+    numbers: bool
+
+    def __call__(self, a: Any, b: Any, deep: int = 3) -> bool:
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            a, b = self.here.get(id(a), a), self.there.get(id(b), b)
+            return a is b or (a.shape == b.shape and not (unequal(a, b) if a.device.type == "cpu" else far(a, b)))
+        if a is b or not deep:
+            return True  # compared by itself
+        a, b = self.here.get(id(a), a), self.there.get(id(b), b)
+        if isinstance(a, Whole) and isinstance(b, Whole):
+            return all(self(getattr(a, k), getattr(b, k), deep) for k in ("fields", "slots", "items"))
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            return all(self(a.get(k), b.get(k), deep - 1) for k in a.keys() | b.keys())
+        if isinstance(a, list | tuple | deque) and isinstance(b, list | tuple | deque):
+            return len(a) == len(b) and all(self(v, w, deep - 1) for v, w in zip(a, b, strict=True))
+        plain = isinstance(a, NUMBERS) and isinstance(b, NUMBERS)
+        return not (self.numbers and plain) or a == b or (a != a and b != b)
+
+
+def far(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of a device differ by more than it rounds."""
+    if a.device.type == "cpu" or not a.is_floating_point():
+        return False
+    return bool((a.double() - b.double()).norm() > 1e-2 * b.double().norm())
 
 
 def streams() -> list[tuple[Callable[[Any], Any], Any]]:

@@ -22,7 +22,7 @@ WITH_STATE = 3.0  # how much more, relatively, than its state a row's other inpu
 class Visit:
     """What a row did when it last ran: its calls, their answers, which of them the network's own, bars moved.
 
-    after: the state that it left.
+    after: the state that it left. ended: it ran to its end.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -30,6 +30,7 @@ class Visit:
     own: list[bool] = field(default_factory=list)
     ticks: list[tuple[Bar, float]] = field(default_factory=list)
     after: Tensor | None = None
+    ended: bool = False
 
 
 def exact(visit: Visit) -> bool:

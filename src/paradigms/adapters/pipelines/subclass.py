@@ -24,11 +24,12 @@ from torch import nn
 from ..report import Bar, Run, Settings
 from .batched_network import Network, compiled
 from .loop import Loop
-from .outside_state import outside
+from .outside_state import codes, library, outside
 from .rewrite import has_loop, rewindable, steps
 from .unconditional import Table, table
 
 RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
+CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "time_ns", "perf_counter_ns"}
 DEEP = 4  # how far methods that step call each other
 
 
@@ -103,7 +104,35 @@ def kin(kind: type, *above: type, **fields: Any) -> type:
     """A subclass of the same name, with what of `fields` is not None; above: parents after the class itself."""
     named = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
     named |= {"__reduce_ex__": reduced(kind)}  # type: ignore[dict-item]
-    return type(kind.__name__, (kind, *above), named | {k: v for k, v in fields.items() if v is not None})
+    made: Any = mirrored(type(kind)) if "_paradigms_of" in fields else type
+    made = made(kind.__name__, (kind, *above), named | {k: v for k, v in fields.items() if v is not None})
+    if "_paradigms_of" in fields:
+        type.__setattr__(made, READY, True)
+    return made  # type: ignore[no-any-return]
+
+
+READY = "_paradigms_ready"  # of a subclass that was made
+
+
+@functools.cache
+def mirrored(meta: Any) -> Any:
+    """The metaclass of such subclasses: `type(self).n += 1` sets n of the class itself, as it does without us."""
+    if hasattr(meta, READY):
+        return meta
+
+    def put(made: Any, name: str, value: Any) -> None:
+        if READY in vars(made) and not name.startswith(("__", "_abc_", "_paradigms")):
+            setattr(made._paradigms_of, name, value)
+        else:
+            meta.__setattr__(made, name, value)
+
+    def drop(made: Any, name: str) -> None:
+        if READY in vars(made) and name not in vars(made):
+            delattr(made._paradigms_of, name)
+        else:
+            meta.__delattr__(made, name)
+
+    return type(meta.__name__, (meta,), {"__setattr__": put, "__delattr__": drop, READY: False})
 
 
 def reduced(kind: type) -> Any:
@@ -168,7 +197,11 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | 
     kind, frame = original(type(pipe)), sys._getframe(1)
     loop = table(active.settings, active.run, pipe, kind, items, state)
     active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
-    active.loop.outside = outside(kind, frame.f_code, frame.f_globals)
+    if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
+        held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
+        active.loop.outside = outside(kind, frame.f_code, frame.f_globals, held)
+        active.loop.own = not library(frame.f_globals.get("__name__"))
+        active.loop.clocked = any(CLOCKS & {*c.co_names} for c in codes(frame.f_code))
     active.run.steps += len(active.loop.items)
     return active.loop
 

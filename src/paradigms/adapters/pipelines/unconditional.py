@@ -51,6 +51,7 @@ class Table:
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
         self.outside: dict[str, Any] = {}
+        self.own = self.clocked = False  # as `Loop`'s
         self.trial: Trial | None = None
         self.row = 0
 
@@ -123,7 +124,10 @@ class Table:
         self.run.shared(solution.sharing)
         self.run.retries += sum(len(retry.samples) for retry in solution.retries)
         estimate = None if solution.estimate is None else float(solution.estimate.max())
-        self.run.estimated(estimate, next((why for why in solution.status if why != "converged"), None))
+        self.run.held(self.settings.asked, solution.tolerance)
+        self.run.estimated(estimate)
+        for b, why in enumerate(solution.status):
+            self.run.estimated(None, None if why == "converged" else f"sample {b}: {why}")
         self.run.residual = max(self.run.residual, float(solution.residual.max()))
         self.run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
         return solution.x.to(x.dtype)

@@ -26,7 +26,7 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
     if not settings.batched:
         return Fixed(1, why="batched=False evaluates the steps of a window one by one, so windows are not faster")
     x = torch.zeros(1, 1) if state is None or not state.ndim else state
-    known = experience(pipe, x, x.dtype, ranks=ranks, sweep=VISITS)
+    known = experience(pipe, x, ranks=ranks, sweep=VISITS)
     chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
     reach = known.reach((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
     if rest := resting(reach, 1):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...solution import Solution
 from ...solve import sample
@@ -98,9 +99,9 @@ def solved(
 ) -> tuple[Chunk, Memory | None]:
     """One call's chunk, and what to remember of it; samples that are not finite are stepped by the table, alone."""
     noise, N = drawn(table, given), len(table)
-    if settings.mesh is not None:  # a rank does not know the others' rows
-        said, memory = windowed(model, settings, given, table, noise, memory)
-        return Chunk(said.x, said.rounds, said.evals, said, {}), memory
+    team = None if settings.mesh is None else Team(settings.mesh)
+    if team is not None:
+        given, noise = agreed(team, given, noise)
     broken = unfinite(given)
     alone = dict.fromkeys(broken.nonzero().flatten().tolist(), "its observation is not finite")
     x = given.x.to(torch.promote_types(given.x.dtype, torch.float32)).clone()
@@ -111,6 +112,9 @@ def solved(
         model.lost.clear()
         found, memory = windowed(model, settings, part(given, fine), table, some(noise, fine), memory, fine)
         rounds, evaluations = found.rounds, found.evals
+        if team is not None:  # each rank knows of its own rows
+            lost = team.slowest_of([float(b in model.lost) for b in range(len(x))])
+            model.lost.update(b for b, v in enumerate(lost) if v)
         x[fine] = found.x
         alone |= dict.fromkeys(model.lost, "the network's answer is not finite")
     if alone:
@@ -119,6 +123,18 @@ def solved(
         x[which] = by_table(model, table, one, some(noise, which))
         rounds, evaluations = rounds + N, evaluations + N * len(which)
     return Chunk(x, rounds, evaluations, found, alone), memory
+
+
+def agreed(team: Team, given: Ask, noise: Tensor | None) -> tuple[Ask, Tensor | None]:
+    """What the first rank was asked and drew, on every rank; raises ValueError where others were asked otherwise."""
+    names, known = list(given.condition), given.known or ()
+    tensors = [given.x, *given.condition.values(), *known, *(() if noise is None else (noise,))]
+    what = {"conditional_sample": f"{names}, {[tuple(v.shape) for v in tensors]}"}
+    with team.told():
+        x, *rest = team.begin(lambda: (what, tensors))
+    condition, rest = dict(zip(names, rest, strict=False)), rest[len(names) :]
+    both = (rest[0], rest[1]) if known else None
+    return replace(given, x=x, condition=condition, known=both), rest[-1] if noise is not None else None
 
 
 def windowed(

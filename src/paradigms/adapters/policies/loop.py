@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ...solution import relative_error
+from ...window.auto.backoff import Backoff
 from ..schedulers.cache import tabled
 from .arguments import KWARGS, ignored, named, trimmed, unknown
-from .backoff import Rest, rest
+from .backoff import backoff, weigh
 from .call import Chunk, Network, Settings, refuse_training, solved, told
 from .interface import NAME, Seam, signature
 from .loop_check import Trials
@@ -49,7 +50,7 @@ class Parallel(Placed):
         before = Streams(self.device, arguments.get("generator")) if self.settings.compare else None
         plain = trimmed(arguments, ignored(self.own))
         why = self.why(arguments, plain)
-        known = None if why else self.rest(plain)
+        known = None if why else self.backoff(plain)
         if why or (known and known.left):
             if known:
                 known.left -= 1
@@ -86,7 +87,7 @@ class Parallel(Placed):
             self.run.note(why)
         return why
 
-    def solve(self, arguments: dict[str, Any], known: Rest | None) -> Tensor:
+    def solve(self, arguments: dict[str, Any], known: Backoff | None) -> Tensor:
         """One call by the table, and its account."""
         began, holder, run = time.perf_counter(), self.seam.holder, self.run
         given = self.seam.asked(arguments)
@@ -101,7 +102,7 @@ class Parallel(Placed):
         self.account(chunk, known)
         return chunk.x.to(given.x.dtype)
 
-    def account(self, chunk: Chunk, known: Rest | None) -> None:
+    def account(self, chunk: Chunk, known: Backoff | None) -> None:
         """What the core says of a call goes to the report, and to what is known of calls like it."""
         found, run = chunk.found, self.run
         if found is None:
@@ -113,16 +114,16 @@ class Parallel(Placed):
         if why is not None:
             run.note(why, stepped=True)
         if known:
-            known.weighed(found.windows, why)
+            weigh(known, found.windows, why)
 
-    def rest(self, arguments: dict[str, Any]) -> Rest | None:
+    def backoff(self, arguments: dict[str, Any]) -> Backoff | None:
         """Where "auto" may leave calls like this one to the policy's own loop: what is known of them."""
         if self.settings.window != "auto" or self.settings.mesh is not None or several(arguments.get("generator")):
             return None
         first = next(iter(arguments.values()))
         B = first if isinstance(first, int) else len(first)
         stop, holder = self.settings.stop, self.seam.holder
-        return rest(self.seam.network, (B, holder.num_inference_steps, torch.get_num_threads(), repr(stop)))
+        return backoff(self.seam.network, (B, holder.num_inference_steps, torch.get_num_threads(), repr(stop)))
 
     def step(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
         """One call by the policy's own loop, and its account."""

@@ -14,9 +14,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from ...checks.solver import check_window
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
-from ...problem import check_window
 from ...stopping.criteria import AbstractStop, FinalError
 from ...window.controller import AbstractPace
 from ..schedulers.cache import tabled
@@ -84,10 +84,18 @@ def parallelize(
     """Within it a policy acts in parallel; arguments and errors as `enable_parallel_sampling`'s."""
     run, ours = placed(*checked(policy, method, tolerance, window, warm_start, compare, mesh))
     try:
-        yield run
+        try:
+            yield run
+        finally:
+            leave(ours)
     finally:
-        for each in ours:
-            each.leave()
+        leave(ours)  # twice is as once: an interrupt may have come between
+
+
+def leave(ours: list[Placed]) -> None:
+    """Takes away what was placed."""
+    for each in ours:
+        each.leave()
 
 
 def checked(

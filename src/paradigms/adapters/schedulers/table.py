@@ -59,14 +59,27 @@ def from_scheduler(
     s_noise: float | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> System:
-    """The table of a diffusers scheduler, equal to running it, whatever its class.
+    """Reads the table of a diffusers scheduler off the scheduler itself; the result equals running it.
 
-    steps: as `set_timesteps` takes it; None where `timesteps` or `sigmas` say it. The others are arguments of its
-    `set_timesteps` and of its `step`, which has its own default where one is None; `more` are those that only some
-    scheduler has, by name. A scheduler that calls the model twice a step has two rows a step. The scheduler itself is
-    left as it was; x[0] and the sample are in its units, the states between as the model is shown them. One seed gives
-    the pipeline's sample where the scheduler draws once a step and from the generator it is given. alpha is 0 where D
-    is no denoised estimate or its level is not known. Raises `SchedulerError` for a scheduler that is no such table.
+    The scheduler is left as it was. A scheduler that calls the model twice a step has two rows a step.
+
+    Args:
+        scheduler: Any diffusers scheduler whose step is linear in the model's output and the noise.
+        steps: As its `set_timesteps` takes it; None where `timesteps` or `sigmas` say it.
+        timesteps, sigmas, mu, strength, original_inference_steps: Arguments of its `set_timesteps`.
+        eta, use_clipped_model_output, s_churn, s_tmin, s_tmax, s_noise: Arguments of its `step`; None is its default.
+        more: Arguments that only some scheduler has, by name.
+
+    Returns:
+        A `System`. Starting noise and sample are in the scheduler's units.
+
+    Raises:
+        ValueError: (as `SchedulerError`) It cannot be written as a table. The message says why, and what to type.
+
+    Example:
+        >>> import diffusers, paradigms as pd
+        >>> len(pd.from_scheduler(diffusers.DDIMScheduler(), steps=50))
+        50
     """
     given = {
         "timesteps": timesteps, "sigmas": sigmas, "mu": mu, "strength": strength,

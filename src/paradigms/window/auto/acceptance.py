@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
-from .backoff import Rest
+from .backoff import Backoff
 
 PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before it counted
 USUAL, HARDER, ROUNDING = 0.003, 0.4, 1e-7  # a tolerance; what q grows by for each tenth of it; what 0 comes to
@@ -27,7 +27,7 @@ class Reach:
         self.version = 0
         self.outlooks: dict[Hashable, Any] = {}
         self.begun: set[int] = set()  # by how many samples: there was a first call
-        self.rests: dict[int, Rest] = {}  # by how many samples
+        self.backoffs: dict[int, Backoff] = {}  # by how many samples
 
     def fade(self) -> None:
         """What calls before this one counted is partly forgotten."""

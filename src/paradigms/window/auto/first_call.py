@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ..controller import Expected
+from ..expected import Expected
 from .acceptance import Reach
 
 RUNGS = (4, 16, 64)

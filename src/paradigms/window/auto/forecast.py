@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 
-from ..controller import Expected
+from ..expected import Expected
 from .acceptance import PLACES, Reach
 from .profile import Experience
 from .trials import Whole

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Sequence
 from statistics import median_low
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...execution.model_key import memory
 from .acceptance import USUAL, Reach
 from .latency import WIDE, between, lowered
-from .model_key import memory
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
@@ -152,19 +152,19 @@ def points(used: dict[int, float]) -> Points:
 def experience(
     model: Any,
     x: Tensor,
-    dtype: torch.dtype | None,
-    condition: Iterable[str] | None = None,
+    kind: Sequence[Hashable] = (),
     ranks: int = 1,
     sweep: tuple[float, float] | None = None,
     key: Hashable | None = None,
 ) -> Experience:
-    """What is known of a model on states like x (B, ...), as `identity.py` tells models apart, or of what has a key.
+    """What is known of a model on states like x (B, ...), as `model_key.py` tells models apart, or of what has a key.
 
-    ranks: that share its rows. sweep: seconds of a round outside of it, and more for each row, until they are measured.
+    kind: what else tells its calls apart, such as its dtype. ranks: that share its rows. sweep: seconds of a round
+    outside of it, and more for each row, until they are measured.
     """
     mine, parts = memory(model, key)
-    kind = (x.shape[1:], x.dtype, x.device, dtype, torch.get_num_threads(), ranks, *sorted(condition or ()), parts)
-    found: Experience | None = mine.get(kind)
+    call = (x.shape[1:], x.dtype, x.device, torch.get_num_threads(), ranks, *kind, parts)
+    found: Experience | None = mine.get(call)
     if found is None:
-        found = mine[kind] = Experience(x, ranks, sweep)
+        found = mine[call] = Experience(x, ranks, sweep)
     return found

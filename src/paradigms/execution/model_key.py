@@ -29,17 +29,6 @@ _kept: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
 _named: dict[Hashable, dict[Hashable, Any]] = {}
 
 
-def check_key(key: Hashable | None) -> None:
-    """Raises ValueError for a key that cannot be looked up."""
-    try:
-        hash(key)
-    except TypeError:
-        raise ValueError(
-            f"key: given {key!r}, which cannot be hashed; needed: a name under which measurements of the model are "
-            "remembered; type key='my-model'"
-        ) from None
-
-
 def memory(model: Any, key: Hashable | None = None) -> tuple[dict[Hashable, Any], Hashable]:
     """The dictionary that is kept for a model, and what to look up in it before anything else."""
     if key is not None:

@@ -1,0 +1,139 @@
+"""What is to be sampled is checked before any work; a refusal says what was given, what is needed, and what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..execution.guidance import Guided
+from ..execution.model_check import unfit
+from ..schedule import Schedule
+from ..system import System
+from ..validate import refusal, said, unbound
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
+
+
+def check_state(x: Any) -> None:
+    """Raises ValueError for what is no starting noise."""
+    needed = "a floating-point tensor (batch, ...)"
+    if type(x).__module__ == "numpy":
+        raise refusal("x", f"numpy's {type(x).__name__}", needed, "torch.from_numpy(x)")
+    if not isinstance(x, Tensor) or x.ndim < 2 or x.dtype not in FLOATS or x.numel() == 0:
+        given = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        dtype = f"; it is of {x.dtype}" if isinstance(x, Tensor) and x.dtype not in FLOATS else ""
+        raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32)){dtype}")
+    check_dense("x", x)
+    check_finite("x", x)
+
+
+def check_noise(system: System, x: Tensor, noise: Any, generator: Any) -> None:
+    """Raises ValueError for noise that is none, or that comes from two places."""
+    if noise is not None:
+        shape = (len(system), *x.shape)
+        if type(noise).__module__ == "numpy":
+            raise refusal("noise", f"numpy's {type(noise).__name__}", f"a tensor {shape}", "torch.from_numpy(noise)")
+        if not isinstance(noise, Tensor) or tuple(noise.shape) != shape or noise.dtype not in FLOATS:
+            given = tuple(noise.shape) if isinstance(noise, Tensor) else type(noise).__name__
+            dtype = f" of {noise.dtype}" if isinstance(noise, Tensor) and noise.dtype not in FLOATS else ""
+            raise refusal("noise", f"{given}{dtype}", f"{shape}, one row a step, of a floating dtype")
+        check_dense("noise", noise)
+        check_finite("noise", noise)
+        if generator is not None:
+            raise refusal("generator", "one beside noise", "one of both", "generator=None, or noise=None")
+    check_generator(generator, len(x))
+
+
+def check_generator(generator: Any, B: int) -> None:
+    """Raises ValueError for what is neither one generator nor one for each of B samples."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    typed = f"torch.Generator().manual_seed({generator if type(generator) is int else 0})"
+    if not isinstance(generator, list | tuple):
+        raise refusal("generator", said(generator), "a torch.Generator, or a list of one for each sample", typed)
+    if len(generator) != B:
+        raise ValueError(f"generator: given {len(generator)}; needed: one, or one for each of the {B} samples")
+    for g in generator:
+        if not isinstance(g, torch.Generator):
+            raise refusal("generator", f"a list with {said(g)} in it", "a torch.Generator for each sample", typed)
+
+
+def check_condition(condition: Any, x: Tensor) -> None:
+    """Raises ValueError for a condition that is not made of tensors by name, a row for each sample."""
+    if condition is None:
+        return
+    B, typed = len(x), "condition={'label': labels}, the names being those that the model takes"
+    if not isinstance(condition, Mapping):
+        raise refusal("condition", said(condition), "a dict of tensors by name", typed)
+    for name, value in condition.items():
+        if not isinstance(name, str) or name in ("x", "t"):
+            raise refusal("condition", f"the name {name!r}", "a name of the model's own, but neither x nor t", typed)
+        if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != B:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"condition {name!r}: given {shape}; needed: a tensor with {B} rows, one a sample")
+        if value.device != x.device:
+            raise refusal(
+                f"condition {name!r}", f"a tensor on {value.device}", f"one on {x.device}, as x", ".to(x.device)"
+            )
+        check_dense(f"condition {name!r}", value)
+
+
+def check_dense(name: str, value: Tensor) -> None:
+    """Refuses a tensor whose rows cannot be taken, or that has no numbers."""
+    if value.layout != torch.strided or value.device.type == "meta":
+        raise refusal(name, f"a tensor of {value.layout} on {value.device}", "one that is dense and has numbers")
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Refuse NaN and infinity, and say where the first one is."""
+    bad = (~torch.isfinite(value)).nonzero()
+    if len(bad):
+        raise ValueError(f"{name}: not finite at index {tuple(bad[0].tolist())}; needed: finite values")
+
+
+def check_system(system: Any) -> None:
+    """Raises ValueError for what is no system, and names what makes one of it."""
+    if isinstance(system, System):
+        return
+    if isinstance(system, Schedule):
+        raise refusal("system", "a Schedule, the noise levels alone", "a sampler on it", RULES)
+    if hasattr(system, "step") and (hasattr(system, "set_timesteps") or hasattr(system, "timesteps")):
+        name = system.__name__ if isinstance(system, type) else type(system).__name__
+        made = f"{name}()" if isinstance(system, type) else "scheduler"
+        raise refusal("system", f"the scheduler {name}", "its table", f"from_scheduler({made}, steps)")
+    raise refusal(
+        "system", said(system), "a System: a sampler as a table", f"{RULES}, or from_scheduler(scheduler, steps)"
+    )
+
+
+def check_model(model: Any, condition: Mapping[str, Any]) -> None:
+    """Raises ValueError for what cannot be called as a model, or is in training mode where that matters."""
+    needed = "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)"
+    if isinstance(model, type):
+        raise refusal("model", said(model), "an instance of it", f"{model.__name__}(...)")
+    parts = ("unet", "transformer", "components")
+    if not isinstance(model, nn.Module) and hasattr(model, "scheduler") and any(hasattr(model, p) for p in parts):
+        name = type(model).__name__
+        raise refusal("model", f"the pipeline {name}", "a network", "enable_parallel_sampling(pipe), and call the pipe")
+    if not callable(model):
+        raise refusal("model", said(model), needed)
+    check_arguments(model, condition, needed)
+    if isinstance(model, Guided):
+        model.check(condition)
+    if why := unfit(model):
+        raise refusal("model", f"one with {why}", "one that says the same of a row whatever the batch", "model.eval()")
+
+
+def check_arguments(model: Any, condition: Mapping[str, Any], needed: str) -> None:
+    """Raises ValueError where a model's signature, if it has one, has no room for x, t and the condition."""
+    called = model
+    if isinstance(model, nn.Module):
+        if model._forward_pre_hooks or type(model).__call__ is not nn.Module.__call__:
+            return  # what forward is given is not ours to say
+        called = model.forward
+    if why := unbound(called, None, None, **dict.fromkeys(condition)):
+        raise refusal("model", why[0], f"{needed}; called with ({', '.join(['x', 't', *condition])}) it is: {why[1]}")

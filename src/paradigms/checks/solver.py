@@ -1,0 +1,120 @@
+"""What a solver is told beside the problem: method, window, tolerance, and what `sample` takes to account for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+from ..methods.base import AbstractMethod
+from ..methods.guess import Guess
+from ..stopping.criteria import AbstractStop
+from ..validate import closest, flag, number, refusal, said, unbound, whole
+from ..window.controller import AbstractPace
+
+
+def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0, key: Any = None) -> None:
+    """Raises ValueError for what is no way to solve a problem."""
+    check_window(window)
+    check_method(method)
+    check_tolerance(tolerance)
+    check_key(key)
+
+
+def check_account(verified: Any, compare: Any, max_rounds: Any, watch: Any) -> None:
+    """Raises ValueError for what `sample` takes beside that."""
+    flag("verified", verified)
+    flag("compare", compare)
+    if max_rounds is not None:
+        whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
+    check_watch(watch)
+
+
+def check_watch(watch: Any) -> None:
+    """Raises ValueError for what cannot be called with an iterator of frames alone."""
+    needed, typed = "a function of an iterator of frames that gives one", "watch=tqdm.tqdm"
+    if not callable(watch):
+        raise refusal("watch", said(watch), needed, typed)
+    if why := unbound(watch, None):
+        raise refusal("watch", why[0], f"{needed}: {why[1]}", typed)
+
+
+def check_window(window: Any) -> None:
+    """Raises ValueError for what is no window."""
+    number = isinstance(window, int) and not isinstance(window, bool) and window >= 1
+    if not (number or (isinstance(window, str) and window == "auto") or isinstance(window, AbstractPace)):
+        raise ValueError(f"window: given {said(window)}; needed: a whole number of rows, at least 1, or 'auto'")
+
+
+def check_method(method: Any) -> None:
+    """Raises ValueError for what is no method; None is the default."""
+    if method is None or isinstance(method, AbstractMethod):
+        return
+    names = methods()
+    if isinstance(method, type) and issubclass(method, AbstractMethod):
+        raise refusal("method", said(method), "an instance of it", f"{method.__name__}()")
+    if isinstance(method, AbstractStop):
+        raise refusal(
+            "method", said(method), "a method; a criterion is the tolerance", f"tolerance={type(method).__name__}(...)"
+        )
+    if isinstance(method, Guess):
+        raise refusal(
+            "method", said(method), "a method, which it is the guess of", f"Picard({type(method).__name__}())"
+        )
+    if isinstance(method, int | float) and not isinstance(method, bool):
+        raise refusal(
+            "method", said(method), f"one of {', '.join(names)}", f"tolerance={method} if it is the tolerance"
+        )
+    raise refusal(
+        "method", said(method), f"one of {', '.join(names)}", closest(method, [n[:-2] for n in names], "{0}()")
+    )
+
+
+def methods() -> list[str]:
+    """How each method is typed."""
+    found, todo = set[str](), [AbstractMethod]
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if not inspect.isabstract(kind) and kind.__module__.split(".")[0] == __name__.split(".")[0] and kind.__doc__:
+            found.add(f"{kind.__name__}()")
+    return sorted(found)
+
+
+def check_tolerance(tolerance: Any) -> None:
+    """Raises ValueError for what is neither a tolerance nor a criterion."""
+    if isinstance(tolerance, AbstractStop):
+        return
+    if isinstance(tolerance, type) and issubclass(tolerance, AbstractStop):
+        raise refusal("tolerance", said(tolerance), "an instance of it", f"{tolerance.__name__}(0.01)")
+    needed = "a finite number, 0 (to rounding) or more, such as 0.003, or a criterion such as StepNoise(0.1)"
+    number("tolerance", tolerance, needed, lambda v: 0 <= v < float("inf"))
+
+
+def watched(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[Any]) -> Iterator[Any]:
+    """The frames that `watch` gives of frames; raises ValueError where it gives none, or something else."""
+    needed, typed = (
+        "an iterator of the frames that it is given",
+        "watch=tqdm.tqdm, or a generator: for f in frames: yield f",
+    )
+    shown, some = watch(frames), False
+    if not isinstance(shown, Iterable):
+        raise refusal("watch", f"one that gives {said(shown)}", needed, typed)
+    for frame in shown:
+        if not hasattr(frame, "told"):
+            raise refusal("watch", f"one that gives {said(frame)}", needed, typed)
+        some = True
+        yield frame
+    if not some:
+        raise refusal("watch", "one that gives no frame", needed, typed)
+
+
+def check_key(key: Hashable | None) -> None:
+    """Raises ValueError for a key that cannot be looked up."""
+    try:
+        hash(key)
+    except TypeError:
+        raise ValueError(
+            f"key: given {key!r}, which cannot be hashed; needed: a name under which measurements of the model are "
+            "remembered; type key='my-model'"
+        ) from None

@@ -1,0 +1,35 @@
+"""A run over the frames of a chain: what is kept of them, and where the samples end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .frame import Frame
+from .trace import Told
+
+
+@dataclass
+class Attempt:
+    """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
+
+    final: Tensor
+    told: list[Told]
+    estimate: Tensor | None
+    path: list[list[Tensor]]
+
+
+def attempt(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> Attempt:
+    """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
+    run = Attempt(x, [], None, [[v[None]] for v in x] if path else [])
+    for frame in shown:
+        run.told.append(frame.told)
+        run.estimate = run.estimate if frame.estimate is None else frame.estimate
+        for b, states in enumerate(run.path):
+            states.append(frame.x[1 : run.told[-1].stride[b] + 1, b])
+        run.final = frame.last
+        if frame.round == limit:
+            break
+    return run

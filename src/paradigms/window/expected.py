@@ -1,0 +1,28 @@
+"""What a window was expected to take, beside stepping: why a chain is stepped through, or what was gained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
+
+    window: int
+    rows: int
+    rounds: float
+    seconds: float
+    stepping_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """The time with the window, in times of stepping."""
+        return self.seconds / self.stepping_seconds
+
+    def __str__(self) -> str:
+        round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
+        return (
+            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
+            f"{round:.3g} ms, a step {step:.3g} ms"
+        )

@@ -1,0 +1,124 @@
+"""Equation (1) one row after the other: the sequential sampler, and the window of one row.
+
+x[n+1] = step(x[n], D[n], ..),    n = begin, begin + 1, ...        each sample from its own row on
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..execution.evaluate import Evaluator
+from .buffers import At
+from .chain import Chain, Stream
+from .controller import Plan
+from .frame import Frame
+from .trace import Told
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """So many single steps of a chain of N rows: the states before, between and after them, and outputs (.., B, ...).
+
+    Where it is of no use but to go on from, states and outputs are the first and the last alone.
+    """
+
+    round: int
+    begin: Tensor
+    single: int
+    N: int
+    states: Sequence[Tensor]
+    said: Sequence[Tensor]
+    evaluate: Evaluator
+    estimate: Tensor | None = None
+
+    @property
+    def end(self) -> Tensor:
+        """The rows (B,) that are next."""
+        return (self.begin + self.single).clamp(max=self.N)
+
+    @property
+    def stride(self) -> Tensor:
+        """How many rows (B,) were stepped through."""
+        return self.end - self.begin
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The states (W + 1, B, ...)."""
+        return torch.stack(list(self.states))
+
+    @cached_property
+    def D(self) -> Tensor:
+        """The outputs (W, B, ...)."""
+        return torch.stack([D[-1] for D in self.said])
+
+    @property
+    def size(self) -> Tensor:
+        """A step is settled: 0 (W, B)."""
+        return torch.zeros(self.single, len(self.begin))
+
+    @property
+    def residual(self) -> Tensor:
+        """And is what the model gave: 0 (B,)."""
+        return torch.zeros(len(self.begin))
+
+    @property
+    def last(self) -> Tensor:
+        """The last states (B, ...)."""
+        return self.states[-1]
+
+    @property
+    def told(self) -> Told:
+        """What is kept of it."""
+        begin = self.begin.tolist()
+        stride = [min(self.single, self.N - row) for row in begin]
+        end = min(max(begin) + self.single, self.N)
+        return Told(begin, stride, [0.0] * len(begin), end, self.evaluate.evals, 1, self.single)
+
+
+def sequential_sample(evaluate: Evaluator, stream: Stream) -> Tensor:
+    """The sample (B, ...), all rows one by one."""
+    system = evaluate.system
+    steps = single_steps(evaluate, stream, At.start(system, stream.x), len(system))
+    ((final, _),) = deque(steps, maxlen=1)
+    return final
+
+
+def stepped(chain: Chain, at: At, steps: int) -> Generator[Frame, None, tuple[At, Plan]]:
+    """So many single steps as one frame; where the samples stand then, and what the controller says next."""
+    N, row = len(chain), at.row
+    steps = min(steps, N - row, chain.limit - at.round)
+    found = deque(single_steps(chain.evaluate, chain.stream, at, steps), maxlen=None if chain.keep else 1)
+    states, outputs = [at.x, *(x for x, _ in found)], [D for _, D in found]
+    chain.pace.stepped(row, steps, chain.evaluate)
+    frame = Stretch(at.round + steps, at.begin, steps, N, states, outputs, chain.evaluate)
+    yield from chain.shown(frame)
+    at = At(frame.last, outputs[-1][-len(at.D) :], frame.end, frame.round, at.memories)
+    return at, chain.pace.next(at.row) if at.row < N else (1, 1)
+
+
+def single_steps(evaluate: Evaluator, stream: Stream, at: At, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """States x (B, ...) and outputs D (H + 1, B, ...) row by row, each sample from its own row on."""
+    x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
+    first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)
+    for row in range(first, min(first + steps, N)):
+        end = row - first + last + 1
+        if first == last:
+            n = torch.full((1, len(x)), row, device=x.device)
+        else:
+            n = (at.begin + row - first)[None].to(x.device)
+        if end <= N:
+            D = torch.cat([D[-H:], evaluate(x, n[0], b)[None]])
+            x = system.step(x[None], D, stream.rows(n, row, end), n)[0]
+        else:  # samples that are ahead have ended
+            on = (n[0] < N).nonzero()[:, 0]
+            n = n.clamp(max=N - 1)
+            D = torch.cat([D[-H:], D[-1:]])
+            D[-1, on] = evaluate(x[on], n[0, on], b[on])
+            x = x.index_copy(0, on, system.step(x[None], D, stream.rows(n, row, N), n)[0, on])
+        yield x, D

@@ -1,0 +1,70 @@
+"""The rounding of what a network answers, whatever dtype a function around it gives it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import paradigms as pd
+from paradigms.execution.model_output import grain
+from problems import LINEAR, seeded, start
+from toy import Mixture
+
+HALVES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+@given(
+    dtype=st.sampled_from(HALVES), scale=st.sampled_from([1e-4, 1.0, 37.0]), d=st.integers(64, 200), seed=st.integers()
+)
+def test_answers_of_a_coarser_dtype_are_known_by_their_numbers(
+    dtype: torch.dtype, scale: float, d: int, seed: int
+) -> None:
+    m = scale * torch.randn(d, generator=seeded(seed % 2**63), dtype=torch.float64).to(dtype).double()
+    m = m.to(dtype).double()
+    assert grain(m) == torch.finfo(dtype).eps
+    assert grain(m + 1e-9 * m.roll(1)) == 0 and grain(m.to(dtype)) == 0
+
+
+@pytest.mark.parametrize("said", [torch.zeros, torch.ones, lambda *shape: torch.arange(float(shape[1])).expand(shape)])
+def test_whole_numbers_are_no_rounding(said: Callable[..., Tensor]) -> None:
+    assert grain(said(4, 100).double()) is None
+    assert grain(torch.randn(4, 100, generator=seeded(0)).sign().double()) is None
+
+
+@pytest.mark.parametrize("rule", ["ddim", "ddpm"])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_network_in_a_function_sets_the_floor_of_a_tolerance(dtype: torch.dtype, rule: str) -> None:
+    """At tolerance 0, where rows moved by the network's rounding for ever; 1e-12 was the floor."""
+    system, exact = getattr(pd, rule)(LINEAR, 50), Mixture()
+    x = start(system, 4, torch.float64)
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return exact(x.to(dtype).double(), t).to(dtype).to(x.dtype)
+
+    solution = pd.sample(model, system, x, window=50, tolerance=0.0, generator=seeded(1), compare=True)
+    eps = torch.finfo(dtype).eps
+    assert solution.tolerance == eps and solution.rounds <= 25
+    assert solution.max_error is not None and solution.max_error <= 5 * eps
+
+
+def test_a_network_in_float32_whose_answer_is_scaled_afterwards_is_known_by_its_weights() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 6))
+    system = pd.ddim(LINEAR, 50)
+    models: list[Any] = [lambda x, t: 1.1 * net(x.float()).double() + 0.3 * x, lambda x, t: net.double()(x)]
+    for model, floor in zip(models, (torch.finfo(torch.float32).eps, 1e-12), strict=True):
+        assert pd.sample(model, system, start(system), window=50, tolerance=0.0).tolerance == floor
+
+
+@pytest.mark.parametrize("said", [torch.sign, torch.zeros_like, torch.round])
+def test_answers_of_few_places_raise_no_floor(said: Callable[[Tensor], Tensor]) -> None:
+    system = pd.ddim(LINEAR, 20, prediction="x0")
+    solution = pd.sample(lambda x, t: said(x), system, start(system), window=8, tolerance=0.0, compare=True)
+    assert solution.tolerance == 1e-12 and (solution.max_error or 0) <= 1e-10
