@@ -8,6 +8,7 @@ READY = $(VENV)/.ready
 OLD = $(VENV)-oldest
 FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
+INTEGRATIONS = $(VENV)-integrations
 MUTATION = $(VENV)-mutation
 AXE = .cache/node_modules/axe-core/axe.min.js
 # modules whose docstrings have examples that run
@@ -15,7 +16,7 @@ DOCTESTS = src/paradigms/solve.py src/paradigms/rules.py src/paradigms/schedule.
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test browser docs oldest floor robots lint install bench clean mutants mutation diffusers-tests
+.PHONY: demo test browser docs oldest floor robots integrations lint install bench clean mutants mutation diffusers-tests
 
 install: $(READY)
 
@@ -73,6 +74,18 @@ $(ROBOTS)/.ready: pyproject.toml constraints-robots.txt
 		-e weights -e '.[cli,kitchen,square]' pytest pytest-xdist
 	touch $(ROBOTS)/.ready
 
+# against the libraries that `paradigms.integrations` is for; k-diffusion asks for much that its samplers do not use
+integrations: $(INTEGRATIONS)/.ready
+	$(INTEGRATIONS)/bin/python -m pytest -n 2 -W default tests/integrations
+
+$(INTEGRATIONS)/.ready: pyproject.toml constraints-integrations.txt
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
+		-e weights -e '.[integrations]' pytest pytest-xdist scipy torchdiffeq torchsde
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-integrations.txt \
+		k-diffusion
+	touch $(INTEGRATIONS)/.ready
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -100,4 +113,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks engine
 
 clean:
-	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(INTEGRATIONS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,13 +32,21 @@ SAYS = {
     "adapters/pipelines": "diffusers pipelines",
     "adapters/policies": "diffusion policies",
     "adapters/schedulers": "diffusers schedulers\nas tables",
+    "integrations": "sbi, k-diffusion and others",
     "models": "the models that ship",
     "policies": "the policies that ship,\nand their tasks",
     "viz": "pictures",
     "cli": "the command line",
 }
 # The modules at the root are drawn as two boxes: what describes a sampler, and what solves it.
-AT_ROOT = {"problem": "solve", "solution": "solve", "solve": "solve", "files": "files", "validate": "validate"}
+AT_ROOT = {
+    "problem": "solve",
+    "solution": "solve",
+    "solve": "solve",
+    "steps": "solve",
+    "files": "files",
+    "validate": "validate",
+}
 JOINED = {"policies/tasks": "policies", "models/latent": "models"}
 # Two files do not belong where they stand: the report, which both kinds of adapters fill, and the entry of a mesh.
 MOVED = {"adapters/report.py": "adapters/report", "execution/mesh.py": "solve"}

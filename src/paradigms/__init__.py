@@ -16,9 +16,11 @@ from .adapters import (
 from .denoiser import Denoiser, make_denoiser
 from .distributed.failures import RankError
 from .distributed.partition import Sharing
+from .execution.direction import DirectionWarning
 from .execution.evaluate import NonFiniteError
 from .execution.guidance import Guided
 from .execution.sharded import sharded
+from .levels import edm, euler, from_levels
 from .methods.anderson import Anderson, ExponentialPicard
 from .methods.base import AbstractMethod, step_rows
 from .methods.guess import Copy, Extrapolate, Guess
@@ -34,6 +36,7 @@ from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scal
 from .skeleton import Skeleton
 from .solution import Comparison, Solution
 from .solve import iterate, sample, sequential
+from .steps import Rows, steps, together
 from .stopping.base import AbstractStop
 from .stopping.final_error import FinalError
 from .stopping.step_noise import StepNoise
@@ -53,13 +56,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "AbstractMethod", "AbstractStop", "Anderson", "CoarseSolver", "Comparison", "Copy", "Denoiser", "Evaluate",
-    "Expected", "ExponentialPicard", "Extrapolate", "FinalError", "FixedWindow", "Frame", "Guess", "Guided",
-    "HeldCoarse", "Jacobi", "LinearCoarse", "NonFiniteError", "Parareal", "Picard", "Problem", "QuasiNewton",
-    "RankError", "Retry", "Run", "Schedule", "SchedulerError", "Sharing", "Skeleton", "Solution", "Spectral",
-    "Speculation",
-    "StepNoise", "System", "Update", "Verification", "WindowController", "WindowState", "cosine", "ddim", "ddpm",
-    "disable_parallel_sampling", "dpmsolver", "dpmsolver_single", "enable_parallel_sampling", "flow", "flow_heun",
-    "from_betas", "from_scheduler", "heun", "iterate", "linear", "make_denoiser", "parallelize", "rectified_flow",
-    "sample", "scaled_linear", "sequential", "sharded", "step_rows", "zero_terminal_snr",
+    "AbstractMethod", "AbstractStop", "Anderson", "CoarseSolver", "Comparison", "Copy", "Denoiser",
+    "DirectionWarning", "Evaluate", "Expected", "ExponentialPicard", "Extrapolate", "FinalError", "FixedWindow",
+    "Frame", "Guess", "Guided", "HeldCoarse", "Jacobi", "LinearCoarse", "NonFiniteError", "Parareal", "Picard",
+    "Problem", "QuasiNewton", "RankError", "Retry", "Rows", "Run", "Schedule", "SchedulerError", "Sharing",
+    "Skeleton", "Solution", "Spectral", "Speculation", "StepNoise", "System", "Update", "Verification",
+    "WindowController", "WindowState", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
+    "dpmsolver_single", "edm", "enable_parallel_sampling", "euler", "flow", "flow_heun", "from_betas",
+    "from_levels", "from_scheduler", "heun", "iterate", "linear", "make_denoiser", "parallelize", "rectified_flow",
+    "sample", "scaled_linear", "sequential", "sharded", "step_rows", "steps", "together", "zero_terminal_snr",
 ]  # fmt: skip

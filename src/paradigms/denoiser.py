@@ -2,8 +2,10 @@
 
     D = p[n] (into[n] x) + q[n] m,    m = model(into[n] x, t[n])
     epsilon: p = 1/A, q = -S/A    v: p = A, q = -S    flow: p = 1, q = -S    x0: p = 0, q = 1
+    flow_to_data: p = 1, q = S
 
-A and S are the signal and the noise in what the model is shown. A clip or a threshold moves D towards its limit:
+A and S are the signal and the noise in what the model is shown. `flow` is the velocity noise - data, `flow_to_data` the
+velocity data - noise of models whose data are at t = 1. A clip or a threshold moves D towards its limit:
 
     D <- D + gain[n] (limit(D) - D)
 
@@ -23,7 +25,8 @@ from torch import Tensor
 
 from .validate import choice, number, refusal, said
 
-PREDICTIONS = ("epsilon", "v", "flow", "x0")
+PREDICTIONS = ("epsilon", "v", "flow", "x0", "flow_to_data")
+VELOCITIES = ("flow", "flow_to_data")  # whose direction can be mistaken, see `execution/direction.py`
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Denoiser:
         gain: What a limit's correction is multiplied by (N,), see `denoiser.py`.
         clip: The estimate is kept within [-clip, clip]; None for no limit.
         threshold: (quantile, maximum) of a dynamic threshold, in place of a clip.
+        prediction: What the model says, by its name; None where only the table knows.
     """
 
     into: Tensor
@@ -44,6 +48,7 @@ class Denoiser:
     gain: Tensor
     clip: float | None = None
     threshold: tuple[float, float] | None = None
+    prediction: str | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Denoiser:
         """The same reader with its coefficients on `device` in `dtype`."""
@@ -113,8 +118,9 @@ def make_denoiser(
         "v": (A / (A**2 + S**2), -S / (A**2 + S**2)),
         "flow": (one / (A + S), -S / (A + S)),
         "x0": (0 * one, one),
+        "flow_to_data": (one / (A + S), S / (A + S)),
     }[prediction]
-    return Denoiser(into, p, q, one if clip_gain is None else clip_gain, clip, threshold)
+    return Denoiser(into, p, q, one if clip_gain is None else clip_gain, clip, threshold, prediction)
 
 
 def check_limits(clip: Any, threshold: Any) -> None:

@@ -17,7 +17,18 @@ import torch
 
 from .schedule import Grid, Schedule, chain, karras_ratios, timesteps
 from .system import System
-from .timestep_grid import Output, dpm_grid, euler, flow_grid, interpolate, posterior_std, preserving, table, trapezoid
+from .timestep_grid import (
+    Output,
+    clip_of_data,
+    dpm_grid,
+    euler,
+    flow_grid,
+    interpolate,
+    posterior_std,
+    preserving,
+    table,
+    trapezoid,
+)
 from .validate import choice, flag, named, number
 
 
@@ -80,7 +91,7 @@ def ddim(
     offset: int = 0,
     final_alpha_one: bool = True,
     prediction: str = "epsilon",
-    clip: float | None = None,
+    clip: float | str | None = None,
     threshold: tuple[float, float] | None = None,
 ) -> System:
     """DDIM, from deterministic (eta 0) to as random as DDPM (eta 1). Equals diffusers' DDIMScheduler.
@@ -93,7 +104,8 @@ def ddim(
         offset: Added to the timesteps of "leading" spacing.
         final_alpha_one: Whether the last step ends without noise, or at the schedule's first level.
         prediction: What the model predicts: "epsilon", "v", "x0" or "flow".
-        clip: Limit of the denoised estimate's absolute value, or None. It does not act on the noise direction.
+        clip: Limit of the denoised estimate's absolute value, or None. It does not act on the noise direction, as in
+            diffusers; "rederive" clips to 1 and derives the noise again, as in denoising-diffusion-pytorch.
         threshold: Dynamic thresholding, (quantile, maximum), or None.
 
     Returns:
@@ -122,8 +134,8 @@ def ddim(
     c = eta * posterior_std(g)
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
-    gain = torch.where(b == 0, 1.0, g.alpha_next / b)
-    return table(g, a, [b], Output(prediction, clip, threshold), c=c, clip_gain=gain)
+    limit, gain = clip_of_data(clip, b, g.alpha_next)
+    return table(g, a, [b], Output(prediction, limit, threshold), c=c, clip_gain=gain)
 
 
 @named
@@ -280,8 +292,7 @@ def flow(
     """Flow matching by Euler steps. Equals diffusers' FlowMatchEulerDiscreteScheduler.
 
     Noise levels are evenly spaced from 1 to 1/T and end at 0; the model is given T times the level. For the grid
-    ``1 - n/N`` pass T=N. For a model that takes t in [0, 1] pass `lambda x, t: net(x, t / T)`; for one with data at
-    t = 1 that predicts data minus noise, `lambda x, t: -net(x, 1 - t / T)`.
+    ``1 - n/N``, for times in [0, 1], for data at t = 1 and any other grid type `euler(times)`.
 
     Args:
         steps: N.

@@ -54,8 +54,8 @@ def preserving(rule: str, schedule: Schedule, steps: int) -> int:
             "schedule",
             f"variance exploding levels, alpha 1 and sigma up to {float(schedule.sigma[-1]):.3g}",
             f"alpha^2 + sigma^2 = 1 for {rule}()",
-            'flow(steps, schedule=schedule, prediction="x0"), which takes any levels, or '
-            "from_scheduler(diffusers.EDMEulerScheduler(), steps)",
+            "from_levels(t, 1.0, sigma, 'ddim', ...), with the levels of the chain from noise to data, or "
+            'flow(steps, schedule=schedule, prediction="x0"), which takes any levels',
         )
     needed = f"one where it is for {rule}(); for a flow-matching model use flow()"
     raise refusal("schedule", "one whose alpha^2 + sigma^2 is not 1", needed)
@@ -79,6 +79,18 @@ def euler(g: Grid) -> tuple[Tensor, Tensor]:
 def posterior_std(g: Grid) -> Tensor:
     """The noise a DDPM step adds at each row (N,); 0 where a row ends without noise. Source: Ho et al. 2020, eq. 7."""
     return g.sigma_next * (1 - (g.alpha * g.sigma_next / (g.alpha_next * g.sigma)) ** 2).clamp(min=0).sqrt()
+
+
+def clip_of_data(clip: float | str | None, b: Tensor, alpha_next: Tensor) -> tuple[float | None, Tensor | None]:
+    """The limit of a DDIM's clip, and its gain (N,), for rows of weight b (N,) that end at signal alpha_next (N,).
+
+    A number clips the data and leaves the noise direction (diffusers); "rederive" clips the data to 1 and derives the
+    noise from what is left (denoising-diffusion-pytorch), which is what a gain of 1 says. Raises ValueError.
+    """
+    if isinstance(clip, str):
+        choice("clip", clip, ("rederive",))
+        return 1.0, None
+    return clip, torch.where(b == 0, 1.0, alpha_next / b)
 
 
 def unit(g: Grid) -> Tensor:
@@ -105,14 +117,18 @@ def table(
     return System(g.t, a, torch.stack(taps, 1), c, unit(g), g.alpha, g.sigma, reader, start)
 
 
-def trapezoid(g: Grid, start: float, output: Output) -> System:
-    """Heun's rows: a predictor to sigma', and there x' = x + (sigma - sigma') / (2 sigma') (D[n] - D[n-1])."""
+def trapezoid(g: Grid, start: float, output: Output, weight: Tensor | None = None) -> System:
+    """Heun's rows: a predictor to sigma', and there x' = x + (sigma - sigma') / (2 sigma') (D[n] - D[n-1]).
+
+    weight (N - 1,): in place of (sigma - sigma') / (2 sigma'), for levels where the rule holds in another scale.
+    """
     N = len(g.t)
     level = (torch.arange(2 * N - 1) + 1) // 2  # the grid row whose level D is read at: 0, 1, 1, 2, 2, ...
     correct = torch.arange(1, 2 * N - 1, 2)
     a, b = (v[level] for v in euler(g))
     back = torch.zeros_like(b)
-    a[correct], b[correct] = 1.0, (g.sigma[:-1] - g.sigma[1:]) / (2 * g.sigma[1:])
+    a[correct] = 1.0
+    b[correct] = (g.sigma[:-1] - g.sigma[1:]) / (2 * g.sigma[1:]) if weight is None else weight
     back[correct] = -b[correct]
     wide = Grid(*(getattr(g, f.name)[level] for f in fields(g)))
     span = torch.arange(2 * N - 1) // 2  # a corrector ends where its predictor did, and has its noise

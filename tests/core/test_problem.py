@@ -310,7 +310,7 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
         *[
             (
                 lambda rule=rule: rule(EXPLODING, 5),
-                r"variance exploding levels.*sigma up to 80.*type flow\(steps, sched",
+                r"variance exploding levels.*sigma up to 80.*type from_levels\(t, 1.0, sigma",
             )
             for rule in (pd.ddpm, pd.ddim, pd.dpmsolver, pd.dpmsolver_single, pd.heun)
         ],

@@ -15,7 +15,7 @@ import paradigms
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "paradigms"
 # From the bottom up: what each folder, or module at the root, may import of the package. A new entry is a decision.
-CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "noise"]
+CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "level_rules", "levels", "noise"]
 BELOW: dict[str, set[str]] = {
     "validate": set(),
     "schedule": {"validate"},
@@ -23,6 +23,8 @@ BELOW: dict[str, set[str]] = {
     "system": {"denoiser", "validate"},
     "timestep_grid": {"denoiser", "schedule", "system", "validate"},
     "rules": {"schedule", "system", "timestep_grid", "validate"},
+    "level_rules": {"denoiser", "schedule", "system", "timestep_grid", "validate"},
+    "levels": {"level_rules", "schedule", "system", "timestep_grid", "validate"},
     "noise": {"system"},
     "files": set(),
     "methods": {"system", "validate"},
@@ -37,6 +39,8 @@ BELOW: dict[str, set[str]] = {
     "skeleton": {"execution", "methods", "stopping", "system", "validate", "window"},
     "solve": {*CORE, "checks", "execution", "methods", "problem", "skeleton", "solution", "stopping", "window"}
     | {"window/auto"},
+    "steps": {"checks", "methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
+    "integrations": {*CORE, "methods", "solution", "solve", "stopping"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
     | {"methods", "stopping", "window"},
@@ -106,7 +110,7 @@ def test_the_core_needs_torch_alone(folder: str) -> None:
 
 def test_a_file_at_the_root_is_a_deliberate_act() -> None:
     at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert at_root == {*CORE, "files", "problem", "solution", "solve"}
+    assert at_root == {*CORE, "files", "problem", "solution", "solve", "steps"}
 
 
 def test_importing_the_library_imports_torch_alone() -> None:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
-from .model_check import Assumptions, modules_of
+from .direction import applies, check_direction
+from .model_check import Assumptions, known_assumptions, modules_of, undisturbed
 from .model_output import grain
 from .sharded import Sharded
 from .team_clock import TeamClock
@@ -53,6 +54,7 @@ class Evaluator:
         self.answers: torch.dtype | None = None
         self.casts = surrounding_modes()
         self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
+        self.directed = self.team is None and applies(system) and self._way() not in known_assumptions(self.source)
         self.evaluations = self.calls = 0
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
@@ -81,6 +83,8 @@ class Evaluator:
         shown = self.system.denoiser.show(x, n)
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
+        if self.directed:
+            self._direct(x[n == 0], b[n == 0])
         with in_caller_modes(self.casts):
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
@@ -97,6 +101,27 @@ class Evaluator:
         if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
             self._refuse(D, n, b)
         return D
+
+    def _way(self) -> tuple[object, ...]:
+        """What a direction is remembered by: how the model is told of time."""
+        t = self.system.t
+        return "direction", self.system.denoiser.prediction, float(t[0]), float(t[-1])
+
+    def _direct(self, x: Tensor, b: Tensor) -> None:
+        """Looks once at whether a velocity points the way of the chain, from first states x (B, ...)."""
+        self.directed = False
+
+        def ask(shown: Tensor, t: Tensor, samples: Tensor) -> Tensor:
+            condition = {k: v[samples] for k, v in self.condition.items()}
+            answer: Tensor = self.model(shown.to(self.dtype or x.dtype), t, **condition)
+            return answer.clone()
+
+        if len(x):
+            self.clock.pause()
+            with in_caller_modes(self.casts), undisturbed(self.source, x.device):
+                check_direction(self.system, ask, x, b)
+            self.clock.resume()
+            known_assumptions(self.source).add(self._way())
 
     def _round(self, m: Tensor) -> None:
         """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""

@@ -77,6 +77,8 @@ class Assumptions:
 
     def where(self, what: str) -> set[Any]:
         """Where it is remembered: with the model, or, of what changes no sample, with all functions that are alike."""
+        if isinstance(self.known, Everything):
+            return self.known
         kept, alike = memory(self.model)
         return kept.setdefault(("assumed", alike), set()) if what == "again" else self.known  # type: ignore[no-any-return]
 
@@ -195,9 +197,18 @@ def all_checked(*_: Any) -> None:
     """Nothing is left to be checked."""
 
 
+class Everything(set[Any]):
+    """What is known of a model that vouches for itself by a class attribute `trusted`: nothing is left to be asked."""
+
+    def __contains__(self, what: object) -> bool:
+        return True
+
+
 def known_assumptions(model: Any) -> set[Any]:
     """What is known of a model; of a bound method, of its object. It dies with the model."""
     of = model.__self__ if isinstance(model, MethodType) else model
+    if getattr(type(of), "trusted", False):
+        return Everything()
     try:
         return _known.setdefault(of, set())
     except TypeError:  # it cannot be remembered

@@ -1,0 +1,239 @@
+"""A sampler for any noise levels: the grid is given, level by level, and a rule fills the table of equation (1) on it.
+
+    x[n] = alpha[n] data + sigma[n] noise,    n = 0..N, from noise to data
+
+| rule      | what it is                                                                     | model calls |
+| ddim      | DDIM, and Euler's rule in any scale of the states; eta adds noise              | N           |
+| ddpm      | the same with eta = 1: Ho et al.'s posterior, k-diffusion's ancestral Euler    | N           |
+| dpmsolver | DPM-Solver++(2M), of the last two estimates                                    | N           |
+| heun      | Heun's rule: an Euler row, then the trapezoid at its end                       | 2N - 1      |
+| lms       | linear multistep of the last four epsilons                                     | N           |
+| gamma     | DDIM with a momentum of the last two epsilons, and noise drawn anew            | N           |
+
+The equations are in `level_rules.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .level_rules import epsilon_steps, heun_steps, preconditioned, preserving_levels, single_steps
+from .schedule import Grid, chain, karras_ratios
+from .system import System
+from .timestep_grid import Output, clip_of_data
+from .validate import choice, named, number, refusal, said, whole
+
+RULES = ("ddim", "ddpm", "dpmsolver", "heun", "lms", "gamma")
+OF_EPSILONS = ("lms", "gamma")
+
+
+@named
+def from_levels(
+    t: Tensor | None,
+    alpha: Tensor | float,
+    sigma: Tensor,
+    rule: str = "ddim",
+    *,
+    prediction: str = "epsilon",
+    eta: float = 0.0,
+    start: float | None = None,
+    into: Tensor | None = None,
+    clip: float | str | None = None,
+    threshold: tuple[float, float] | None = None,
+    order: int = 4,
+    gamma: float = 2.0,
+    mu: float = 0.0,
+) -> System:
+    """The sampler of a chain of noise levels that are given one by one, on any scale of the states.
+
+    Args:
+        t: (N,), what the model is told at each level, in the dtype of the states where it is fractional; None tells it
+            sigma. For "heun" (N + 1,) where the last level has noise left, since the model is asked there, too.
+        alpha: (N + 1,) signal in the states, from noise to data; 1.0 where it is 1 throughout (variance exploding,
+            EDM, k-diffusion).
+        sigma: (N + 1,) noise in the states; the last may be 0. sigma / alpha must fall.
+        rule: "ddim", "ddpm", "dpmsolver", "heun", "lms" or "gamma".
+        prediction: what the model says: "epsilon", "v", "flow" (noise - data), "flow_to_data" (data - noise) or "x0".
+        eta: of "ddim", from 0 (deterministic) to 1 (ancestral).
+        start: standard deviation of x[0]; None takes 1 where alpha^2 + sigma^2 = 1, and else sigma[0].
+        into: as long as t, the state times this is what the model is shown; None shows it the state.
+        clip: limit of the data estimate; for "ddim" a number leaves the noise direction as the model said it, as
+            diffusers does, and "rederive" clips to 1 and derives the noise again from the clipped data.
+        threshold: (quantile, maximum) in place of a clip.
+        order: of "lms", the most epsilons that a row uses.
+        gamma, mu: of "gamma": the weight of the newest epsilon, and the share of noise drawn anew, 0 <= mu < 1.
+
+    Returns:
+        The table, a `System` of N rows ("heun": 2N - 1, or 2N where the last level has noise left).
+
+    Raises:
+        ValueError: for levels that do not lead from noise to data, and arguments that cannot be used.
+
+    Source: Song et al. 2021 (ddim); Ho et al. 2020 (ddpm); Lu et al. 2022b (dpmsolver); Karras et al. 2022 (heun);
+    Liu et al. 2022 (lms, Adams-Bashforth steps); Permenter and Yuan 2024, algorithm 2 (gamma).
+    """
+    choice("rule", rule, RULES)
+    number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
+    if eta and rule != "ddim":
+        raise refusal("eta", f"{eta} beside rule {rule!r}", "rule 'ddim', which alone takes it", "rule='ddim'")
+    g, beyond = _grid(t, alpha, sigma, into, rule)
+    if start is None:
+        start = 1.0 if preserving_levels(g) else float(g.sigma[0])
+    if rule in OF_EPSILONS:
+        _no_limit(clip, threshold)
+        return epsilon_steps(g, rule, order, (gamma, mu), start, Output(prediction, None, None))
+    if rule == "heun":
+        limit = clip_of_data(clip, g.alpha, g.alpha)[0]
+        return heun_steps(g, beyond, start, Output(prediction, limit, threshold))
+    return single_steps(g, rule, eta, start, clip, Output(prediction, None, threshold))
+
+
+@named
+def edm(
+    steps: int,
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    sigma_data: float = 0.5,
+    rule: str = "heun",
+    prediction: str = "edm",
+    eta: float = 0.0,
+    clip: float | None = None,
+) -> System:
+    """The sampler of EDM: Karras's noise levels, and a network within his preconditioning.
+
+    D = c_skip x + c_out F(c_in x, ln(sigma) / 4),    c_skip = sd^2 / (sigma^2 + sd^2),
+    c_out = sigma sd / (sigma^2 + sd^2)^1/2,    c_in = (sigma^2 + sd^2)^-1/2,    sd = sigma_data
+
+    Args:
+        steps: noise levels above 0; "heun" asks the model 2 steps - 1 times.
+        sigma_min, sigma_max, rho: of the levels; the last row goes to 0.
+        sigma_data: standard deviation of the data, of the preconditioning.
+        rule: as in `from_levels`, but for "lms" and "gamma".
+        prediction: "edm" for the bare network F, told ln(sigma) / 4; "x0" for a denoiser D(x, sigma), told sigma, and
+            "epsilon" or "v" for a model of unscaled states, told sigma.
+        eta: of "ddim".
+        clip: limit of the data estimate.
+
+    Returns:
+        The table, whose x[0] has the standard deviation sigma_max.
+
+    Raises:
+        ValueError: for arguments that cannot be used.
+
+    Source: Karras et al. 2022, eq. 5, table 1, algorithm 1.
+    """
+    whole("steps", steps, "a whole number, at least 1", 1)
+    for name, v in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho), ("sigma_data", sigma_data)):
+        number(name, v, "a positive, finite number", lambda v: 0 < v < math.inf)
+    if sigma_min >= sigma_max:
+        raise refusal("sigma_min", said(sigma_min), f"less than sigma_max, {sigma_max:g}")
+    choice("prediction", prediction, ("edm", "x0", "epsilon", "v"))
+    choice("rule", rule, [r for r in RULES if r not in OF_EPSILONS])
+    sigma = torch.cat([karras_ratios(sigma_min, sigma_max, steps, rho), torch.zeros(1, dtype=torch.float64)])
+    raw = prediction == "edm"
+    t = sigma[:-1].log() / 4 if raw else None
+    system = from_levels(t, 1.0, sigma, rule, prediction="x0" if raw else prediction, eta=eta, clip=clip)
+    return replace(system, denoiser=preconditioned(system, sigma_data)) if raw else system
+
+
+@named
+def euler(
+    times: Tensor,
+    *,
+    scale: float = 1.0,
+    prediction: str | None = None,
+    clip: float | None = None,
+) -> System:
+    """A flow by Euler steps on any grid of times: x' = x + (times[n+1] - times[n]) v(x, times[n]).
+
+    The noise is where the times begin. Times that fall are those of states t noise + (1 - t) data, whose velocity is
+    noise - data (1 - i/N in robotics, 1 to 0.001 and then 0 in diffusers); times that rise those of t data + (1 - t)
+    noise, and data - noise. A velocity of the other sign or end is refused, or warned of, when the first rows are
+    evaluated, see `execution/direction.py`.
+
+    Args:
+        times: (N + 1,), within [0, 1], falling or rising throughout, not necessarily evenly.
+        scale: what times are multiplied by before the model is told of them; 1000 for models that count timesteps.
+        prediction: None takes the velocity that the direction asks for; "x0" and "epsilon" are read as such.
+        clip: limit of the data estimate.
+
+    Returns:
+        The table, a `System` of N rows, whose x[0] has the standard deviation 1 (or the first level of noise).
+
+    Raises:
+        ValueError: for times that are no such grid.
+
+    Source: Lipman et al. 2023; Liu et al. 2023.
+    """
+    times = _line("times", times)
+    steps = times[1:] - times[:-1]
+    needed = "times that fall from 1 towards 0 (noise at 1), or rise from 0 towards 1 (data at 1)"
+    if len(times) < 2 or not bool((steps < 0).all() | (steps > 0).all()):
+        raise refusal("times", said(times.tolist() if len(times) < 5 else times), needed, "torch.linspace(1, 0, 11)")
+    if float(times.min()) < 0 or float(times.max()) > 1:
+        given = f"times from {float(times[0]):g} to {float(times[-1]):g}"
+        raise refusal("times", given, "times within [0, 1]", "euler(times / T, scale=T)")
+    number("scale", scale, "a positive, finite number", lambda v: 0 < v < math.inf)
+    rising = bool(steps[0] > 0)
+    noise = 1 - times if rising else times
+    said_ = prediction or ("flow_to_data" if rising else "flow")
+    return from_levels(times[:-1] * scale, 1 - noise, noise, prediction=said_, clip=None if clip is None else clip)
+
+
+# ------------------------------------------------------------------------------------------ the grid
+
+
+def _line(name: str, v: Any) -> Tensor:
+    """A tensor of one axis as float64 on the CPU; refuses what is none."""
+    if type(v).__module__ == "numpy":
+        raise refusal(name, f"numpy's {type(v).__name__}", "a tensor of one axis", f"torch.from_numpy({name})")
+    if not isinstance(v, Tensor) or v.ndim != 1 or v.is_complex() or v.dtype == torch.bool or not len(v):
+        raise refusal(name, said(v), "a tensor of one axis", f"torch.tensor({name})")
+    v = v.detach().cpu()
+    if not bool(torch.isfinite(v).all()):
+        raise refusal(name, "one that is not finite", "finite numbers")
+    return v.double()
+
+
+def _grid(t: Any, alpha: Any, sigma: Any, into: Any, rule: str) -> tuple[Grid, bool]:
+    """The chain of levels, and whether it has a row beyond its end, where the rule asks the model."""
+    sigma = _line("sigma", sigma)
+    N = len(sigma) - 1
+    if isinstance(alpha, int | float) and not isinstance(alpha, bool):
+        alpha = torch.full_like(sigma, alpha)
+    alpha = _line("alpha", alpha)
+    if N < 1 or len(alpha) != N + 1:
+        raise refusal("alpha, sigma", f"{len(alpha)} and {N + 1} levels", "N + 1 of each, N steps from noise to data")
+    if bool((alpha < 0).any()) or not bool((sigma[:-1] > 0).all()) or float(sigma[-1]) < 0 or float(alpha[-1]) <= 0:
+        raise refusal("alpha, sigma", "a negative level", "alpha >= 0 and sigma > 0; the last sigma may be 0")
+    ratio = sigma / alpha
+    if not bool((ratio[1:] <= ratio[:-1]).all()):
+        typed = "alpha.flip(0) and sigma.flip(0)" if bool((ratio[1:] >= ratio[:-1]).all()) else None
+        raise refusal("alpha, sigma", "noise that grows", "sigma / alpha that falls from noise to data", typed)
+    beyond = rule == "heun" and float(sigma[-1]) > 0
+    asked = N + 1 if beyond else N
+    t = sigma if t is None else t
+    t = t.detach().cpu() if isinstance(t, Tensor) and t.ndim == 1 and not t.is_floating_point() else _line("t", t)
+    into = torch.ones_like(sigma) if into is None else _line("into", into)
+    for name, v in (("t", t), ("into", into)):
+        if len(v) not in {asked, N + 1}:
+            where = f"each of the {asked} levels that the model is asked at"
+            at_end = ", the last among them, for Heun's rule ends there with noise left" if beyond else ""
+            raise refusal(name, f"({len(v)},)", f"({asked},), one for {where}{at_end}")
+    if beyond:  # a row more, to nothing, so that there is a place for what the model says at the end
+        alpha, sigma = torch.cat([alpha, alpha[-1:]]), torch.cat([sigma, 0 * sigma[-1:]])
+    return chain(t[:asked], alpha, sigma, into[:asked]), beyond
+
+
+def _no_limit(clip: Any, threshold: Any) -> None:
+    """Refuses limits of an estimate that the rule does not have."""
+    if clip is not None or threshold is not None:
+        given = said(threshold if clip is None else clip)
+        raise refusal("clip", given, "None: a rule of epsilons has no estimate of the data to limit", "rule='ddim'")

@@ -1,0 +1,163 @@
+"""The server example: many users' rows in one call, each with the sample of their own chain, and what goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import socket
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import paradigms as pd
+from problems import RULES, seeded
+from toy import Mixture
+
+FILE = Path(__file__).parents[2] / "examples" / "server.py"
+
+
+def example() -> Any:
+    spec = importlib.util.spec_from_file_location("example_server", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+server = example()
+
+
+class Gate:
+    """A model that waits until it is opened, so that users meet in its queue."""
+
+    def __init__(self) -> None:
+        self.open, self.sizes, self.mixture = threading.Event(), [], Mixture()
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        assert self.open.wait(60)
+        self.sizes.append(len(x))
+        return self.mixture(x, t)
+
+
+@pytest.fixture
+def merger() -> Iterator[Any]:
+    found = server.Merger(Gate(), most=32, users=8, seconds=60.0)
+    yield found
+    found.model.open.set()
+    found.close()
+
+
+def solver(N: int, seed: int, tolerance: float = 0.003) -> Any:
+    system = RULES["ddim"](N)
+    x = system.noise((1, 6), seeded(seed), dtype=torch.float64)
+    return lambda window: pd.steps(system, x, window=window, tolerance=tolerance)
+
+
+def test_each_user_gets_the_sample_of_their_own_chain_in_shared_calls(merger: Any) -> None:
+    users = [merger.submit(solver(40 + k, k)) for k in range(8)]
+    merger.model.open.set()
+    found = [user.found.result(60) for user in users]
+    for k, each in enumerate(found):
+        system = RULES["ddim"](40 + k)
+        x = system.noise((1, 6), seeded(k), dtype=torch.float64)
+        wanted = pd.sequential(Mixture(), system, x)
+        assert float((each.x - wanted).norm() / wanted.norm()) < 0.003
+    assert max(merger.model.sizes) <= 32 and merger.calls == len(merger.model.sizes) < sum(f.rounds for f in found)
+    assert merger.inside == 0
+
+
+def test_windows_shrink_to_a_fair_share_of_a_call(merger: Any) -> None:
+    assert merger.share() == 32
+    merger.active = [None] * 5
+    assert merger.share() == 6
+    for users in (16, 40):
+        merger.active = [None] * users
+        assert merger.share() == 1
+    merger.active = []
+
+
+def test_a_full_server_refuses_and_has_room_again_afterwards(merger: Any) -> None:
+    users = [merger.submit(solver(20, k)) for k in range(8)]
+    with pytest.raises(server.FullError, match="8 users"):
+        merger.submit(solver(20, 9))
+    merger.model.open.set()
+    for user in users:
+        user.found.result(60)
+    assert merger.submit(solver(20, 9)).found.result(60).converged
+
+
+def test_a_user_who_leaves_or_is_late_is_dropped_and_the_others_go_on(merger: Any) -> None:
+    gone, late, stays = (merger.submit(solver(40, k)) for k in range(3))
+    gone.found.cancel()
+    late.until = 0.0
+    merger.model.open.set()
+    assert stays.found.result(60).converged
+    with pytest.raises(server.LateError):
+        late.found.result(60)
+    assert merger.inside == 0
+
+
+def test_a_model_that_fails_fails_those_who_asked_and_the_server_goes_on() -> None:
+    fails = threading.Event()
+    fails.set()
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        if fails.is_set():
+            raise ZeroDivisionError("down")
+        return Mixture()(x, t)
+
+    merger = server.Merger(model, most=32, users=8, seconds=60.0)
+    with pytest.raises(ZeroDivisionError):
+        merger.submit(solver(20, 0)).found.result(60)
+    fails.clear()
+    assert merger.submit(solver(20, 0)).found.result(60).converged
+    merger.close()
+
+
+@pytest.fixture
+def http() -> Iterator[tuple[int, Any]]:
+    found, merger, _ = server.serve(Namespace(rows=64, users=2, seconds=60.0, port=0))
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found.server_address[1], merger
+    found.shutdown()
+    found.server_close()
+    merger.close()
+
+
+def test_over_http_a_request_is_answered_or_told_what_is_wrong_with_it(http: tuple[int, Any]) -> None:
+    port, _ = http
+    said = server.ask(port, {"steps": 12, "seed": 3, "label": 4})
+    assert said["converged"] and len(said["x"]) == 1 and said["rounds"] <= 12
+    assert server.ask(port, {"steps": 0})["status"] == 400
+    assert "steps: given 'many'" in server.ask(port, {"steps": "many"})["error"]
+    assert "tolerance" in server.ask(port, {"steps": 4, "tolerance": -1})["error"]
+    assert server.ask(port, [])["status"] == 400
+
+
+def test_over_http_a_user_who_hangs_up_is_dropped(http: tuple[int, Any]) -> None:
+    port, merger = http
+    users, submit = SimpleQueue[Any](), merger.submit
+    merger.submit = lambda make: (user := submit(make), users.put(user))[0]
+    body = json.dumps({"steps": 1000, "tolerance": 0}).encode()
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        user = users.get(timeout=60)
+        over = threading.Event()
+        user.found.add_done_callback(lambda _: over.set())
+    assert over.wait(60) and user.found.cancelled()
+    assert merger.rows < 1000 * 32
+
+
+def test_the_load_test_tells_calls_and_errors(capsys: pytest.CaptureFixture) -> None:
+    server.main(["--load", "1,3", "--steps", "20"])
+    rows = re.findall(r"^ +(\d+) \| +(\d+) \|.*\| ([\d.e+-]+)$", capsys.readouterr().out, re.M)
+    assert [int(users) for users, _, _ in rows] == [1, 3]
+    assert all(int(calls) <= 20 and float(error) < 0.003 for _, calls, error in rows)
