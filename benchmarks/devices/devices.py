@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from paradigms.distributed.packing import HEADER, aligned
+from paradigms.distributed.packing import HEADER, align_offset
 from paradigms.execution.chunked import Model
 from paradigms.models import load
 from paradigms.rules import ddim
@@ -120,7 +120,7 @@ def formula(solution: Solution, row: int) -> int:
     assert solution.sharing is not None
     R, before, received = len(solution.sharing.rows), 0, 0
     for _, _, evaluations in solution.trace:
-        received += (R - 1) * aligned(HEADER + -(-(evaluations - before) // R) * row)
+        received += (R - 1) * align_offset(HEADER + -(-(evaluations - before) // R) * row)
         before = evaluations
     return received
 

@@ -48,8 +48,8 @@ class Solution:
         sharing: What the ranks of a mesh exchanged, None without a mesh.
         retries: Samples that were made again, because more growth of errors was seen than had been assumed.
         estimate: Estimated relative error (B,), None where the stopping rule estimates none.
-        tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold;
-            None where the method gives another sample of the same law.
+        tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold.
+            None for a method that gives another sample of the same law.
         reason: Why steps were made one by one, None where none was.
         expected: What the best window was expected to cost; None where nothing was measured.
     """
@@ -74,7 +74,7 @@ class Solution:
 
     @property
     def speedup(self) -> float | None:
-        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        """Times as fast as stepping, measured with `compare=True` and else expected; None if not known."""
         if self.comparison is not None:
             return self.comparison.seconds / self.seconds
         return None if self.expected is None else self.expected.stepping_seconds / self.seconds

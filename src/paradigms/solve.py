@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .checks.solver import check_account, check_solver, watched
 from .execution.chunked import Model
-from .execution.mesh import over_mesh
-from .execution.torch_modes import isolated
+from .execution.mesh import run_on_mesh
+from .execution.torch_modes import isolated_from_torch_modes
 from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
 from .noise import Generators, Noise
@@ -44,8 +44,8 @@ DEFAULT, USUAL = Spectral(), FinalError()
 
 
 @named
-@isolated
-@over_mesh
+@isolated_from_torch_modes
+@run_on_mesh
 def iterate(
     model: Model,
     system: System,
@@ -93,8 +93,8 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
 
 
 @named
-@isolated
-@over_mesh
+@isolated_from_torch_modes
+@run_on_mesh
 def sample(
     model: Model,
     system: System,
@@ -219,7 +219,7 @@ def widest(run: Attempt) -> int:
 
 
 @named
-@isolated
+@isolated_from_torch_modes
 def sequential(
     model: Model,
     system: System,

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 import paradigms as pd
 import ranks
 from paradigms.distributed.packing import ALIGN, HEADER
-from paradigms.distributed.partition import shares
+from paradigms.distributed.partition import partition_rows
 from paradigms.distributed.team import FIRST, Team
 from paradigms.execution.model_check import ROWS
 from problems import LINEAR, RULES, seeded, start
@@ -159,7 +159,7 @@ def test_eight_ranks_are_right_and_have_equally_many_rows(eight: list[dict[str, 
 def test_shares_follow_each_other_and_differ_by_one_row_in_each_round_and_in_all(R: int, rounds: list[int]) -> None:
     turn, had = 0, [0] * R
     for M in rounds:
-        parts = shares(M, R, turn)
+        parts = partition_rows(M, R, turn)
         sizes = [last - first for first, last in parts]
         assert [0, *(last for _, last in parts)] == [*(first for first, _ in parts), M]
         had, turn = [n + size for n, size in zip(had, sizes, strict=True)], (turn + M) % R

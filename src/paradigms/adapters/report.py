@@ -164,7 +164,7 @@ class Run:
         return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 
 
-class Bar:
+class ProgressBar:
     """A pipeline's progress bar that moves as rows are accepted; the rest of it is the bar's own."""
 
     passes_by = True
@@ -178,7 +178,7 @@ class Bar:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self.bar.__enter__()
         return self
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..files import write_json
 from ..solution import Comparison, Solution, relative_error
-from ..viz.progress import progress
-from ..viz.record import Moment, record
+from ..viz.progress import progress_bar
+from ..viz.record import Moment, record_moments
 from ..window.frame import Frame
-from .model_job import Job, Request, prepare
-from .run_model import account
-from .story import headline, tell
-from .tables import printed
+from .model_job import Job, Request, prepare_job
+from .run_model import account_of
+from .story import headline, tell_story
+from .tables import print_table
 
 CASES = (("ddpm", 1000), ("ddim", 200), ("dpmsolver", 50))
 
@@ -49,44 +49,44 @@ class Result:
         return relative_error(self.few, self.reference.x)
 
 
-def jobs(model: str, batch: int, quick: bool, device: str | None = None) -> list[Job]:
+def demo_jobs(model: str, batch: int, quick: bool, device: str | None = None) -> list[Job]:
     """The demo's jobs, with a fifth of the steps where `quick`; raises ValueError as `prepare` does."""
     fewer = 5 if quick else 1
     asked = [Request(model, rule, n // fewer, window="wide") for rule, n in CASES]
-    return [prepare(replace(case, batch=batch, seed=1, compare=True, device=device)) for case in asked]
+    return [prepare_job(replace(case, batch=batch, seed=1, compare=True, device=device)) for case in asked]
 
 
 def demo(prepared: Sequence[Job], out: Path) -> int:
     """Runs the jobs, writes their pictures to `out` and prints the table; 0 where all converged."""
     results: list[Result] = []
     for job in prepared:
-        result = play(job)
-        picture(result, out, gif=not results)  # one animation, of the longest chain
+        result = play_job(job)
+        picture_of(result, out, gif=not results)  # one animation, of the longest chain
         results.append(result)
-    printed(table(results))
-    print(explain(results))
+    print_table(demo_table(results))
+    print(explanation(results))
     print(f"Pictures, traces and the animation are in {out}")
-    numbers = [account(r.job, r.solution) | {"few_step_max_error": float(r.few_error.max())} for r in results]
+    numbers = [account_of(r.job, r.solution) | {"few_step_max_error": float(r.few_error.max())} for r in results]
     write_json(out / "demo.json", {"runs": numbers})
     return 0 if all(r.solution.converged for r in results) else 1
 
 
-def play(job: Job) -> Result:
+def play_job(job: Job) -> Result:
     """Both samplers and the plain one of as many steps as the parallel one took rounds."""
     moments: list[Moment] = []
     console = Console(stderr=True)
     console.print(f"{job.title}, {job.steps} steps: in parallel, then one by one ...", highlight=False)
-    bar = progress(len(job.system), console)
+    bar = progress_bar(len(job.system), console)
 
     def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
-        return bar(record(frames, moments))
+        return bar(record_moments(frames, moments))
 
     solution = job.sample(watch)
-    few = prepare(replace(job.request, steps=solution.rounds)).sequential()
+    few = prepare_job(replace(job.request, steps=solution.rounds)).sequential()
     return Result(job, solution, moments, few)
 
 
-def picture(result: Result, out: Path, gif: bool) -> None:
+def picture_of(result: Result, out: Path, gif: bool) -> None:
     """One comparison, one trace and, if wanted, the animation of a result."""
     from ..viz import pictures
     from ..viz.gif import write_gif
@@ -99,13 +99,13 @@ def picture(result: Result, out: Path, gif: bool) -> None:
         (f"parallel\n{solution.rounds} rounds", pixels(solution.x)),
         (f"few steps\n{solution.rounds} rounds", pixels(result.few)),
     ]
-    pictures.grid(out / f"{rule}.png", name, rows)
-    pictures.trace(out / f"{rule}_trace.png", name, solution, len(job.system))
+    pictures.write_grid(out / f"{rule}.png", name, rows)
+    pictures.write_trace(out / f"{rule}_trace.png", name, solution, len(job.system))
     if gif:
-        write_gif(out / f"{rule}.gif", tell(job, solution, result.moments))
+        write_gif(out / f"{rule}.gif", tell_story(job, solution, result.moments))
 
 
-def table(results: Sequence[Result]) -> Table:
+def demo_table(results: Sequence[Result]) -> Table:
     """The results as a table, one line a sampler."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("sampler")
@@ -124,7 +124,7 @@ def table(results: Sequence[Result]) -> Table:
     return table
 
 
-def explain(results: Sequence[Result]) -> str:
+def explanation(results: Sequence[Result]) -> str:
     """What the table says, in plain sentences."""
     few, count = results[0].solution.rounds, torch.get_num_threads()
     cores = f"{count} CPU core{'s' * (count != 1)}"

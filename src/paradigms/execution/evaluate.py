@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
-from .model_check import Assumptions, modules
+from .model_check import Assumptions, modules_of
 from .model_output import grain
 from .sharded import Sharded
 from .team_clock import TeamClock
-from .torch_modes import as_called, surrounding
+from .torch_modes import in_caller_modes, surrounding_modes
 
 
 class NonFiniteError(ArithmeticError):
@@ -51,7 +51,7 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.answers: torch.dtype | None = None
-        self.casts = surrounding()
+        self.casts = surrounding_modes()
         self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
         self.evaluations = self.calls = 0
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
@@ -81,7 +81,7 @@ class Evaluator:
         shown = self.system.denoiser.show(x, n)
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
-        with as_called(self.casts):
+        with in_caller_modes(self.casts):
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
@@ -90,7 +90,7 @@ class Evaluator:
             judge(m)
         self.evaluations, self.calls, self.answers = self.evaluations + len(x), self.calls + 1, m.dtype
         if m.dtype != x.dtype:
-            self.rounding = max(self.rounding, coarser(m.dtype, x.dtype))
+            self.rounding = max(self.rounding, coarser_rounding(m.dtype, x.dtype))
         elif self.rounded is None:
             self._round(m)
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
@@ -102,7 +102,7 @@ class Evaluator:
         """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""
         found = grain(m)
         if found == 0 and not isinstance(self.source, nn.Module):  # what it says may be scaled afterwards
-            inside = (p.dtype for each in modules(self.source) for p in each.parameters() if p.is_floating_point())
+            inside = (p.dtype for each in modules_of(self.source) for p in each.parameters() if p.is_floating_point())
             if m.dtype == torch.float64 and torch.float64 not in (dtypes := set(inside)) and dtypes:
                 found = torch.finfo(torch.float32).eps
         if found is not None:
@@ -136,7 +136,7 @@ class Evaluator:
             )
 
 
-def coarser(given: torch.dtype, than: torch.dtype) -> float:
+def coarser_rounding(given: torch.dtype, than: torch.dtype) -> float:
     """The relative rounding of numbers that are coarser than others, 0 where they are not."""
     eps = torch.finfo(given).eps
     return eps if eps > torch.finfo(than).eps else 0.0

@@ -46,8 +46,7 @@ class AbstractMethod(Checked, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
-        law: Whether its samples are others than the sequential sampler's, of the same law: no tolerance bounds how far
-            they are apart.
+        law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
 
     steady: ClassVar[int | None] = None

@@ -40,8 +40,7 @@ class Speculation(AbstractMethod):
     """Drafts that are accepted at random so that the samples have exactly the sequential sampler's law.
 
     The result is another sample of the same law, so a tolerance and `Solution.error` mean nothing here, and
-    `Solution.tolerance` is None. For SDE
-    rules of one tap only.
+    `Solution.tolerance` is None. For SDE rules of one tap only.
 
     Args:
         seed: Of the random decisions. Give another to each call whose samples must be independent.

@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterator
 import torch
 from torch import Tensor
 
-from ..execution.memory import keep_freed
+from ..execution.memory import raise_mmap_threshold
 from ..methods.scan import rms
 from ..methods.work import Update, WindowState
 from .buffers import Position, Shift, advance, batch, carry_over, leave, open_window, shift_memory
@@ -44,7 +44,7 @@ def frames(chain: Chain) -> Iterator[Frame]:
 
 def rounds(chain: Chain, at: Position, window: int) -> Generator[Frame, None, tuple[Position, Plan]]:
     """Rounds of windows, until the controller answers with single steps or the chain is done."""
-    keep_freed()
+    raise_mmap_threshold()
     system, method, stop, N = chain.system, chain.method, chain.stop, len(chain)
     begin, row, round, window = at.begin, at.row, at.round, min(window, N)
     W, end = rows_in(chain, window, row), window_end(begin, window, N)

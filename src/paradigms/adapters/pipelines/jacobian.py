@@ -30,7 +30,7 @@ from ...system import System
 AHEAD = 32  # rows whose J is computed at once
 
 
-class Belief(Protocol):
+class AssumedJacobian(Protocol):
     """J of the rows of a chain; states are (B, ...), float32."""
 
     def learn(self, n: Tensor, dX: Tensor, dD: Tensor) -> None:
@@ -40,7 +40,7 @@ class Belief(Protocol):
         """J[n] d, for a difference d (B, ...) of states."""
 
 
-class Fixed:
+class FixedJacobian:
     """J (N,) that is known beforehand."""
 
     def __init__(self, J: Tensor) -> None:
@@ -54,7 +54,7 @@ class Fixed:
         return float(self.J[n]) * d
 
 
-class Learned:
+class LearnedJacobian:
     """J per frequency band, by `Spectral`."""
 
     def __init__(self, method: Spectral, system: System, x: Tensor) -> None:
@@ -83,7 +83,7 @@ class Learned:
 
 
 @functools.singledispatch
-def belief(method: AbstractMethod, system: System, x: Tensor) -> Belief:
+def jacobian_of(method: AbstractMethod, system: System, x: Tensor) -> AssumedJacobian:
     """What a method believes of a network with inputs x (B, ...) along a chain; raises ValueError for most methods."""
     names = "Spectral(), ExponentialPicard(), Picard() or Jacobi()"
     raise ValueError(
@@ -92,23 +92,23 @@ def belief(method: AbstractMethod, system: System, x: Tensor) -> Belief:
     )
 
 
-@belief.register
-def _(method: Spectral, system: System, x: Tensor) -> Belief:
-    return Learned(method, system, x)
+@jacobian_of.register
+def _(method: Spectral, system: System, x: Tensor) -> AssumedJacobian:
+    return LearnedJacobian(method, system, x)
 
 
-@belief.register
-def _(method: ExponentialPicard, system: System, x: Tensor) -> Belief:
+@jacobian_of.register
+def _(method: ExponentialPicard, system: System, x: Tensor) -> AssumedJacobian:
     n = torch.arange(len(system))[:, None]
     work = WindowState(x, x, None, n, torch.ones_like(n, dtype=torch.bool), n)
-    return Fixed(gaussian(system, work, method.variance)[0][:, 0])
+    return FixedJacobian(gaussian(system, work, method.variance)[0][:, 0])
 
 
-@belief.register
-def _(method: Picard, system: System, x: Tensor) -> Belief:
-    return Fixed((1 - system.a) / system.b.sum(1))
+@jacobian_of.register
+def _(method: Picard, system: System, x: Tensor) -> AssumedJacobian:
+    return FixedJacobian((1 - system.a) / system.b.sum(1))
 
 
-@belief.register
-def _(method: Jacobi, system: System, x: Tensor) -> Belief:
-    return Fixed(-system.a / system.b.sum(1))
+@jacobian_of.register
+def _(method: Jacobi, system: System, x: Tensor) -> AssumedJacobian:
+    return FixedJacobian(-system.a / system.b.sum(1))

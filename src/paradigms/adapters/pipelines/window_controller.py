@@ -13,13 +13,15 @@ from ...window.auto.profile import profile_of
 from ...window.auto.window_sizes import windows
 from ...window.controller import FixedWindow, WindowController
 from ..report import Settings
-from .batched_network import compiled
+from .batched_network import is_compiled
 
 PAD = 32  # rows of a batch of compiled networks, which want one size
 VISITS = (2e-3, 1.5e-3)  # seconds of a round outside of the networks, and more for each row, until measured
 
 
-def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any], ranks: int) -> WindowController:
+def controller_of(
+    settings: Settings, pipe: Any, state: Tensor | None, times: list[Any], ranks: int
+) -> WindowController:
     """The pace of a loop over a pipeline's `times`; rows that are no batch are stepped through."""
     if not isinstance(settings.window, str):
         return FixedWindow(settings.window) if isinstance(settings.window, int) else settings.window
@@ -33,7 +35,7 @@ def paced(settings: Settings, pipe: Any, state: Tensor | None, times: list[Any],
         return rest
     size = x.numel() * x.element_size()
     sizes = windows(len(times), 1, size)
-    if any(isinstance(m, nn.Module) and compiled(m) for m in pipe.components.values()):
+    if any(isinstance(m, nn.Module) and is_compiled(m) for m in pipe.components.values()):
         sizes = tuple(W for W in (PAD,) if W in sizes)
     return AutoWindow(known, reach, settings.method, 1, size, sizes)
 
