@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import typer
 
-from ..files import whole
+from ..files import brief, whole
 from ..race.document import recorded, standalone
 from ..race.serve import address, bound, serve
 from ..race.server import application
@@ -35,7 +35,11 @@ def run(at: socket.socket, show: bool) -> None:
 
 
 def export(path: Path) -> None:
-    """Runs the races that are shown and writes them into one file; raises ValueError where it would be too large."""
+    """Runs the races that are shown and writes them into one file; raises ValueError where it cannot be written."""
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"--export is {brief(path)}, whose folder is not there; type the path of a file in one that is"
+        )
     say: Any = lambda text: typer.echo(text, err=True)  # noqa: E731
     races = [
         recorded(contest(query), name, query, TIMES, say) for name, query in RECORDED if not missing(query["model"])
