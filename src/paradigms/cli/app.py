@@ -238,6 +238,7 @@ def race_command(
     except ModuleNotFoundError as missing:
         needs(missing)
     if export is not None:
+        refused(lambda: race.writable(export))
         sys.exit(attempted(lambda: race.export(export)))
     at = refused(lambda: race.bound(port))
     race.run(at, open_page)

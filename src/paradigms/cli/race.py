@@ -22,7 +22,7 @@ RECORDED = (
     ("Scenes, DDIM of 200 steps", {"model": "scenes", "rule": "ddim", "steps": "200", "window": "16", "seed": "2"}),
     ("PushT, a robot's policy", {"model": "pusht", "window": "16", "seed": "0", "chunks": "38"}),
 )
-__all__ = ["bound", "export", "run"]
+__all__ = ["bound", "export", "run", "writable"]
 TIMES = 3  # each race is run
 LARGEST = 3_000_000  # bytes of the file
 
@@ -34,12 +34,16 @@ def run(at: socket.socket, show: bool) -> None:
     serve(application(contest, choices()), at, show)
 
 
-def export(path: Path) -> None:
-    """Runs the races that are shown and writes them into one file; raises ValueError where it cannot be written."""
+def writable(path: Path) -> None:
+    """Raises ValueError for a file whose folder is not there."""
     if not path.parent.is_dir():
         raise ValueError(
             f"--export is {brief(path)}, whose folder is not there; type the path of a file in one that is"
         )
+
+
+def export(path: Path) -> None:
+    """Runs the races that are shown and writes them into one file; raises ValueError where it would be too large."""
     say: Any = lambda text: typer.echo(text, err=True)  # noqa: E731
     races = [
         recorded(contest(query), name, query, TIMES, say) for name, query in RECORDED if not missing(query["model"])
