@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from paradigms.cli import options
-from paradigms.cli.errors import attempted, refused
+from paradigms.cli.errors import run_or_exit, validate_or_exit
 from paradigms.cli.group import Group
 from paradigms.files import folder
 
@@ -39,7 +39,7 @@ def command(prepare: Callable[..., Work]) -> Callable[..., Work]:
 
     @wraps(prepare)
     def run(**given: Any) -> None:
-        attempted(refused(lambda: prepare(**given)))
+        run_or_exit(validate_or_exit(lambda: prepare(**given)))
 
     bench.command(prepare.__name__)(run)
     return prepare

@@ -22,6 +22,7 @@ SAYS = {
     "solve": "sample, iterate, sequential;\nproblem, solution",
     "methods": "Picard, Spectral, ...:\ncorrect the states",
     "stopping": "which steps are settled",
+    "checks": "what is refused,\nand what to type",
     "window": "the loop of a round,\nand its arrays",
     "window/auto": "how wide the window is",
     "execution": "calls the model\nin batches",

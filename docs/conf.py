@@ -34,7 +34,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_heading_anchors = 4
 default_role = "code"
 # Not pages of this site: other projects' names, and internal ones.
-nitpick_ignore_regex = [(r"py:.*", r"(torch|collections|paradigms\.\w+)\..*|Coarse")]
+nitpick_ignore_regex = [(r"py:.*", r"(torch|collections|paradigms\.\w+)\..*|Coarse|Plan|Round|Record")]
 suppress_warnings = ["myst.header"]  # results begin where their page's title ends
 
 html_theme = "furo"
@@ -89,7 +89,8 @@ myst_url_schemes: dict[str, Any] = {"http": None, "https": None, "mailto": None,
 def source_pages(app: Any) -> Iterator[tuple[str, dict[str, str], str]]:
     """A page for each file of the package and each other file that is linked."""
     package = (f.relative_to(ROOT).as_posix() for f in (ROOT / "src" / "paradigms").rglob("*.py"))
-    for path in sorted({*package, *getattr(app.env, "shown", set())}):
+    linked = {path for path in getattr(app.env, "shown", set()) if (ROOT / path).is_file()}  # a build before had others
+    for path in sorted({*package, *linked}):
         lexer = get_lexer_by_name(SHOWN[Path(path).suffix])
         text = highlight((ROOT / path).read_text(), lexer, HtmlFormatter(linenos="inline", lineanchors="L"))
         yield f"source/{path}", {"title": path, "body": f"<h1>{path}</h1>{text}"}, "page.html"

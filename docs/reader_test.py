@@ -24,7 +24,7 @@ them then there these they this to was what when where which who why will with y
 """
 QUESTIONS: dict[str, set[str]] = {
     "Where is the stride decided?": {
-        "docs/architecture.md", "docs/how-it-works.md", "window/loop.py", "stopping/criteria.py",
+        "docs/architecture.md", "docs/how-it-works.md", "window/loop.py", "stopping/final_error.py",
     },
     "How do I add a rule?": {"CONTRIBUTING.md", "docs/architecture.md", "rules.py"},
     "How do I add a method of my own?": {"CONTRIBUTING.md", "docs/architecture.md", "docs/own-method.md"},

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import paradigms
-from paradigms.denoiser import denoiser
+from paradigms.denoiser import make_denoiser
 from paradigms.models import load
 
 
@@ -31,7 +31,7 @@ def dpmpp_2m(s: Tensor) -> paradigms.System:
     k[0] = k[-1] = 0
     b = torch.stack([(1 - a) * (1 + k), -(1 - a) * k], 1)
     std = after.clamp(min=float(s[-2])) * (1 - a**2).clamp(min=0.01).sqrt()  # the unit of residuals
-    reader = denoiser(one, now, one, prediction="x0")
+    reader = make_denoiser(one, now, one, prediction="x0")
     return paradigms.System(now, a, b, 0 * one, std, one, now, reader, start=float(s[0]))
 
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     system = dpmpp_2m(karras(args.steps))
     x = system.noise((4, *net.shape), torch.Generator().manual_seed(0))
     found = paradigms.sample(denoise, system, x, window=32, tolerance=args.tolerance, compare=args.compare)
-    print(f"{len(system)} steps in {found.rounds} rounds, {found.evals} evaluations, {found.seconds:.2f} s")
+    print(f"{len(system)} steps in {found.rounds} rounds, {found.evaluations} evaluations, {found.seconds:.2f} s")
     if found.comparison:
         print(f"step by step: {found.comparison.seconds:.2f} s; relative error {found.max_error:.2e}")
 

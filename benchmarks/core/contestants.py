@@ -19,7 +19,9 @@ from paradigms.methods.parareal import Parareal
 from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.methods.speculation import Speculation
-from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
+from paradigms.stopping.step_noise import StepNoise
 
 from .problems import Cell
 

@@ -22,7 +22,7 @@ from paradigms.rules import ddim, ddpm, dpmsolver
 from paradigms.schedule import Schedule, linear, scaled_linear
 from paradigms.solution import relative_error
 from paradigms.solve import sample, sequential
-from paradigms.stopping.criteria import StepNoise
+from paradigms.stopping.step_noise import StepNoise
 from paradigms.system import System
 
 from ..report import table, write
@@ -100,7 +100,7 @@ def frontier(model: Pretrained, chain: Chain, batch: int, tolerances: tuple[floa
                     "tolerance": tolerance,
                     "rounds": float(rounds.double().mean()),
                     "max of a sample": int(rounds.max()),
-                    "evals / N": solution.evals / (batch * len(system)),
+                    "evals / N": solution.evaluations / (batch * len(system)),
                     "max error": float(error.max()),
                     "median error": float(error.median()),
                     "few-step max error": plain[solution.rounds],

@@ -82,7 +82,7 @@ def measure(cell: Cell, contestant: Contestant, stage: Stage) -> list[dict[str, 
         spent = {
             "rounds": float(rounds.mean()),
             "max rounds": float(rounds.max()),
-            "evals / N": run.evals / (cell.batch * cell.rows),
+            "evals / N": run.evaluations / (cell.batch * cell.rows),
         }
         points.append({"tolerance": tolerance, **spent, **errors(run.x, stage.reference)})
         if not contestant.promises and float(points[-1]["max error"]) <= min(LIMITS):
@@ -103,8 +103,12 @@ def measure_outside(cell: Cell, stage: Stage) -> list[dict[str, float | str]]:
     points: list[dict[str, float | str]] = []
     for tolerance in outside.TOLERANCES:
         found = [outside.loop(made, stage.problem.model, *alone(b), cell.window, tolerance) for b in range(B)]
-        rounds, evals = [f.rounds for f in found], sum(f.evals for f in found)
-        spent = {"rounds": sum(rounds) / B, "max rounds": float(max(rounds)), "evals / N": evals / (B * cell.rows)}
+        rounds, evaluations = [f.rounds for f in found], sum(f.evaluations for f in found)
+        spent = {
+            "rounds": sum(rounds) / B,
+            "max rounds": float(max(rounds)),
+            "evals / N": evaluations / (B * cell.rows),
+        }
         x = torch.cat([f.x for f in found])
         points.append({"tolerance": tolerance, **spent, **errors(x, stage.reference[:B])})
         if float(points[-1]["max error"]) <= min(LIMITS):

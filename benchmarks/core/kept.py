@@ -30,7 +30,7 @@ from paradigms.files import write_json
 from paradigms.methods.base import AbstractMethod
 from paradigms.solution import relative_error
 from paradigms.solve import DEFAULT, criterion, sample, sequential
-from paradigms.stopping.criteria import AbstractStop
+from paradigms.stopping.base import AbstractStop
 
 from ..report import machine, write
 from .kept_report import sections
@@ -41,7 +41,7 @@ TOLERANCES = (0.01, 0.003, 0.001)
 SAMPLES, QUICK_SAMPLES = 200, 20  # of a cell, at least
 MOST, OF_A_MODEL, LEAST, ROOM = 50, 20, 5, 2**21  # samples of a batch; numbers in the states of its window
 SEEDS = {"tune": 10_000, "report": 20_000}  # the seed of the first batch
-CORE = ("methods/spectral.py", "stopping/criteria.py", "window/loop.py", "window/retry.py", "window/buffers.py")
+CORE = ("methods/spectral.py", "stopping/final_error.py", "window/loop.py", "window/retry.py", "window/buffers.py")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def account(run: Any, multiple: Tensor) -> dict[str, Any]:
         "worst": round(float(multiple.max()), 4),
         "rounds": int(rounds.sum()),
         "max rounds": int(rounds.max()),
-        "evals": run.evals,
+        "evals": run.evaluations,
         "missed": [[b, round(float(multiple[b]), 3)] for b in missed],
     }
 

@@ -107,9 +107,9 @@ def summary(cells: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[s
         ratios = [here[name]["ratio"][m] for name in tried if m in here[name]["ratio"]]
         beside = m == OUTSIDE or any(m in here[name]["law"] for name in tried)
         wins = "-" if beside else str(sum(here[name]["winner"] == m for name in tried))
-        evals = statistics.median(p["evals / N"] for p in points) if points else "-"
+        evaluations = statistics.median(p["evals / N"] for p in points) if points else "-"
         middle, most = (statistics.median(ratios), max(ratios)) if ratios else ("-", "-")
-        rows.append([m, f"{len(points)} of {len(tried)}", wins, middle, most, evals])
+        rows.append([m, f"{len(points)} of {len(tried)}", wins, middle, most, evaluations])
     return table(("method", "cells reached", "won", "median ratio", "largest ratio", "median evals / N"), rows)
 
 

@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     x: Tensor
     rounds: int
-    evals: int
+    evaluations: int
 
 
 def available(rule: str) -> bool:
@@ -65,7 +65,7 @@ def loop(
     drawn = torch.zeros(N, *x.shape) if noise is None else variance[:N].sqrt().view(-1, *(1,) * x.ndim) * noise
     unit = 1 / (variance * x[0].numel())
     states = x.expand(N + 1, *x.shape).clone()  # (N + 1, 1, ...)
-    begin, end, rounds, evals = 0, min(window, N), 0, 0
+    begin, end, rounds, evaluations = 0, min(window, N), 0, 0
     while begin < N:
         old, W = states[begin:end, 0], end - begin
         how = {k: v.expand(W, *v.shape[1:]) for k, v in condition.items()}
@@ -80,8 +80,8 @@ def loop(
         begin, last = begin + stride, end
         end = min(begin + window, N)
         states[last + 1 : end + 1] = states[last]
-        rounds, evals = rounds + 1, evals + W
-    return Run(states[-1], rounds, evals)
+        rounds, evaluations = rounds + 1, evaluations + W
+    return Run(states[-1], rounds, evaluations)
 
 
 def agree(

@@ -29,7 +29,9 @@ from paradigms.rules import ddim, ddpm, dpmsolver
 from paradigms.schedule import linear
 from paradigms.solution import Solution
 from paradigms.solve import TOLERANCE, sample
-from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
+from paradigms.stopping.step_noise import StepNoise
 
 from ..report import spread, table, write
 from .engine import start

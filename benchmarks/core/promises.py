@@ -34,7 +34,8 @@ from paradigms.methods.speculation import Speculation
 from paradigms.noise import Noise
 from paradigms.solution import Solution, relative_error
 from paradigms.solve import sample, sequential
-from paradigms.stopping.criteria import AbstractStop, FinalError
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
 
 from ..report import machine, table, write
 from .kept import core, digest
@@ -75,7 +76,7 @@ def check(case: Case) -> Found:
     before = x.clone()
     how |= {"window": case.window, "tolerance": case.tolerance, "max_rounds": case.max_rounds}
     try:
-        run = sample(model, problem.system, x, case.method, verified=case.verified, **how)
+        run = sample(model, problem.system, x, case.method, verify=case.verify, **how)
     except ValueError as error:
         found.refused = True
         found.hold(net.rows == 0, f"refused after {net.rows} rows were evaluated: {error}")
@@ -88,7 +89,7 @@ def check(case: Case) -> Found:
     counted(found, case, run, net.rows)
     _, model, x, how, drawn = problem.call()
     reference = sequential(model, problem.system, x, **how)
-    complete = bool((run.done == run.rows).all())
+    complete = bool((run.done == run.steps).all())
     if complete and not any(problem.system.drawn):
         found.hold(
             all(torch.equal(a, g.get_state()) for a, g in zip(ends, drawn, strict=True)), "generator: drawn from"
@@ -103,23 +104,26 @@ def check(case: Case) -> Found:
 
 def counted(found: Found, case: Case, run: Solution, rows: int) -> None:
     """Counts, trace and status of a run for which the net answered so many rows."""
-    N, B = run.rows, case.batch
+    N, B = run.steps, case.batch
     per = 2 if case.condition == "guided" else 1
     extra = N * B if run.verification is not None else 0
-    uncounted = rows - per * (run.evals + extra)  # what a model is like may be asked in the first long batch
-    found.hold(uncounted in (0, per * ROWS), f"evals: said {run.evals} + {extra}, the model saw {rows / per}")
+    uncounted = rows - per * (run.evaluations + extra)  # what a model is like may be asked in the first long batch
+    found.hold(uncounted in (0, per * ROWS), f"evals: said {run.evaluations} + {extra}, the model saw {rows / per}")
     found.hold(run.rounds == len(run.trace) == len(run.windows), "rounds: not as many as the trace has")
-    found.hold(run.trace[-1][2] == run.evals, "trace: does not end with the evaluations")
+    found.hold(run.trace[-1][2] == run.evaluations, "trace: does not end with the evaluations")
     runs = 1 + len(getattr(run, "retries", ()))  # samples that are made again begin at row 0 again
-    evals, back = [t[2] for t in run.trace], sum(a[0] > b[0] for a, b in zip(run.trace, run.trace[1:], strict=False))
-    found.hold(back < runs and evals == sorted(evals), "trace: goes backwards")
+    evaluations, back = (
+        [t[2] for t in run.trace],
+        sum(a[0] > b[0] for a, b in zip(run.trace, run.trace[1:], strict=False)),
+    )
+    found.hold(back < runs and evaluations == sorted(evaluations), "trace: goes backwards")
     found.hold(all(0 <= b < e <= N for b, e, _ in run.trace), "trace: rows that the chain has not")
     found.hold(run.rounds <= N * runs, f"rounds: {run.rounds} for {N} rows, {runs} times")
     found.hold(int(run.sample_rounds.max()) <= run.rounds, "sample_rounds: more than there were")
     found.hold(bool((run.done <= N).all() and (run.done >= 1).all()), "done: rows that the chain has not")
     if case.max_rounds is None:
         found.hold(bool((run.done == N).all()), "not at the end, though no limit on rounds was given")
-        found.hold(case.verified == (run.verification is not None), "verification: not as asked")
+        found.hold(case.verify == (run.verification is not None), "verification: not as asked")
     else:
         found.hold(run.rounds <= case.max_rounds, "max_rounds: passed")
     early = [s == "converged" for s, d in zip(run.status, run.done.tolist(), strict=True) if d < N]
@@ -135,7 +139,7 @@ def errors(found: Found, case: Case, run: Solution, reference: Tensor) -> None:
     asked = case.tolerance.tolerance if isinstance(case.tolerance, AbstractStop) else case.tolerance
     if isinstance(case.method, Parareal) and asked:  # accepts by a tolerance of its own, of a state
         return
-    if case.window == 1 and not case.verified:  # a verification answers with its own last step
+    if case.window == 1 and not case.verify:  # a verification answers with its own last step
         found.hold(torch.equal(run.x, reference), f"window 1: off by {float(error.max()):.2g}")
     if asked == 0:
         bad = ~(error <= EXACT[run.x.dtype])

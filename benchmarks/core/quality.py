@@ -71,18 +71,18 @@ def measure(case: Case, count: int, tolerance: float) -> list[dict[str, Any]]:
     fa, fb = of(A.clamp(-1, 1)), of(B.clamp(-1, 1))
     floor = frechet(fa, fb)
     found: list[dict[str, Any]] = [dict(zip(HEAD, ("sequential A", float(N), 1.0, 0.0, 0.0, 0.0, floor), strict=True))]
-    parts, rounds, evals = [], [], 0
+    parts, rounds, evaluations = [], [], 0
     for seed in range(0, count, BATCH):
         x, how = case.start(seed)
         run = sample(case.model, case.system, x, Spectral(), window=32, tolerance=tolerance, **how)
         parts.append(run.x)
         rounds.append(run.sample_rounds)
-        evals += run.evals
+        evaluations += run.evaluations
     error, f = relative_error(torch.cat(parts), A), of(torch.cat(parts).clamp(-1, 1))
     name = f"spectral secant, tolerance {tolerance:g}"
     cost = (
         float(torch.cat(rounds).double().mean()),
-        evals / (count * N),
+        evaluations / (count * N),
         float(error.median()),
         float(error.max()),
     )

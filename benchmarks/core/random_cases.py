@@ -28,12 +28,14 @@ from paradigms.methods.anderson import Anderson, ExponentialPicard
 from paradigms.methods.base import AbstractMethod
 from paradigms.methods.guess import Copy, Extrapolate
 from paradigms.methods.newton import QuasiNewton
-from paradigms.methods.parareal import Held, Linear, Parareal
+from paradigms.methods.parareal import HeldCoarse, LinearCoarse, Parareal
 from paradigms.methods.picard import Jacobi, Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.methods.speculation import Speculation
 from paradigms.schedule import Schedule
-from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
+from paradigms.stopping.step_noise import StepNoise
 from paradigms.system import System
 
 T = TypeVar("T")
@@ -72,7 +74,7 @@ class Case:
     method: AbstractMethod | None
     window: int | str
     tolerance: float | AbstractStop
-    verified: bool
+    verify: bool
     max_rounds: int | None
 
 
@@ -140,7 +142,7 @@ def method(pick: Pick) -> AbstractMethod | None:
     if kind == "newton":
         return QuasiNewton(guess, damping=pick((1.0, 0.0, 0.5)), reach=pick((0.01, 1.0)))
     if kind == "parareal":
-        block, coarse = pick((None, 1, 2)), pick((Held, Linear))()
+        block, coarse = pick((None, 1, 2)), pick((HeldCoarse, LinearCoarse))()
         return Parareal(block=block, tolerance=pick((0.0, 0.01)), coarse=coarse)
     if kind == "picard" and pick((False, False, False, True)):
         return Speculation(pick((0, 1)))

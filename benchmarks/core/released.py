@@ -14,9 +14,9 @@ from torch import Tensor
 from paradigms.methods.scan import recur
 from paradigms.methods.spectral import Secants, Spectral
 from paradigms.methods.spectrum import Spectrum, spectrum
-from paradigms.methods.work import Memory, Sweep, Work, pick
-from paradigms.stopping.criteria import AbstractStop
-from paradigms.system import System, only
+from paradigms.methods.work import Memory, Update, WindowState, pick
+from paradigms.stopping.base import AbstractStop
+from paradigms.system import System, masked
 
 MARGIN, OVERLAP = 5.0, 1 / 32
 LEAST, FIRST, FALL, TINY, MOST, BY_LEVEL = 1e-6, 0.1, 0.1, 0.01, 100.0, 0.7
@@ -26,7 +26,7 @@ LEAST, FIRST, FALL, TINY, MOST, BY_LEVEL = 1e-6, 0.1, 0.1, 0.01, 100.0, 0.7
 class ReleasedSpectral(Spectral):
     """The default method of 0.1.0: the share of the Jacobian lies between 0 and 1."""
 
-    def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:
+    def jacobian(self, system: System, known: Secants, work: WindowState) -> Tensor:
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
         X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
@@ -38,30 +38,30 @@ class ReleasedSpectral(Spectral):
 class ReleasedFinalError(AbstractStop):
     """The default criterion of 0.1.0."""
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         s = spectrum(work.x[0], None)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
         return moved, FIRST * one, 0 * one, (s, becomes(system, s.prior)[1:] ** 2, share(system))
 
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, eps, spent, (s, G2, part) = memory
-        change, k = norm(work, sweep, s, G2), work.again  # of x[n+1]
+        change, k = norm(work, sweep, s, G2), work.revisited_rows  # of x[n+1]
         usual = sweep.live is work.live
-        again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
-        off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
+        again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
+        off, of = (masked(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
-            moved = moved + only(~sweep.live, before)
+            moved = moved + masked(~sweep.live, before)
         E = spent + MARGIN * eps * moved.cumsum(0)
         limit = self.tolerance * part[work.n]
-        settled = limit >= E if usual else only(sweep.live | (work.seen > 0), limit >= E, False)
+        settled = limit >= E if usual else masked(sweep.live | (work.seen > 0), limit >= E, False)
         count = settled.cumprod(0).sum(0).minimum(most(system, work, again).to(E.device)).clamp(min=1)
         return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), memory[3])
 
 
-def norm(work: Work, sweep: Sweep, s: Spectrum, G2: Tensor) -> Tensor:
+def norm(work: WindowState, sweep: Update, s: Spectrum, G2: Tensor) -> Tensor:
     """|change of x[n+1]|_{n+1} (W, B); G2 (N, F) is G^2 at row n + 1."""
     unit = torch.linalg.vector_norm(sweep.D[0].flatten(1), dim=1).clamp(min=s.size)  # (B,)
     if sweep.change is not None and sweep.change[0].alike(s):
@@ -72,10 +72,10 @@ def norm(work: Work, sweep: Sweep, s: Spectrum, G2: Tensor) -> Tensor:
     return (square * G2[work.n]).sum(2).sqrt() / unit
 
 
-def most(system: System, work: Work, again: Tensor | None) -> Tensor:
+def most(system: System, work: WindowState, again: Tensor | None) -> Tensor:
     """How many rows (B,) may be accepted."""
     inside = work.live.sum(0)
-    if work.again and again is None:
+    if work.revisited_rows and again is None:
         return inside
     told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
     return torch.where(told, inside, inside - (inside * OVERLAP).ceil().long())

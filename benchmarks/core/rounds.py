@@ -31,7 +31,9 @@ from paradigms.rules import ddpm
 from paradigms.schedule import linear, scaled_linear
 from paradigms.solution import relative_error
 from paradigms.solve import TOLERANCE, iterate, sequential
-from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
+from paradigms.stopping.step_noise import StepNoise
 
 from ..report import machine
 from .engine import start

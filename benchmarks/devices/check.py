@@ -30,9 +30,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from paradigms.cli.model_job import Job, Request, prepare
-from paradigms.cli.plan import caller, rounds, stepping
-from paradigms.distributed.plan import FREE, Link, Trace, seconds, sequential
+from paradigms.cli.model_job import Job, Request, prepare_job
+from paradigms.cli.plan import measured_run, stepping_seconds, timed_caller
+from paradigms.distributed.plan import FREE, Link, Trace, call_seconds, sequential_seconds
 from paradigms.execution.sharded import sharded
 from paradigms.solve import iterate, sample
 from paradigms.solve import sequential as step_by_step
@@ -84,22 +84,25 @@ def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
     """In parallel, and on one process step by step (a window of 1), too; only rank 0's numbers count."""
     P, W, B, N = dist.get_world_size(), int(job.window), job.request.batch, len(job.system)
     most = -(-W * B // P)
-    call, shared = caller(job, most), caller(replace(job, model=sharded(job.model, dist.group.WORLD)), P * most)
+    call, shared = (
+        timed_caller(job, most),
+        timed_caller(replace(job, model=sharded(job.model, dist.group.WORLD)), P * most),
+    )
     points = sorted({B, *(2**k for k in range(12) if B < 2**k < most), most})
     for M in points:
         call(M)  # to warm up
-    runs, _ = rounds(job, W)
+    runs, _ = measured_run(job, W)
     turns = repeats * min(max(round(ENOUGH / slowest(timed(lambda: parallel(job)))), 1), 4)
     found: dict[str, list[Any]] = {k: [] for k in ("T", "G", "outside", "step", "call", "together", "alone")}
     for _ in range(turns):
         found["T"].append(T := {M: again(call, M) for M in points})
-        found["outside"].append(slowest(rounds(job, W)[1]))
+        found["outside"].append(slowest(measured_run(job, W)[1]))
         found["together"].append(timed(lambda: parallel(job)))
         if P > 1:
             found["G"].append({M: again(shared, P * M) - T[M] for M in (1, most)})
             found["call"].append(begun(job, True) - begun(job, False))
         else:
-            found["step"].append(stepping(job))
+            found["step"].append(stepping_seconds(job))
             found["alone"].append(timed(lambda: single(job)))
     latency = Latency.of({M: median(T[M] for T in found["T"]) for M in points})
     size = 4.0 * torch.Size(job.shape).numel()
@@ -108,8 +111,8 @@ def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
     facts = {"model": job.request.model, "rule": f"{job.request.rule}-{job.steps}", "processes": P, "about": about}
     parts = {"rows": latency.rows, "T": latency.seconds, "outside": trace.outside, "step": trace.step}
     parts |= {"bytes a second": link.speed if link.speed < inf else None, "lag": link.lag, "call": link.call}
-    made = [(W, seconds(latency, trace, P, link), found["together"])]
-    made += [(1, sequential(latency, trace), found["alone"])] if P == 1 else []
+    made = [(W, call_seconds(latency, trace, P, link), found["together"])]
+    made += [(1, sequential_seconds(latency, trace), found["alone"])] if P == 1 else []
     return [
         {**facts, **parts, "window": w, "predicted": s, "measured": m, "off": s / median(m) - 1} for w, s, m in made
     ]
@@ -184,7 +187,7 @@ def main(repeats: str, *cases: str) -> None:
     found = []
     for case in cases:
         model, rule, steps, window = case.split()
-        job = prepare(Request(model, rule, int(steps), window=int(window), batch=1))
+        job = prepare_job(Request(model, rule, int(steps), window=int(window), batch=1))
         found += entries(job, case, int(repeats))
     if dist.get_rank() == 0:
         print(json.dumps(found), flush=True)

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from paradigms.distributed.packing import HEADER, aligned
+from paradigms.distributed.packing import HEADER, align_offset
 from paradigms.execution.chunked import Model
 from paradigms.models import load
 from paradigms.rules import ddim
@@ -52,7 +52,7 @@ NAMES = {
     "share": "share of the call outside the slowest rank's model: communication, scan, criterion",
     "wire share": "share of the call on the wire",
 }
-Work = Callable[[int, int, bool], Any]
+WindowState = Callable[[int, int, bool], Any]
 
 
 def net() -> torch.nn.Module:
@@ -109,7 +109,7 @@ def account(alone: Solution, crowd: float, together: Solution) -> dict[str, Any]
         "part": crowd / 2 / together.seconds,
         "alone share": 1 - alone.model_seconds / alone.seconds, "share": 1 - model / together.seconds,
         "wire share": together.sharing.wire_seconds / together.seconds, "rounds": together.rounds,
-        "evals": together.evals, "rows": together.sharing.rows,
+        "evals": together.evaluations, "rows": together.sharing.rows,
         "error": float(relative_error(together.x, alone.x).max()),
         "bytes": together.sharing.wire_bytes, "formula": formula(together, 32 * 32 * 3 * 4),
     }  # fmt: skip
@@ -119,9 +119,9 @@ def formula(solution: Solution, row: int) -> int:
     """Bytes that each of R ranks receives, (R - 1) (HEADER + ceil(M / R) row) a round of M rows."""
     assert solution.sharing is not None
     R, before, received = len(solution.sharing.rows), 0, 0
-    for _, _, evals in solution.trace:
-        received += (R - 1) * aligned(HEADER + -(-(evals - before) // R) * row)
-        before = evals
+    for _, _, evaluations in solution.trace:
+        received += (R - 1) * align_offset(HEADER + -(-(evaluations - before) // R) * row)
+        before = evaluations
     return received
 
 
@@ -135,7 +135,7 @@ def even(rank: int, repeats: int, quick: bool) -> dict[str, Any]:
     alone = sample(model.model, system, x, window=8) if rank == 0 else together
     assert together.sharing is not None
     error = float(relative_error(together.x, alone.x).max())
-    return {"rounds": together.rounds, "evals": together.evals, "rows": together.sharing.rows, "error": error}
+    return {"rounds": together.rounds, "evals": together.evaluations, "rows": together.sharing.rows, "error": error}
 
 
 def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
@@ -177,7 +177,7 @@ def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
     print(write(out, "devices", "Many devices", sections, {"runs": all, "eight": eight}))
 
 
-def ranks(count: int, work: Work, repeats: int, quick: bool) -> Any:
+def ranks(count: int, work: WindowState, repeats: int, quick: bool) -> Any:
     """What `work` gives on rank 0 of so many processes, each on a core of its own as far as there are."""
     context = multiprocessing.get_context("spawn")
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)  # type: ignore[attr-defined]
@@ -196,7 +196,7 @@ def ranks(count: int, work: Work, repeats: int, quick: bool) -> Any:
         return json.loads(told.read_text())
 
 
-def run(rank: int, count: int, port: int, told: Path, work: Work, repeats: int, quick: bool) -> None:
+def run(rank: int, count: int, port: int, told: Path, work: WindowState, repeats: int, quick: bool) -> None:
     """A rank."""
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from paradigms.distributed.plan import Link, Trace, seconds
+from paradigms.distributed.plan import Link, Trace, call_seconds
 from paradigms.window.auto.latency import Latency
 
 
@@ -64,7 +64,7 @@ class Fit:
 
     def seconds(self, trace: Trace, P: int) -> float:
         """Predicted seconds of a trace on P of their devices, in their implementation."""
-        return seconds(self.latency, self.charged(trace), P, self.link)
+        return call_seconds(self.latency, self.charged(trace), P, self.link)
 
 
 def fit(published: Published, traces: Sequence[Trace]) -> Fit:

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from paradigms.cli.plan import NAMED, trace_of
-from paradigms.distributed.plan import FREE, LINKS, Link, Prediction, Trace, best, predict
+from paradigms.distributed.plan import FREE, LINKS, Link, Prediction, Trace, best_window, predict_run
 from paradigms.files import read_json
 from paradigms.methods.spectral import Spectral
 from paradigms.rules import ddpm
 from paradigms.schedule import scaled_linear
 from paradigms.solve import iterate
-from paradigms.viz.plan import curves
+from paradigms.viz.plan import write_curves
 
 from ..core.overhead import ACTIVATIONS
 from ..core.rounds import OURS, THEIRS
@@ -102,7 +102,7 @@ def predictions(published: Published, made: Fit, found: Sequence[Way]) -> tuple[
     rows, kept = [], []
     for way in found:
         for name, group in way.traces.items():
-            p = best(made.latency, group, EIGHT, way.link)
+            p = best_window(made.latency, group, EIGHT, way.link)
             rows.append(
                 [
                     way.name,
@@ -132,7 +132,7 @@ def windows(made: Fit, found: Sequence[Way], groups: Mapping[str, Sequence[Mappi
     rows = []
     for name, group in found[0].traces.items():
         for k, trace in enumerate(group):
-            speed = [predict(made.latency, way.traces[name][k], EIGHT, way.link).speedup for way in found]
+            speed = [predict_run(made.latency, way.traces[name][k], EIGHT, way.link).speedup for way in found]
             errors = [f"{100 * groups[name][k][which]:.2g} %" for which in ("max error", "median error")]
             facts = [name, trace.window, f"{trace.rounds:.1f}", f"{trace.cost:.2f}", *errors]
             rows.append([*facts, *(f"{s:.2f}" for s in speed)])
@@ -146,7 +146,7 @@ def devices(made: Fit, way: Way, name: str) -> str:
     rows: list[list[Any]] = []
     for link in LINKS.values():
         if link is not FREE:
-            row = [best(made.latency, way.traces[name], P, link) for P in counts]
+            row = [best_window(made.latency, way.traces[name], P, link) for P in counts]
             rows.append([link.name, *(f"{p.speedup:.2f} ({p.window})" for p in row)])
     rows.append(["device-hours per 1000, NVLink", *(hours(made, way, name, P) for P in counts)])
     return table(("link", *map(str, counts)), rows)
@@ -154,7 +154,7 @@ def devices(made: Fit, way: Way, name: str) -> str:
 
 def hours(made: Fit, way: Way, name: str, P: int) -> str:
     """Device-hours per 1000 samples."""
-    found: Prediction = best(made.latency, way.traces[name], P, LINKS["NVLink"])
+    found: Prediction = best_window(made.latency, way.traces[name], P, LINKS["NVLink"])
     return f"{found.device_hours:.1f}"
 
 
@@ -208,7 +208,7 @@ def pictures(out: Path, published: Published, made: Fit, found: Sequence[Way]) -
     theirs, ours = found[0], found[1]
     points = [(P, w, published.sequential / s) for P, w, s in published.points[:-1]]
     title, note = "ParaDiGMS on A100s, SD v2, DDPM-1000: recovered from the published points", "diamonds: published"
-    curves(out / "plan-paper.png", title, made.latency, theirs.traces[THEIRS], SHOWN, theirs.link, points, note)
+    write_curves(out / "plan-paper.png", title, made.latency, theirs.traces[THEIRS], SHOWN, theirs.link, points, note)
     title = "Prediction: our default at the same latencies"
     note = "rounds of scenes at tolerance 0.003; our sampler's seconds of a round as on this machine's CPU; NVLink"
-    curves(out / "plan.png", title, made.latency, ours.traces[OURS], SHOWN, ours.link, (), note)
+    write_curves(out / "plan.png", title, made.latency, ours.traces[OURS], SHOWN, ours.link, (), note)

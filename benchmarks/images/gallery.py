@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from paradigms.adapters import Run, parallelize
-from paradigms.cli.pipeline_job import Ask, Ready, prepare
+from paradigms.cli.pipeline_job import PipelineJob, PipelineRequest, prepare_pipeline
 from paradigms.cli.plan import rows_of
-from paradigms.cli.run_pipeline import pictures
+from paradigms.cli.run_pipeline import pictures_of
 from paradigms.solution import relative_error
 
 from ..report import table
@@ -109,7 +109,7 @@ def had(network: str, make: Callable[[], Metric]) -> Metric:
 
 
 def rows(
-    folder: Path, ask: Ask, model: str, count: int, prompts: Sequence[str], score: Callable[..., Any]
+    folder: Path, ask: PipelineRequest, model: str, count: int, prompts: Sequence[str], score: Callable[..., Any]
 ) -> Iterator[dict[str, Any]]:
     """One entry a row of the paper's table, of `count` samples, one at a time; `score` as `quality` takes it."""
     for rule, steps in ROWS[model]:
@@ -119,7 +119,7 @@ def rows(
         for seed in range(count):
             words = {"--prompt": prompts[seed % len(prompts)]} if model == "sd2" else {}
             asked = replace(ask, model=str(folder), rule=rule, steps=steps, seed=seed, options=words)
-            ready = prepare(asked)
+            ready = prepare_pipeline(asked)
             ready.pipe.set_progress_bar_config(disable=True)
             one, two, report = pair(ready, spent)
             both[0].append(one)
@@ -138,14 +138,14 @@ def rows(
         }
 
 
-def pair(ready: Ready, spent: dict[str, list[float]]) -> tuple[Tensor, Tensor, Run]:
+def pair(ready: PipelineJob, spent: dict[str, list[float]]) -> tuple[Tensor, Tensor, Run]:
     """The sequential and the parallel picture of a seed, and its account; what they took is appended to `spent`."""
     began = time.perf_counter()
-    x = pictures(ready)
+    x = pictures_of(ready)
     spent["sequential"].append(time.perf_counter() - began)
     began = time.perf_counter()
     with parallelize(ready.pipe, ready.method, tolerance=ready.stop, window=ready.window) as report:
-        y = pictures(ready)
+        y = pictures_of(ready)
     spent["parallel"].append(time.perf_counter() - began)
     spent["evals"].append(float(report.evaluations))
     spent["rounds"].append(float(report.rounds))

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from paradigms.cli import pipeline_job as hub
-from paradigms.cli.devices import device
+from paradigms.cli.devices import device_named
 from paradigms.cli.plan import trace_of
-from paradigms.distributed.plan import DEVICES, LINKS, best
+from paradigms.distributed.plan import DEVICES, LINKS, best_window
 from paradigms.solve import sample
 from paradigms.window.auto.latency import Latency
 
@@ -77,7 +77,7 @@ def prepared(asked: Asked) -> Ready:
             raise ValueError(f"{name} is {value}; type a whole number from 1")
     if asked.reference is not None:
         gallery.reference_paths(asked.reference)
-    where, prompts = device(asked.device), gallery.read_prompts(asked.prompts)
+    where, prompts = device_named(asked.device), gallery.read_prompts(asked.prompts)
     small = (None, "the small network has random weights")
     folder, why = small if asked.small else weights.find(SPECS[asked.model].hub, asked.weights)
     kind = "gpu" if where.type != "cpu" else "small" if asked.small else "cpu"
@@ -90,7 +90,7 @@ def main(out: Path, ready: Ready) -> None:
     if ready.folder is None:
         unet = build(spec, small=asked.small)
     else:
-        unet = hub.load(hub.Ask(str(ready.folder), dtype=asked.dtype)).unet
+        unet = hub.load_pipeline(hub.PipelineRequest(str(ready.folder), dtype=asked.dtype)).unet
     net = network(asked.model, unet, ready.device, hub.DTYPES[asked.dtype])
     del unet
     points = measure(net, rows_up_to(asked.rows or ROWS[ready.kind]), tell)
@@ -173,7 +173,9 @@ def table_of_the_paper(ready: Ready) -> tuple[list[dict[str, Any]], str]:
     except ValueError as error:
         notes.append(f"{name}: {NOT}: {error}.")
     score = gallery.quality(metric, reference)
-    ask = hub.Ask("", device=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto")
+    ask = hub.PipelineRequest(
+        "", device=str(ready.device), dtype=asked.dtype, window=asked.window or WINDOWS["gpu"] or "auto"
+    )
     found = []
     for entry in gallery.rows(ready.folder, ask, asked.model, asked.count, ready.prompts, score):
         tell(f"{entry['sampler']}: {entry['rounds']:.1f} rounds, speedup {entry['speedup']:.2f}")
@@ -235,7 +237,7 @@ def planned(
     for name, entries in traces_by_name.items():
         traces = [replace(trace_of(entry), size=size, outside=outside) for entry in entries]
         for P in DEVICES:
-            p = best(latency, traces, P, LINKS["NVLink"])
+            p = best_window(latency, traces, P, LINKS["NVLink"])
             row = [name, P, p.window, *(f"{v:.2f}" for v in (p.rounds, p.cost))]
             rows.append([*row, f"{p.seconds:.3g}", f"{p.speedup:.2f}", f"{p.device_hours:.3g}"])
             kept.append({"rounds of": name, **p.json()})

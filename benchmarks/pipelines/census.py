@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from paradigms.adapters.pipelines import Run, parallelize
-from paradigms.adapters.pipelines.rewrite import UnparallelError, rewindable
-from paradigms.adapters.pipelines.subclass import looping
+from paradigms.adapters.pipelines.rewrite import UnparallelError, rewindable_function
+from paradigms.adapters.pipelines.subclass import looping_methods
 
 from ..report import table, write
 from ..zoo import ZOO, Specimen, run
@@ -82,12 +82,12 @@ def static() -> tuple[int, int, list[str]]:
     import diffusers
 
     kinds = [v for name in dir(diffusers) if isinstance(v := getattr(diffusers, name, None), type)]
-    looped = [k for k in kinds if issubclass(k, diffusers.DiffusionPipeline) and looping(k)]
+    looped = [k for k in kinds if issubclass(k, diffusers.DiffusionPipeline) and looping_methods(k)]
     refused = []
     for kind in looped:
         try:
-            for owner, name in looping(kind):
-                rewindable(getattr(owner, name), print)
+            for owner, name in looping_methods(kind):
+                rewindable_function(getattr(owner, name), print)
         except UnparallelError as error:
             refused.append(f"{kind.__name__}: {error}")
     return len(looped), len(looped) - len(refused), refused

@@ -80,13 +80,13 @@ def everywhere() -> None:
     import diffusers
 
     import paradigms
-    from paradigms.adapters.pipelines.subclass import looping, original
+    from paradigms.adapters.pipelines.subclass import looping_methods, original_class
 
     plain = diffusers.DiffusionPipeline.register_modules
 
     def register_modules(self: Any, **parts: Any) -> None:
         plain(self, **parts)
-        if looping(original(type(self))):
+        if looping_methods(original_class(type(self))):
             runs.append(paradigms.enable_parallel_sampling(self, tolerance=0, window=4))
 
     diffusers.DiffusionPipeline.register_modules = register_modules

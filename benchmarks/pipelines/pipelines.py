@@ -25,7 +25,9 @@ from paradigms.methods.base import AbstractMethod
 from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.solution import relative_error
-from paradigms.stopping.criteria import AbstractStop, FinalError, StepNoise
+from paradigms.stopping.base import AbstractStop
+from paradigms.stopping.final_error import FinalError
+from paradigms.stopping.step_noise import StepNoise
 
 from ..report import spread, table, write
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from paradigms.files import whole
 from paradigms.viz.canvas import font
 from paradigms.viz.palette import ACCENT, DIM, GREY, INK, LIGHT, NIGHT, TRACK
-from paradigms.viz.pictures import save
+from paradigms.viz.pictures import write_figure
 
 SHADES = {
     "sequential": INK,
@@ -58,7 +58,7 @@ def picture(out: Path, task: str, measured: Mapping[str, Any]) -> Path | None:
     kinds = [axes.plot([], [], m, color=INK, mfc="none", label=s)[0] for s, m in MARKS.items()]
     figure.legend(handles=[*ways, *kinds], frameon=False, fontsize=8, loc="outside right upper")
     path = out / f"policies-{task}.png"
-    save(figure, path)
+    write_figure(figure, path)
     return path
 
 

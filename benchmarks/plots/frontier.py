@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from paradigms.viz.palette import ACCENT, FAINT, GREY, INK, PAPER
-from paradigms.viz.pictures import save
+from paradigms.viz.pictures import write_figure
 
 BASE, OUTSIDE, FEW = "ParaDiGMS", "diffusers", "few-step sampler"
 COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3", "#b65c78", "#4fa7a0", "#8a7f4e", "#7386c9")  # of the rivals, in turn
@@ -188,4 +188,4 @@ def finish(
     how: dict[str, Any] = {"ncols": columns, "frameon": False, "labelcolor": INK, "fontsize": 9}
     figure.legend(handles=handles, loc="outside lower center", **how)
     figure.suptitle(title, color=INK, size=12, weight="bold", x=0.012, ha="left")
-    save(figure, path)
+    write_figure(figure, path)

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from paradigms.viz.palette import ACCENT, GREY, INK, PAPER
-from paradigms.viz.pictures import save
-from paradigms.viz.plan import dress
+from paradigms.viz.pictures import write_figure
+from paradigms.viz.plan import dress_axes
 
 COLOURS = {0: INK, 1: ACCENT, 2: "#3d7ea6"}
 
@@ -35,7 +35,7 @@ def curves(
     for k, (name, plan) in enumerate(plans.items()):
         counts = [P for P, _ in plan]
         panels[2].plot(counts, [s for _, s in plan], color=COLOURS[k % 3], lw=2, marker="o", ms=4, label=name)
-        dress(panels[2], counts, "a prediction: speedup of DDPM-1000", "sequential time / time")
+        dress_axes(panels[2], counts, "a prediction: speedup of DDPM-1000", "sequential time / time")
         panels[2].set_xlabel("devices, at the best window each", color=GREY, size=9)
     if plans:
         panels[2].axhline(1, color=INK, lw=1, ls="--", zorder=0)
@@ -44,11 +44,11 @@ def curves(
         axes.set_ylim(0, None)
     figure.suptitle(f"{title}\n", color=INK, size=12, weight="bold", x=0.012, ha="left")
     figure.text(0.012, 0.91, note, color=GREY, size=9)
-    save(figure, path)
+    write_figure(figure, path)
 
 
 def panel(axes: Any, rows: Sequence[int], values: Sequence[float], title: str, label: str) -> None:
     """One measured quantity against rows."""
     axes.plot(rows, values, color=ACCENT, lw=2.4, marker="o", ms=4)
-    dress(axes, rows, title, label)
+    dress_axes(axes, rows, title, label)
     axes.set_xlabel("rows of a call", color=GREY, size=9)

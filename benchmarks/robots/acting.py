@@ -27,7 +27,7 @@ from paradigms.methods.guess import Copy
 from paradigms.methods.picard import Picard
 from paradigms.policies.tasks.rollout import FIRST_SEED, Live, rollout
 from paradigms.policies.tasks.task import Task
-from paradigms.stopping.criteria import StepNoise
+from paradigms.stopping.step_noise import StepNoise
 
 WINDOW = 16
 SEQUENTIAL, PAPER, FEW = "sequential", "paper", "few-step"

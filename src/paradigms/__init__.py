@@ -5,27 +5,42 @@ from .cli import interrupt
 if interrupt.is_program():  # Ctrl-C while the imports below take their seconds is one line too
     interrupt.begin()
 
-from .adapters import Run, disable_parallel_sampling, enable_parallel_sampling, from_scheduler, parallelize
+from .adapters import (
+    Run,
+    SchedulerError,
+    disable_parallel_sampling,
+    enable_parallel_sampling,
+    from_scheduler,
+    parallelize,
+)
+from .denoiser import Denoiser, make_denoiser
 from .distributed.failures import RankError
 from .distributed.partition import Sharing
 from .execution.evaluate import NonFiniteError
 from .execution.guidance import Guided
 from .execution.sharded import sharded
 from .methods.anderson import Anderson, ExponentialPicard
-from .methods.base import AbstractMethod
+from .methods.base import AbstractMethod, step_rows
 from .methods.guess import Copy, Extrapolate, Guess
 from .methods.newton import QuasiNewton
-from .methods.parareal import Held, Linear, Parareal
+from .methods.parareal import CoarseSolver, HeldCoarse, LinearCoarse, Parareal
 from .methods.picard import Jacobi, Picard
 from .methods.spectral import Spectral
 from .methods.speculation import Speculation
+from .methods.work import Evaluate, Update, WindowState
+from .problem import Problem
 from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .solution import Comparison, Solution
 from .solve import iterate, sample, sequential
-from .stopping.criteria import AbstractStop, FinalError, StepNoise
+from .stopping.base import AbstractStop
+from .stopping.final_error import FinalError
+from .stopping.step_noise import StepNoise
 from .system import System
+from .window.controller import FixedWindow, WindowController
+from .window.expected import Expected
 from .window.frame import Frame
+from .window.retry import Retry
 from .window.verify import Verification
 
 __version__ = "0.1.0"
@@ -37,11 +52,12 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "AbstractMethod", "AbstractStop", "Anderson", "Comparison", "Copy", "ExponentialPicard", "Extrapolate",
-    "FinalError", "Frame", "Guess", "Guided", "Held", "Jacobi", "Linear", "NonFiniteError", "Parareal",
-    "Picard", "QuasiNewton", "RankError", "Run", "Schedule", "Sharing", "Solution", "Spectral", "Speculation",
-    "StepNoise", "System", "Verification", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
-    "dpmsolver_single", "enable_parallel_sampling", "flow", "flow_heun", "from_betas", "from_scheduler", "heun",
-    "iterate", "linear", "parallelize", "rectified_flow", "sample", "scaled_linear", "sequential", "sharded",
-    "zero_terminal_snr",
+    "AbstractMethod", "AbstractStop", "Anderson", "CoarseSolver", "Comparison", "Copy", "Denoiser", "Evaluate",
+    "Expected", "ExponentialPicard", "Extrapolate", "FinalError", "FixedWindow", "Frame", "Guess", "Guided",
+    "HeldCoarse", "Jacobi", "LinearCoarse", "NonFiniteError", "Parareal", "Picard", "Problem", "QuasiNewton",
+    "RankError", "Retry", "Run", "Schedule", "SchedulerError", "Sharing", "Solution", "Spectral", "Speculation",
+    "StepNoise", "System", "Update", "Verification", "WindowController", "WindowState", "cosine", "ddim", "ddpm",
+    "disable_parallel_sampling", "dpmsolver", "dpmsolver_single", "enable_parallel_sampling", "flow", "flow_heun",
+    "from_betas", "from_scheduler", "heun", "iterate", "linear", "make_denoiser", "parallelize", "rectified_flow",
+    "sample", "scaled_linear", "sequential", "sharded", "step_rows", "zero_terminal_snr",
 ]  # fmt: skip

@@ -28,7 +28,15 @@ PREDICTIONS = ("epsilon", "v", "flow", "x0")
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Reads model outputs at the rows of a chain: into, p, q, gain (N,); `clip` > 0, `threshold` (quantile, max)."""
+    """What the model says, read as an estimate of the data at each row of a chain: made by `make_denoiser`.
+
+    Args:
+        into: What states are multiplied by before the model sees them (N,).
+        p, q: The estimate is p times what the model was shown plus q times what it said (N,).
+        gain: What a limit's correction is multiplied by (N,), see `denoiser.py`.
+        clip: The estimate is kept within [-clip, clip]; None for no limit.
+        threshold: (quantile, maximum) of a dynamic threshold, in place of a clip.
+    """
 
     into: Tensor
     p: Tensor
@@ -72,7 +80,7 @@ class Denoiser:
         return D if most is None else D.clamp(-most, most)
 
 
-def denoiser(
+def make_denoiser(
     alpha: Tensor,
     sigma: Tensor,
     into: Tensor,
@@ -82,10 +90,18 @@ def denoiser(
     threshold: tuple[float, float] | None = None,
     clip_gain: Tensor | None = None,
 ) -> Denoiser:
-    """The `Denoiser` of a chain with levels alpha, sigma, into (N,), for a model that predicts `prediction`.
+    """Makes the reader of a model's output for the rows of a chain.
 
-    Raises ValueError for an unknown prediction, a clip that is not positive, a threshold that is no (quantile, max),
-    and for both.
+    Args:
+        alpha, sigma: Signal and noise in the state of each row (N,).
+        into: What a state is multiplied by before the model sees it (N,); 1 for most models.
+        prediction: What the model says: "epsilon", "v", "flow" or "x0".
+        clip: The estimate is kept within [-clip, clip]; None for no limit.
+        threshold: (quantile, maximum) of a dynamic threshold, in place of a clip.
+        clip_gain: What the correction of a limit is multiplied by (N,); 1 if None.
+
+    Raises:
+        ValueError: An unknown prediction, a limit that is none, or two limits.
     """
     choice("prediction", prediction, PREDICTIONS)
     check_limits(clip, threshold)

@@ -25,7 +25,7 @@ class Problem:
     """What is to be sampled.
 
     Args:
-        model: callable, x (M, ...), t (M,), **condition (M, ...) -> (M, ...), each row by itself.
+        model: Called as `model(x, t, **condition)`, (M, ...) to (M, ...), each batch entry on its own.
         system: the sampler as a table of N rows.
         x: starting noise (B, ...).
         generator: of the noise of SDE rules: one, or one a sample; None is torch's own.

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from .distributed.partition import Sharing
-from .stopping.criteria import DOUBT
+from .stopping.final_error import DOUBT
 from .window.expected import Expected
 from .window.retry import Retry
-from .window.trace import Round, Told
+from .window.trace import Record, Span
 from .window.verify import Verification
 
 
@@ -34,29 +34,29 @@ class Comparison:
 class Solution:
     """The samples of one call, what they cost, and what is known about their error.
 
-    `print(solution)` says it in a few lines.
+    `print(solution)` says it in two lines.
 
     Attributes:
         x: The samples (B, ...); where `max_rounds` stopped the call, the last finished states.
-        rows: Steps in the chain, N.
-        told: What is kept of each frame.
-        seconds: Of the whole call, `verified` included and `compare` not.
+        steps: Of the chain, N.
+        records: What is kept of each frame.
+        seconds: Of the whole call, `verify` included and `compare` not.
         model_seconds: Those spent in the model.
-        verification: With `verified=True`; its N evaluations a sample are not in `rounds` and `evals`.
+        verification: With `verified=True`; its N evaluations a sample are not in `rounds` and `evaluations`.
         comparison: With `compare=True`; likewise not counted.
         chunk: Largest batch that fitted in memory, None where all did.
         sharing: What the ranks of a mesh exchanged, None without a mesh.
         retries: Samples that were made again, because more growth of errors was seen than had been assumed.
         estimate: Estimated relative error (B,), None where the stopping rule estimates none.
-        tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold;
-            None where the method gives another sample of the same law.
+        tolerance: What the stopping rule was held to: what was asked for, or the least that the dtype can hold.
+            None for a method that gives another sample of the same law.
         reason: Why steps were made one by one, None where none was.
         expected: What the best window was expected to cost; None where nothing was measured.
     """
 
     x: Tensor
-    rows: int
-    told: tuple[Told, ...]
+    steps: int
+    records: tuple[Record, ...]
     seconds: float
     model_seconds: float
     verification: Verification | None = None
@@ -74,7 +74,7 @@ class Solution:
 
     @property
     def speedup(self) -> float | None:
-        """Seconds of stepping for each of these: measured with `compare`, else expected; None where nobody can say."""
+        """Times as fast as stepping, measured with `compare=True` and else expected; None if not known."""
         if self.comparison is not None:
             return self.comparison.seconds / self.seconds
         return None if self.expected is None else self.expected.stepping_seconds / self.seconds
@@ -82,7 +82,7 @@ class Solution:
     @cached_property
     def windows(self) -> tuple[int, ...]:
         """The window of each round, 1 for a single step. The last ones hold the steps that are left."""
-        every = (each for told in (self.told, *(retry.told for retry in self.retries)) for each in told)
+        every = (each for records in (self.records, *(retry.records for retry in self.retries)) for each in records)
         return tuple(each.window for each in every for _ in range(each.single or 1))
 
     @property
@@ -91,22 +91,22 @@ class Solution:
         return len(self.windows)
 
     @property
-    def evals(self) -> int:
+    def evaluations(self) -> int:
         """Evaluations, the batch entries that the model was called with."""
-        return self.told[-1].evals + sum(retry.told[-1].evals for retry in self.retries)
+        return self.records[-1].evaluations + sum(retry.records[-1].evaluations for retry in self.retries)
 
     @cached_property
     def done(self) -> Tensor:
         """Steps finished, of each sample (B,)."""
-        last = self.told[-1]
+        last = self.records[-1]
         return torch.tensor(last.begin) + torch.tensor(last.stride)
 
     @cached_property
     def sample_rounds(self) -> Tensor:
         """Rounds that each sample took (B,)."""
-        rounds = taken(self.told)
+        rounds = taken(self.records)
         for retry in self.retries:
-            rounds[list(retry.samples)] += taken(retry.told)
+            rounds[list(retry.samples)] += taken(retry.records)
         return rounds
 
     @cached_property
@@ -115,18 +115,22 @@ class Solution:
 
         In RMS, and in units of std[n], the noise of a DDPM step there. 0 for samples that were made step by step.
         """
-        residual = torch.tensor([each.residual for each in self.told]).amax(0)
+        residual = torch.tensor([each.residual for each in self.records]).amax(0)
         for retry in self.retries:
-            residual[list(retry.samples)] = torch.tensor([each.residual for each in retry.told]).amax(0)
+            residual[list(retry.samples)] = torch.tensor([each.residual for each in retry.records]).amax(0)
         return residual
 
     @cached_property
-    def trace(self) -> tuple[Round, ...]:
+    def trace(self) -> tuple[Span, ...]:
         """(begin, end, evaluations so far) of every round; samples made again begin at step 0 again."""
-        trace = [round for each in self.told for round in each.rounds()]
+        trace = [round for each in self.records for round in each.rounds()]
         for retry in self.retries:
             before = trace[-1][2]
-            trace += [(begin, end, before + evals) for each in retry.told for begin, end, evals in each.rounds()]
+            trace += [
+                (begin, end, before + evaluations)
+                for each in retry.records
+                for begin, end, evaluations in each.rounds()
+            ]
         return tuple(trace)
 
     @property
@@ -139,7 +143,7 @@ class Solution:
         """Of each sample "converged", where it stopped, or by how much it may miss the tolerance."""
         estimate = [0.0] * len(self.done) if self.estimate is None else self.estimate.tolist()
         ends = zip(self.done.tolist(), estimate, strict=True)
-        return tuple(status(done, self.rows, error, self.tolerance) for done, error in ends)
+        return tuple(status(done, self.steps, error, self.tolerance) for done, error in ends)
 
     @property
     def error(self) -> Tensor | None:
@@ -161,8 +165,8 @@ def spent(solution: Solution) -> str:
     """What was sampled and what it took, with the speedup, or why it was stepped."""
     n, window = len(solution.done), max(solution.windows, default=1)
     text = (
-        f"{n} sample{'s' if n > 1 else ''} in {solution.rows} steps: {solution.rounds} rounds, "
-        f"{solution.evals} evaluations, windows of up to {window}, "
+        f"{n} sample{'s' if n > 1 else ''} in {solution.steps} steps: {solution.rounds} rounds, "
+        f"{solution.evaluations} evaluations, windows of up to {window}, "
         f"{solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
     )
     if window > 1 and solution.speedup is not None:
@@ -197,7 +201,7 @@ def status(done: int, rows: int, error: float, tolerance: float | None) -> str:
     return "converged"
 
 
-def taken(told: Sequence[Told]) -> Tensor:
+def taken(told: Sequence[Record]) -> Tensor:
     """The rounds each sample took (B,)."""
     strides = ((torch.tensor(each.stride), each.single) for each in told)
     return torch.stack([s if single else (s > 0).long() for s, single in strides]).sum(0)

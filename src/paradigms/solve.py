@@ -15,43 +15,44 @@ from torch import Tensor
 
 from .checks.solver import check_account, check_solver, watched
 from .execution.chunked import Model
-from .execution.mesh import over_mesh
-from .execution.torch_modes import isolated
+from .execution.mesh import run_on_mesh
+from .execution.torch_modes import isolated_from_torch_modes
 from .methods.base import AbstractMethod
 from .methods.spectral import Spectral
 from .noise import Generators, Noise
 from .problem import Problem
 from .solution import Comparison, Solution
-from .stopping.criteria import TOLERANCE as TOLERANCE
-from .stopping.criteria import AbstractStop, FinalError
+from .stopping.base import AbstractStop
+from .stopping.final_error import TOLERANCE as TOLERANCE
+from .stopping.final_error import FinalError
 from .stopping.rounding import finest
 from .system import System
 from .validate import named
 from .window.attempt import Attempt, attempt
 from .window.auto.controller import auto
 from .window.chain import UNLIMITED, Chain
-from .window.controller import AbstractPace, Fixed, Yielding
+from .window.controller import FixedWindow, WindowController, YieldingWindow
 from .window.frame import Frame
 from .window.loop import frames
 from .window.retry import Retry, retried
 from .window.steps import sequential_sample
-from .window.trace import Told
-from .window.verify import verify
+from .window.trace import Record
+from .window.verify import verify_trajectory
 
 LEAST = 32  # rows of a call that verifies, at least
 DEFAULT, USUAL = Spectral(), FinalError()
 
 
 @named
-@isolated
-@over_mesh
+@isolated_from_torch_modes
+@run_on_mesh
 def iterate(
     model: Model,
     system: System,
     x: Tensor,
     method: AbstractMethod | None = None,
     *,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     tolerance: float | AbstractStop = TOLERANCE,
     generator: Generators | None = None,
     noise: Tensor | None = None,
@@ -92,20 +93,20 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
 
 
 @named
-@isolated
-@over_mesh
+@isolated_from_torch_modes
+@run_on_mesh
 def sample(
     model: Model,
     system: System,
     x: Tensor,
     method: AbstractMethod | None = None,
     *,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     tolerance: float | AbstractStop = TOLERANCE,
     generator: Generators | None = None,
     noise: Tensor | None = None,
     condition: Mapping[str, Tensor] | None = None,
-    verified: bool = False,
+    verify: bool = False,
     compare: bool = False,
     max_rounds: int | None = None,
     watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter,
@@ -128,7 +129,7 @@ def sample(
         generator: Source of the noise of SDE rules: one generator, or a list of one for each sample.
         noise: That noise itself, (N, B, ...), in place of a generator.
         condition: Tensors (B, ...) by name. The model gets, by the same names, one entry for each of its M.
-        verified: Evaluate the finished trajectory once more, for `Solution.verification`. Keeps all states.
+        verify: Evaluate the finished trajectory once more, for `Solution.verification`. Keeps all states.
         compare: Also run `sequential` on the same noise, for `Solution.error`.
         max_rounds: Stop after so many rounds, finished or not.
         watch: Wraps the iterator of frames, as `tqdm.tqdm` does.
@@ -156,20 +157,20 @@ def sample(
         (True, True, True)
     """
     problem = Problem(model, system, x, generator, noise, condition)
-    check_account(verified, compare, max_rounds, watch)
+    check_account(verify, compare, max_rounds, watch)
     began = time.perf_counter()
     reference = problem.replica()  # draws what the call is about to draw, once more
     chain = open_chain(problem, method, window, tolerance, key)
-    chain = replace(chain, limit=max_rounds or UNLIMITED, keep=verified or watch is not iter)
+    chain = replace(chain, limit=max_rounds or UNLIMITED, keep=verify or watch is not iter)
 
     def noise_again() -> Noise:
         return reference.replica().stream()
 
-    run, retries = _run(chain, lambda shown: watched(watch, shown), verified, noise_again)
+    run, retries = _run(chain, lambda shown: watched(watch, shown), verify, noise_again)
     verification = comparison = None
-    if verified and all(sum(map(len, p)) == len(system) + 1 for p in run.path):
+    if verify and all(sum(map(len, p)) == len(system) + 1 for p in run.path):
         states = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
-        run.final, verification = verify(chain.evaluate, states, noise_again(), widest(run))
+        run.final, verification = verify_trajectory(chain.evaluate, states, noise_again(), widest(run))
     seconds = time.perf_counter() - began
     sharing = chain.evaluate.team.spent if chain.evaluate.team else None
     if compare:
@@ -179,8 +180,8 @@ def sample(
     rounding = chain.evaluate.rounding
     return Solution(
         x=run.final,
-        rows=len(system),
-        told=tuple(run.told),
+        steps=len(system),
+        records=tuple(run.records),
         seconds=seconds,
         model_seconds=chain.evaluate.seconds,
         verification=verification,
@@ -190,8 +191,8 @@ def sample(
         retries=retries,
         estimate=run.estimate,
         tolerance=None if chain.method.law else max(chain.stop.tolerance, finest(run.final.dtype, rounding)),
-        reason=chain.pace.reason(),
-        expected=chain.pace.expected(),
+        reason=chain.controller.reason(),
+        expected=chain.controller.expected(),
     )
 
 
@@ -200,25 +201,25 @@ def _run(
 ) -> tuple[Attempt, tuple[Retry, ...]]:
     """The samples, and what was made again; a run that somebody stops early is left as it is."""
     N, B = len(chain), len(chain.stream.x)
-    if chain.pace.only == 1 and not chain.keep and chain.limit >= N:  # nobody watches a step
+    if chain.controller.only == 1 and not chain.keep and chain.limit >= N:  # nobody watches a step
         final = sequential_sample(chain.evaluate, chain.stream)
-        return Attempt(final, [Told([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evals, 1, N)], None, []), ()
+        return Attempt(final, [Record([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evaluations, 1, N)], None, []), ()
     limit = None if chain.limit == UNLIMITED else chain.limit
     run = attempt(watch(frames(chain)), chain.stream.x, path, limit)
-    last = run.told[-1]
+    last = run.records[-1]
     unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
     if limit is not None or unfinished or run.estimate is None:
         return run, ()
-    return run, retried(chain, run, max(each.window for each in run.told), noise)
+    return run, retried(chain, run, max(each.window for each in run.records), noise)
 
 
 def widest(run: Attempt) -> int:
     """The rows of a call that verifies: as many as the widest window had, for the device had room for them."""
-    return max(LEAST, *(each.window for each in run.told))
+    return max(LEAST, *(each.window for each in run.records))
 
 
 @named
-@isolated
+@isolated_from_torch_modes
 def sequential(
     model: Model,
     system: System,
@@ -253,7 +254,7 @@ def sequential(
 def open_chain(
     problem: Problem,
     method: AbstractMethod | None = None,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     tolerance: float | AbstractStop = TOLERANCE,
     key: Hashable | None = None,
 ) -> Chain:
@@ -269,5 +270,5 @@ def open_chain(
     if isinstance(window, str):
         window = auto(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):
-        window = Fixed(window) if window == 1 or method.steady else Yielding(window)
+        window = FixedWindow(window) if window == 1 or method.steady else YieldingWindow(window)
     return Chain(evaluate, stream, method, stop, window)

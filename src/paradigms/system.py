@@ -61,7 +61,7 @@ class System:
                 )
         if not isinstance(self.denoiser, Denoiser):
             raise refusal(
-                "system: denoiser", said(self.denoiser), "a Denoiser, as denoiser(alpha, sigma, into) makes it"
+                "system: denoiser", said(self.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
             )
         number("system: start", self.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf)
         N = len(self.t)
@@ -135,11 +135,11 @@ class System:
         Returns:
             The states after the steps (W, B, ...).
         """
-        y = rows(self.a[n], x) * x
+        y = expand_like(self.a[n], x) * x
         for k, b in enumerate(self.b[n].unbind(-1)):
             first = len(D) - len(x) - k
-            y.addcmul_(rows(b, x), D[first : first + len(x)])
-        return y if z is None else y.addcmul_(rows(self.c[n], x), z)
+            y.addcmul_(expand_like(b, x), D[first : first + len(x)])
+        return y if z is None else y.addcmul_(expand_like(self.c[n], x), z)
 
     @named
     def noise(
@@ -182,14 +182,14 @@ class System:
         return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
 
 
-def rows(coefficient: Tensor, x: Tensor) -> Tensor:
+def expand_like(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient (W, B) as (W, B, 1, ...), to multiply states x (W, B, ...)."""
     more = x.ndim - coefficient.ndim
     return coefficient.reshape(coefficient.shape + (1,) * more) if more else coefficient
 
 
-def only(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
+def masked(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
     """v (W, B, ...) where mask (W, B), which is on the CPU, is true, and `other` elsewhere; None is true throughout."""
     if mask is None:
         return v
-    return torch.where(rows(mask.to(v.device, non_blocking=True), v), v, other)
+    return torch.where(expand_like(mask.to(v.device, non_blocking=True), v), v, other)

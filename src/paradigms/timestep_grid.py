@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import denoiser
+from .denoiser import make_denoiser
 from .schedule import (
     SPACINGS,
     Grid,
@@ -100,7 +100,7 @@ def table(
 ) -> System:
     """The system of a grid: its coefficients, the unit of its tolerance, the reader of its model."""
     how: dict[str, Any] = {f.name: getattr(output, f.name) for f in fields(output)}
-    reader = denoiser(g.alpha, g.sigma, g.into, clip_gain=clip_gain, **how)
+    reader = make_denoiser(g.alpha, g.sigma, g.into, clip_gain=clip_gain, **how)
     c = torch.zeros_like(a) if c is None else c
     return System(g.t, a, torch.stack(taps, 1), c, unit(g), g.alpha, g.sigma, reader, start)
 

@@ -97,7 +97,7 @@ def test_the_doors_are_shut_to_what_is_not_in_the_folder(
     folder, ran = hostile(plain, tmp_path, "a pipeline of its own")
     monkeypatch.setattr(hub, "check", lambda _: None)
     with pytest.raises(ValueError, match="trust"):
-        hub.load(hub.Ask(str(folder)))
+        hub.load_pipeline(hub.PipelineRequest(str(folder)))
     assert not ran.exists()
 
 
@@ -109,7 +109,7 @@ def test_diffusers_and_transformers_fetch_code_by_the_doors_that_are_shut() -> N
     for module, asked in ((ours, ("anywhere", "mine.py", "Mine")), (theirs, ("mine.Mine", "anywhere"))):
         assert trust.DOOR in inspect.unwrap(module.get_class_from_dynamic_module).__code__.co_names
         kept = getattr(module, trust.DOOR)
-        with trust.untrusted(), pytest.raises(ValueError, match="names code of its own"):
+        with trust.remote_code_refused(), pytest.raises(ValueError, match="names code of its own"):
             module.get_class_from_dynamic_module(*asked)
         assert getattr(module, trust.DOOR) is kept
 
@@ -124,8 +124,8 @@ def test_code_of_a_folder_runs_where_that_was_typed(plain: Path, tmp_path: Path)
 
 
 def test_a_folder_without_code_is_loaded(plain: Path) -> None:
-    trust.check(plain)
-    assert type(hub.load(hub.Ask(str(plain)))).__name__ == "DDPMPipeline"
+    trust.check_folder(plain)
+    assert type(hub.load_pipeline(hub.PipelineRequest(str(plain)))).__name__ == "DDPMPipeline"
 
 
 def test_the_latent_model_runs_no_code_of_a_folder_either(plain: Path, tmp_path: Path) -> None:

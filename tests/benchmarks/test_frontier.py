@@ -15,16 +15,16 @@ from benchmarks.app import bench
 from benchmarks.core import frontier, matched, outside, problems
 from benchmarks.core.contestants import Contestant
 from benchmarks.core.problems import Cell
-from paradigms.methods.work import Sweep
-from paradigms.stopping.criteria import StepNoise
+from paradigms.methods.work import Update
+from paradigms.stopping.step_noise import StepNoise
 
 
-def point(rounds: float, evals: float, error: float, tolerance: float = 0.01) -> dict[str, float]:
+def point(rounds: float, evaluations: float, error: float, tolerance: float = 0.01) -> dict[str, float]:
     return {
         "tolerance": tolerance,
         "rounds": rounds,
         "max rounds": rounds,
-        "evals / N": evals,
+        "evals / N": evaluations,
         "max error": error,
         "median error": error / 2,
     }
@@ -107,7 +107,7 @@ def test_diffusers_own_loop_at_no_tolerance_is_our_sequential_sampler(rule: str,
     made = outside.scheduler(rule, 20, problem.prediction)
     run = outside.loop(made, problem.model, x, noise, condition, window=8, tolerance=1e-6)
     torch.testing.assert_close(run.x, reference, atol=3e-4, rtol=0)
-    assert 20 / 8 < run.rounds <= 20 < run.evals
+    assert 20 / 8 < run.rounds <= 20 < run.evaluations
     assert outside.agree(made, problem.model, x, noise, condition, reference) < outside.AGREE
     with pytest.raises(RuntimeError, match=r"from ours; needed: at most 0\.0001"):
         outside.agree(made, problem.model, x, noise, condition, reference + 0.01)
@@ -118,7 +118,7 @@ def test_a_loose_tolerance_outside_takes_the_fewest_rounds_there_are() -> None:
     x, _ = problems.draw(problem, problem.system("DDIM-50"), 1)
     run = outside.loop(outside.scheduler("DDIM-50", 50, "x0"), problem.model, x, None, {}, window=10, tolerance=1e6)
     # 5 windows of 10; the last state, in units of no noise at all, is never settled: its row is done once more, alone
-    assert (run.rounds, run.evals) == (6, 51) or (run.rounds, run.evals) == (5, 50)
+    assert (run.rounds, run.evaluations) == (6, 51) or (run.rounds, run.evaluations) == (5, 50)
 
 
 def test_noise_of_the_few_step_sampler_is_the_long_chains_summed() -> None:
@@ -156,7 +156,7 @@ def test_a_method_that_leaves_the_finite_numbers_is_told_and_not_fatal() -> None
     class Burst(pd.AbstractMethod):
         def sweep(self, system: Any, work: Any, evaluate: Any, memory: Any) -> Any:
             (D,) = evaluate(work.x[:-1])
-            return Sweep(work.x[1:] * 1e30, D, work.x[1:], work.live), memory
+            return Update(work.x[1:] * 1e30, D, work.x[1:], work.live), memory
 
     small = Cell("mixture-64", "DDIM-50", 50, 2)
     contestant = Contestant("burst", lambda t: (Burst(), StepNoise(t)), (0.1,))

@@ -92,7 +92,7 @@ def test_the_papers_table_of_tiny_pipelines(
     monkeypatch.setitem(gallery.ROWS, name, short)
     metric = Remembered()
     score = quality(metric, None)
-    rows = list(gallery.rows(tmp_path, hub.Ask("", window=4), name, 2, ("abc", "de"), score))
+    rows = list(gallery.rows(tmp_path, hub.PipelineRequest("", window=4), name, 2, ("abc", "de"), score))
     assert [r["sampler"] for r in rows] == [f"{rule}-{steps}" for rule, steps in short]
     for row in rows:
         assert row["max error"] <= 0.05

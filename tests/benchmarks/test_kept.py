@@ -74,16 +74,16 @@ def test_counts_are_those_of_the_samples(tmp_path: Path) -> None:
     assert list(entry["ways"]) == ["0.1.0", "today"] and list(entry["ways"]["today"]["batches"]) == ["77", "78"]
     found = keptreport.point(entry, "today", "0.003")
     assert found is not None
-    within, worst, rounds, evals = 0, 0.0, 0, 0
+    within, worst, rounds, evaluations = 0, 0.0, 0, 0
     for seed in (77, 78):
         p = problems.two_gaussians(2, seed)
         x = (system := p.system(CELL.rule)).noise((20, 2), seeded(seed))
         run = pd.sample(p.model, system, x, window=CELL.window, tolerance=0.003)
         multiple = relative_error(run.x, pd.sequential(p.model, system, x)) / 0.003
         within, worst = within + int((multiple <= 1).sum()), max(worst, float(multiple.max()))
-        rounds, evals = rounds + int(run.sample_rounds.sum()), evals + run.evals
+        rounds, evaluations = rounds + int(run.sample_rounds.sum()), evaluations + run.evaluations
     assert (found["within"], found["samples"]) == (within, 40) and abs(found["worst"] - worst) < 1e-3
-    assert found["rounds"] == rounds / 40 and found["evals / N"] == evals / 40 / 20
+    assert found["rounds"] == rounds / 40 and found["evals / N"] == evaluations / 40 / 20
 
 
 def test_it_goes_on_where_it_was_stopped_and_measures_anew_what_other_code_measured(

@@ -16,13 +16,13 @@ import paradigms
 from command_line import SHORT, call, tiny
 from paradigms import models
 from paradigms.cli import model_job as job
-from paradigms.cli.errors import refused
+from paradigms.cli.errors import validate_or_exit
 from paradigms.files import folder, whole
 from paradigms.models.net import UNet
 
 KEYS = {
-    "rule", "steps", "method", "window", "tolerance", "seed", "rounds", "evals", "max_error", "median_error", "seconds",
-    "sequential_seconds", "model_seconds", "status",
+    "rule", "steps", "method", "window", "tolerance", "seed", "rounds", "evaluations", "max_error", "median_error",
+    "seconds", "sequential_seconds", "model_seconds", "status",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def test_compare_reports_the_error_of_the_solution(files: dict, tmp_path: Path) 
     how = ("--model", files["plain"], "--rule", "ddpm", *SHORT, "--tolerance", "0.5", "--seed", "3", "--compare")
     code, out, err = call("sample", *how, "--verify", "--out", str(tmp_path), "--json")
     asked = job.Request(files["plain"], "ddpm", 6, window=4, tolerance=0.5, seed=3, batch=2, compare=True, verify=True)
-    solution = job.prepare(asked).sample()
+    solution = job.prepare_job(asked).sample()
     said = numbers(out)
     assert code == 0, err
     assert said["max_error"] == solution.max_error
@@ -76,7 +76,7 @@ def test_compare_reports_the_error_of_the_solution(files: dict, tmp_path: Path) 
 
 @pytest.mark.parametrize("rule", sorted(job.RULES))
 def test_the_same_seed_is_the_sequential_sample(rule: str, files: dict) -> None:
-    wanted = job.prepare(job.Request(files["plain"], rule, 6, window=4, tolerance=0.0, seed=5, batch=2))
+    wanted = job.prepare_job(job.Request(files["plain"], rule, 6, window=4, tolerance=0.0, seed=5, batch=2))
     model = models.load(files["plain"]).model
     generator = torch.Generator().manual_seed(5)
     x = wanted.system.noise((2, 1, 8, 8), generator)
@@ -86,13 +86,13 @@ def test_the_same_seed_is_the_sequential_sample(rule: str, files: dict) -> None:
 
 
 def test_without_a_class_samples_go_through_the_classes(files: dict) -> None:
-    assert job.prepare(job.Request(files["classed"], batch=5)).condition["label"].tolist() == [0, 1, 2, 0, 1]
-    assert job.prepare(job.Request(files["classed"], batch=2, label=1)).condition["label"].tolist() == [1, 1]
+    assert job.prepare_job(job.Request(files["classed"], batch=5)).condition["label"].tolist() == [0, 1, 2, 0, 1]
+    assert job.prepare_job(job.Request(files["classed"], batch=2, label=1)).condition["label"].tolist() == [1, 1]
 
 
 def test_guidance_and_classes_change_the_sample(files: dict) -> None:
     asked = job.Request(files["classed"], "ddim", 4, batch=1, label=1)
-    x = [job.prepare(r).sequential() for r in (asked, replace(asked, guidance=3.0), replace(asked, label=2))]
+    x = [job.prepare_job(r).sequential() for r in (asked, replace(asked, guidance=3.0), replace(asked, label=2))]
     assert not torch.equal(x[0], x[1]) and not torch.equal(x[0], x[2])
 
 
@@ -206,7 +206,7 @@ def test_a_missing_library_is_told_in_one_line(
 @pytest.mark.parametrize(("name", "extras"), [("matplotlib.figure", "cli"), ("diffusers", "cli,zoo")])
 def test_a_missing_library_is_told_with_its_extra(name: str, extras: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        refused(lambda: (_ for _ in ()).throw(ModuleNotFoundError(name=name)))
+        validate_or_exit(lambda: (_ for _ in ()).throw(ModuleNotFoundError(name=name)))
     line = f"paradigms: this needs {name}; type: pip install 'paradigms-sampling[{extras}]'\n"
     assert capsys.readouterr().err == line
 

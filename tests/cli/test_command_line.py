@@ -168,7 +168,7 @@ def test_a_gpu_gives_the_cpus_sample(model: str) -> None:
     asked = [
         paradigms.cli.model_job.Request(model, "ddpm", 6, window=3, seed=5, batch=2, device=d) for d in ("cpu", "cuda")
     ]
-    x, y = (paradigms.cli.model_job.prepare(request).sample().x for request in asked)
+    x, y = (paradigms.cli.model_job.prepare_job(request).sample().x for request in asked)
     assert y.device.type == "cuda"
     torch.testing.assert_close(x, y.cpu(), rtol=1e-3, atol=1e-3)
 

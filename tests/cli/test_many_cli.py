@@ -27,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def single(model: str, seed: int) -> np.ndarray:
     """The picture (8, 8, 3) of a call of one seed, by the library."""
     asked = job.Request(model, "ddpm", 6, window=3, seed=seed, batch=1)
-    return pixels(job.prepare(asked).sample().x)[0]
+    return pixels(job.prepare_job(asked).sample().x)[0]
 
 
 def picture(path: Path) -> np.ndarray:

@@ -25,8 +25,8 @@ from published import CHURCH, SD2_TEXT, SD2_UNET, SD2_VAE, church, sd2
 
 KEYS = {
     "model", "pipeline", "scheduler", "rule", "steps", "rows", "method", "window", "tolerance", "criterion", "seed",
-    "batch", "options", "device", "dtype", "rounds", "evals", "checks", "max_error", "median_error", "psnr", "residual",
-    "seconds", "sequential_seconds", "model_seconds", "fallbacks", "estimate", "status",
+    "batch", "options", "device", "dtype", "rounds", "evaluations", "checks", "max_error", "median_error", "psnr",
+    "residual", "seconds", "sequential_seconds", "model_seconds", "fallbacks", "estimate", "status",
     "ranks", "rank_rows", "wire_bytes", "wire_seconds", "files",
 }  # fmt: skip
 EXACT = ("--steps", "7", "--window", "4", "--tolerance", "0", "--device", "cpu")
@@ -112,7 +112,9 @@ def test_the_account_is_all_that_is_printed_and_run_json_is_the_same(folders: di
         and kept.pop("windows")
         and kept == said
     )
-    assert said["rounds"] < said["rows"] == 24 <= said["evals"] and said["max_error"] <= 0.05 and said["psnr"] > 20
+    assert (
+        said["rounds"] < said["rows"] == 24 <= said["evaluations"] and said["max_error"] <= 0.05 and said["psnr"] > 20
+    )
     assert (said["method"], said["window"], said["tolerance"], said["device"]) == ("spectral", 12, 0.01, "cpu")
 
 
@@ -131,16 +133,19 @@ def test_a_pipeline_of_ddim_takes_other_rules(rule: str, folders: dict[str, str]
 
 
 def test_the_rules_defaults_are_the_papers(folders: dict[str, str]) -> None:
-    ready = hub.prepare(hub.Ask(folders["sd2"], "ddpm", options={"--prompt": "a"}, device="cpu"))
+    ready = hub.prepare_pipeline(hub.PipelineRequest(folders["sd2"], "ddpm", options={"--prompt": "a"}, device="cpu"))
     config = ready.pipe.scheduler.config
     assert (ready.steps, ready.window, type(ready.pipe.scheduler)) == (1000, "auto", df.DDPMScheduler)
     assert (config.prediction_type, config.beta_schedule, config.beta_end) == ("v_prediction", "scaled_linear", 0.012)
-    own = hub.prepare(hub.Ask(folders["church"], steps=500, device="cpu")).pipe.scheduler
+    own = hub.prepare_pipeline(hub.PipelineRequest(folders["church"], steps=500, device="cpu")).pipe.scheduler
     assert isinstance(own, df.DDPMScheduler) and (own.config.beta_schedule, own.config.beta_end) == ("linear", 0.02)
 
 
 def test_a_dtype_is_that_of_the_weights(folders: dict[str, str]) -> None:
-    assert hub.prepare(hub.Ask(folders["church"], dtype="bfloat16", device="cpu")).pipe.dtype == torch.bfloat16
+    assert (
+        hub.prepare_pipeline(hub.PipelineRequest(folders["church"], dtype="bfloat16", device="cpu")).pipe.dtype
+        == torch.bfloat16
+    )
 
 
 def test_the_configurations_are_the_published_models() -> None:
@@ -199,31 +204,31 @@ def test_a_hub_that_is_not_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_rules_of_a_flow_matching_model_are_flows() -> None:
-    wide = hub.under(sd3("StableDiffusion3Pipeline"), "flow").scheduler
+    wide = hub.with_scheduler(sd3("StableDiffusion3Pipeline"), "flow").scheduler
     assert isinstance(wide, df.FlowMatchEulerDiscreteScheduler) and wide.config.shift == 3.0
     for rule in ("unipc", "dpmsolver"):
-        config = hub.under(sana("SanaPipeline"), rule).scheduler.config
+        config = hub.with_scheduler(sana("SanaPipeline"), rule).scheduler.config
         assert (config.prediction_type, config.use_flow_sigmas, config.flow_shift) == ("flow_prediction", True, 3.0)
-        back = hub.under(hub.under(sana("SanaPipeline"), rule), "flow").scheduler
+        back = hub.with_scheduler(hub.with_scheduler(sana("SanaPipeline"), rule), "flow").scheduler
         assert isinstance(back, df.FlowMatchEulerDiscreteScheduler) and back.config.shift == 3.0
         with pytest.raises(ValueError, match="shifts its levels by size; type --rule flow"):
-            hub.under(flux("FluxPipeline"), rule)
+            hub.with_scheduler(flux("FluxPipeline"), rule)
     for rule in ("ddpm", "ddim", "euler"):
         with pytest.raises(ValueError, match="is a flow-matching model; type --rule flow"):
-            hub.under(sd3("StableDiffusion3Pipeline"), rule)
+            hub.with_scheduler(sd3("StableDiffusion3Pipeline"), rule)
 
 
 def test_levels_that_are_no_chain_are_sampled_by_their_own_scheduler_only() -> None:
     with pytest.raises(ValueError, match="--rule ddim cannot follow"):
-        hub.under(pixels("DDPMPipeline", df.DDPMScheduler(beta_schedule="sigmoid")), "ddim")
+        hub.with_scheduler(pixels("DDPMPipeline", df.DDPMScheduler(beta_schedule="sigmoid")), "ddim")
     with pytest.raises(ValueError, match="are not a chain's; type --rule own"):
-        hub.under(consistency(), "ddim")
-    assert isinstance(hub.under(consistency(), "own").scheduler, df.CMStochasticIterativeScheduler)
+        hub.with_scheduler(consistency(), "ddim")
+    assert isinstance(hub.with_scheduler(consistency(), "own").scheduler, df.CMStochasticIterativeScheduler)
 
 
 def test_a_film_is_an_animated_png(tmp_path: Path) -> None:
     film = torch.linspace(-1, 1, 3)[:, None, None, None].expand(3, 4, 4, 3)
-    hubrun.png(tmp_path / "film.png", film)
+    hubrun.write_picture(tmp_path / "film.png", film)
     with Image.open(tmp_path / "film.png") as found:
         levels = [found.seek(k) or int(np.asarray(found.convert("RGB")).mean()) for k in range(found.n_frames)]
     assert levels == [0, 127, 255] or levels == [0, 128, 255]

@@ -18,7 +18,18 @@ from benchmarks.devices.check import check, linked
 from benchmarks.devices.paper import Fit, Published, compared, fit
 from paradigms.cli import app as cli
 from paradigms.cli import plan as planrun
-from paradigms.distributed.plan import DEVICES, FREE, LINKS, Link, Trace, best, efficiency, plan, predict, seconds
+from paradigms.distributed.plan import (
+    DEVICES,
+    FREE,
+    LINKS,
+    Link,
+    Trace,
+    best_window,
+    call_seconds,
+    hardware_efficiency,
+    plan_runs,
+    predict_run,
+)
 from paradigms.window.auto.latency import Latency
 
 ROUNDS = Path(__file__).parents[2] / "benchmarks" / "results" / "rounds.json"
@@ -45,24 +56,24 @@ LATENCIES = st.dictionaries(st.integers(1, 32), st.floats(1e-3, 10), min_size=1,
 
 
 def test_where_rows_cost_nothing_the_speedup_is_steps_over_rounds() -> None:
-    assert predict(FLAT, TRACE).speedup == pytest.approx(10 / 4.5)
+    assert predict_run(FLAT, TRACE).speedup == pytest.approx(10 / 4.5)
 
 
 def test_where_rows_cost_in_proportion_one_device_pays_the_ratio_of_evaluations() -> None:
-    found = predict(LINE, TRACE)
-    assert (found.evals, found.cost) == (16.5, pytest.approx(1.65))
+    found = predict_run(LINE, TRACE)
+    assert (found.evaluations, found.cost) == (16.5, pytest.approx(1.65))
     assert found.speedup == pytest.approx(1 / 1.65)
 
 
 def test_rows_are_shared_up_to_one_and_rounds_are_added_up_as_they_were() -> None:
     # 2, 2, 2, 2 rows a device; 2, 2, 2, 2, 1
-    assert seconds(LINE, TRACE, 2) == pytest.approx(0.5 * (8 + 9) / 2)
+    assert call_seconds(LINE, TRACE, 2) == pytest.approx(0.5 * (8 + 9) / 2)
     # 3 devices: 2, 2, 2, 1; 2, 2, 2, 2, 1
-    assert seconds(LINE, TRACE, 3) == pytest.approx(0.5 * (7 + 9) / 2)
+    assert call_seconds(LINE, TRACE, 3) == pytest.approx(0.5 * (7 + 9) / 2)
 
 
 def test_more_devices_than_rows_give_a_round_a_row() -> None:
-    assert seconds(LINE, TRACE, 64) == pytest.approx(0.5 * 4.5)
+    assert call_seconds(LINE, TRACE, 64) == pytest.approx(0.5 * 4.5)
 
 
 def test_every_device_sends_its_rows_to_all_others() -> None:
@@ -77,31 +88,31 @@ def test_a_round_pays_the_link_and_what_is_outside_the_model() -> None:
     trace = Trace(10, 4, 1, TRACE.runs, size=50.0, outside=0.125)
     slow = Link("slow", speed=100.0, lag=0.25)
     wire = (4 * (0.25 + 1.0) + 4 * (0.25 + 1.0) + 0.25 + 0.5) / 2  # the last round of the second run has a row a device
-    found = predict(LINE, trace, 2, slow)
+    found = predict_run(LINE, trace, 2, slow)
     assert found.communication == pytest.approx(wire)
     assert found.seconds == pytest.approx(0.5 * 8.5 + wire + 0.125 * 4.5)
 
 
 def test_several_devices_begin_a_call_once() -> None:
     link = Link("slow to begin", inf, 0.0, call=0.25)
-    assert seconds(LINE, TRACE, 2, link) == pytest.approx(0.25 + seconds(LINE, TRACE, 2))
-    assert seconds(LINE, TRACE, 1, link) == seconds(LINE, TRACE, 1)
-    assert predict(LINE, TRACE, 2, link).communication == 0
+    assert call_seconds(LINE, TRACE, 2, link) == pytest.approx(0.25 + call_seconds(LINE, TRACE, 2))
+    assert call_seconds(LINE, TRACE, 1, link) == call_seconds(LINE, TRACE, 1)
+    assert predict_run(LINE, TRACE, 2, link).communication == 0
 
 
 def test_a_single_step_pays_what_is_outside_the_model_too() -> None:
     trace = replace(TRACE, step=0.125)
-    assert predict(FLAT, trace).speedup == pytest.approx(10 * 0.625 / (0.5 * 4.5))
-    alone = best(FLAT, [replace(trace, outside=9.0)], 2)
+    assert predict_run(FLAT, trace).speedup == pytest.approx(10 * 0.625 / (0.5 * 4.5))
+    alone = best_window(FLAT, [replace(trace, outside=9.0)], 2)
     assert (alone.window, alone.seconds, alone.speedup) == (1, pytest.approx(10 * 0.625), pytest.approx(1.0))
 
 
 def test_a_batch_is_compared_with_a_sequential_batch() -> None:
     trace = Trace(10, 4, 3, ((12, 12, 6),))
-    assert predict(FLAT, trace).speedup == pytest.approx(10 / 3)
-    assert predict(LINE, trace).speedup == pytest.approx(1.0)
-    assert predict(LINE, trace).sample == pytest.approx(0.5 * 10)
-    assert predict(FLAT, trace, 8).device_hours == pytest.approx(8 * 1.5 / 3 * 1000 / 3600)
+    assert predict_run(FLAT, trace).speedup == pytest.approx(10 / 3)
+    assert predict_run(LINE, trace).speedup == pytest.approx(1.0)
+    assert predict_run(LINE, trace).sample == pytest.approx(0.5 * 10)
+    assert predict_run(FLAT, trace, 8).device_hours == pytest.approx(8 * 1.5 / 3 * 1000 / 3600)
 
 
 def test_net_speedup_is_efficiency_over_cost_where_all_rounds_are_equal() -> None:
@@ -109,29 +120,29 @@ def test_net_speedup_is_efficiency_over_cost_where_all_rounds_are_equal() -> Non
     link = Link("some", 1e3, 0.01)
     latency = Latency((1, 4), (0.5, 0.8))
     whole = Trace(12, 4, 1, trace.runs, size=10.0)
-    net = efficiency(latency, 4, 2, link, 10.0) / whole.cost
-    assert predict(latency, whole, 2, link).speedup == pytest.approx(net)
+    net = hardware_efficiency(latency, 4, 2, link, 10.0) / whole.cost
+    assert predict_run(latency, whole, 2, link).speedup == pytest.approx(net)
 
 
 @given(LATENCIES, traces(), st.integers(1, 40))
 def test_at_no_cost_of_links_more_devices_are_never_slower(latency: Latency, trace: Trace, P: int) -> None:
-    assert seconds(latency, trace, P + 1) <= seconds(latency, trace, P) * (1 + 1e-9)
+    assert call_seconds(latency, trace, P + 1) <= call_seconds(latency, trace, P) * (1 + 1e-9)
 
 
 @given(LATENCIES, traces(), st.integers(2, 40), st.sampled_from(list(LINKS.values())))
 def test_a_link_only_ever_costs(latency: Latency, trace: Trace, P: int, link: Link) -> None:
-    assert seconds(latency, trace, P, link) >= seconds(latency, trace, P, FREE)
+    assert call_seconds(latency, trace, P, link) >= call_seconds(latency, trace, P, FREE)
 
 
 @given(LATENCIES, traces(batch=2), traces(batch=2), st.integers(1, 64), st.sampled_from(list(LINKS.values())))
 def test_the_best_is_never_slower_than_sequential(a: Latency, s: Trace, t: Trace, P: int, link: Link) -> None:
-    found = best(a, [s, t], P, link)
+    found = best_window(a, [s, t], P, link)
     assert found.speedup >= 1 - 1e-9
     assert found.window == 1 or found.window in (s.window, t.window)
 
 
 def test_the_plan_has_every_link_and_number_of_devices_and_one_device_once() -> None:
-    found = plan(LINE, [TRACE])
+    found = plan_runs(LINE, [TRACE])
     assert [p.devices for p in found] == [1] + [P for _ in LINKS for P in DEVICES[1:]]
     assert {p.link for p in found} == set(LINKS)
 
@@ -156,7 +167,7 @@ def test_what_is_no_trace_is_refused(how: dict) -> None:
 
 def test_traces_of_two_chains_are_refused() -> None:
     with pytest.raises(ValueError, match="10 and 12 rows"):
-        plan(LINE, [TRACE, Trace(12, 4, 1, ((4, 4, 4),))])
+        plan_runs(LINE, [TRACE, Trace(12, 4, 1, ((4, 4, 4),))])
 
 
 # ---------------------------------------------------------------- the paper
@@ -251,7 +262,7 @@ def test_a_recorded_run_is_planned_and_written(tmp_path: Path) -> None:
     assert code == 0
     kept = json.loads((tmp_path / "trace.json").read_text())
     (trace,) = planrun.read_traces(tmp_path / "trace.json")
-    assert (trace.N, trace.batch, trace.rounds, trace.evals) == (12, 2, kept["rounds"], kept["evals"])
+    assert (trace.N, trace.batch, trace.rounds, trace.evaluations) == (12, 2, kept["rounds"], kept["evaluations"])
     latency = tmp_path / "latency.json"
     latency.write_text(json.dumps({"rows": [1, 8], "seconds": [0.1, 0.1], "shape": [1, 16, 16]}))
     how = ("--latency", str(latency), "--devices", "1,2", "--links", "free", "--out", str(tmp_path))
@@ -260,7 +271,7 @@ def test_a_recorded_run_is_planned_and_written(tmp_path: Path) -> None:
     assert (tmp_path / "plan.png").stat().st_size > 10_000
     found = json.loads((tmp_path / "plan.json").read_text())
     assert [p["devices"] for p in found["plan"]] == [1, 2]
-    expected = predict(Latency((1, 8), (0.1, 0.1)), trace)
+    expected = predict_run(Latency((1, 8), (0.1, 0.1)), trace)
     assert found["plan"][0]["speedup"] == pytest.approx(max(expected.speedup, 1.0))
     assert found["traces"][0]["size"] == 4 * 256
 
@@ -341,6 +352,6 @@ def test_bad_options_are_told_in_one_line(args: tuple[str, ...], said: str) -> N
 
 def test_rows_of_a_group_are_what_a_device_evaluates(groups: dict[str, list[Trace]]) -> None:
     for trace in groups[OURS]:
-        assert seconds(LINE, trace, 8) == pytest.approx(
+        assert call_seconds(LINE, trace, 8) == pytest.approx(
             0.5 * sum(ceil(m / 8) for run in trace.runs for m in run) / len(trace.runs)
         )

@@ -52,7 +52,7 @@ def test_a_window_holds_no_more_rows_than_the_chain_has_left_and_is_told_of_as_a
     x = system.noise((2, 6), seeded(0), dtype=torch.float64)
     for frame in pd.iterate(Mixture(), system, x, method, window=16, tolerance=0.1, generator=seeded(1)):
         left = 40 - int(frame.begin.min())
-        assert len(frame.size) == (16 if method.steady else min(16, max(left, 2))) and frame.told.window == 16
+        assert len(frame.size) == (16 if method.steady else min(16, max(left, 2))) and frame.record.window == 16
     assert left < 16, "the last window was a short one"
 
 

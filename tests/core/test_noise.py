@@ -92,7 +92,7 @@ def test_a_generator_that_is_given_twice_is_one_in_its_replica_too(shared: list[
     def model(x: Tensor, t: Tensor) -> Tensor:
         return torch.tanh(x)
 
-    found = pd.sample(model, system, X, window=6, tolerance=0.0, generator=generators(), compare=True, verified=True)
+    found = pd.sample(model, system, X, window=6, tolerance=0.0, generator=generators(), compare=True, verify=True)
     assert found.max_error is not None and found.max_error <= 1e-10 and found.verification is not None
     assert float(found.verification.residual.max()) <= 1e-10
     stepped = pd.sequential(model, system, X, generator=generators())

@@ -80,7 +80,7 @@ def test_the_exact_model_of_modes_is_the_score_of_their_density(rule: str) -> No
 BASE = dict(
     seed=1, schedule="linear", rule="ddpm", steps=20, options=(("prediction", "epsilon"),), model="modes", modes=2,
     width=0.3, apart=1.0, shape=(6,), batch=2, dtype="float64", noise="one generator", condition="none", method=None,
-    window=6, tolerance=0.0, verified=False, max_rounds=None,
+    window=6, tolerance=0.0, verify=False, max_rounds=None,
 )  # fmt: skip
 
 
@@ -105,16 +105,16 @@ def test_a_sample_that_is_off_by_more_than_rounding_is_found(dtype: str, monkeyp
 
 def test_a_wrong_count_a_wrong_end_and_a_moved_generator_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def fewer(run: pd.Solution, how: dict[str, Any]) -> pd.Solution:
-        last = run.told[-1]
+        last = run.records[-1]
         torch.rand(1, generator=how["generator"])
-        return replace(run, told=(*run.told[:-1], last._replace(evals=last.evals - 1)))
+        return replace(run, records=(*run.records[:-1], last._replace(evaluations=last.evaluations - 1)))
 
     words = " ".join(spoiled(monkeypatch, fewer).broken)
     assert "evals: said" in words and "generator: not where" in words
 
 
 def test_a_sample_that_stopped_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = spoiled(monkeypatch, lambda run, _: replace(run, told=run.told[:-1]))
+    found = spoiled(monkeypatch, lambda run, _: replace(run, records=run.records[:-1]))
     assert any("not at the end" in words for words in found.broken)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import paradigms as pd
-from paradigms.methods.parareal import Held, Linear
+from paradigms.methods.parareal import HeldCoarse, LinearCoarse
 from problems import LINEAR
 
 ADAPTERS = {"enable_parallel_sampling", "disable_parallel_sampling", "parallelize"}
@@ -74,7 +74,7 @@ def test_a_misspelt_argument_is_an_error_that_names_the_closest(name: str) -> No
 
 
 KINDS: list[Any] = [pd.Jacobi, pd.Picard, pd.ExponentialPicard, pd.Anderson, pd.QuasiNewton, pd.Spectral, pd.Parareal]
-KINDS += [pd.Speculation, pd.FinalError, pd.StepNoise, pd.Copy, pd.Extrapolate, Held, Linear, pd.Schedule]
+KINDS += [pd.Speculation, pd.FinalError, pd.StepNoise, pd.Copy, pd.Extrapolate, HeldCoarse, LinearCoarse, pd.Schedule]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,14 +10,14 @@ import torch
 import paradigms as pd
 from paradigms.execution.evaluate import Evaluator
 from paradigms.noise import Noise
-from paradigms.window.verify import verify
+from paradigms.window.verify import verify_trajectory
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
 
 def test_verification_of_the_sequential_trajectory_finds_nothing() -> None:
     for rule in ("ddpm", "dpmsolver", "heun"):
-        solution = solve(RULES[rule](30), tolerance=0.0, verified=True)
+        solution = solve(RULES[rule](30), tolerance=0.0, verify=True)
         assert solution.verification is not None
         assert float(solution.verification.residual.max()) < 1e-9
 
@@ -35,7 +35,7 @@ def test_the_bound_is_the_sum_of_the_rows_gaussian_mean_shifts() -> None:
     path = torch.stack(states)
     shift = torch.full((6,), 1e-3, dtype=torch.float64)
     path[8] += shift
-    _, found = verify(evaluate, path, Noise(system, x, None, noise), window=7)
+    _, found = verify_trajectory(evaluate, path, Noise(system, x, None, noise), window=7)
     # row 7 ends a shift away from its own step; row 8 starts from the shifted state
     d8 = evaluate(path[8], n0 + 8, n0)
     after = system.step(path[8][None], torch.stack([d8, d8]), noise[8][None], (n0 + 8)[None])[0]
@@ -55,7 +55,7 @@ def test_the_bound_falls_with_the_tolerance_and_is_one_at_most(method: pd.Abstra
     system = pd.ddpm(LINEAR, 60)
     bounds = []
     for tolerance in (1.0, 0.1, 0.01, 0.001, 0.0):
-        found = solve(system, method, window=16, tolerance=pd.StepNoise(tolerance), verified=True).verification
+        found = solve(system, method, window=16, tolerance=pd.StepNoise(tolerance), verify=True).verification
         assert found is not None
         bounds.append(float(found.tv_bound.max()))
     assert all(0 <= b <= 1 for b in bounds) and bounds[-1] < 1e-8 < bounds[0] and bounds == sorted(bounds, reverse=True)
@@ -66,7 +66,7 @@ def test_the_bound_holds_for_a_chain_whose_law_is_known() -> None:
     model = Mixture(d=1, J=1, width=0.5)
     system = pd.ddpm(LINEAR, 30)
     x = torch.randn(4000, 1, generator=seeded(0), dtype=torch.float64)
-    solution = pd.sample(model, system, x, window=8, tolerance=0.3, generator=seeded(1), verified=True, compare=True)
+    solution = pd.sample(model, system, x, window=8, tolerance=0.3, generator=seeded(1), verify=True, compare=True)
     assert solution.verification is not None and solution.comparison is not None
     edges = torch.linspace(-2, 2, 9, dtype=torch.float64) + float(model.means)
     ours, theirs = (
@@ -76,7 +76,7 @@ def test_the_bound_holds_for_a_chain_whose_law_is_known() -> None:
 
 
 def test_a_rule_without_noise_has_no_such_bound() -> None:
-    found = solve(pd.ddim(LINEAR, 20), verified=True).verification
+    found = solve(pd.ddim(LINEAR, 20), verify=True).verification
     assert found is not None and bool(found.tv_bound.isnan().all()) and bool(torch.isfinite(found.residual).all())
 
 
@@ -113,7 +113,7 @@ def test_a_solution_prints_as_two_lines() -> None:
     done = solve(RULES["ddpm"](30), tolerance=0.003)
     lines = str(done).splitlines()
     assert len(lines) == 2 and repr(done) == str(done) and "tensor(" not in str(done)
-    assert lines[0].startswith(f"3 samples in 30 steps: {done.rounds} rounds, {done.evals} evaluations, ")
+    assert lines[0].startswith(f"3 samples in 30 steps: {done.rounds} rounds, {done.evaluations} evaluations, ")
     assert f"{done.speedup:.2f} times as fast as stepping (measured)" in lines[0]
     assert lines[1].startswith("converged, relative error estimated at") and ", tolerance 0.003" in lines[1]
     assert f"error against the sequential sample {done.max_error:.2g} at most" in lines[1]

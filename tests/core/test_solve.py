@@ -16,8 +16,8 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.execution.clock import Clock
 from paradigms.execution.model_check import ROWS
-from paradigms.methods.work import Evaluate, Memory, Sweep, Work
-from paradigms.window.controller import Fixed, Yielding
+from paradigms.methods.work import Evaluate, Memory, Update, WindowState
+from paradigms.window.controller import FixedWindow, YieldingWindow
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -59,7 +59,7 @@ def test_any_tolerance_ends_within_the_chain_and_counts_what_the_model_saw(
     system, model = RULES[rule](steps), Mixture()
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=window, tolerance=tolerance, generator=seeded(1))
-    assert solution.evals == solution.trace[-1][2] and model.rows - solution.evals in (0, ROWS, 2 * ROWS)
+    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (0, ROWS, 2 * ROWS)
     assert solution.rounds == len(solution.trace) <= 2.5 * len(system)
     assert int(solution.sample_rounds.max()) <= solution.rounds
     if not solution.retries:
@@ -72,7 +72,9 @@ def test_rows_evaluated_are_exactly_the_live_ones(window: int) -> None:
     """Jacobi from a copied guess moves one row a round here, so the count has a closed form."""
     N, model = 10, Mixture()
     system = pd.ddpm(LINEAR, N)
-    pd.sample(model, system, start(system, 2), pd.Jacobi(), window=Fixed(window), tolerance=0.0, generator=seeded(1))
+    pd.sample(
+        model, system, start(system, 2), pd.Jacobi(), window=FixedWindow(window), tolerance=0.0, generator=seeded(1)
+    )
     assert model.rows == 2 * sum(min(window, N - begin) for begin in range(N)) + (ROWS if window > 1 else 0)
 
 
@@ -82,8 +84,8 @@ def test_a_window_whose_rounds_come_near_steps_is_given_up_and_the_reason_said(d
     system = pd.ddim(LINEAR, 100)
     x, model = start(system, 2, torch.float32), lambda x, t: (x + torch.sin(20 * x)).to(dtype)
     how: dict[str, Any] = {"tolerance": 1e-6, "compare": True}
-    given, fixed = (pd.sample(model, system, x, pd.Jacobi(), window=w, **how) for w in (8, Fixed(8)))
-    assert given.evals < 0.85 * fixed.evals and given.rounds <= 1.2 * fixed.rounds and given.converged
+    given, fixed = (pd.sample(model, system, x, pd.Jacobi(), window=w, **how) for w in (8, FixedWindow(8)))
+    assert given.evaluations < 0.85 * fixed.evaluations and given.rounds <= 1.2 * fixed.rounds and given.converged
     assert given.reason is not None and "rounds of a window of 8 moved by hardly more than a row" in given.reason
     assert (given.max_error or 0) <= (given.tolerance or 0) and str(given.reason) in repr(given)
 
@@ -99,21 +101,21 @@ class Rounded:
 def test_a_window_is_given_up_after_a_windows_worth_of_rounds_that_were_no_better_than_steps(
     moved: list[int], window: int
 ) -> None:
-    pace, rounds, stepped, row = Yielding(window), list[int](), 0, 0
-    fine = Yielding(window)
+    pace, rounds, stepped, row = YieldingWindow(window), list[int](), 0, 0
+    fine = YieldingWindow(window)
     for count in moved:
         size, steps = pace.next(row)
         if size == 1:
             assert steps <= window and len(rounds) == window and 0.8 * sum(rounds) < window
-            pace.stepped(row, steps, None)  # type: ignore[arg-type]
+            pace.on_steps(row, steps, None)  # type: ignore[arg-type]
             stepped, row = stepped + steps, row + steps
             if not pace.due:
                 rounds.clear()
         else:
             assert size == window
             rounds = [*rounds, count][-window:]
-            pace.saw(row, window, window, count, Rounded())
-            fine.saw(row, window, window, count, Rounded(0.0))
+            pace.on_round(row, window, window, count, Rounded())
+            fine.on_round(row, window, window, count, Rounded(0.0))
             row += count
     assert (pace.reason() is None) == (stepped == 0)
     assert fine.next(row) == (window, 1), "without a network's rounding slow rounds are growth"
@@ -260,7 +262,9 @@ def test_a_method_that_accepts_nothing_is_stopped_by_name() -> None:
 
     @dataclass(frozen=True)
     class Idle(pd.Jacobi):
-        def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        def sweep(
+            self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: Memory
+        ) -> tuple[Update, Memory]:
             sweep, memory = super().sweep(system, work, evaluate, memory)
             return replace(sweep, stride=torch.zeros(work.n.shape[1], dtype=torch.long)), memory
 

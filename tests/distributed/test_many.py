@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 import paradigms as pd
 import ranks
 from paradigms.distributed.packing import ALIGN, HEADER
-from paradigms.distributed.partition import shares
+from paradigms.distributed.partition import partition_rows
 from paradigms.distributed.team import FIRST, Team
 from paradigms.execution.model_check import ROWS
 from problems import LINEAR, RULES, seeded, start
@@ -82,7 +82,7 @@ def test_ranks_sample_what_one_process_samples_of_the_first_ranks_seed(
     for solution in (s[name] for s in solutions):
         assert torch.equal(solution.x, solutions[0][name].x)
         torch.testing.assert_close(solution.x, alone.x, rtol=1e-9, atol=1e-9)
-        assert (solution.rounds, solution.evals, solution.trace) == (alone.rounds, alone.evals, alone.trace)
+        assert (solution.rounds, solution.evaluations, solution.trace) == (alone.rounds, alone.evaluations, alone.trace)
 
 
 def test_ranks_agree_on_what_was_spent(solutions: list[dict[str, pd.Solution]]) -> None:
@@ -159,7 +159,7 @@ def test_eight_ranks_are_right_and_have_equally_many_rows(eight: list[dict[str, 
 def test_shares_follow_each_other_and_differ_by_one_row_in_each_round_and_in_all(R: int, rounds: list[int]) -> None:
     turn, had = 0, [0] * R
     for M in rounds:
-        parts = shares(M, R, turn)
+        parts = partition_rows(M, R, turn)
         sizes = [last - first for first, last in parts]
         assert [0, *(last for _, last in parts)] == [*(first for first, _ in parts), M]
         had, turn = [n + size for n, size in zip(had, sizes, strict=True)], (turn + M) % R
@@ -170,7 +170,7 @@ def test_eight_ranks_sample_what_one_process_samples(eight: list[dict[str, Any]]
     alone = solve(0, None)
     for found in eight:
         torch.testing.assert_close(found["usual"].x, alone.x, rtol=1e-5, atol=1e-5)
-        assert (found["usual"].rounds, found["usual"].evals) == (alone.rounds, alone.evals)
+        assert (found["usual"].rounds, found["usual"].evaluations) == (alone.rounds, alone.evaluations)
 
 
 def test_a_call_is_one_collective_and_one_a_round(eight: list[dict[str, Any]]) -> None:
@@ -184,7 +184,7 @@ def test_more_ranks_than_rows_is_no_trouble(eight: list[dict[str, Any]]) -> None
     for found in eight:
         assert off(found["few"].x, alone) <= found["few"].tolerance
         torch.testing.assert_close(found["reference"], alone, rtol=1e-5, atol=1e-5)
-    assert sum(eight[0]["few"].sharing.rows) == eight[0]["few"].evals
+    assert sum(eight[0]["few"].sharing.rows) == eight[0]["few"].evaluations
     assert max(eight[0]["few"].sharing.rows) - min(eight[0]["few"].sharing.rows) <= 1
 
 
@@ -193,7 +193,7 @@ def test_on_the_wire_is_a_header_and_the_answers_in_the_models_dtype_once_a_roun
 ) -> None:
     """A rank receives from each of 7 others HEADER + the answers to ceil(M / 8) rows of 6 numbers, of 2 bytes each."""
     solution = eight[0]["half"]
-    ends = [0, *(evals for *_, evals in solution.trace)]
+    ends = [0, *(evaluations for *_, evaluations in solution.trace)]
     rounds = [b - a for a, b in itertools.pairwise(ends)]
     longest = [-(-M // 8) * 6 * (4 if k == 0 else 2) for k, M in enumerate(rounds)]  # the first is not known to be half
     assert solution.sharing.wire_bytes == sum(7 * (HEADER + -(-n // ALIGN) * ALIGN) for n in longest)
@@ -246,9 +246,9 @@ def test_where_memory_runs_out_the_batch_halves_and_goes_on(room: int) -> None:
     how: dict[str, Any] = {"window": 7, "generator": seeded(1)}
     short, whole = pd.sample(model, system, start(system), **how), solve_whole(system)
     torch.testing.assert_close(short.x, whole.x, rtol=1e-9, atol=1e-9)
-    assert (short.evals, short.rounds) == (whole.evals, whole.rounds)
+    assert (short.evaluations, short.rounds) == (whole.evaluations, whole.rounds)
     assert short.chunk is not None and short.chunk <= room < 2 * short.chunk + 2 and whole.chunk is None
-    assert sum(n for n in asked if n <= room) == whole.evals + ROWS  # nothing that fitted was asked twice
+    assert sum(n for n in asked if n <= room) == whole.evaluations + ROWS  # nothing that fitted was asked twice
     assert sum(n > room for n in asked) <= 5  # and what did not fit is remembered
 
 

@@ -96,7 +96,7 @@ def test_guidance_is_the_formula_and_its_dtype_is_the_modules() -> None:
     solution = pd.sample(
         guided, system, start(system, 5, torch.float32), condition={"label": y}, compare=True, window=32
     )
-    assert solution.converged and solution.evals > 0
+    assert solution.converged and solution.evaluations > 0
 
 
 def test_time_in_the_model_is_counted_apart() -> None:

@@ -377,7 +377,7 @@ def test_a_model_is_checked_once_for_each_shape_and_in_no_count() -> None:
     for d in (6, 6, 5):
         sizes.clear()
         solution = pd.sample(model, SYSTEM, torch.randn(2, d, generator=seeded(0)), window=8)
-        beside.append(sum(sizes) - solution.evals)
+        beside.append(sum(sizes) - solution.evaluations)
     assert beside == [ROWS, 0, ROWS]
 
 

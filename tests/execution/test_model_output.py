@@ -119,7 +119,7 @@ def in_numbers(x: Tensor, t: Tensor) -> Tensor:
 def test_answers_with_a_graph_are_taken_without_it(method: Any) -> None:
     """A11."""
     x = start(SYSTEM, 2)
-    found = pd.sample(guided_by_a_gradient, SYSTEM, x, method, window=4, tolerance=0.0, verified=True)
+    found = pd.sample(guided_by_a_gradient, SYSTEM, x, method, window=4, tolerance=0.0, verify=True)
     wanted = pd.sequential(in_numbers, SYSTEM, x)
     assert not found.x.requires_grad and float((found.x - wanted).norm() / wanted.norm()) < 1e-8
 

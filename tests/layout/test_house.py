@@ -40,8 +40,8 @@ BELOW: dict[str, set[str]] = {
     | {"methods", "stopping", "window"},
     "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "execution", "methods"}
     | {"solve", "stopping", "window", "window/auto"},
-    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "methods", "solution", "solve"}
-    | {"stopping", "window", "window/auto"},
+    "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "methods", "solution"}
+    | {"solve", "stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},
     "models/latent": {"adapters", "files", "models"},
     "policies": {"models", "policies/tasks"},

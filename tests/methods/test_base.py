@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.base import step
+from paradigms.methods.base import step_rows
 from paradigms.methods.scan import scan
-from paradigms.methods.work import Evaluate, Sweep, Work
+from paradigms.methods.work import Evaluate, Update, WindowState
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -68,7 +68,7 @@ def test_extrapolation_runs_the_chain_on_with_the_last_estimate_held_fixed(rule:
     D = torch.randn(W + 1, B, 4, generator=seeded(2), dtype=torch.float64)  # H = 1 row of history in front
     known = torch.tensor([3, 5])
     n = torch.arange(W)[:, None].expand(W, B)
-    filled = pd.Extrapolate().fill(system, Work(x, D, z[1:], n, n >= 0, 0 * n), known)
+    filled = pd.Extrapolate().fill(system, WindowState(x, D, z[1:], n, n >= 0, 0 * n), known)
     for b in range(B):
         k = int(known[b])
         assert torch.equal(filled[: k + 1, b], x[: k + 1, b])
@@ -94,16 +94,16 @@ def test_a_method_of_ones_own_is_one_small_class() -> None:
 
     @dataclass(frozen=True)
     class Counting(pd.AbstractMethod):
-        def init(self, system: pd.System, work: Work) -> tuple[Tensor, ...]:
+        def init(self, system: pd.System, work: WindowState) -> tuple[Tensor, ...]:
             return (torch.zeros_like(work.n),)
 
         def sweep(
-            self, system: pd.System, work: Work, evaluate: Evaluate, memory: tuple[Tensor, ...]
-        ) -> tuple[Sweep, tuple[Tensor, ...]]:
+            self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: tuple[Tensor, ...]
+        ) -> tuple[Update, tuple[Tensor, ...]]:
             rows_seen.append(work.seen[0].tolist())
             remembered.append(memory[0][0].tolist())
-            D, y = step(system, work, evaluate)
-            return Sweep(y, D, y, work.live), (memory[0] + 1,)
+            D, y = step_rows(system, work, evaluate)
+            return Update(y, D, y, work.live), (memory[0] + 1,)
 
     system = pd.ddim(LINEAR, 10)
     solution = solve(system, Counting(), window=4, tolerance=0.0, model=Mixture())

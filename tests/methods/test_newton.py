@@ -69,7 +69,7 @@ def test_a_row_costs_two_evaluations_in_one_call() -> None:
     solution = pd.sample(model, system, start(system, 2), pd.QuasiNewton(), window=4, tolerance=0.0)
     assert calls[:3] == [3, 3, 3]  # that check the model
     del calls[:3]
-    assert calls[0] == 2 * 2 * 4 and solution.evals == sum(calls) and solution.rounds == len(calls)
+    assert calls[0] == 2 * 2 * 4 and solution.evaluations == sum(calls) and solution.rounds == len(calls)
 
 
 def test_no_damping_is_the_chain_with_its_estimates_frozen_and_the_bounds_hold() -> None:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.execution.model_check import ROWS
-from paradigms.methods.parareal import Blocks, Coarse
+from paradigms.methods.parareal import Blocks, CoarseSolver
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
-COARSE: list[Coarse] = [pd.Held(), pd.Linear()]
+COARSE: list[CoarseSolver] = [pd.HeldCoarse(), pd.LinearCoarse()]
 cases = {
     "rule": st.sampled_from(sorted(RULES)),
     "steps": st.integers(1, 25),
@@ -97,7 +97,7 @@ def test_refinement_k_of_block_j_is_the_textbooks_and_known_after_k_s_plus_j_min
 @settings(max_examples=80, deadline=None)
 @given(**cases, dtype=st.sampled_from([torch.float64, torch.float32]))
 def test_tolerance_zero_is_sequential(
-    rule: str, steps: int, window: int, block: int | None, coarse: Coarse, B: int, dtype: torch.dtype
+    rule: str, steps: int, window: int, block: int | None, coarse: CoarseSolver, B: int, dtype: torch.dtype
 ) -> None:
     system, block = fitting(rule, steps, window, block)
     solution = solve(system, pd.Parareal(block=block, tolerance=0.0, coarse=coarse), window=window, B=B, dtype=dtype)
@@ -108,40 +108,40 @@ def test_tolerance_zero_is_sequential(
 @settings(max_examples=80, deadline=None)
 @given(**cases, tolerance=st.sampled_from([0.003, 0.03, 0.3, 3.0]))
 def test_any_tolerance_bounds_the_residual_and_counts_what_the_model_saw(
-    rule: str, steps: int, window: int, block: int | None, coarse: Coarse, B: int, tolerance: float
+    rule: str, steps: int, window: int, block: int | None, coarse: CoarseSolver, B: int, tolerance: float
 ) -> None:
     """And no block ever has more than two rows in a round: where its march stands, and where the next sets out."""
     (system, block), model = fitting(rule, steps, window, block), Mixture()
     frames: list[pd.Frame] = []
     x, method = start(system, B), pd.Parareal(block=block, tolerance=tolerance, coarse=coarse)
     solution = pd.sample(model, system, x, method, window=window, generator=seeded(1), watch=watched(frames))
-    assert solution.evals == solution.trace[-1][2] and model.rows - solution.evals in (0, ROWS, 2 * ROWS)
+    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (0, ROWS, 2 * ROWS)
     assert solution.rounds == len(solution.trace) == int(solution.sample_rounds.max()) <= len(system)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
     assert float(solution.residual.max()) <= tolerance * (1 + 1e-6)
     s = block or max(round((min(window, len(system)) / 2) ** 0.5), 1)
-    evals = [0, *(spent for *_, spent in solution.trace)]
+    evaluations = [0, *(spent for *_, spent in solution.trace)]
     blocks = min(window, len(system)) // s + 2  # those that a window can touch
-    assert max(b - a for a, b in itertools.pairwise(evals)) <= 2 * B * blocks
+    assert max(b - a for a, b in itertools.pairwise(evaluations)) <= 2 * B * blocks
 
 
 @pytest.mark.parametrize("rule", ["ddpm", "ddim", "dpmsolver"])
 @pytest.mark.parametrize("coarse", COARSE)
-def test_a_model_of_one_answer_takes_one_refinement_and_one_evaluation_a_row(rule: str, coarse: Coarse) -> None:
+def test_a_model_of_one_answer_takes_one_refinement_and_one_evaluation_a_row(rule: str, coarse: CoarseSolver) -> None:
     """Then G is F: M rounds for the coarse pass, s for the fine one, the first row shared."""
     system = RULES[rule](42)
     method = pd.Parareal(block=6, tolerance=1e-6, coarse=coarse)
     solution = solve(system, method, Mixture(J=1, width=0.0), window=42)
-    assert solution.rounds == 6 + 42 // 6 - 1 and solution.evals == 3 * 42 and (solution.max_error or 0) < 1e-6
+    assert solution.rounds == 6 + 42 // 6 - 1 and solution.evaluations == 3 * 42 and (solution.max_error or 0) < 1e-6
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize("s", [1, 4, 5])
 def test_a_jump_is_the_blocks_own_rows_on_a_line_of_outputs(rule: str, s: int) -> None:
-    """`Linear` jumps without error if outputs lie on a line in the log signal-to-noise ratio, `Held` on a level."""
+    """`LinearCoarse` is exact if outputs lie on a line in the log signal-to-noise ratio, `HeldCoarse` on a level."""
     system = RULES[rule](12)
     level, like = (system.alpha / system.sigma).log(), torch.zeros(1, dtype=torch.float64)
-    for coarse, tilt in ((pd.Held(), 0.0), (pd.Linear(), 0.7)):
+    for coarse, tilt in ((pd.HeldCoarse(), 0.0), (pd.LinearCoarse(), 0.7)):
         D = 1.3 + tilt * level
         jump = Blocks.of(system, s, coarse, like).jump
         for f in range(s, len(system) - s, s):
@@ -161,7 +161,7 @@ def test_the_error_falls_with_the_tolerance(rule: str) -> None:
 
 
 @pytest.mark.parametrize("coarse", COARSE)
-def test_fewer_rounds_than_steps_at_a_small_error(coarse: Coarse) -> None:
+def test_fewer_rounds_than_steps_at_a_small_error(coarse: CoarseSolver) -> None:
     solution = solve(pd.ddim(LINEAR, 100), pd.Parareal(tolerance=0.01, coarse=coarse), window=100)
     assert solution.rounds <= 50 and (solution.max_error or 0) < 0.01
 
@@ -206,7 +206,7 @@ def test_a_guess_changes_nothing_for_no_state_is_evaluated_before_a_march_or_a_j
     copy, extrapolate = (
         solve(system, pd.Parareal(guess, tolerance=0.05), window=20) for guess in (pd.Copy(), pd.Extrapolate())
     )
-    assert torch.equal(copy.x, extrapolate.x) and copy.evals == extrapolate.evals
+    assert torch.equal(copy.x, extrapolate.x) and copy.evaluations == extrapolate.evaluations
 
 
 def test_memory_is_of_the_window_not_of_the_chain() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.methods.spectral import Secants
 from paradigms.methods.spectrum import Spectrum, spectrum
-from paradigms.methods.work import Evaluate, Memory, Sweep, Work
+from paradigms.methods.work import Evaluate, Memory, Update, WindowState
 from paradigms.models.mixture import FieldMixture
 from problems import LINEAR, RULES, seeded
 from toy import Mixture
@@ -57,10 +57,10 @@ class Watched(pd.AbstractMethod):
     inner: pd.Spectral = field(default_factory=pd.Spectral)
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def init(self, system: pd.System, work: Work) -> Memory:
+    def init(self, system: pd.System, work: WindowState) -> Memory:
         return self.inner.init(system, work)
 
-    def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         sweep, memory = self.inner.sweep(system, work, evaluate, memory)
         J = self.inner.jacobian(system, memory[3], work)
         self.seen.append((work.n[work.live], (system.alpha[work.n][..., None] * J)[work.live]))
@@ -135,7 +135,7 @@ def test_it_remembers_two_states_a_row_and_two_numbers_a_band(rule: str, shape: 
     x = torch.zeros(W + 1, B, *shape, dtype=torch.float64)
     n = torch.arange(W)[:, None].expand(W, B)
     memory = pd.Spectral().init(
-        system, Work(x, torch.zeros(system.history + W, *x.shape[1:]), None, n, n >= 0, torch.zeros_like(n))
+        system, WindowState(x, torch.zeros(system.history + W, *x.shape[1:]), None, n, n >= 0, torch.zeros_like(n))
     )
     state = x[0, 0].numel()
     (known,) = (v for v in memory if isinstance(v, Secants))
@@ -163,7 +163,7 @@ def test_tokens_on_their_grid_are_sampled_as_the_picture_they_were_cut_from(rule
     grid = (4, 6)
     tokens = pd.sample(on_tokens, system, cut(x), pd.Spectral(grid=grid), tolerance=0.1, **how)  # its criterion's too
     torch.testing.assert_close(tokens.x, cut(picture.x), atol=1e-10, rtol=0)
-    assert tokens.evals == picture.evals and (picture.max_error or 0) > 1e-6, "not by being exact"
+    assert tokens.evaluations == picture.evaluations and (picture.max_error or 0) > 1e-6, "not by being exact"
     row = pd.sample(on_tokens, system, cut(x), tolerance=0.1, **how)
     assert float((row.x - tokens.x).abs().max()) > 1e-6, "or the grid does nothing"
 
@@ -248,7 +248,9 @@ def test_nothing_is_learned_of_a_row_that_just_entered_the_window(rule: str) -> 
 
     @dataclass(frozen=True)
     class Checked(Watched):
-        def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+        def sweep(
+            self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: Memory
+        ) -> tuple[Update, Memory]:
             for w, b in itertools.product(range(len(work.n)), range(2)):
                 twice[work.n[w, b], b] |= bool(work.live[w, b] and work.seen[w, b] > 0)
             sweep, memory = self.inner.sweep(system, work, evaluate, memory)

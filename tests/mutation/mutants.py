@@ -48,8 +48,8 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "window 1 skips watch",
         "solve.py",
-        "keep=verified or watch is not iter)",
-        "keep=verified)",
+        "keep=verify or watch is not iter)",
+        "keep=verify)",
         "test_steps_of_a_window_of_one_are_watched_one_and_all",
     ),
     of(
@@ -82,14 +82,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     of(
         "stop.LEAST = 0",
-        "stopping/criteria.py",
+        "stopping/final_error.py",
         "LEAST = 1e-6 ",
         "LEAST = 0.0 ",
         "test_a_carry_that_was_right_for_fifty_rounds_is_not_taken_for_right_on_rows_evaluated_once",
     ),
     of(
         "no MOST clamp",
-        "stopping/criteria.py",
+        "stopping/final_error.py",
         "MOST = 100.0 ",
         "MOST = math.inf ",
         "test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more",

@@ -25,13 +25,13 @@ PLACE = ROOT / "out" / "mutation"
 CORE = (
     "denoiser", "execution/chunked", "execution/evaluate", "methods/anderson", "methods/base", "methods/newton",
     "methods/parareal", "methods/scan", "methods/spectral", "methods/spectrum", "methods/speculation", "noise",
-    "problem", "rules", "schedule", "solution", "solve", "stopping/criteria", "system", "window/buffers",
+    "problem", "rules", "schedule", "solution", "solve", "stopping/final_error", "system", "window/buffers",
     "window/loop", "methods/guess", "methods/picard", "methods/work",
 )  # fmt: skip
 TESTS = (
     "core/problem", "core/promises_random", "core/rules", "core/schedule", "core/solution", "core/solve",
     "execution/evaluate", "methods/anderson", "methods/base", "methods/newton", "methods/parareal", "methods/spectral",
-    "methods/spectrum", "methods/speculation", "mutation/mutants", "stopping/criteria",
+    "methods/spectrum", "methods/speculation", "mutation/mutants", "stopping/final_error",
 )  # fmt: skip
 BATCH = 30
 NOTICED = ("killed", "timeout", "suspicious", "segfault")

@@ -19,8 +19,8 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.files import whole
-from paradigms.methods.work import Evaluate, Memory, Sweep, Work
-from paradigms.window.controller import AbstractPace
+from paradigms.methods.work import Evaluate, Memory, Update, WindowState
+from paradigms.window.controller import WindowController
 from problems import LINEAR, RULES, seeded, start
 from toy import Mixture
 
@@ -43,7 +43,7 @@ def test_verification_and_comparison_each_draw_the_noise_of_the_call(rule: str, 
     system, generator = RULES[rule](24), [seeded(4), seeded(5), seeded(6)] if several else seeded(4)
     x = start(system)
     how: dict[str, Any] = {"window": 6, "tolerance": 1e-6, "generator": generator}
-    found = pd.sample(Mixture(), system, x, verified=True, compare=True, **how)
+    found = pd.sample(Mixture(), system, x, verify=True, compare=True, **how)
     again = [seeded(4), seeded(5), seeded(6)] if several else seeded(4)
     assert found.comparison is not None and found.verification is not None and found.max_error is not None
     assert torch.equal(found.comparison.x, pd.sequential(Mixture(), system, x, generator=again))
@@ -75,10 +75,10 @@ class Counting(pd.Jacobi):
 
     sweeps: list[int] = field(default_factory=list, compare=False)
 
-    def init(self, system: pd.System, work: Work) -> Memory:
+    def init(self, system: pd.System, work: WindowState) -> Memory:
         return (torch.zeros(1, work.n.shape[1]),)
 
-    def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         self.sweeps.append(int(memory[0].max()))
         return super().sweep(system, work, evaluate, memory)[0], (memory[0] + 1,)
 
@@ -89,16 +89,18 @@ class CountingStop(pd.StepNoise):
 
     judged: list[int] = field(default_factory=list, compare=False)
 
-    def init(self, system: pd.System, work: Work) -> Memory:
+    def init(self, system: pd.System, work: WindowState) -> Memory:
         return (torch.zeros(1, work.n.shape[1]),)
 
-    def judge(self, system: pd.System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def judge(
+        self, system: pd.System, work: WindowState, sweep: Update, memory: Memory
+    ) -> tuple[Tensor, Tensor, Memory]:
         self.judged.append(int(memory[0].max()))
         size, count, _ = super().judge(system, work, sweep, ())
         return size, count, (memory[0] + 1,)
 
 
-class Turns(AbstractPace):
+class Turns(WindowController):
     """Two rounds of a window, two steps, and so on."""
 
     def __init__(self) -> None:
@@ -128,13 +130,13 @@ class Measured(pd.AbstractMethod):
     plain: Any = None
     found: list[Tensor] = field(default_factory=list, compare=False)
 
-    def init(self, system: pd.System, work: Work) -> Memory:
+    def init(self, system: pd.System, work: WindowState) -> Memory:
         return self.inner.init(system, work)  # type: ignore[no-any-return]
 
-    def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         there = self.plain.sweep(system, work, evaluate, self.plain.init(system, work) if self.bare else memory)[0]
         sweep, memory = self.inner.sweep(system, work, evaluate, memory)
-        k = work.again  # rows seen before: those after take the step of the last of them, carried on
+        k = work.revisited_rows  # rows seen before: those after take the step of the last of them, carried on
         if k > 1:
             step, moved = ((v.flatten(2).norm(dim=2)[:k]) for v in (sweep.x - there.x, there.x - work.x[1:]))
             allowed = torch.cat([0 * moved[:1], moved[:-1].cummax(0).values])
@@ -248,10 +250,10 @@ class Slopes(pd.AbstractMethod):
     inner: pd.AbstractMethod = field(default_factory=lambda: pd.Spectral(most=0.0))
     found: list[Tensor] = field(default_factory=list, compare=False)
 
-    def init(self, system: pd.System, work: Work) -> Memory:
+    def init(self, system: pd.System, work: WindowState) -> Memory:
         return self.inner.init(system, work)
 
-    def sweep(self, system: pd.System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: pd.System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         sweep, memory = self.inner.sweep(system, work, evaluate, memory)
         W = len(work.n)
         rows = torch.arange(1, W)[:, None].expand(W - 1, work.n.shape[1])

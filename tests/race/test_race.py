@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import paradigms as pd
-from paradigms.cli.model_job import Request, prepare
+from paradigms.cli.model_job import Request, prepare_job
 from paradigms.solution import relative_error
 from paradigms.viz.palette import pixels
 
@@ -56,24 +56,24 @@ def streamed(text: str) -> list[dict[str, Any]]:
 
 
 def test_the_last_parallel_picture_is_the_samples(client: TestClient) -> None:
-    job = prepare(Request("digits", "ddim", 30, window=8, seed=4, batch=1, label=7))
+    job = prepare_job(Request("digits", "ddim", 30, window=8, seed=4, batch=1, label=7))
     x, generator = job.start()
     found = pd.sample(job.model, job.system, x, window=8, generator=generator, condition=job.condition)
     told = streamed(client.get("/race", params=DIGITS).text)
     shown = base64.b64decode(of(told, "finish", "parallel")[0]["picture"])
     assert shown == pixels(found.x)[0].tobytes()
-    assert of(told, "finish", "parallel")[0]["evaluations"] == found.evals
+    assert of(told, "finish", "parallel")[0]["evaluations"] == found.evaluations
     assert of(told, "finish", "parallel")[0]["round"] == found.rounds
 
 
 def test_the_last_sequential_picture_is_the_sequential_samplers(events: list[dict[str, Any]]) -> None:
-    job = prepare(Request("digits", "ddim", 30, window=8, seed=4, batch=1, label=7))
+    job = prepare_job(Request("digits", "ddim", 30, window=8, seed=4, batch=1, label=7))
     shown = base64.b64decode(of(events, "finish", "sequential")[0]["picture"])
     assert shown == pixels(job.sequential())[0].tobytes()
 
 
 def test_the_verdict_is_the_relative_error(events: list[dict[str, Any]]) -> None:
-    job = prepare(Request("digits", "ddim", 30, window=8, seed=4, batch=1, label=7))
+    job = prepare_job(Request("digits", "ddim", 30, window=8, seed=4, batch=1, label=7))
     (verdict,) = of(events, "verdict")
     assert verdict["error"] == pytest.approx(float(relative_error(job.sample().x, job.sequential())[0]), rel=1e-4)
     assert verdict["same"] == (verdict["error"] <= verdict["tolerance"])
@@ -96,7 +96,7 @@ def test_evaluated_rows_add_up_to_the_evaluations(events: list[dict[str, Any]]) 
 def test_rows_that_are_no_neighbours_are_told_apart() -> None:
     from paradigms.race.recording import Asked, Recording, nothing
 
-    job = prepare(Request("digits", "ddim", 30, batch=1))
+    job = prepare_job(Request("digits", "ddim", 30, batch=1))
     recording = Recording("parallel", job.system, Asked(lambda: False), lambda _: None, nothing)
     assert recording.rows(job.system.t[[2, 3, 7, 29]], 0, 30) == [[2, 4], [7, 8], [29, 30]]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum
-from paradigms.stopping.criteria import becomes, weight
+from paradigms.stopping.final_error import becomes, weight
 from problems import LINEAR, RULES, seeded
 
 TOLERANCE = 0.003

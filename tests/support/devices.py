@@ -8,7 +8,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.execution.clock import Clock
-from paradigms.window.controller import AbstractPace
+from paradigms.window.controller import WindowController
 from problems import seeded, start
 from toy import Mixture
 
@@ -78,7 +78,7 @@ def knee(M: int) -> float:
     return 0.01 * max(1.0, M / 16)
 
 
-class Scheduled(AbstractPace):
+class Scheduled(WindowController):
     """Windows in a given order, again and again; a negative number stands for so many steps."""
 
     def __init__(self, windows: list[int]) -> None:

@@ -41,7 +41,7 @@ class Line(Training):
         return "a line"
 
 
-class Told(Stage):
+class Record(Stage):
     """The same by a stage of the pipeline: its other generator draws the noise."""
 
     course = Course("told", 8, 0.1, 12 / 60, 4)
@@ -81,9 +81,9 @@ def assert_same(one: Training, other: Training) -> None:
             assert torch.equal(value, b.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("kind", [Line, Told])
+@pytest.mark.parametrize("kind", [Line, Record])
 def test_a_resumed_run_is_the_uninterrupted_one(
-    kind: type[Line] | type[Told], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Line] | type[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = kind(tmp_path / "whole")
     whole.train()
@@ -95,13 +95,13 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert_same(whole, second)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Line, "policy"), (Told, "modules")])
-def test_files_with_the_older_names_are_read(kind: type[Line] | type[Told], name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "name"), [(Line, "policy"), (Record, "modules")])
+def test_files_with_the_older_names_are_read(kind: type[Line] | type[Record], name: str, tmp_path: Path) -> None:
     first, second = kind(tmp_path), kind(tmp_path)
     first.train()
     state = first.state()
     state[name] = state.pop("model")
-    if kind is Told:
+    if kind is Record:
         state["clock"] = tuple(state.pop(k) for k in ("step", "seconds", "loss"))
     torch.save(state, first.path)
     second.resume()

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from command_line import tiny
 from paradigms import Frame, Picard, Solution, ddpm, iterate, linear, sample
-from paradigms.cli.model_job import Request, prepare
-from paradigms.cli.story import headline, tell
+from paradigms.cli.model_job import Request, prepare_job
+from paradigms.cli.story import headline, tell_story
 from paradigms.viz import frame as page
 from paradigms.viz import gif, pictures
 from paradigms.viz.palette import difference, enlarge, pixels
-from paradigms.viz.progress import progress
-from paradigms.viz.record import MOST, Moment, drawable, record
+from paradigms.viz.progress import progress_bar
+from paradigms.viz.record import MOST, Moment, drawable, record_moments
 from paradigms.viz.story import Story
 
 
@@ -45,16 +45,16 @@ def solve(watch: Callable[[Iterator[Frame]], Iterable[Frame]] = iter) -> Solutio
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     model = tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-    job = prepare(Request(str(model), "ddpm", 30, window=8, batch=2))
+    job = prepare_job(Request(str(model), "ddpm", 30, window=8, batch=2))
     moments: list[Moment] = []
-    solution = job.sample(lambda f: record(f, moments))
-    return tell(job, solution, moments)
+    solution = job.sample(lambda f: record_moments(f, moments))
+    return tell_story(job, solution, moments)
 
 
 def test_recorder_and_progress_compose_and_pass_every_frame() -> None:
     moments: list[Moment] = []
     terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
-    watch = progress(len(SYSTEM), terminal)
+    watch = progress_bar(len(SYSTEM), terminal)
     seen: list[int] = []
 
     def note(wrapped: Iterator[Frame]) -> Iterator[Frame]:
@@ -62,7 +62,7 @@ def test_recorder_and_progress_compose_and_pass_every_frame() -> None:
             seen.append(frame.round)
             yield frame
 
-    solution = solve(lambda f: note(watch(record(f, moments))))
+    solution = solve(lambda f: note(watch(record_moments(f, moments))))
     plain = solve()
     assert torch.equal(solution.x, plain.x)
     assert len(seen) == len(moments) == solution.rounds == plain.rounds
@@ -72,13 +72,13 @@ def test_recorder_and_progress_compose_and_pass_every_frame() -> None:
 
 def test_progress_is_silent_where_there_is_no_terminal() -> None:
     pipe = Console(file=io.StringIO())
-    assert len(list(progress(len(SYSTEM), pipe)(frames()))) > 1
+    assert len(list(progress_bar(len(SYSTEM), pipe)(frames()))) > 1
     assert pipe.file.getvalue() == ""  # type: ignore[attr-defined]
 
 
 def test_progress_gives_the_terminal_back_when_a_run_is_broken_off() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True)
-    wrapped = progress(len(SYSTEM), terminal)(frames())
+    wrapped = progress_bar(len(SYSTEM), terminal)(frames())
     next(wrapped)
     wrapped.close()  # type: ignore[attr-defined]
     assert terminal.file.getvalue().endswith(("\x1b[?25h", "\x1b[2K", "\x1b[1A"))  # type: ignore[attr-defined]
@@ -86,14 +86,14 @@ def test_progress_gives_the_terminal_back_when_a_run_is_broken_off() -> None:
 
 def test_the_last_moment_holds_the_sample() -> None:
     moments: list[Moment] = []
-    solution = solve(lambda f: record(f, moments))
+    solution = solve(lambda f: record_moments(f, moments))
     assert torch.equal(moments[-1].states, drawable(solution.x))
 
 
 def test_a_moment_keeps_few_samples_of_a_large_batch() -> None:
     moments: list[Moment] = []
     many = torch.randn(MOST + 3, 3, 8, 8)
-    for _ in record(iterate(shrink, SYSTEM, many, window=4, tolerance=0.1), moments):
+    for _ in record_moments(iterate(shrink, SYSTEM, many, window=4, tolerance=0.1), moments):
         pass
     assert all(len(m.states) == len(m.done) == m.size.shape[1] == MOST for m in moments)
 
@@ -135,7 +135,7 @@ def test_a_long_run_is_told_in_few_frames(story: Story, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_one_to_eight_samples_fit_their_room(count: int) -> None:
-    side, columns = max((page.fit(count, c, 32), c) for c in range(1, count + 1))
+    side, columns = max((page.side_of_samples(count, c, 32), c) for c in range(1, count + 1))
     rows = -(-count // columns)
     assert columns * (side + page.GAP) - page.GAP <= page.ROOM[0]
     assert rows * (side + page.GAP) - page.GAP <= page.ROOM[1]
@@ -148,12 +148,12 @@ def test_the_sequential_half_takes_as_many_steps_as_there_were_rounds(story: Sto
 
 def test_grid_and_trace_are_pictures(tmp_path: Path) -> None:
     model = tiny(tmp_path / "tiny.safetensors")
-    job = prepare(Request(str(model), "ddim", 8, window=4, batch=3, compare=True))
+    job = prepare_job(Request(str(model), "ddim", 8, window=4, batch=3, compare=True))
     solution = job.sample()
     rows = pictures.rows_of(solution)
     assert [label.split("\n")[0] for label, _ in rows] == ["sequential", "parallel", "difference"]
-    pictures.grid(tmp_path / "grid.png", headline(job, solution), rows)
-    pictures.trace(tmp_path / "trace.png", headline(job, solution), solution, len(job.system))
+    pictures.write_grid(tmp_path / "grid.png", headline(job, solution), rows)
+    pictures.write_trace(tmp_path / "trace.png", headline(job, solution), solution, len(job.system))
     for name in ("grid.png", "trace.png"):
         with Image.open(tmp_path / name) as picture:
             picture.verify()

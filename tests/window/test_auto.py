@@ -19,9 +19,9 @@ from paradigms.execution import model_key as identity
 from paradigms.execution.model_check import ROWS
 from paradigms.window.auto import controller as auto
 from paradigms.window.auto import profile
-from paradigms.window.auto.acceptance import Reach
+from paradigms.window.auto.acceptance import AcceptanceModel
 from paradigms.window.auto.budget import ALLOWED
-from paradigms.window.auto.profile import PREPARED, Curve, Experience
+from paradigms.window.auto.profile import PREPARED, LatencyCurve, Profile
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -63,7 +63,7 @@ def test_any_order_of_windows_ends_and_counts_what_the_model_saw(
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=Scheduled(windows), tolerance=tolerance, generator=one)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
-    assert solution.evals == solution.trace[-1][2] and model.rows - solution.evals in (0, ROWS, 2 * ROWS)
+    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (0, ROWS, 2 * ROWS)
     assert solution.rounds == len(solution.trace) == len(solution.windows) == int(solution.sample_rounds.max())
     assert set(solution.windows) <= {1, *(min(abs(w), len(system)) for w in windows)}
     pd.sequential(Mixture(), system, x, generator=two)
@@ -209,9 +209,9 @@ def test_no_call_loses_much_where_windows_never_pay_and_all_together_lose_what_t
 def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_or_in_a_tenth_of_a_second_and_changes_are_noticed(
     monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float], calls: int
 ) -> None:
-    asked, made = [0], auto.Auto
+    asked, made = [0], auto.AutoWindow
 
-    def counted(*args: Any) -> auto.Auto:
+    def counted(*args: Any) -> auto.AutoWindow:
         asked[0] += 1
         return made(*args)
 
@@ -264,49 +264,49 @@ def test_a_bound_method_is_remembered_as_its_object_is() -> None:
             return self.mixture(x, t)
 
     net, x = Net(), torch.zeros(1, 6)
-    first = profile.experience(net.denoise, x)
-    assert profile.experience(net.denoise, x) is first
+    first = profile.profile_of(net.denoise, x)
+    assert profile.profile_of(net.denoise, x) is first
     for other in (torch.zeros(1, 7), x.double()):
-        assert profile.experience(net.denoise, other) is not first
-    assert profile.experience(net.denoise, x, ["label"]) is not first
+        assert profile.profile_of(net.denoise, other) is not first
+    assert profile.profile_of(net.denoise, x, ["label"]) is not first
 
 
 def test_a_curve_forgives_the_first_call_of_a_size_what_preparing_takes() -> None:
-    curve = Curve(lambda M: M + 4.0, absolute=False, prepared=PREPARED)
-    curve.saw(1, 0.001)
+    curve = LatencyCurve(lambda M: M + 4.0, absolute=False, prepared=PREPARED)
+    curve.record(1, 0.001)
     assert curve(6) == pytest.approx(0.002)
-    curve.saw(8, 0.003 + PREPARED)
+    curve.record(8, 0.003 + PREPARED)
     assert curve(8) == pytest.approx(0.003)
-    curve.saw(8, 0.004)
+    curve.record(8, 0.004)
     assert curve(8) == pytest.approx(0.004)
     for seconds in (0.009, 0.0041, 0.2, 0.0042):
-        curve.saw(8, seconds)
+        curve.record(8, seconds)
     assert curve(8) == pytest.approx(0.0042), "the lower median of the last five"
 
 
 def test_rounds_outside_of_the_model_go_on_as_they_did_from_the_smallest_to_the_largest() -> None:
     """Neither what the first round of a size prepared nor a close neighbour says what a larger one takes."""
-    known = Experience(torch.zeros(1, 64))
+    known = Profile(torch.zeros(1, 64))
     curve = known.sweep("method")
     for M, seconds in ((4, 1.0e-3), (44, 1.1e-3), (48, 1.2e-3)):
-        curve.saw(M, 1.0)
-        curve.saw(M, seconds)
+        curve.record(M, 1.0)
+        curve.record(M, seconds)
     assert curve(92) == pytest.approx(1.4e-3)
-    known.step.saw(1, 2e-5)
+    known.step.record(1, 2e-5)
     assert known.sweep("another")(4) == pytest.approx(22 * 2e-5, rel=0.02), "of a machine whose steps take no longer"
 
 
 def test_reach_counts_rounds_beyond_full_windows_by_place() -> None:
-    reach = Reach(160)
+    reach = AcceptanceModel(160)
     usual = reach.at(15)
     for row in range(0, 40, 10):
-        reach.saw(row, 0.5, 10, 10)
+        reach.record(row, 0.5, 10, 10)
     assert 0.04 < reach.at(0) < 0.05, "half a round on ten rows, leaning on what is usual"
     assert reach.at(15) > usual, "what was harder than usual so far is expected to be so after"
 
 
 def test_the_accelerator_is_ventured_on_with_more_rows_than_a_cpu() -> None:
-    cpu, other = Experience(torch.zeros(1, 4)), Experience(torch.zeros(1, 4, device="meta"))
+    cpu, other = Profile(torch.zeros(1, 4)), Profile(torch.zeros(1, 4, device="meta"))
     for known in (cpu, other):
-        known.model.saw(1, 1.0)
-    assert other.bold > cpu.bold and other.model(16) < cpu.model(16)
+        known.model.record(1, 1.0)
+    assert other.growth > cpu.growth and other.model(16) < cpu.model(16)

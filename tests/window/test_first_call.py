@@ -11,7 +11,7 @@ import pytest
 import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
 from paradigms.execution import clock, model_key, processor_wait
-from paradigms.window.auto.acceptance import Reach
+from paradigms.window.auto.acceptance import AcceptanceModel
 from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, Ladder
 from problems import LINEAR, RULES
 
@@ -40,7 +40,9 @@ def test_equal_first_calls_take_equally_many_rounds_whatever_else_a_machine_does
     """B2: equal commands in fresh processes took 14 to 188 rounds."""
     system, rounds = RULES[rule](steps), []
     for seed in range(20):
-        told = Device(noisy(seconds, seed)).sample(system)[0].told  # of the first attempt, where samples are made again
+        told = (
+            Device(noisy(seconds, seed)).sample(system)[0].records
+        )  # of the first attempt, where samples are made again
         rounds.append(sum(each.single or 1 for each in told))
     rounds.sort()
     assert rounds[-1] - rounds[0] <= max(0.15 * rounds[10], 3) and rounds[-1] < steps / 2, rounds
@@ -87,12 +89,12 @@ def test_a_reason_is_given_however_it_came_to_steps() -> None:
 
 def climbed(T: Callable[[int], float], N: int = 200, sweep: float = 1e-3) -> list[int]:
     """The windows of a ladder that is shown these times, 30 rounds."""
-    ladder, windows = Ladder(Reach(N), lambda W: sweep), [1]
+    ladder, windows = Ladder(AcceptanceModel(N), lambda W: sweep), [1]
     for _ in range(ROWS):
-        ladder.saw(T(1), 0.0)
+        ladder.record(T(1), 0.0)
     for _ in range(30):
         windows.append(ladder.next(0.0))
-        ladder.saw(T(windows[-1]), sweep)
+        ladder.record(T(windows[-1]), sweep)
     return windows
 
 
@@ -103,9 +105,9 @@ def test_a_ladder_is_climbed_as_far_as_rows_are_free_and_down_where_they_are_not
 
 
 def test_windows_that_lose_a_lot_are_left_for_good() -> None:
-    ladder = Ladder(Reach(200), lambda W: 1e-3)
-    ladder.saw(0.01, 0.0)
-    ladder.saw(0.01, 0.0)
+    ladder = Ladder(AcceptanceModel(200), lambda W: 1e-3)
+    ladder.record(0.01, 0.0)
+    ladder.record(0.01, 0.0)
     assert ladder.next(0.0) == RUNGS[0] and ladder.next(100.0) == 1 and ladder.next(0.0) == 1
     assert ladder.why == "windows took longer than expected"
 

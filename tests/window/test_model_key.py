@@ -36,8 +36,8 @@ class Net(nn.Module):
 X = torch.zeros(1, 6)
 
 
-def known(model: Any, key: Any = None) -> profile.Experience:
-    return profile.experience(model, X, key=key)
+def known(model: Any, key: Any = None) -> profile.Profile:
+    return profile.profile_of(model, X, key=key)
 
 
 def lambda_of(net: Any, scale: float = 0.3) -> Any:

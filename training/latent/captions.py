@@ -32,7 +32,7 @@ HILLS = torch.tensor([[0.34, 0.54, 0.44], [0.38, 0.52, 0.56], [0.70, 0.78, 0.88]
 
 
 @dataclass
-class Told(Draw):
+class Record(Draw):
     """A Draw whose palettes of `told` are not picked from at random: `told` pairs a palette with indices (N,)."""
 
     told: tuple[tuple[Tensor, Tensor], ...] = ()
@@ -68,13 +68,13 @@ def draw_scenes(rows: Tensor, generator: torch.Generator) -> Tensor:
         part = rows[here]
         colour = part[:, 5]
         told = ((ROOFS, colour % 3), (SAILS, colour % 4), (GREENS, 2 * (colour % 2)))
-        draw = Told(Canvas(len(here), SIZE), generator, part[:, 0], told)
+        draw = Record(Canvas(len(here), SIZE), generator, part[:, 0], told)
         paint(draw, part[:, 1], BACKDROPS[part[0, 2]], int(part[0, 3]), SUBJECTS[part[0, 4]])
         pictures[here] = draw.canvas.picture()
     return pictures
 
 
-def paint(draw: Told, lamp: Tensor, backdrop: str, ground: int, subject: str) -> None:
+def paint(draw: Record, lamp: Tensor, backdrop: str, ground: int, subject: str) -> None:
     """Sky, sun or moon, backdrop, ground and subject of a group that shares the last three."""
     c, sea = draw.canvas, GROUNDS[ground] == "sea"
     horizon = draw.uniform(0.50, 0.58) if sea else draw.uniform(0.58, 0.66)
@@ -92,7 +92,7 @@ def paint(draw: Told, lamp: Tensor, backdrop: str, ground: int, subject: str) ->
     subjects(draw, horizon, subject)
 
 
-def sky(draw: Told, horizon: Tensor, lamp: Tensor, high: bool) -> Tensor:
+def sky(draw: Record, horizon: Tensor, lamp: Tensor, high: bool) -> Tensor:
     """Sky gradient, then a sun (low at sunset unless `high`) or a crescent moon of colour `lamp`; returns its x."""
     c, low = draw.canvas, (draw.time == 1).float()
     c.gradient(SKY_TOP[draw.time], SKY_LOW[draw.time], horizon)
@@ -104,7 +104,7 @@ def sky(draw: Told, horizon: Tensor, lamp: Tensor, high: bool) -> Tensor:
     return x
 
 
-def mountains(draw: Told, horizon: Tensor, snowy: bool) -> None:
+def mountains(draw: Record, horizon: Tensor, snowy: bool) -> None:
     """Two peaks, the farther one lighter, with white caps where `snowy`."""
     c, left = draw.canvas, 2 * draw.chance(0.5) - 1
     for k, grey in enumerate((0.62, 0.46)):
@@ -116,7 +116,7 @@ def mountains(draw: Told, horizon: Tensor, snowy: bool) -> None:
             c.paint(c.trapezoid(x, top, top + 0.13, 0 * x, slope * 0.13), draw.rgb(0.97, 0.98, 1.0))
 
 
-def subjects(draw: Told, horizon: Tensor, subject: str) -> None:
+def subjects(draw: Record, horizon: Tensor, subject: str) -> None:
     """A house, a boat, two or three round trees or pines, or nothing, near the middle."""
     x, foot = draw.uniform(0.30, 0.70), horizon + draw.uniform(0.18, 0.26)
     if subject == "house":

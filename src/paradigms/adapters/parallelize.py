@@ -14,11 +14,11 @@ from typing import Any
 from torch import nn
 
 from ..methods.base import AbstractMethod
-from ..stopping.criteria import AbstractStop
-from ..window.controller import AbstractPace
+from ..stopping.base import AbstractStop
+from ..window.controller import WindowController
 from . import pipelines, policies
 from .pipelines import Run
-from .policies.policy import refusal
+from .policies.policy import what_is_needed
 
 OPEN = "_paradigms_within"  # of a thing that is parallel: what it is in
 
@@ -28,7 +28,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop | None = None,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     warm_start: bool = False,
     mesh: Any = None,
@@ -64,8 +64,8 @@ def enable_parallel_sampling(
         >>> run.steps, run.status
         (3, 'converged')
     """
-    room = of(pipe_or_policy)
-    how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
+    room = adapter_of(pipe_or_policy)
+    how = adapter_settings(room, method, tolerance, window, batched, warm_start, mesh, compare)
     return room.enable_parallel_sampling(pipe_or_policy, method, **how)  # type: ignore[no-any-return]
 
 
@@ -78,7 +78,7 @@ def disable_parallel_sampling(pipe_or_policy: Any) -> None:
     Raises:
         ValueError: It is neither a pipeline nor a policy.
     """
-    of(pipe_or_policy).disable_parallel_sampling(pipe_or_policy)
+    adapter_of(pipe_or_policy).disable_parallel_sampling(pipe_or_policy)
     vars(pipe_or_policy).pop(OPEN, None)
 
 
@@ -87,7 +87,7 @@ def parallelize(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop | None = None,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     warm_start: bool = False,
     mesh: Any = None,
@@ -105,8 +105,8 @@ def parallelize(
     Raises:
         ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
     """
-    room = of(pipe_or_policy)
-    how = asked(room, method, tolerance, window, batched, warm_start, mesh, compare)
+    room = adapter_of(pipe_or_policy)
+    how = adapter_settings(room, method, tolerance, window, batched, warm_start, mesh, compare)
     return Parallel(pipe_or_policy, room, method, how)
 
 
@@ -158,7 +158,7 @@ class Parallel(Context):  # type: ignore[misc]
                 self._within = self._make()
                 self._within.keeper = self  # without a `with` it is for good
                 self._run = self._within.__enter__()
-                vars(self._thing)[OPEN] = Held(vars(self._thing).get(OPEN), self._within)
+                vars(self._thing)[OPEN] = EnabledObjects(vars(self._thing).get(OPEN), self._within)
             return self._run  # type: ignore[no-any-return]
         except BaseException:
             self._end()
@@ -195,16 +195,16 @@ class Parallel(Context):  # type: ignore[misc]
     __repr__ = __str__
 
 
-class Held:
+class EnabledObjects:
     """The `with`s that a thing is in, so that they last as long as it does; none in copies and pickles of it."""
 
     passes_by = True  # no part of what a pipeline's steps keep
 
-    def __init__(self, below: Held | None = None, *within: Any) -> None:
+    def __init__(self, below: EnabledObjects | None = None, *within: Any) -> None:
         self.within: list[Any] = [*(below.within if below else ()), *within]
 
     def __reduce__(self) -> Any:
-        return Held, ()
+        return EnabledObjects, ()
 
     def drop(self, thing: Any, within: Any) -> None:
         """One of them is over."""
@@ -213,7 +213,7 @@ class Held:
             vars(thing).pop(OPEN, None)
 
 
-def asked(
+def adapter_settings(
     room: Any,
     method: Any,
     tolerance: Any,
@@ -264,15 +264,15 @@ def check_tolerance(tolerance: Any) -> None:
         raise ValueError(f"tolerance: given {tolerance!r}; needed: {needed}")
 
 
-def of(pipe_or_policy: Any) -> Any:
+def adapter_of(pipe_or_policy: Any) -> Any:
     """The room whose thing it is; raises ValueError for what can be neither."""
     thing = pipe_or_policy
-    if policies.seam(thing) is not None:
+    if policies.interface_of(thing) is not None:
         return policies
     if isinstance(thing, type) or (thing is not None and not hasattr(thing, "__dict__")) or thing is None:
         what = repr(thing) if not isinstance(thing, type) else f"the class {thing.__name__}"
         raise ValueError(f"given {what}; needed: a diffusers pipeline, such as DiffusionPipeline.from_pretrained(...)")
     if isinstance(thing, nn.Module):
-        own = refusal(thing)
+        own = what_is_needed(thing)
         raise ValueError(f"{own}; for a network of a pipeline type enable_parallel_sampling(pipe), the pipeline itself")
     return pipelines

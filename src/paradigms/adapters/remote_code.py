@@ -36,9 +36,9 @@ class UntrustedError(ValueError):
     """A folder or a hub names code of its own, and nobody has said that it may run."""
 
 
-def check(folder: str | Path) -> None:
+def check_folder(folder: str | Path) -> None:
     """Raises UntrustedError where a folder names code of its own, ValueError where it cannot be read."""
-    for here, _, files in walk(Path(folder)):
+    for here, _, files in folders_within(Path(folder)):
         for name in sorted(files):
             if not name.endswith(("config.json", "model_index.json")):
                 continue
@@ -48,35 +48,35 @@ def check(folder: str | Path) -> None:
                 raise ValueError(f"folder {brief(folder)} cannot be loaded: {error}") from error
             if name.endswith("model_index.json"):
                 check_index(here, name, content)
-            if mapped := found(content, "auto_map"):
-                refuse(here / name, f"auto_map: {brief(mapped, 60)}")
+            if mapped := values_under(content, "auto_map"):
+                refuse_code(here / name, f"auto_map: {brief(mapped, 60)}")
 
 
 def check_index(folder: Path, name: str, content: dict[str, Any]) -> None:
     """Raises UntrustedError where a pipeline's index names code of the folder."""
     where = folder / name
     if not isinstance(content.get("_class_name", ""), str):
-        refuse(where, f"_class_name: {brief(content['_class_name'], 60)}")
+        refuse_code(where, f"_class_name: {brief(content['_class_name'], 60)}")
     if content.get("custom_pipeline") is not None:
-        refuse(where, f"custom_pipeline: {brief(content['custom_pipeline'], 60)}")
+        refuse_code(where, f"custom_pipeline: {brief(content['custom_pipeline'], 60)}")
     if (folder / "None.py").exists():  # what the name of no custom pipeline makes
-        refuse(folder / "None.py", "None.py")
+        refuse_code(folder / "None.py", "None.py")
     for part, entry in content.items():
         library = entry[0] if isinstance(entry, list) and entry else None
         if not isinstance(library, str):
             continue
         own = os.path.exists(os.path.join(folder, part, f"{library}.py"))
-        if own or (len(entry) == 2 and library not in LIBRARIES and not of_diffusers(library)):
-            refuse(where, f"{part}: {brief(entry, 60)}")
+        if own or (len(entry) == 2 and library not in LIBRARIES and not is_diffusers_class(library)):
+            refuse_code(where, f"{part}: {brief(entry, 60)}")
 
 
-def of_diffusers(library: str) -> bool:
+def is_diffusers_class(library: str) -> bool:
     """Whether diffusers has a folder of pipelines of that name, whose classes are its own."""
     places = getattr(importlib.util.find_spec("diffusers"), "submodule_search_locations", None) or ()
     return library.isidentifier() and any((Path(place) / "pipelines" / library).is_dir() for place in places)
 
 
-def found(content: Any, key: str) -> Any:
+def values_under(content: Any, key: str) -> Any:
     """What stands under a key at any depth of a JSON value, None where it does not."""
     rest = [content]
     while rest:
@@ -90,7 +90,7 @@ def found(content: Any, key: str) -> Any:
     return None
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def folders_within(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """A folder and those within it, through links too, each once; raises ValueError where there are too many."""
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True):
@@ -101,17 +101,17 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(here), folders, files
 
 
-def refuse(where: Path, what: str) -> NoReturn:
+def refuse_code(where: Path, what: str) -> NoReturn:
     """Raises the error of code that was not asked for."""
     raise UntrustedError(f"{brief(where)} names code of its own ({what}), which is not run unasked; {ASK}")
 
 
 @contextlib.contextmanager
-def untrusted() -> Iterator[None]:
+def remote_code_refused() -> Iterator[None]:
     """Within it neither diffusers nor transformers loads code of a folder or a hub: they raise UntrustedError."""
 
     def shut(source: Any, file: Any = "", *_: Any, **__: Any) -> NoReturn:
-        refuse(Path(str(source)), str(file))
+        refuse_code(Path(str(source)), str(file))
 
     with contextlib.ExitStack() as doors:
         for module in HOUSES:

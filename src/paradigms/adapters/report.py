@@ -8,8 +8,8 @@ from typing import Any
 
 from ..distributed.partition import Sharing
 from ..methods.base import AbstractMethod
-from ..stopping.criteria import AbstractStop
-from ..window.controller import AbstractPace
+from ..stopping.base import AbstractStop
+from ..window.controller import WindowController
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int | str | AbstractPace
+    window: int | str | WindowController
     batched: bool
     copied: set[str] = field(default_factory=set)
     dependent: set[int] = field(default_factory=set)
@@ -66,6 +66,7 @@ class Run:
         doubts: Of calls that could not be made again: what the error may be, and what to type.
         tolerance: The relative error that was held to: what was asked for, or the least that the dtype can hold,
             in half precision 8 units in the last place; None where nothing ran in windows.
+        asked: The tolerance that was asked for.
     """
 
     calls: int = 0
@@ -163,7 +164,7 @@ class Run:
         return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
 
 
-class Bar:
+class ProgressBar:
     """A pipeline's progress bar that moves as rows are accepted; the rest of it is the bar's own."""
 
     passes_by = True
@@ -177,7 +178,7 @@ class Bar:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self.bar.__enter__()
         return self
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..execution.guidance import Guided
-from ..execution.model_check import unfit
+from ..execution.model_check import unfit_for_batches
 from ..schedule import Schedule
 from ..system import System
 from ..validate import refusal, said, unbound
@@ -124,7 +124,7 @@ def check_model(model: Any, condition: Mapping[str, Any]) -> None:
     check_arguments(model, condition, needed)
     if isinstance(model, Guided):
         model.check(condition)
-    if why := unfit(model):
+    if why := unfit_for_batches(model):
         raise refusal("model", f"one with {why}", "one that says the same of a row whatever the batch", "model.eval()")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..methods.base import AbstractMethod
 from ..methods.guess import Guess
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..validate import closest, flag, number, refusal, said, unbound, whole
-from ..window.controller import AbstractPace
+from ..window.controller import WindowController
 
 
 def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0, key: Any = None) -> None:
@@ -21,9 +21,9 @@ def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0,
     check_key(key)
 
 
-def check_account(verified: Any, compare: Any, max_rounds: Any, watch: Any) -> None:
+def check_account(verify: Any, compare: Any, max_rounds: Any, watch: Any) -> None:
     """Raises ValueError for what `sample` takes beside that."""
-    flag("verified", verified)
+    flag("verify", verify)
     flag("compare", compare)
     if max_rounds is not None:
         whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
@@ -42,7 +42,7 @@ def check_watch(watch: Any) -> None:
 def check_window(window: Any) -> None:
     """Raises ValueError for what is no window."""
     number = isinstance(window, int) and not isinstance(window, bool) and window >= 1
-    if not (number or (isinstance(window, str) and window == "auto") or isinstance(window, AbstractPace)):
+    if not (number or (isinstance(window, str) and window == "auto") or isinstance(window, WindowController)):
         raise ValueError(f"window: given {said(window)}; needed: a whole number of rows, at least 1, or 'auto'")
 
 
@@ -101,7 +101,7 @@ def watched(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[An
     if not isinstance(shown, Iterable):
         raise refusal("watch", f"one that gives {said(shown)}", needed, typed)
     for frame in shown:
-        if not hasattr(frame, "told"):
+        if not hasattr(frame, "record"):
             raise refusal("watch", f"one that gives {said(frame)}", needed, typed)
         some = True
         yield frame

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from . import options
-from .errors import attempted, fail, needs, refused
+from .errors import fail, missing_dependency, run_or_exit, validate_or_exit
 from .group import Group
 
 app = typer.Typer(
@@ -81,62 +81,66 @@ def sample_command(
 
     On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
     """
-    from .launch import launched, local_device
+    from .launch import launched_team, local_device
     from .model_job import window_of
-    from .output import answer
+    from .output import command_output
 
-    how = (steps, method, refused(lambda: window_of(window, gif)), tolerance, criterion)
+    how = (steps, method, validate_or_exit(lambda: window_of(window, gif)), tolerance, criterion)
     of_shipped = {"--guess": guess != "extrapolate", "--clip": clip, "--max-rounds": max_rounds, "--verify": verify}
     words = {"--prompt": prompt, "--negative": negative, "--height": height, "--width": width}
     of_pipeline = words | {"--dtype": dtype, "--variant": variant, "--trust-remote-code": trust_remote_code}
     of_one = {"--batch": batch, "--compare": compare, "--gif": gif, "--verify": verify, "--max-rounds": max_rounds}
-    target, model, pipeline = refused(lambda: chosen(target, model))
+    target, model, pipeline = validate_or_exit(lambda: choose_target(target, model))
     if count is not None:
-        refused(lambda: unused(of_one, "--count, which makes samples one by one"))
+        validate_or_exit(lambda: refuse_unused(of_one, "--count, which makes samples one by one"))
     with contextlib.ExitStack() as stack:
-        said = stack.enter_context(answer(json))
-        team = refused(lambda: stack.enter_context(launched(timeout, device)))
+        said = stack.enter_context(command_output(json))
+        team = validate_or_exit(lambda: stack.enter_context(launched_team(timeout, device)))
         place = local_device(device) if team else device
         if pipeline:
             from . import pipeline_job as hub
             from . import run_pipeline as hubrun
 
-            refused(lambda: unused(of_shipped | {"--gif": gif}, "a pipeline"), team)
+            validate_or_exit(lambda: refuse_unused(of_shipped | {"--gif": gif}, "a pipeline"), team)
             given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
             where = (place, dtype or "float32", variant, compare, trust_remote_code)
-            ask = hub.Ask(str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, given)
-            ready = refused(lambda: hub.prepare(ask), team)
-            work = partial(hubrun.run, ready, out, count, team, said)
-            settings = partial(hubrun.settings, ready)
+            ask = hub.PipelineRequest(
+                str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, given
+            )
+            ready = validate_or_exit(lambda: hub.prepare_pipeline(ask), team)
+            work = partial(hubrun.run_job, ready, out, count, team, said)
+            settings = partial(hubrun.settings_of, ready)
         else:
-            from .model_job import Request, prepare
-            from .run_model import run, settings_of
+            from .model_job import Request, prepare_job
+            from .run_model import run_job, settings_of
 
-            refused(lambda: unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team)
+            validate_or_exit(
+                lambda: refuse_unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team
+            )
             samples = (4 if count is None else 1) if batch is None else batch
             what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
             asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare, place)
-            job = refused(lambda: prepare(asked), team)
-            work = partial(run, job, out, count, team, said, gif=gif)
+            job = validate_or_exit(lambda: prepare_job(asked), team)
+            work = partial(run_job, job, out, count, team, said, gif=gif)
             settings = partial(settings_of, job)
-        refused(lambda: opened(out, team, settings if count is not None else None), team)
-        code = attempted(work, team)
+        validate_or_exit(lambda: open_folder(out, team, settings if count is not None else None), team)
+        code = run_or_exit(work, team)
     sys.exit(code)
 
 
-def opened(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | None) -> None:
+def open_folder(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | None) -> None:
     """Makes the folder, on the rank that writes; raises ValueError where it cannot be, or holds other samples."""
     from ..files import folder
 
     if team is None or team.rank == 0:
         folder(out)
         if settings is not None:
-            from .many import check
+            from .many import check_settings
 
-            check(out, settings())
+            check_settings(out, settings())
 
 
-def chosen(target: str | None, model: str | None) -> tuple[str | None, str | None, bool]:
+def choose_target(target: str | None, model: str | None) -> tuple[str | None, str | None, bool]:
     """MODEL, --model, and whether it is a pipeline, no shipped name and no file; ValueError where both are given."""
     from ..files import brief, is_file
     from ..models.store import NAMES
@@ -148,7 +152,7 @@ def chosen(target: str | None, model: str | None) -> tuple[str | None, str | Non
     return target, model, target is not None and target not in NAMES and not is_file(target)
 
 
-def unused(given: dict[str, Any], what: str) -> None:
+def refuse_unused(given: dict[str, Any], what: str) -> None:
     """Raises ValueError for options that were given and are not for what is sampled."""
     if names := [name for name, value in given.items() if value not in (None, False)]:
         raise ValueError(
@@ -184,26 +188,31 @@ def plan_command(
     """
     from ..files import folder
     from . import plan as planrun
-    from .model_job import Request, prepare
+    from .model_job import Request, prepare_job
 
-    many, joined = refused(lambda: planrun.numbers(devices, "--devices")), refused(lambda: planrun.links(over))
-    curve: Any = None if latency is None else refused(lambda: planrun.read_curve(latency))
+    many, joined = (
+        validate_or_exit(lambda: planrun.parse_numbers(devices, "--devices")),
+        validate_or_exit(lambda: planrun.parse_links(over)),
+    )
+    curve: Any = None if latency is None else validate_or_exit(lambda: planrun.read_curve(latency))
     if traces:
         curve = curve or fail(
             2, f"--latency is missing beside recorded rounds; type {' or '.join(planrun.NAMED)}, or a file"
         )
-        found = refused(lambda: planrun.fitted(curve, [t for p in traces for t in planrun.read_traces(p, group)]))
-        refused(lambda: folder(out))
+        found = validate_or_exit(
+            lambda: planrun.fit_traces(curve, [t for p in traces for t in planrun.read_traces(p, group)])
+        )
+        validate_or_exit(lambda: folder(out))
     else:
-        wide = refused(lambda: planrun.numbers(windows, "--windows"))
+        wide = validate_or_exit(lambda: planrun.parse_numbers(windows, "--windows"))
         how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
         how["device"] = device
-        job = refused(lambda: prepare(Request(model, rule or "ddpm", **how)))
-        refused(lambda: folder(out))
-        here, found = attempted(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
+        job = validate_or_exit(lambda: prepare_job(Request(model, rule or "ddpm", **how)))
+        validate_or_exit(lambda: folder(out))
+        here, found = run_or_exit(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
         curve = curve or here
-        found = planrun.fitted(curve, found)
-    attempted(lambda: planrun.run(curve, found, many, joined, out))
+        found = planrun.fit_traces(curve, found)
+    run_or_exit(lambda: planrun.run_plan(curve, found, many, joined, out))
 
 
 @app.command("demo")
@@ -218,12 +227,12 @@ def demo_command(
     from ..files import folder
     from .demo import demo
     from .demo_cases import cases
-    from .devices import device as found
+    from .devices import device_named
 
-    prepared = refused(lambda: cases(model, batch, quick, device))
-    where = refused(lambda: found(device))
-    refused(lambda: folder(out))
-    sys.exit(attempted(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
+    prepared = validate_or_exit(lambda: cases(model, batch, quick, device))
+    where = validate_or_exit(lambda: device_named(device))
+    validate_or_exit(lambda: folder(out))
+    sys.exit(run_or_exit(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
 
 
 @app.command("race")
@@ -236,9 +245,9 @@ def race_command(
     try:
         from . import race
     except ModuleNotFoundError as missing:
-        needs(missing)
+        missing_dependency(missing)
     if export is not None:
-        refused(lambda: race.writable(export))
-        sys.exit(attempted(lambda: race.export(export)))
-    at = refused(lambda: race.bound(port))
+        validate_or_exit(lambda: race.writable(export))
+        sys.exit(run_or_exit(lambda: race.export(export)))
+    at = validate_or_exit(lambda: race.bound(port))
     race.run(at, open_page)

@@ -18,13 +18,13 @@ from rich.console import Console
 
 from ..files import write_json
 from ..solution import Solution
-from ..viz.progress import progress
-from ..viz.record import Moment, record
+from ..viz.progress import progress_bar
+from ..viz.record import Moment, record_moments
 from . import demo_policy
 from .demo_cases import Case, Made, ModelCase
 from .demo_report import Result, account, explain, planned, table
-from .story import tell
-from .tables import printed
+from .story import tell_story
+from .tables import print_table
 
 TIMES = 10  # the difference is shown so much brighter
 NEXT = """Then type: paradigms race
@@ -39,7 +39,7 @@ def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device
     elif policy:
         with console.status("PushT: loading the policy ...") as status:
             acted = demo_policy.play(device, shown(status.update, console))
-        printed(demo_policy.table(acted))
+        print_table(demo_policy.table(acted))
         print(demo_policy.explain())
         demo_policy.picture(acted, out / "policy.png")
         files.append(out / "policy.png")
@@ -52,7 +52,7 @@ def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device
             path, wide = animation(case, result, out)  # one, of the longest chain
             files.append(path)
         results.append(result)
-    printed(table(results))
+    print_table(table(results))
     print(explain(results, device))
     print(*planned(wide), sep="\n")
     numbers["runs"] = [account(r) for r in results]
@@ -72,7 +72,7 @@ def play(case: Case, samples: int, console: Console) -> Result:
     console.print(
         f"{case.title}: {samples} sample{'s' * (samples > 1)}, each in parallel, then step by step ...", highlight=False
     )
-    bar = progress(case.rows, console)
+    bar = progress_bar(case.rows, console)
     first, result = case.parallel(0, bar).seconds, Result(case, 0.0, [], [], [], [])
     for seed in range(1, samples + 1):
         result.parallel.append(made := case.parallel(seed, bar))
@@ -101,11 +101,11 @@ def picture(result: Result, out: Path) -> list[Path]:
     if result.evaluations:
         rows.append(("few steps,\nequal\nevaluations", pixels(stacked(result.evaluations))))
     title = f"{case.title}: {result.speedup:.1f} times as fast here"
-    pictures.grid(out / f"{case.name}.png", title, rows)
+    pictures.write_grid(out / f"{case.name}.png", title, rows)
     files = [out / f"{case.name}.png"]
     if (solution := result.parallel[-1].solution) is not None:
         files.append(out / f"{case.name}_trace.png")
-        pictures.trace(files[-1], title, solution, case.rows)
+        pictures.write_trace(files[-1], title, solution, case.rows)
     return files
 
 
@@ -117,11 +117,11 @@ def stacked(made: Sequence[Made]) -> torch.Tensor:
 def animation(case: ModelCase, result: Result, out: Path) -> tuple[Path, Solution]:
     """The last sample's rounds beside as many steps, run once more with a wide window to be drawn."""
     from ..viz.gif import write_gif
-    from .model_job import prepare
+    from .model_job import prepare_job
 
     moments: list[Moment] = []
-    job = prepare(replace(case.asked, seed=len(result.parallel), window="wide"))
-    solution = job.sample(lambda frames: record(frames, moments))
+    job = prepare_job(replace(case.asked, seed=len(result.parallel), window="wide"))
+    solution = job.sample(lambda frames: record_moments(frames, moments))
     path = out / f"{case.name}.gif"
-    write_gif(path, tell(job, solution, moments))
+    write_gif(path, tell_story(job, solution, moments))
     return path, solution

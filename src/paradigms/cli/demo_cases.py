@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..solution import Solution
 from ..window.frame import Frame
-from .model_job import RULES, Request, prepare
+from .model_job import RULES, Request, prepare_job
 
 Watch = Callable[[Iterator[Frame]], Iterable[Frame]]
 PROMPTS = ("pines, snow, mountains, day", "a boat with red sails, night", "hills, autumn, sunset", "a lake, morning")
@@ -59,7 +59,7 @@ class ModelCase:
     asked: Request
 
     def __post_init__(self) -> None:
-        prepare(self.asked)  # raises ValueError early
+        prepare_job(self.asked)  # raises ValueError early
 
     @property
     def name(self) -> str:
@@ -78,13 +78,13 @@ class ModelCase:
 
     def parallel(self, seed: int, watch: Watch = iter) -> Made:
         """In parallel."""
-        solution = prepare(replace(self.asked, seed=seed)).sample(watch)
-        spent = solution.rounds, solution.evals, solution.seconds
+        solution = prepare_job(replace(self.asked, seed=seed)).sample(watch)
+        spent = solution.rounds, solution.evaluations, solution.seconds
         return Made(solution.x.cpu(), *spent, solution.reason, bool(solution.retries), solution)
 
     def stepped(self, seed: int, steps: int | None = None) -> Made:
         """Step by step."""
-        job = prepare(replace(self.asked, seed=seed, steps=steps or self.rows))
+        job = prepare_job(replace(self.asked, seed=seed, steps=steps or self.rows))
         began = time.perf_counter()
         x = job.sequential().cpu()
         return Made(x, len(job.system), len(job.system), time.perf_counter() - began)
@@ -96,10 +96,12 @@ class PipelineCase:
     name = "latent"
 
     def __init__(self, steps: int, device: str | None) -> None:
-        from .pipeline_job import Ask, prepare
+        from .pipeline_job import PipelineRequest, prepare_pipeline
 
         self.rows, self.title = steps, f"latent, DDIM-{steps}"
-        self.ready = prepare(Ask("latent", "ddim", steps, device=device, options={"--prompt": PROMPTS[0]}))
+        self.ready = prepare_pipeline(
+            PipelineRequest("latent", "ddim", steps, device=device, options={"--prompt": PROMPTS[0]})
+        )
         self.ready.pipe.set_progress_bar_config(disable=True)
 
     def of(self, seed: int, steps: int | None) -> Any:
@@ -110,18 +112,18 @@ class PipelineCase:
 
     def parallel(self, seed: int, watch: Watch = iter) -> Made:
         """In parallel."""
-        from .run_pipeline import parallel
+        from .run_pipeline import run_parallel
 
-        x, report = parallel(self.of(seed, None), None)
+        x, report = run_parallel(self.of(seed, None), None)
         why = report.reasons[-1] if report.reasons else None
         return Made(x.permute(0, 3, 1, 2), report.rounds, report.evaluations, report.seconds, why, report.retries > 0)
 
     def stepped(self, seed: int, steps: int | None = None) -> Made:
         """Step by step."""
-        from .run_pipeline import pictures
+        from .run_pipeline import pictures_of
 
         began, ready = time.perf_counter(), self.of(seed, steps)
-        x = pictures(ready).permute(0, 3, 1, 2)
+        x = pictures_of(ready).permute(0, 3, 1, 2)
         return Made(x, steps or self.rows, steps or self.rows, time.perf_counter() - began)
 
 

@@ -154,7 +154,7 @@ def picture(found: dict[str, Acted], path: Path) -> None:
     from ..viz import pictures
 
     rows = [(f"{way}\n{a.rate:.1f} actions\na second", np.stack([crop(v) for v in a.last])) for way, a in found.items()]
-    pictures.grid(path, "PushT: the T at the end of each episode, same seeds", rows)
+    pictures.write_grid(path, "PushT: the T at the end of each episode, same seeds", rows)
 
 
 def crop(image: Any) -> Any:

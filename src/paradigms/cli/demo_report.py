@@ -16,7 +16,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from ..distributed.plan import LINKS, Trace, predict
+from ..distributed.plan import LINKS, Trace, predict_run
 from ..solution import Solution, relative_error
 from .demo_cases import Case, Made
 from .plan import read_curve
@@ -111,8 +111,8 @@ def planned(solution: Solution | None) -> list[str]:
         return []
     evals, window = [0, *(e for _, _, e in solution.trace)], max(solution.windows)
     curve, rows = read_curve("sd2-a100"), tuple(b - a for a, b in pairwise(evals))
-    trace = Trace(solution.rows, window, 1, (rows,), curve.size or 0.0)
-    gains = [f"{predict(curve.latency, trace, P, LINKS['NVLink']).speedup:.1f} on {P}" for P in (1, 8)]
+    trace = Trace(solution.steps, window, 1, (rows,), curve.size or 0.0)
+    gains = [f"{predict_run(curve.latency, trace, P, LINKS['NVLink']).speedup:.1f} on {P}" for P in (1, 8)]
     rounds = f"{solution.rounds} rounds of up to {window} rows"
     return [
         wrapped(

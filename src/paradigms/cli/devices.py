@@ -7,7 +7,7 @@ import torch
 from ..files import brief
 
 
-def here() -> list[str]:
+def available_devices() -> list[str]:
     """The names of all devices that can be used, the CPU first."""
     found = ["cpu"]
     if torch.cuda.is_available():
@@ -19,9 +19,9 @@ def here() -> list[str]:
     return found
 
 
-def device(name: str | None) -> torch.device:
+def device_named(name: str | None) -> torch.device:
     """The device of a name, of None the first CUDA GPU or else the CPU; raises ValueError that names what is there."""
-    known = here()
+    known = available_devices()
     if name is None:
         return torch.device("cuda" if "cuda" in known else "cpu")
     if name not in known and name.removesuffix(":0") not in known:

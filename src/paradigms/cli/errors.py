@@ -21,13 +21,13 @@ LONGEST = 2000  # characters of a line of error
 
 def fail(code: int, message: str, team: Any = None, error: BaseException | None = None) -> NoReturn:
     """Ends the program with one line on standard error, of one rank if there are many."""
-    from .launch import reported, speaks
+    from .launch import is_speaker, mark_reported
 
     line = (message.splitlines() or [""])[0]
     line = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-    if speaks(team, error):
+    if is_speaker(team, error):
         typer.echo(f"paradigms: {line}", err=True)
-    reported()
+    mark_reported()
     if team is None:
         raise SystemExit(code)
     sys.stdout.flush()
@@ -35,14 +35,14 @@ def fail(code: int, message: str, team: Any = None, error: BaseException | None 
     os._exit(code)  # a group that has lost a rank cannot be taken apart in order
 
 
-def needs(missing: ModuleNotFoundError, team: Any = None) -> NoReturn:
+def missing_dependency(missing: ModuleNotFoundError, team: Any = None) -> NoReturn:
     """Ends the program that lacks a library, with the extra that brings it."""
     name = str(missing.name).partition(".")[0]
     extras = "cli,zoo" if name in ZOO else "web" if name in WEB else "cli"
     fail(2, f"this needs {name}; type: pip install 'paradigms-sampling[{extras}]'", team)
 
 
-def refused(check: Callable[[], Any], team: Any = None) -> Any:
+def validate_or_exit(check: Callable[[], Any], team: Any = None) -> Any:
     """What `check` returns, once it has ended well on every rank; whatever it raises is bad input."""
     from ..distributed.failures import RankError
 
@@ -51,20 +51,20 @@ def refused(check: Callable[[], Any], team: Any = None) -> Any:
     except KeyboardInterrupt:
         fail(interrupt.STOPPED, "stopped by hand", team)
     except ModuleNotFoundError as missing:
-        stopped(team)
-        needs(missing, team)
+        exit_if_stopped(team)
+        missing_dependency(missing, team)
     except (ValueError, ImportError) as error:
-        stopped(team)
+        exit_if_stopped(team)
         fail(2, str(error), team)
     except RankError as error:
         own = error.__cause__
         fail(2, str(own if isinstance(own, ValueError | ImportError) else error), team, error)
     except Exception as error:  # what no check has foreseen
-        stopped(team)
-        fail(2, told(error), team)
+        exit_if_stopped(team)
+        fail(2, describe_error(error), team)
 
 
-def attempted(work: Callable[[], Any], team: Any = None) -> Any:
+def run_or_exit(work: Callable[[], Any], team: Any = None) -> Any:
     """What `work` returns; any failure in it is told in one line."""
     from ..distributed.failures import RankError
 
@@ -77,19 +77,19 @@ def attempted(work: Callable[[], Any], team: Any = None) -> Any:
     except KeyboardInterrupt:
         fail(interrupt.STOPPED, "stopped by hand", team)
     except RankError as error:
-        stopped(team)
+        exit_if_stopped(team)
         fail(1, str(error), team, error)
     except Exception as error:
-        stopped(team)
-        fail(1, told(error), team)
+        exit_if_stopped(team)
+        fail(1, describe_error(error), team)
 
 
-def stopped(team: Any = None) -> None:
+def exit_if_stopped(team: Any = None) -> None:
     """Ends the program where an error is only what became of Ctrl-C."""
-    if interrupt.came():
+    if interrupt.was_pressed():
         fail(interrupt.STOPPED, "stopped by hand", team)
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error with its kind."""
     return f"{type(error).__name__}: {error}"

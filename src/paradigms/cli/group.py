@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import interrupt
-from .errors import fail, needs, stopped, told
+from .errors import describe_error, exit_if_stopped, fail, missing_dependency
 
 Refusal = cast(
     type[Exception], typer.BadParameter.__mro__[2]
@@ -28,10 +28,10 @@ class Group(TyperGroup):
             command = context.command_path if context else "paradigms"
             fail(2, f"{' '.join(error.format_message().split())}; type: {command} --help")  # type: ignore[attr-defined]
         except ModuleNotFoundError as missing:
-            needs(missing)
+            missing_dependency(missing)
         except typer.Abort:
             fail(interrupt.STOPPED, "stopped by hand")
         except Exception as error:  # what nobody has foreseen
-            stopped()
-            fail(1, told(error))
+            exit_if_stopped()
+            fail(1, describe_error(error))
         sys.exit(code if isinstance(code, int) else 0)

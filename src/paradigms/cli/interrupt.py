@@ -30,36 +30,36 @@ def begin() -> None:
     """From here on Ctrl-C ends this process at once; nothing where somebody else decides what it does."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) in (
         signal.default_int_handler,
-        in_order,
+        interrupt_in_order,
     ):
-        signal.signal(signal.SIGINT, at_once)
+        signal.signal(signal.SIGINT, exit_at_once)
 
 
 @contextlib.contextmanager
 def working() -> Iterator[None]:
     """Within it Ctrl-C raises KeyboardInterrupt, if `begin` was called."""
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is at_once
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is exit_at_once
     if mine:
-        signal.signal(signal.SIGINT, in_order)
+        signal.signal(signal.SIGINT, interrupt_in_order)
     try:
         yield
     finally:
         if mine:
-            signal.signal(signal.SIGINT, at_once)
+            signal.signal(signal.SIGINT, exit_at_once)
 
 
-def came() -> bool:
+def was_pressed() -> bool:
     """Whether Ctrl-C was pressed, whatever became of its KeyboardInterrupt."""
     return _state["came"]
 
 
-def in_order(*_: Any) -> NoReturn:
+def interrupt_in_order(*_: Any) -> NoReturn:
     """Notes that Ctrl-C was pressed, and raises."""
     _state["came"] = True
     raise KeyboardInterrupt
 
 
-def at_once(*_: Any) -> NoReturn:
+def exit_at_once(*_: Any) -> NoReturn:
     """Ends this process, with its line unless it is one of many ranks and not the first."""
     if os.environ.get("RANK", "0") == "0":
         with contextlib.suppress(OSError):

@@ -24,18 +24,18 @@ import torch
 import torch.distributed as dist
 
 from ..distributed.failures import RankError
-from ..distributed.rendezvous import Muster
+from ..distributed.rendezvous import Rendezvous
 from ..distributed.team import Team
-from .devices import device as found
+from .devices import device_named as found
 
 ORDER = 3  # seconds that a rank has to put things in order once it is told to end
 TERMINATED = 143  # the exit code of that
 _spoken = threading.Event()
-_muster: list[Muster] = []  # of this process, if it is a rank
+_muster: list[Rendezvous] = []  # of this process, if it is a rank
 
 
 @contextlib.contextmanager
-def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
+def launched_team(timeout: float, device: str | None) -> Iterator[Team | None]:
     """The ranks that torchrun started, None where it started one or was not asked; gloo, or NCCL between GPUs.
 
     timeout: seconds that a rank may keep the others waiting. device: as `--device`; None is a GPU where there is one.
@@ -47,20 +47,20 @@ def launched(timeout: float, device: str | None) -> Iterator[Team | None]:
         return
     if not timeout > 0:
         raise ValueError(f"--timeout is {timeout}; type a number of seconds above 0")
-    muster = Muster(ranks, timeout / 0.9)
+    muster = Rendezvous(ranks, timeout / 0.9)
     _muster[:] = [muster]
     muster.find()
-    watched()
-    where = muster.ready(lambda: ready(device))
+    end_with_agent()
+    where = muster.ready(lambda: wait_until_ready(device))
     if os.environ.get("LOCAL_WORLD_SIZE") == str(ranks):
-        keep_here()
-    muster.ready(lambda: joined(muster, where))
+        connect_locally()
+    muster.ready(lambda: join_group(muster, where))
     yield Team(dist.group.WORLD)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left to do is to end
     dist.destroy_process_group()
 
 
-def ready(device: str | None) -> str:
+def wait_until_ready(device: str | None) -> str:
     """The device of this rank, which is its own from here on; raises ValueError where there is none."""
     where = local_device(device)
     if where.startswith("cuda"):
@@ -68,7 +68,7 @@ def ready(device: str | None) -> str:
     return where
 
 
-def joined(muster: Muster, where: str) -> None:
+def join_group(muster: Rendezvous, where: str) -> None:
     """Makes the group of all ranks; raises ValueError where they do not come together."""
     how: dict[str, Any] = {"store": muster.store, "rank": muster.rank, "world_size": muster.ranks}
     try:
@@ -79,7 +79,7 @@ def joined(muster: Muster, where: str) -> None:
         raise ValueError(f"{muster.ranks} ranks did not come together ({why})") from error
 
 
-def keep_here() -> None:
+def connect_locally() -> None:
     """Where all ranks are on this machine their connections stay on it, unless the environment says otherwise."""
     names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
@@ -101,7 +101,7 @@ def local_device(device: str | None) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def watched() -> None:
+def end_with_agent() -> None:
     """From here on torchrun's SIGTERM, which it sends once another rank failed, ends this rank in order.
 
     A group that has lost a rank may not come to an end by itself, nor does what waits in it see a signal. So a thread
@@ -111,11 +111,11 @@ def watched() -> None:
     os.set_blocking(mouth, False)
     signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     _spoken.clear()
-    signal.signal(signal.SIGTERM, stop)
-    threading.Thread(target=wait, args=(ears,), daemon=True).start()
+    signal.signal(signal.SIGTERM, unwind)
+    threading.Thread(target=end_after_sigterm, args=(ears,), daemon=True).start()
 
 
-def wait(ears: int) -> None:
+def end_after_sigterm(ears: int) -> None:
     """Ends this process ORDER seconds after SIGTERM; where no rank has said why, one of those that are left does."""
     while os.read(ears, 1) != bytes([signal.SIGTERM]):
         continue
@@ -128,19 +128,19 @@ def wait(ears: int) -> None:
     os._exit(TERMINATED)
 
 
-def stop(*_: Any) -> NoReturn:
+def unwind(*_: Any) -> NoReturn:
     """Ends this rank by unwinding it, so that nothing stays half-written, once it was said why."""
     _spoken.wait(ORDER)
     sys.exit(TERMINATED)
 
 
-def reported() -> None:
+def mark_reported() -> None:
     """Notes for the other ranks that this one has said, or leaves to another to say, why it ends."""
     for muster in _muster:
         muster.report()
 
 
-def speaks(team: Team | None, error: BaseException | None = None) -> bool:
+def is_speaker(team: Team | None, error: BaseException | None = None) -> bool:
     """Whether this rank tells the user: rank 0, and another where it is rank 0 that an error is about."""
     if team is None:
         if _muster:

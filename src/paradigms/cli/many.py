@@ -21,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from ..distributed.partition import Sharing
 from ..distributed.team import Team
 from ..files import brief, is_png, read_json, write_json
-from .output import Answer
+from .output import CommandOutput
 
 SETTINGS = "settings.json"
 Make = Callable[[int], tuple[Callable[[Path], None], int, int, Sharing | None]]  # writer, rounds, evaluations, ranks
@@ -32,7 +32,7 @@ def path_of(out: Path, seed: int) -> Path:
     return out / f"{seed:06d}.png"
 
 
-def check(out: Path, settings: dict[str, Any]) -> None:
+def check_settings(out: Path, settings: dict[str, Any]) -> None:
     """Raises ValueError where a folder holds samples that were made in another way; else notes how they are made."""
     kept = out / SETTINGS
     if kept.exists():
@@ -43,8 +43,8 @@ def check(out: Path, settings: dict[str, Any]) -> None:
         if other := [k for k in settings if found.get(k) != settings[k]]:
             name = other[0]
             raise ValueError(
-                f"--out {brief(out)} holds samples of {name} {shown(found.get(name))}, not {shown(settings[name])}; "
-                "type another folder, or the same options"
+                f"--out {brief(out)} holds samples of {name} {shown_setting(found.get(name))}, "
+                f"not {shown_setting(settings[name])}; type another folder, or the same options"
             )
     elif any(out.glob("[0-9]*.png")):
         raise ValueError(f"--out {brief(out)} holds pictures of unknown origin; type another folder")
@@ -52,12 +52,12 @@ def check(out: Path, settings: dict[str, Any]) -> None:
         write_json(kept, settings)
 
 
-def shown(value: Any) -> str:
+def shown_setting(value: Any) -> str:
     """A setting as an error shows it."""
     return repr(value) if len(repr(value)) < 80 else brief(value, 60)
 
 
-def missing(out: Path, seeds: range, team: Team | None) -> list[int]:
+def missing_seeds(out: Path, seeds: range, team: Team | None) -> list[int]:
     """The seeds without a whole picture; on many ranks those that rank 0 does not see."""
     gone = torch.tensor([not is_png(path_of(out, seed)) for seed in seeds])
     if team is not None:
@@ -65,35 +65,37 @@ def missing(out: Path, seeds: range, team: Team | None) -> list[int]:
     return [seed for seed, absent in zip(seeds, gone.tolist(), strict=True) if absent]
 
 
-def series(make: Make, out: Path, seeds: range, team: Team | None, answer: Answer) -> int:
+def sample_many(make: Make, out: Path, seeds: range, team: Team | None, answer: CommandOutput) -> int:
     """Makes the samples that are missing, in the order of their seeds, and says what it took; gives 0."""
     console, began = Console(stderr=True), time.perf_counter()
     first = team is None or team.rank == 0
-    todo = missing(out, seeds, team)
-    rounds, evals, sharing = 0, 0, None
+    todo = missing_seeds(out, seeds, team)
+    rounds, evaluations, sharing = 0, 0, None
     columns = (TextColumn("samples"), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal)) as bar:
         task = bar.add_task("", total=len(seeds), completed=len(seeds) - len(todo))
         for seed in todo:
             write, more, asked, spent = make(seed)
-            rounds, evals = rounds + more, evals + asked
+            rounds, evaluations = rounds + more, evaluations + asked
             sharing = spent if sharing is None or spent is None else sharing + spent
             if first:
                 write(path_of(out, seed))
                 answer.wrote(path_of(out, seed))
             bar.advance(task)
     numbers = {
-        "count": len(seeds), "made": len(todo), "there": len(seeds) - len(todo), "rounds": rounds, "evals": evals,
-        "seconds": time.perf_counter() - began, **ranks(sharing),
+        "count": len(seeds), "made": len(todo), "there": len(seeds) - len(todo), "rounds": rounds,
+        "evaluations": evaluations, "seconds": time.perf_counter() - began, **seconds_of_ranks(sharing),
     }  # fmt: skip
     if first:
         text = f"{len(seeds)} samples: {len(seeds) - len(todo)} were there, {len(todo)} made in {rounds} rounds"
-        console.print(f"{text}, {evals:,} evaluations, {numbers['seconds']:.1f} s", highlight=False, soft_wrap=True)
+        console.print(
+            f"{text}, {evaluations:,} evaluations, {numbers['seconds']:.1f} s", highlight=False, soft_wrap=True
+        )
         answer.numbers(numbers)
     return 0
 
 
-def ranks(sharing: Sharing | None) -> dict[str, Any]:
+def seconds_of_ranks(sharing: Sharing | None) -> dict[str, Any]:
     """What ranks spent, by name, as JSON takes it; None on one."""
     if sharing is None:
         return dict.fromkeys(("ranks", "rank_rows", "wire_bytes", "wire_seconds"))

@@ -38,10 +38,12 @@ from ..models import Pretrained, load
 from ..schedule import Schedule, check_steps, linear
 from ..solution import Solution
 from ..solve import TOLERANCE, iterate, sample, sequential
-from ..stopping.criteria import AbstractStop, FinalError, StepNoise
+from ..stopping.base import AbstractStop
+from ..stopping.final_error import FinalError
+from ..stopping.step_noise import StepNoise
 from ..system import System
 from ..window.frame import Frame
-from .devices import device
+from .devices import device_named
 
 CPU = torch.device("cpu")
 
@@ -119,7 +121,7 @@ class Job:
     def of(self, seed: int) -> Job:
         """The same job of another seed."""
         asked = replace(self.request, seed=seed)
-        return replace(self, request=asked, condition=labels(asked, self.classes, self.device))
+        return replace(self, request=asked, condition=class_labels(asked, self.classes, self.device))
 
     @property
     def tolerance(self) -> float:
@@ -152,7 +154,7 @@ class Job:
             tolerance=self.stop,
             generator=generator,
             condition=self.condition,
-            verified=asked.verify,
+            verify=asked.verify,
             compare=asked.compare,
             max_rounds=asked.max_rounds,
             watch=watch,
@@ -171,7 +173,7 @@ class Job:
         return iterate(self.model, self.system, x, Jacobi(), window=1, tolerance=0.0, **how)
 
 
-def prepare(asked: Request) -> Job:
+def prepare_job(asked: Request) -> Job:
     """The job of a request.
 
     Raises ValueError, with one line that says what to type, for anything that cannot be run.
@@ -191,22 +193,22 @@ def prepare(asked: Request) -> Job:
         raise ValueError(
             "latent is a pipeline; type paradigms sample latent --prompt 'pines, snow', or digits or scenes here"
         )
-    where, pretrained = device(asked.device), load(asked.model)
+    where, pretrained = device_named(asked.device), load(asked.model)
     steps = rule.steps if asked.steps is None else asked.steps
     system = make_system(asked, rule, steps, pretrained)
-    window = wide(len(system)) if asked.window == "wide" else asked.window
+    window = shown_window(len(system)) if asked.window == "wide" else asked.window
     stop = criterion(usual if asked.tolerance is None else asked.tolerance)
-    condition = labels(asked, pretrained.classes, where)
+    condition = class_labels(asked, pretrained.classes, where)
     probe = torch.zeros(asked.batch, *pretrained.shape, device=where)
     check_window(window)
     check_condition(condition, probe)
     pretrained.model.to(where)
-    model = guided(asked, pretrained)
+    model = guided_model(asked, pretrained)
     how = (system, steps, window, stop, method(guess()), model, condition, pretrained.classes, where)
     return Job(asked, pretrained.shape, *how)
 
 
-def wide(rows: int) -> int:
+def shown_window(rows: int) -> int:
     """A window that shows what a window does, for a chain of so many rows."""
     return 80 if rows >= 500 else 32
 
@@ -247,7 +249,7 @@ def trained_on(pretrained: Pretrained) -> Schedule:
     return linear(int(betas["count"]), float(betas["first"]), float(betas["last"]))
 
 
-def labels(asked: Request, classes: int, where: torch.device) -> dict[str, Tensor]:
+def class_labels(asked: Request, classes: int, where: torch.device) -> dict[str, Tensor]:
     """The class of each sample (B,), or nothing for a model without classes."""
     last = classes - 1
     if asked.guidance is not None and not math.isfinite(asked.guidance):
@@ -264,7 +266,7 @@ def labels(asked: Request, classes: int, where: torch.device) -> dict[str, Tenso
     return {"label": torch.full((asked.batch,), asked.label, device=where)}
 
 
-def guided(asked: Request, pretrained: Pretrained) -> Model:
+def guided_model(asked: Request, pretrained: Pretrained) -> Model:
     """The model, with guidance where a scale other than 1 was asked for."""
     if asked.guidance is None or asked.guidance == 1:
         return pretrained.model

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-class Answer:
+class CommandOutput:
     """Prints paths as files are written, or keeps them for the object of `numbers`."""
 
     def __init__(self, as_json: bool, out: TextIO) -> None:
@@ -34,8 +34,8 @@ class Answer:
 
 
 @contextlib.contextmanager
-def answer(as_json: bool) -> Iterator[Answer]:
+def command_output(as_json: bool) -> Iterator[CommandOutput]:
     """The answer of one command; within it, standard output is standard error where the answer is JSON."""
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        yield Answer(as_json, out)
+        yield CommandOutput(as_json, out)

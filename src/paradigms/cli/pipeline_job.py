@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from ..adapters import parallelize
-from ..adapters.remote_code import UntrustedError, check, untrusted
+from ..adapters.remote_code import UntrustedError, check_folder, remote_code_refused
 from ..files import brief, is_file, is_folder
 from ..methods.anderson import ExponentialPicard
 from ..methods.base import AbstractMethod
@@ -36,8 +36,8 @@ from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral
 from ..models.weights import shipped_weights
 from ..schedule import check_steps
-from ..stopping.criteria import AbstractStop
-from .devices import device
+from ..stopping.base import AbstractStop
+from .devices import device_named
 from .model_job import CRITERIA, choose
 
 LATENT, LONGEST_ID = "latent", 200  # the pipeline that ships; characters of a hub id
@@ -71,7 +71,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
-class Ask:
+class PipelineRequest:
     """What was asked for; None stands for a default. options: those of `TAKES` that were given, with their values."""
 
     model: str
@@ -92,10 +92,10 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Ready:
+class PipelineJob:
     """A pipeline under its rule, and the arguments of its call; all checked."""
 
-    ask: Ask
+    ask: PipelineRequest
     pipe: Any
     arguments: dict[str, Any]
     steps: int
@@ -104,7 +104,7 @@ class Ready:
     stop: AbstractStop
 
 
-def prepare(ask: Ask) -> Ready:
+def prepare_pipeline(ask: PipelineRequest) -> PipelineJob:
     """Loads what was asked for; raises ValueError, one line that says what to type, for what cannot be sampled."""
     (_, usual), kind = choose("--rule", ask.rule, RULES), choose("--method", ask.method, METHODS)
     criterion, tolerance = choose("--criterion", ask.criterion, CRITERIA)
@@ -113,22 +113,22 @@ def prepare(ask: Ask) -> Ready:
         raise ValueError(f"--batch is {ask.batch}, --seed {ask.seed}; type whole numbers, a batch of 1 or more")
     steps = usual if ask.steps is None else ask.steps
     stop = criterion(tolerance if ask.tolerance is None else ask.tolerance)
-    where = device(ask.device)
-    with quiet():
-        pipe = under(load(ask), ask.rule)
+    where = device_named(ask.device)
+    with quiet_libraries():
+        pipe = with_scheduler(load_pipeline(ask), ask.rule)
         check_steps(steps, int(pipe.scheduler.config.get("num_train_timesteps", steps)))
-        arguments = called(pipe, ask, steps)
+        arguments = call_arguments(pipe, ask, steps)
         with parallelize(pipe, method := kind(), tolerance=stop, window=ask.window):
             pass  # for its errors
         try:
-            return Ready(ask, pipe.to(where), arguments, steps, ask.window, method, stop)
+            return PipelineJob(ask, pipe.to(where), arguments, steps, ask.window, method, stop)
         except RuntimeError as error:
             raise ValueError(
                 f"no room on {where} ({first_line(error)}); type --dtype float16, or --device cpu"
             ) from error
 
 
-def load(ask: Ask) -> Any:
+def load_pipeline(ask: PipelineRequest) -> Any:
     """The pipeline of a name that ships, a folder or a hub id; raises ValueError, ImportError without diffusers.
 
     No code of the folder's own runs unless `ask.trust`, see `trust.py`.
@@ -145,12 +145,12 @@ def load(ask: Ask) -> Any:
             f"there is no folder {brief(name)}; type digits, scenes, latent, the path of a folder that save_pretrained "
             "wrote, or a hub id such as google/ddpm-church-256"
         )
-    folder = name if is_folder(name) else downloaded(DiffusionPipeline, ask)
+    folder = name if is_folder(name) else download_pipeline(DiffusionPipeline, ask)
     if not ask.trust:
-        check(folder)
+        check_folder(folder)
     how: dict[str, Any] = {"trust_remote_code": True} if ask.trust else {}
     try:
-        with quiet(), contextlib.nullcontext() if ask.trust else untrusted():
+        with quiet_libraries(), contextlib.nullcontext() if ask.trust else remote_code_refused():
             return DiffusionPipeline.from_pretrained(folder, torch_dtype=DTYPES[ask.dtype], variant=ask.variant, **how)
     except UntrustedError:
         raise
@@ -161,7 +161,7 @@ def load(ask: Ask) -> Any:
         ) from error
 
 
-def downloaded(kind: Any, ask: Ask) -> str:
+def download_pipeline(kind: Any, ask: PipelineRequest) -> str:
     """The folder of a hub id, in the hub's cache on this machine; raises ValueError where it does not come."""
     try:
         return str(kind.download(ask.model, variant=ask.variant, trust_remote_code=ask.trust))
@@ -173,7 +173,7 @@ def downloaded(kind: Any, ask: Ask) -> str:
         ) from error
 
 
-def under(pipe: Any, rule: str) -> Any:
+def with_scheduler(pipe: Any, rule: str) -> Any:
     """The pipeline with the scheduler of a rule; raises ValueError where that would sample another model's levels."""
     kind, own = type(pipe).__name__, getattr(pipe, "scheduler", None)
     if own is None or not hasattr(own, "config"):
@@ -216,7 +216,7 @@ def is_flow(scheduler: Any) -> bool:
     return "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
 
 
-def called(pipe: Any, ask: Ask, steps: int) -> dict[str, Any]:
+def call_arguments(pipe: Any, ask: PipelineRequest, steps: int) -> dict[str, Any]:
     """The arguments of a call but its generator; raises ValueError for options that the pipeline has no use for."""
     kind, takes = type(pipe).__name__, inspect.signature(pipe.__call__).parameters
     given = {option: value for option, value in ask.options.items() if value is not None}
@@ -247,7 +247,7 @@ def called(pipe: Any, ask: Ask, steps: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Within it diffusers and transformers say nothing but errors, and their bars are for terminals."""
     try:
         from diffusers.utils import logging as ours

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from ..distributed.plan import LINKS, Link, Prediction, Trace, check_together, plan
+from ..distributed.plan import LINKS, Link, Prediction, Trace, check_together, plan_runs
 from ..files import brief, read_json, write_json
 from ..window.auto.latency import Latency
 from ..window.auto.latency import measure as measure_latency
 from .model_job import Job
-from .tables import printed
+from .tables import print_table
 
 NAMED = {"sd2-a100": Path(__file__).parent / "sd2-a100.json"}
 WINDOWS = (4, 8, 16, 32, 64, 128)
@@ -82,23 +82,23 @@ def recorded(found: dict[str, Any], name: str) -> Trace:
     """The trace of a trace.json, or of a run.json."""
     N, batch = found["rows"], found["batch"]
     if "trace" in found:
-        begin, end, evals, *more = zip(*found["trace"], strict=True)
-        fixed(more[0] if more else [])
-        rows = [b - a for a, b in pairwise((0, *evals))]
+        begin, end, evaluations, *more = zip(*found["trace"], strict=True)
+        check_fixed_window(more[0] if more else [])
+        rows = [b - a for a, b in pairwise((0, *evaluations))]
         # begin is of the slowest sample and end of the fastest, which may be further apart than a window
         told = more[0] if more else [found["window"]] if isinstance(found.get("window"), int) else ()
         window = min(max(told), N) if told else max(max(map(sub, end, begin)), -(-max(rows) // batch))
         about = f"{found['model']}, {found['rule']}, {name}"
     else:
         window = found["window"]
-        fixed([window])
+        check_fixed_window([window])
         rows = [batch * m for m in rows_of(found["accepted"], N, window)]
         about = f"{found['pipeline']}, {found['scheduler']}, {name}"
     outside = max(found["seconds"] - found["model_seconds"], 0.0) / max(len(rows), 1)
     return Trace(N, window, batch, (tuple(rows),), outside=outside, about=about)
 
 
-def fixed(windows: Sequence[Any]) -> None:
+def check_fixed_window(windows: Sequence[Any]) -> None:
     """Raises ValueError where a run's window was not the same number in all of its rounds."""
     if len(set(windows)) > 1 or not all(isinstance(w, int) for w in windows):
         raise ValueError("its window picked itself; needed: a run with a fixed one, type --window 32")
@@ -117,19 +117,19 @@ def measure(job: Job, windows: Sequence[int], tell: Callable[[str], None]) -> tu
     most = max(windows) * B
     points = sorted({B, *(2**k for k in range(13) if B < 2**k < most), most})
     tell(f"latency of {points[0]} to {most} rows ...")
-    curve = measure_latency(caller(job, most), points)
+    curve = measure_latency(timed_caller(job, most), points)
     about = f"{job.request.model}, {job.request.rule}-{job.steps}, measured here"
     size = 4.0 * prod(job.shape)
-    step = stepping(job)
+    step = stepping_seconds(job)
     traces = []
     for window in windows:
         tell(f"rounds at window {window} ...")
-        runs, outside = rounds(job, window)
+        runs, outside = measured_run(job, window)
         traces.append(Trace(N, window, B, runs, size, outside, about, step))
     return Curve(curve, about, size), traces
 
 
-def caller(job: Job, most: int) -> Callable[[int], object]:
+def timed_caller(job: Job, most: int) -> Callable[[int], object]:
     """A call of the job's model on M rows of noise, at timesteps of its chain."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(most, *job.shape, generator=generator).to(job.device)
@@ -146,26 +146,26 @@ def caller(job: Job, most: int) -> Callable[[int], object]:
     return call
 
 
-def rounds(job: Job, window: int) -> tuple[tuple[tuple[int, ...], ...], float]:
+def measured_run(job: Job, window: int) -> tuple[tuple[tuple[int, ...], ...], float]:
     """The rows of every round of one run with this window, and the seconds of a round outside the model."""
     solution = replace(job, window=window).sample()
-    evals = [e for _, _, e in solution.trace]
-    rows = tuple(b - a for a, b in pairwise((0, *evals)))
+    evaluations = [e for _, _, e in solution.trace]
+    rows = tuple(b - a for a, b in pairwise((0, *evaluations)))
     return (rows,), max(solution.seconds - solution.model_seconds, 0.0) / len(rows)
 
 
-def stepping(job: Job, some: int = 64) -> float:
+def stepping_seconds(job: Job, some: int = 64) -> float:
     """The seconds of a single step outside the model, in the mean over some."""
-    return rounds(replace(job, request=replace(job.request, max_rounds=some)), 1)[1]
+    return measured_run(replace(job, request=replace(job.request, max_rounds=some)), 1)[1]
 
 
-def fitted(curve: Curve, traces: Sequence[Trace]) -> list[Trace]:
+def fit_traces(curve: Curve, traces: Sequence[Trace]) -> list[Trace]:
     """The traces with the size of the curve's rows, where it tells one; raises ValueError for two chains."""
     check_together(traces)
     return [t if curve.size is None else replace(t, size=curve.size) for t in traces]
 
 
-def numbers(text: str, option: str) -> list[int]:
+def parse_numbers(text: str, option: str) -> list[int]:
     """Whole numbers from 1, in rising order, of text such as 1,2,4; raises ValueError."""
     try:
         found = sorted({int(part) for part in text.split(",")})
@@ -176,7 +176,7 @@ def numbers(text: str, option: str) -> list[int]:
     return found
 
 
-def links(text: str) -> list[Link]:
+def parse_links(text: str) -> list[Link]:
     """The links named in text such as NVLink,10G; raises ValueError."""
     known = {name.lower(): link for name, link in LINKS.items()}
     for name in text.split(","):
@@ -185,14 +185,21 @@ def links(text: str) -> list[Link]:
     return [known[name.strip().lower()] for name in text.split(",")]
 
 
-def run(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over: Sequence[Link], out: Path) -> Any:
+def run_plan(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over: Sequence[Link], out: Path) -> Any:
     """Predicts, writes plan.json and plan.png to `out`, prints the table; returns what plan.json holds."""
-    found = plan(curve.latency, traces, devices, over)
+    found = plan_runs(curve.latency, traces, devices, over)
     content = {
         "prediction": True,
         "latency": {"about": curve.about, "rows": curve.latency.rows, "seconds": curve.latency.seconds},
         "traces": [
-            {"about": t.about, "N": t.N, "window": t.window, "batch": t.batch, "rounds": t.rounds, "evals": t.evals}
+            {
+                "about": t.about,
+                "N": t.N,
+                "window": t.window,
+                "batch": t.batch,
+                "rounds": t.rounds,
+                "evaluations": t.evaluations,
+            }
             | {"outside": t.outside, "size": t.size, "step": t.step}
             for t in traces
         ],
@@ -200,19 +207,19 @@ def run(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over: Seq
         "plan": [p.json() for p in found],
     }
     write_json(out / "plan.json", content)
-    from ..viz.plan import curves
+    from ..viz.plan import write_curves
 
     title = f"{curve.about}: a prediction"
     note = f"rounds of {traces[0].about}; devices joined by {over[0].name}"
-    curves(out / "plan.png", title, curve.latency, traces, devices, over[0], note=note)
-    printed(details(found, over[0]), speedups(found))
+    write_curves(out / "plan.png", title, curve.latency, traces, devices, over[0], note=note)
+    print_table(plan_details(found, over[0]), plan_speedups(found))
     print(f"latency: {curve.about}\nrounds: {traces[0].about}")
     for name in ("plan.json", "plan.png"):
         print(out / name)
     return content
 
 
-def details(found: Sequence[Prediction], link: Link) -> Table:
+def plan_details(found: Sequence[Prediction], link: Link) -> Table:
     """Each number of devices joined by one link."""
     made = Table(title=f"Predicted, best window each, devices joined by {link.name}", title_justify="left")
     for name in ("devices", "window", "rounds", "evals/N", "s/sample", "speedup", "device-h/1000"):
@@ -224,7 +231,7 @@ def details(found: Sequence[Prediction], link: Link) -> Table:
     return made
 
 
-def speedups(found: Sequence[Prediction]) -> Table:
+def plan_speedups(found: Sequence[Prediction]) -> Table:
     """Speedup, and the window it takes, of every link and number of devices; a window of 1 is sequential stepping."""
     made = Table(title="Speedup (window) by link, at its nominal speed", title_justify="left")
     made.add_column("link")

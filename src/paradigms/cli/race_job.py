@@ -23,7 +23,7 @@ from ..race.images import Images
 from ..race.pushing import Observed, Pushing
 from ..race.recording import Contest
 from ..schedule import check_steps
-from .model_job import CRITERIA, METHODS, RULES, Request, choose, prepare, window_of
+from .model_job import CRITERIA, METHODS, RULES, Request, choose, prepare_job, window_of
 
 NEEDS = {"latent": ("diffusers", "transformers"), "pusht": ("gym_pusht", "diffusers", "pymunk")}
 EXTRA = {"latent": "zoo", "pusht": "pusht"}
@@ -94,7 +94,7 @@ def picture(model: str, given: dict[str, str]) -> Images:
         model, given["rule"], whole("steps", given), given["method"], window_of(given["window"]),
         positive("tolerance", given), seed=whole("seed", given), batch=1, label=label, device=None,
     )  # fmt: skip
-    job = prepare(asked)
+    job = prepare_job(asked)
     title = f"{TITLES[model].partition(',')[0]}, {job.title} of {job.steps} steps"
     facts = told(given, len(job.system))
     assert isinstance(job.model, nn.Module)  # what ships is one
@@ -119,9 +119,9 @@ class Words(nn.Module):
 def loaded() -> tuple[Any, Words]:
     """The shipped pipeline, and its network."""
     from ..models.latent import load
-    from .pipeline_job import quiet
+    from .pipeline_job import quiet_libraries
 
-    with quiet():
+    with quiet_libraries():
         pipe = load()
     return pipe, Words(pipe.unet)
 

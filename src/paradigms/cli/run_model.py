@@ -13,53 +13,53 @@ from ..distributed.partition import Sharing
 from ..distributed.team import Team
 from ..files import write_json
 from ..solution import Solution
-from ..viz.progress import progress
-from ..viz.record import Moment, record
+from ..viz.progress import progress_bar
+from ..viz.record import Moment, record_moments
 from ..window.frame import Frame
-from .many import ranks, series
+from .many import sample_many, seconds_of_ranks
 from .model_job import Job
-from .output import Answer
-from .story import headline, tell
+from .output import CommandOutput
+from .story import headline, tell_story
 
 
-def run(job: Job, out: Path, count: int | None, team: Team | None, answer: Answer, *, gif: bool) -> int:
+def run_job(job: Job, out: Path, count: int | None, team: Team | None, answer: CommandOutput, *, gif: bool) -> int:
     """Samples, writes grid.png, trace.png, trace.json and with `gif` sample.gif to `out`; 0 where it converged.
 
     count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
     """
     if count is not None:
         seeds = range(job.request.seed, job.request.seed + count)
-        return series(lambda seed: one(job.of(seed), team), out, seeds, team, answer)
+        return sample_many(lambda seed: run_seed(job.of(seed), team), out, seeds, team, answer)
     if team is not None and team.rank:
         return 0 if job.sample(mesh=team).converged else 1
     console = Console(stderr=True)
     moments: list[Moment] = []
-    bar = progress(len(job.system), console)
+    bar = progress_bar(len(job.system), console)
 
     def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
-        yield from bar(record(frames, moments) if gif else frames)
+        yield from bar(record_moments(frames, moments) if gif else frames)
         if console.is_terminal and job.request.compare:
             console.print("now one by one, to compare ...")
 
     solution = job.sample(watch, team)
-    numbers = account(job, solution)
-    for path in write(job, solution, numbers, moments, out):
+    numbers = account_of(job, solution)
+    for path in write_files(job, solution, numbers, moments, out):
         answer.wrote(path)
-    console.print(summary(job, solution), highlight=False, soft_wrap=True)
+    console.print(summary_line(job, solution), highlight=False, soft_wrap=True)
     answer.numbers(numbers)
     return 0 if solution.converged else 1
 
 
-def one(job: Job, team: Team | None) -> tuple[Callable[[Path], None], int, int, Sharing | None]:
+def run_seed(job: Job, team: Team | None) -> tuple[Callable[[Path], None], int, int, Sharing | None]:
     """A sample of a seed: what writes it as a plain picture, and what it took."""
     solution = job.sample(mesh=team)
 
     def write(path: Path) -> None:
         from ..viz import pictures
 
-        pictures.plain(path, solution.x)
+        pictures.write_sample(path, solution.x)
 
-    return write, solution.rounds, solution.evals, solution.sharing
+    return write, solution.rounds, solution.evaluations, solution.sharing
 
 
 def settings_of(job: Job) -> dict[str, Any]:
@@ -69,27 +69,29 @@ def settings_of(job: Job) -> dict[str, Any]:
     return how | {"clip": asked.clip, "steps": job.steps, "window": job.window, "tolerance": job.tolerance}
 
 
-def write(job: Job, solution: Solution, numbers: dict[str, Any], moments: list[Moment], out: Path) -> Iterator[Path]:
+def write_files(
+    job: Job, solution: Solution, numbers: dict[str, Any], moments: list[Moment], out: Path
+) -> Iterator[Path]:
     """Writes the files of a run and names each when it is there."""
     from ..viz import pictures
 
     name = headline(job, solution)
-    pictures.grid(out / "grid.png", name, pictures.rows_of(solution))
+    pictures.write_grid(out / "grid.png", name, pictures.rows_of(solution))
     yield out / "grid.png"
-    pictures.trace(out / "trace.png", name, solution, len(job.system))
+    pictures.write_trace(out / "trace.png", name, solution, len(job.system))
     yield out / "trace.png"
     rows = [[*row, window] for row, window in zip(solution.trace, solution.windows, strict=True)]
-    details = {"columns": ["begin", "end", "evals", "window"], "trace": rows}
+    details = {"columns": ["begin", "end", "evaluations", "window"], "trace": rows}
     write_json(out / "trace.json", numbers | details)
     yield out / "trace.json"
     if moments:
         from ..viz.gif import write_gif
 
-        write_gif(out / "sample.gif", tell(job, solution, moments))
+        write_gif(out / "sample.gif", tell_story(job, solution, moments))
         yield out / "sample.gif"
 
 
-def account(job: Job, solution: Solution) -> dict[str, Any]:
+def account_of(job: Job, solution: Solution) -> dict[str, Any]:
     """The numbers of a run by name, as JSON takes them; what was not asked for, or has no value, is None."""
     proof, asked = solution.verification, job.request
     return {
@@ -107,34 +109,35 @@ def account(job: Job, solution: Solution) -> dict[str, Any]:
         "device": str(job.device),
         "rounds": solution.rounds,
         "sample_rounds": solution.sample_rounds.tolist(),
-        "evals": solution.evals,
-        "max_error": number(solution.max_error),
-        "median_error": number(solution.median_error),
-        "residual": number(solution.residual.max()),
-        "verified_residual": number(proof.residual.max()) if proof else None,
-        "tv_bound": number(proof.tv_bound.max()) if proof else None,
+        "evaluations": solution.evaluations,
+        "max_error": json_number(solution.max_error),
+        "median_error": json_number(solution.median_error),
+        "residual": json_number(solution.residual.max()),
+        "verified_residual": json_number(proof.residual.max()) if proof else None,
+        "tv_bound": json_number(proof.tv_bound.max()) if proof else None,
         "seconds": solution.seconds,
         "sequential_seconds": solution.comparison.seconds if solution.comparison else None,
         "model_seconds": solution.model_seconds,
         "chunk": solution.chunk,
-        **ranks(solution.sharing),
-        "status": status(solution),
+        **seconds_of_ranks(solution.sharing),
+        "status": worst_status(solution),
     }
 
 
-def number(value: Any) -> float | None:
+def json_number(value: Any) -> float | None:
     """A finite float, or None."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def status(solution: Solution) -> str:
+def worst_status(solution: Solution) -> str:
     """The status of the sample that got least far."""
     return solution.status[int(solution.done.argmin())]
 
 
-def summary(job: Job, solution: Solution) -> str:
+def summary_line(job: Job, solution: Solution) -> str:
     """The run in one line, for the terminal."""
-    text = f"{status(solution)}: {headline(job, solution)}, {solution.evals:,} evaluations, {solution.seconds:.1f} s"
+    text = f"{worst_status(solution)}: {headline(job, solution)}, "
+    text += f"{solution.evaluations:,} evaluations, {solution.seconds:.1f} s"
     if solution.comparison:
         text += f" (sequential {solution.comparison.seconds:.1f} s), largest relative error {solution.max_error:.2g}"
     if solution.sharing:

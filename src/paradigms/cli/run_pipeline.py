@@ -25,9 +25,9 @@ from ..distributed.team import Team
 from ..execution.evaluate import NonFiniteError
 from ..files import whole, write_json
 from ..solution import relative_error
-from .many import ranks, series
-from .output import Answer
-from .pipeline_job import Ready
+from .many import sample_many, seconds_of_ranks
+from .output import CommandOutput
+from .pipeline_job import PipelineJob
 
 FILM = 125  # milliseconds a frame
 
@@ -40,7 +40,7 @@ class Sequential:
     seconds: float
 
 
-def run(ready: Ready, out: Path, count: int | None, team: Team | None, answer: Answer) -> int:
+def run_job(ready: PipelineJob, out: Path, count: int | None, team: Team | None, answer: CommandOutput) -> int:
     """Samples, writes parallel-0.png, .., run.json and, to compare, sequential-0.png, .. to `out`; gives 0.
 
     count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
@@ -50,37 +50,39 @@ def run(ready: Ready, out: Path, count: int | None, team: Team | None, answer: A
     ready.pipe.set_progress_bar_config(disable=not (console.is_terminal and first and count is None))
     if count is not None:
         seeds = range(ready.ask.seed, ready.ask.seed + count)
-        return series(lambda seed: one(ready, seed, team), out, seeds, team, answer)
-    x, report = parallel(ready, team)
+        return sample_many(lambda seed: run_seed(ready, seed, team), out, seeds, team, answer)
+    x, report = run_parallel(ready, team)
     if not first:
         return 0
     began = time.perf_counter()
-    reference = Sequential(pictures(ready), time.perf_counter() - began) if ready.ask.compare else None
-    numbers = account(ready, report, x, reference)
-    for path in write(out, x, reference):
+    reference = Sequential(pictures_of(ready), time.perf_counter() - began) if ready.ask.compare else None
+    numbers = account_of(ready, report, x, reference)
+    for path in write_pictures(out, x, reference):
         answer.wrote(path)
     write_json(out / "run.json", numbers | {"accepted": report.accepted, "windows": report.windows})
     answer.wrote(out / "run.json")
-    console.print(summary(numbers), highlight=False, soft_wrap=True, markup=False)
+    console.print(summary_line(numbers), highlight=False, soft_wrap=True, markup=False)
     for why in report.fallbacks:
         console.print(f"one by one: {why}", highlight=False, soft_wrap=True, markup=False)
     answer.numbers(numbers)
     return 0
 
 
-def parallel(ready: Ready, team: Team | None) -> tuple[Tensor, Run]:
+def run_parallel(ready: PipelineJob, team: Team | None) -> tuple[Tensor, Run]:
     """The pictures in parallel, and the report."""
     with parallelize(ready.pipe, ready.method, tolerance=ready.stop, window=ready.window, mesh=team) as report:
-        return pictures(ready), report
+        return pictures_of(ready), report
 
 
-def one(ready: Ready, seed: int, team: Team | None) -> tuple[Callable[[Path], None], int, int, Sharing | None]:
+def run_seed(
+    ready: PipelineJob, seed: int, team: Team | None
+) -> tuple[Callable[[Path], None], int, int, Sharing | None]:
     """The picture of a seed: what writes it, and what it took."""
-    x, report = parallel(replace(ready, ask=replace(ready.ask, seed=seed)), team)
-    return lambda path: png(path, x[0]), report.rounds, report.evaluations, report.sharing
+    x, report = run_parallel(replace(ready, ask=replace(ready.ask, seed=seed)), team)
+    return lambda path: write_picture(path, x[0]), report.rounds, report.evaluations, report.sharing
 
 
-def settings(ready: Ready) -> dict[str, Any]:
+def settings_of(ready: PipelineJob) -> dict[str, Any]:
     """What decides a picture beside its seed, by name, as JSON takes it."""
     ask = ready.ask
     how = {k: getattr(ask, k) for k in ("model", "rule", "method", "criterion", "dtype", "variant")}
@@ -88,7 +90,7 @@ def settings(ready: Ready) -> dict[str, Any]:
     return how | {"steps": ready.steps, "window": ready.window, "tolerance": ready.stop.tolerance, "options": given}
 
 
-def pictures(ready: Ready) -> Tensor:
+def pictures_of(ready: PipelineJob) -> Tensor:
     """One call of the pipeline: its pictures in [-1, 1], on the CPU; raises ValueError where it makes none, and
     NonFiniteError for NaN."""
     torch.manual_seed(ready.ask.seed)  # some pipelines draw from torch's own generator, such as a class
@@ -106,15 +108,15 @@ def pictures(ready: Ready) -> Tensor:
     return x
 
 
-def write(out: Path, x: Tensor, reference: Sequential | None) -> Iterator[Path]:
+def write_pictures(out: Path, x: Tensor, reference: Sequential | None) -> Iterator[Path]:
     """Writes the pictures of a run and names each when it is there."""
     for name, samples in (("parallel", x), ("sequential", reference.x if reference else x[:0])):
         for k, sample in enumerate(samples):
-            png(out / f"{name}-{k}.png", sample)
+            write_picture(out / f"{name}-{k}.png", sample)
             yield out / f"{name}-{k}.png"
 
 
-def png(path: Path, x: Tensor) -> None:
+def write_picture(path: Path, x: Tensor) -> None:
     """Writes a picture (H, W, C) or a film (frames, H, W, C) in [-1, 1]."""
     from PIL import Image
 
@@ -125,7 +127,7 @@ def png(path: Path, x: Tensor) -> None:
         first.save(partial, format="PNG", **more)
 
 
-def account(ready: Ready, report: Run, x: Tensor, reference: Sequential | None) -> dict[str, Any]:
+def account_of(ready: PipelineJob, report: Run, x: Tensor, reference: Sequential | None) -> dict[str, Any]:
     """The numbers of a run by name, as JSON takes them; what was not asked for, or has no value, is None."""
     ask, pipe = ready.ask, ready.pipe
     error = relative_error(x, reference.x) if reference else None
@@ -146,18 +148,18 @@ def account(ready: Ready, report: Run, x: Tensor, reference: Sequential | None) 
         "device": str(pipe.device),
         "dtype": ask.dtype,
         "rounds": report.rounds,
-        "evals": report.evaluations,
+        "evaluations": report.evaluations,
         "checks": report.checks,
-        "max_error": None if error is None else number(error.max()),
-        "median_error": None if error is None else number(error.median()),
-        "psnr": None if reference is None else number(psnr(x, reference.x).min()),
-        "residual": number(report.residual),
+        "max_error": None if error is None else json_number(error.max()),
+        "median_error": None if error is None else json_number(error.median()),
+        "psnr": None if reference is None else json_number(psnr(x, reference.x).min()),
+        "residual": json_number(report.residual),
         "seconds": report.seconds,
         "sequential_seconds": reference.seconds if reference else None,
         "model_seconds": report.model_seconds,
         "fallbacks": report.fallbacks,
-        **ranks(report.sharing),
-        "estimate": None if report.estimate is None else number(report.estimate),
+        **seconds_of_ranks(report.sharing),
+        "estimate": None if report.estimate is None else json_number(report.estimate),
         "status": report.status,
     }
 
@@ -167,16 +169,16 @@ def psnr(x: Tensor, reference: Tensor) -> Tensor:
     return -10 * ((x - reference) / 2).square().flatten(1).mean(1).log10()
 
 
-def number(value: Any) -> float | None:
+def json_number(value: Any) -> float | None:
     """A finite float, or None."""
     return float(value) if math.isfinite(value) else None
 
 
-def summary(numbers: dict[str, Any]) -> str:
+def summary_line(numbers: dict[str, Any]) -> str:
     """The run in one line, for the terminal."""
     text = (
         f"{numbers['status']}: {numbers['pipeline']} under {numbers['scheduler']}, {numbers['rows']} rows in "
-        f"{numbers['rounds']} rounds, {numbers['evals']:,} evaluations, {numbers['seconds']:.1f} s"
+        f"{numbers['rounds']} rounds, {numbers['evaluations']:,} evaluations, {numbers['seconds']:.1f} s"
     )
     if numbers["sequential_seconds"] is None:
         return text

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from itertools import islice
 
 from ..solution import Solution
-from ..viz.record import MOST, Moment, drawable, moment
+from ..viz.record import MOST, Moment, drawable, moment_of
 from ..viz.story import Story
 from .model_job import Job
 
 
-def tell(job: Job, solution: Solution, moments: Sequence[Moment]) -> Story:
+def tell_story(job: Job, solution: Solution, moments: Sequence[Moment]) -> Story:
     """The story of a job that ran; its sequential half is run here, as many steps as the parallel one took rounds."""
     start, _ = job.start()
-    steps = [moment(frame).states for frame in islice(job.one_by_one(), len(moments))]
+    steps = [moment_of(frame).states for frame in islice(job.one_by_one(), len(moments))]
     rows = len(job.system)
     how = (rows, max(solution.windows), job.tolerance)
     return Story(headline(job, solution), *how, drawable(start[:MOST]), moments, steps, solution.converged)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def printed(*tables: Table) -> None:
+def print_table(*tables: Table) -> None:
     """Prints tables."""
     console = Console(highlight=False)
     for table in tables:

@@ -32,7 +32,7 @@ class RankError(RuntimeError):
         self.ranks = ranks
 
 
-class Roll:
+class RollCall:
     """The ranks of a group, by their numbers in the job, and where they sign."""
 
     def __init__(self, name: str, rank: int, ranks: tuple[int, ...]) -> None:
@@ -63,7 +63,7 @@ class Roll:
         except RuntimeError:
             host = self.ranks[0]
             return RankError(f"the job's store is gone, so rank {host} was killed or has left, in {where}", (host,))
-        return verdict(self.ranks, {r: json.loads(v) for r, v in signed.items()}, where, why, patience)
+        return error_of_ranks(self.ranks, {r: json.loads(v) for r, v in signed.items()}, where, why, patience)
 
     def wait(self, ranks: tuple[int, ...], what: str, patience: float) -> dict[int, bytes]:
         """What ranks have written under their keys, as soon as all have or patience ends."""
@@ -75,7 +75,7 @@ class Roll:
             time.sleep(SECOND / 20)
 
 
-def verdict(
+def error_of_ranks(
     ranks: tuple[int, ...], signed: Mapping[int, tuple[str, str]], where: str, why: str, patience: float
 ) -> RankError:
     """The error of a roll: failed ranks before missing ones, those before ranks that went another way."""

@@ -24,7 +24,7 @@ def group_of(mesh: Any) -> Any:
     raise ValueError(f'mesh: given {given}; needed: a DeviceMesh of 1 dimension, or one called "time", or a group')
 
 
-def patience_of(group: Any) -> float:
+def timeout_of(group: Any) -> float:
     """Seconds that a group waits for a rank: nine tenths of its own timeout, after which NCCL would end the process."""
     for kind in (part.split(":")[0] for part in str(dist.get_backend_config(group)).split(",")):
         with contextlib.suppress(AttributeError, RuntimeError):
@@ -32,7 +32,7 @@ def patience_of(group: Any) -> float:
     return 300.0
 
 
-def carrier_of(group: Any, device: torch.device) -> torch.device:
+def transport_device(group: Any, device: torch.device) -> torch.device:
     """Where bytes must be for a group to send them: `device`, unless only another can."""
     kinds = dict(kind.split(":") for kind in str(dist.get_backend_config(group)).split(","))
     if kinds.get(device.type, "gloo") != "gloo":

@@ -16,7 +16,7 @@ HEADER, ALIGN = 512, 16  # bytes
 HEAD = struct.Struct("<qqdddddq")  # the numbers of a `Head`, and the length of its error
 
 
-class Head(NamedTuple):
+class Header(NamedTuple):
     """A header: call and rows; seconds of this call in the model and before it outside, of waiting in the last one.
 
     check: a number about equal on all ranks. note: what the rank says of its answers.
@@ -42,44 +42,44 @@ class Head(NamedTuple):
         return HEAD.pack(*self[:7], len(error)) + error
 
     @classmethod
-    def read(cls, sent: bytes) -> Head:
+    def read(cls, sent: bytes) -> Header:
         """A header that was received."""
         *numbers, end = HEAD.unpack_from(sent)
         return cls._make([*numbers, sent[HEAD.size : HEAD.size + end].decode(errors="replace")])
 
 
-def packed(tensors: Sequence[Tensor], size: int, device: torch.device, head: bytes = b"") -> Tensor:
+def pack_tensors(tensors: Sequence[Tensor], size: int, device: torch.device, head: bytes = b"") -> Tensor:
     """Bytes (size,), a multiple of ALIGN, of a header and tensors one after the other."""
-    out = torch.zeros(aligned(size), dtype=torch.uint8, device=device)
+    out = torch.zeros(align_offset(size), dtype=torch.uint8, device=device)
     first = HEADER if head else 0
     if head:
         out[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8).to(device)
     for v in tensors:
-        out[first : first + length(v)] = v.detach().contiguous().reshape(-1).view(torch.uint8).to(device)
-        first += length(v)
+        out[first : first + tensor_bytes(v)] = v.detach().contiguous().reshape(-1).view(torch.uint8).to(device)
+        first += tensor_bytes(v)
     return out
 
 
-def unpacked(sent: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+def unpack_tensors(sent: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of the shapes, dtypes and devices of `like` out of bytes."""
     made, first = [], 0
     for v in like:
-        piece = sent[first : first + length(v)].clone()  # of its own, for its numbers must be aligned
+        piece = sent[first : first + tensor_bytes(v)].clone()  # of its own, for its numbers must be aligned
         made.append(piece.view(v.dtype).reshape(v.shape).to(v.device))
-        first += length(v)
+        first += tensor_bytes(v)
     return made
 
 
-def aligned(size: int) -> int:
+def align_offset(size: int) -> int:
     """`size` or the next multiple of ALIGN, so that numbers of any dtype can lie behind it."""
     return -(-size // ALIGN) * ALIGN
 
 
-def length(v: Tensor) -> int:
+def tensor_bytes(v: Tensor) -> int:
     """Bytes of a tensor."""
     return v.numel() * v.element_size()
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Agreed:
+class AgreedSeconds:
     """What all ranks know alike of a call: seconds of the slowest in the model, and outside of it since the last call.
 
     wire: what the rank that came last waited for the gather of the call before this one.
@@ -45,7 +45,7 @@ class Sharing:
         return Sharing(rows, calls, wire_bytes, self.wire_seconds + other.wire_seconds)
 
 
-def shares(M: int, R: int, turn: int) -> list[tuple[int, int]]:
+def partition_rows(M: int, R: int, turn: int) -> list[tuple[int, int]]:
     """Of every rank the first of its rows, of M, and the first beyond; R ranks, from `turn` on some have a row more.
 
     Where the turn goes on by M each time, what ranks have had differs by one row at most, in a round and in all.

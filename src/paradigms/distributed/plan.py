@@ -95,14 +95,14 @@ class Trace:
         return fmean(len(run) for run in self.runs)
 
     @property
-    def evals(self) -> float:
+    def evaluations(self) -> float:
         """Rows evaluated, in the mean over the runs."""
         return fmean(sum(run) for run in self.runs)
 
     @property
     def cost(self) -> float:
         """Evaluations over those of the sequential sampler."""
-        return self.evals / (self.N * self.batch)
+        return self.evaluations / (self.N * self.batch)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Prediction:
     sample: float
     speedup: float
     rounds: float
-    evals: float
+    evaluations: float
     cost: float
     communication: float
     device_hours: float
@@ -130,7 +130,7 @@ class Prediction:
         return asdict(self)
 
 
-def seconds(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> float:
+def call_seconds(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> float:
     """Predicted seconds of one run, in the mean over the trace's."""
     rounds = fmean(
         sum(latency(ceil(m / P)) + link.gather(m, P, trace.size) + trace.outside for m in run) for run in trace.runs
@@ -138,21 +138,23 @@ def seconds(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> fl
     return rounds + (link.call if P > 1 else 0.0)
 
 
-def sequential(latency: Seconds, trace: Trace) -> float:
+def sequential_seconds(latency: Seconds, trace: Trace) -> float:
     """Predicted seconds of the N steps of a batch, one by one, on one device."""
     return trace.N * (latency(trace.batch) + trace.step)
 
 
-def efficiency(latency: Seconds, m: float, P: int = 1, link: Link = FREE, size: float = 0.0, batch: int = 1) -> float:
+def hardware_efficiency(
+    latency: Seconds, m: float, P: int = 1, link: Link = FREE, size: float = 0.0, batch: int = 1
+) -> float:
     """How many times as fast as `batch` rows a call m rows are evaluated by P devices, the gathering included."""
     return m / batch * latency(batch) / (latency(ceil(m / P)) + link.gather(m, P, size))
 
 
-def predict(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> Prediction:
+def predict_run(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> Prediction:
     """What P devices would do with this window. Raises ValueError unless P is 1 or more."""
     if P < 1:
         raise ValueError(f"devices: given {P}; needed: at least 1")
-    total = seconds(latency, trace, P, link)
+    total = call_seconds(latency, trace, P, link)
     wire = fmean(sum(link.gather(m, P, trace.size) for m in run) for run in trace.runs)
     return Prediction(
         devices=P,
@@ -160,9 +162,9 @@ def predict(latency: Seconds, trace: Trace, P: int = 1, link: Link = FREE) -> Pr
         window=trace.window,
         seconds=total,
         sample=total / trace.batch,
-        speedup=sequential(latency, trace) / total,
+        speedup=sequential_seconds(latency, trace) / total,
         rounds=trace.rounds,
-        evals=trace.evals,
+        evaluations=trace.evaluations,
         cost=trace.cost,
         communication=wire,
         device_hours=P * total / trace.batch * 1000 / 3600,
@@ -174,15 +176,15 @@ def step_by_step(trace: Trace) -> Trace:
     return replace(trace, window=1, runs=((trace.batch,) * trace.N,), outside=trace.step)
 
 
-def best(latency: Seconds, traces: Sequence[Trace], P: int = 1, link: Link = FREE) -> Prediction:
+def best_window(latency: Seconds, traces: Sequence[Trace], P: int = 1, link: Link = FREE) -> Prediction:
     """The window that finishes soonest, sequential stepping on one device included; ValueError without traces."""
     if not traces:
         raise ValueError("plan: given no trace; needed: the rounds of at least one window")
-    alone = replace(predict(latency, step_by_step(traces[0])), devices=P, link=link.name)
-    return min([alone, *(predict(latency, t, P, link) for t in traces)], key=lambda p: p.seconds)
+    alone = replace(predict_run(latency, step_by_step(traces[0])), devices=P, link=link.name)
+    return min([alone, *(predict_run(latency, t, P, link) for t in traces)], key=lambda p: p.seconds)
 
 
-def plan(
+def plan_runs(
     latency: Seconds,
     traces: Sequence[Trace],
     devices: Iterable[int] = DEVICES,
@@ -191,8 +193,8 @@ def plan(
     """The best way for each link and number of devices; a link is no matter on one device, which comes once."""
     check_together(traces)
     devices = sorted(set(devices))
-    alone = [best(latency, traces, 1)] if 1 in devices else []
-    return alone + [best(latency, traces, P, link) for link in links for P in devices if P != 1]
+    alone = [best_window(latency, traces, 1)] if 1 in devices else []
+    return alone + [best_window(latency, traces, P, link) for link in links for P in devices if P != 1]
 
 
 def check_together(traces: Sequence[Trace]) -> None:

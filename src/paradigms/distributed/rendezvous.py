@@ -21,7 +21,7 @@ T = TypeVar("T")
 TICK, GATHERING = 0.05, 0.5  # seconds between looks at the store; in which ranks that are told to end sign
 
 
-class Muster:
+class Rendezvous:
     """This rank, of `ranks`, at the store that torchrun made; patience: seconds that it waits for the others.
 
     come: the ranks that are known to be there.

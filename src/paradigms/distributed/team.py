@@ -22,10 +22,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .device_time import now
-from .failures import SECOND, RankError, Roll
-from .groups import carrier_of, group_of, patience_of
-from .packing import HEADER, Head, aligned, length, packed, told, unpacked
-from .partition import Agreed, Sharing, shares
+from .failures import SECOND, RankError, RollCall
+from .groups import group_of, timeout_of, transport_device
+from .packing import HEADER, Header, align_offset, error_line, pack_tensors, tensor_bytes, unpack_tensors
+from .partition import AgreedSeconds, Sharing, partition_rows
 
 TEXT = 4096  # bytes of what ranks say of a problem before they begin
 FIRST = 16384  # and of the first rank's tensors that go with it, if they are no more
@@ -49,8 +49,8 @@ class Team:
         self.size, self.rank = dist.get_world_size(self.group), dist.get_rank(self.group)
         self.ranks = tuple(dist.get_global_rank(self.group, r) for r in range(self.size))
         self.name = str(self.group.group_name)
-        self.roll, self.timeout = Roll(self.name, self.ranks[self.rank], self.ranks), patience_of(self.group)
-        self.spent, self.agreed = Sharing((0,) * self.size, 0, 0, 0.0), Agreed()
+        self.roll, self.timeout = RollCall(self.name, self.ranks[self.rank], self.ranks), timeout_of(self.group)
+        self.spent, self.agreed = Sharing((0,) * self.size, 0, 0, 0.0), AgreedSeconds()
         self.turn = 0  # the rank whose turn it is to have a row more
         self.waited = self.slowest = 0.0
         self.ended: float | None = None  # when the last call did
@@ -64,10 +64,10 @@ class Team:
         all ranks. began: when the call did, if not now. Raises RankError, on all ranks alike, where one failed or is
         elsewhere.
         """
-        parts = shares(M, self.size, self.turn)
+        parts = partition_rows(M, self.size, self.turn)
         found, heads = self.exchange(M, parts, size, ask, device, check, began)
         slowest = max(h.model for h in heads), max(h.outside for h in heads), min(h.waited for h in heads)
-        self.agreed, was = Agreed(*slowest), self.spent
+        self.agreed, was = AgreedSeconds(*slowest), self.spent
         rows = tuple(n + last - first for n, (first, last) in zip(was.rows, parts, strict=True))
         received = was.wire_bytes + (self.size - 1) * found.shape[1]
         self.spent = Sharing(rows, was.calls + 1, received, was.wire_seconds + self.agreed.wire)
@@ -85,7 +85,7 @@ class Team:
         device: torch.device,
         check: float = 0.0,
         began: float | None = None,
-    ) -> tuple[Tensor, list[Head]]:
+    ) -> tuple[Tensor, list[Header]]:
         """What every rank sends of its part of M rows, (R, bytes), and the headers, which agree."""
         began = time.perf_counter() if began is None else began
         outside = 0.0 if self.ended is None else began - self.ended
@@ -95,25 +95,25 @@ class Team:
         try:
             if last > first:
                 said, note = ask(first, last)
-                if (given := sum(length(v) for v in said)) != size(first, last):
+                if (given := sum(tensor_bytes(v) for v in said)) != size(first, last):
                     raise ValueError(f"it answered with {given} bytes; needed: {size(first, last)}, as other rows'")
         except Exception as error:  # whatever a model raises
             said, fault = [], error
         numbers = (now(device) - began, outside, self.waited, check, note)
-        head = Head(self.next(), M, *numbers, "" if fault is None else told(fault))
-        slot = aligned(HEADER + max(size(*part) for part in parts))
-        found = self.gather(packed(said, slot, carrier_of(self.group, device), head.pack()), head)
-        heads = [Head.read(bytes(h)) for h in found[:, :HEADER].tolist()]
+        head = Header(self.next(), M, *numbers, "" if fault is None else error_line(fault))
+        slot = align_offset(HEADER + max(size(*part) for part in parts))
+        found = self.gather(pack_tensors(said, slot, transport_device(self.group, device), head.pack()), head)
+        heads = [Header.read(bytes(h)) for h in found[:, :HEADER].tolist()]
         self.verify(heads, fault)
         return found, heads
 
     def each(self, size: int, ask: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
         """What every rank gives, `size` bytes; raises RankError, on all ranks alike, where one raises."""
-        parts = shares(self.size, self.size, 0)
+        parts = partition_rows(self.size, self.size, 0)
         found, _ = self.exchange(self.size, parts, lambda a, b: size * (b - a), lambda *_: (ask(), 0.0), CPU)
         return [v[HEADER : HEADER + size] for v in found]
 
-    def verify(self, heads: Sequence[Head], fault: Exception | None) -> None:
+    def verify(self, heads: Sequence[Header], fault: Exception | None) -> None:
         """Raises RankError where a rank failed, or is elsewhere than the first."""
         one, named = heads[0], tuple(zip(self.ranks, heads, strict=True))
         if failed := {r: h.error for r, h in named if h.error}:
@@ -135,7 +135,7 @@ class Team:
         _calls[self.name] = _calls.get(self.name, 0) + 1
         return _calls[self.name]
 
-    def gather(self, mine: Tensor, head: Head) -> Tensor:
+    def gather(self, mine: Tensor, head: Header) -> Tensor:
         """Bytes (L,) of every rank, (R, L)."""
         began, all = time.perf_counter(), mine.new_empty(self.size, len(mine))
         start = lambda: dist.all_gather(list(all.unbind()), mine, group=self.group, async_op=True)  # noqa: E731
@@ -164,7 +164,7 @@ class Team:
         except RankError:
             raise
         except RuntimeError as error:
-            raise self.roll.call(call, place, told(error), patience) from error
+            raise self.roll.call(call, place, error_line(error), patience) from error
 
     def begin(self, given: Callable[[], tuple[Mapping[str, str], Sequence[Tensor]]]) -> list[Tensor]:
         """The first rank's tensors, once all ranks were given the same problem; given: what it is, and its tensors.
@@ -179,8 +179,11 @@ class Team:
             tensors.extend(mine)
             said = {k: v if len(v) <= 80 else f"{v[:80]}... ({zlib.crc32(v.encode()):x})" for k, v in what.items()}
             text = json.dumps(said).encode()[:TEXT].ljust(TEXT)
-            small = self.rank == 0 and sum(map(length, tensors)) <= FIRST
-            return [torch.frombuffer(bytearray(text), dtype=torch.uint8), packed(mine if small else (), FIRST, CPU)]
+            small = self.rank == 0 and sum(map(tensor_bytes, tensors)) <= FIRST
+            return [
+                torch.frombuffer(bytearray(text), dtype=torch.uint8),
+                pack_tensors(mine if small else (), FIRST, CPU),
+            ]
 
         first, *others = self.each(TEXT + FIRST, ask)
         for r, other in zip(self.ranks[1:], others, strict=True):
@@ -191,24 +194,24 @@ class Team:
                     f"{name}: rank {self.ranks[0]} was given {one.get(name)}, rank {r} {two.get(name)}; needed: the "
                     "same on all ranks"
                 )
-        if sum(map(length, tensors)) <= FIRST:
-            return unpacked(first[TEXT:], tensors)
+        if sum(map(tensor_bytes, tensors)) <= FIRST:
+            return unpack_tensors(first[TEXT:], tensors)
         return self.broadcast(tensors, tensors[0].device)
 
     def broadcast(self, tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
         """The first rank's tensors, given tensors of the same shapes and dtypes on every rank."""
-        sent = packed(tensors, sum(length(v) for v in tensors), carrier_of(self.group, device))
+        sent = pack_tensors(tensors, sum(tensor_bytes(v) for v in tensors), transport_device(self.group, device))
         if len(sent):
             src = self.ranks[0]
             start = lambda: dist.broadcast(sent, src, group=self.group, async_op=True)  # noqa: E731
             call = self.next()
             self.finish(start, call, f"call {call}, a broadcast", sent.device)
-        return unpacked(sent, tensors)
+        return unpack_tensors(sent, tensors)
 
     def slowest_of(self, seconds: Sequence[float]) -> list[float]:
         """The largest of what ranks give in each place."""
         mine = torch.tensor(seconds, dtype=torch.float64)
-        found = self.each(length(mine), lambda: [mine])
+        found = self.each(tensor_bytes(mine), lambda: [mine])
         return torch.stack([v.cpu().view(torch.float64) for v in found]).amax(0).tolist()  # type: ignore[no-any-return]
 
     def together(self, work: Callable[[], T]) -> T:
@@ -231,5 +234,5 @@ class Team:
             raise  # they raise it too
         except Exception as error:
             if self.size > 1:
-                self.roll.sign(self.next(), "the end of its work", told(error))
+                self.roll.sign(self.next(), "the end of its work", error_line(error))
             raise

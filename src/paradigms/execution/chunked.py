@@ -11,13 +11,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .model_output import answer
+from .model_output import output_tensor
 
 T = TypeVar("T")
 Model = Callable[..., Tensor]  # x (M, ...), t (M,), **condition (M, ...) -> (M, ...)
 
 
-class Room:
+class BatchLimit:
     """How many rows fit at once, as far as was found out: `most`, None until memory ran out."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Chunked(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.model, self.room = model, Room()
+        self.model, self.room = model, BatchLimit()
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """What the model says of x (M, ...)."""
@@ -63,27 +63,27 @@ class Chunked(nn.Module):
         def ask(first: int, last: int, _: int) -> Tensor:
             whole = last - first == len(x)
             given = {k: v if whole else v[first:last] for k, v in {"x": x, "t": t, **condition}.items()}
-            before, more = versions(given), {k: given[k] for k in condition}
+            before, more = tensor_versions(given), {k: given[k] for k in condition}
             try:
-                m = answer(self.model(given["x"], given["t"], **more), given["x"])
+                m = output_tensor(self.model(given["x"], given["t"], **more), given["x"])
             except torch.OutOfMemoryError:
-                unchanged(given, before)  # for it is asked again
+                check_unchanged(given, before)  # for it is asked again
                 raise
-            unchanged(given, before)
+            check_unchanged(given, before)
             return m
 
         said = self.room(len(x), ask)
         return said[0] if len(said) == 1 else torch.cat(said)
 
 
-def versions(given: Mapping[str, Tensor]) -> dict[str, int]:
+def tensor_versions(given: Mapping[str, Tensor]) -> dict[str, int]:
     """How often each tensor was changed so far; torch does not count where nothing is ever differentiated."""
     return {k: v._version for k, v in given.items() if not v.is_inference()}
 
 
-def unchanged(given: Mapping[str, Tensor], before: Mapping[str, int]) -> None:
+def check_unchanged(given: Mapping[str, Tensor], before: Mapping[str, int]) -> None:
     """Refuses a model that changed what it was given: its answer would depend on how often it is asked."""
-    for name, version in versions(given).items():
+    for name, version in tensor_versions(given).items():
         if version != before[name]:
             raise changed(name)
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
-from .model_check import Assumptions, modules
+from .model_check import Assumptions, modules_of
 from .model_output import grain
 from .sharded import Sharded
 from .team_clock import TeamClock
-from .torch_modes import as_called, surrounding
+from .torch_modes import in_caller_modes, surrounding_modes
 
 
 class NonFiniteError(ArithmeticError):
@@ -29,7 +29,7 @@ class NonFiniteError(ArithmeticError):
 
 
 class Evaluator:
-    """The denoiser a solver calls: runs `model` on rows, and keeps `evals` (rows), `calls` and a `clock`.
+    """The denoiser a solver calls: runs `model` on rows, and keeps `evaluations` (rows), `calls` and a `clock`.
 
     condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
     what it is given; outputs come back in the state's, without a graph. source: the model that it was made
@@ -51,9 +51,9 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.answers: torch.dtype | None = None
-        self.casts = surrounding()
+        self.casts = surrounding_modes()
         self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
-        self.evals = self.calls = 0
+        self.evaluations = self.calls = 0
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
@@ -73,7 +73,7 @@ class Evaluator:
         """The same for some samples (M,) alone, with counts of its own and the same clock."""
         part = copy(self)
         part.condition = {k: v[samples.to(v.device)] for k, v in self.condition.items()}
-        part.evals = part.calls = 0
+        part.evaluations = part.calls = 0
         return part
 
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
@@ -81,16 +81,16 @@ class Evaluator:
         shown = self.system.denoiser.show(x, n)
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
-        with as_called(self.casts):
+        with in_caller_modes(self.casts):
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
             self.clock.leave(x)
         for judge in after:
             judge(m)
-        self.evals, self.calls, self.answers = self.evals + len(x), self.calls + 1, m.dtype
+        self.evaluations, self.calls, self.answers = self.evaluations + len(x), self.calls + 1, m.dtype
         if m.dtype != x.dtype:
-            self.rounding = max(self.rounding, coarser(m.dtype, x.dtype))
+            self.rounding = max(self.rounding, coarser_rounding(m.dtype, x.dtype))
         elif self.rounded is None:
             self._round(m)
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
@@ -102,7 +102,7 @@ class Evaluator:
         """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""
         found = grain(m)
         if found == 0 and not isinstance(self.source, nn.Module):  # what it says may be scaled afterwards
-            inside = (p.dtype for each in modules(self.source) for p in each.parameters() if p.is_floating_point())
+            inside = (p.dtype for each in modules_of(self.source) for p in each.parameters() if p.is_floating_point())
             if m.dtype == torch.float64 and torch.float64 not in (dtypes := set(inside)) and dtypes:
                 found = torch.finfo(torch.float32).eps
         if found is not None:
@@ -136,7 +136,7 @@ class Evaluator:
             )
 
 
-def coarser(given: torch.dtype, than: torch.dtype) -> float:
+def coarser_rounding(given: torch.dtype, than: torch.dtype) -> float:
     """The relative rounding of numbers that are coarser than others, 0 where they are not."""
     eps = torch.finfo(given).eps
     return eps if eps > torch.finfo(than).eps else 0.0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..validate import number, refusal, said
 from .chunked import Model
-from .model_output import answer
+from .model_output import output_tensor
 
 
 class Guided(nn.Module):
@@ -55,7 +55,7 @@ class Guided(nn.Module):
         }
         both = {k: torch.cat([v, none[k]]) for k, v in condition.items()}
         twice = torch.cat([x, x])
-        m, m_null = answer(self.model(twice, torch.cat([t, t]), **both), twice).chunk(2)
+        m, m_null = output_tensor(self.model(twice, torch.cat([t, t]), **both), twice).chunk(2)
         return m_null + self.scale * (m - m_null)
 
     def check(self, condition: Mapping[str, Tensor]) -> None:

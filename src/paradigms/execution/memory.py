@@ -15,6 +15,6 @@ LARGEST = 2**25 - 2**16  # bytes: the threshold grows no further
 
 
 @cache
-def keep_freed() -> None:
+def raise_mmap_threshold() -> None:
     """Once in a process, before its first round; elsewhere than with glibc it does nothing."""
     torch.empty(LARGEST, dtype=torch.uint8, device="cpu")

@@ -29,7 +29,7 @@ PROBLEM = tuple(inspect.signature(Problem).parameters)
 SOLVER = tuple(inspect.signature(check_solver).parameters)
 
 
-def over_mesh(solve: F) -> F:
+def run_on_mesh(solve: F) -> F:
     """A solver that with `mesh=` is run by every rank of it: one problem, the first rank's numbers, rows shared out.
 
     Raises ValueError where ranks were given different problems, RankError where one fails, see `Team`.
@@ -43,7 +43,7 @@ def over_mesh(solve: F) -> F:
         given = names.bind(*args, **kwargs)
         mesh, a = given.arguments.pop("mesh"), given.arguments
         team = Team(mesh)
-        begin(team, a)
+        broadcast_arguments(team, a)
         a["model"] = sharded(a["model"], mesh)
         with team.told():
             return solve(*given.args, **given.kwargs)
@@ -51,7 +51,7 @@ def over_mesh(solve: F) -> F:
     return cast(F, solved)
 
 
-def begin(team: Team, given: dict[str, Any]) -> None:
+def broadcast_arguments(team: Team, given: dict[str, Any]) -> None:
     """Puts the first rank's numbers in the place of what was given, which is one problem on all ranks, and is checked.
 
     Raises ValueError where it is not, RankError where only another rank's is none.
@@ -61,9 +61,9 @@ def begin(team: Team, given: dict[str, Any]) -> None:
     def problem() -> tuple[dict[str, str], list[Tensor]]:
         Problem(**{k: v for k, v in given.items() if k in PROBLEM})
         check_solver(**{k: v for k, v in given.items() if k in SOLVER})
-        draws.extend(generators(given.get("generator"), given["x"].device))
+        draws.extend(list_generators(given.get("generator"), given["x"].device))
         tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
-        what = {k: described(v) for k, v in given.items() if k not in ("model", "watch")}
+        what = {k: describe_arguments(v) for k, v in given.items() if k not in ("model", "watch")}
         return what, [*tensors, *(g.get_state() for g in draws)]
 
     try:
@@ -77,23 +77,23 @@ def begin(team: Team, given: dict[str, Any]) -> None:
         g.set_state(state)
 
 
-def described(v: Any) -> str:
+def describe_arguments(v: Any) -> str:
     """What an argument is, as far as it must be the same on all ranks."""
     if isinstance(v, Tensor):
         return f"{tuple(v.shape)} {v.dtype}"
     if isinstance(v, System):
         return f"a table of {len(v)} rows, {v.digest}"
     if isinstance(v, Mapping):
-        return str({k: described(w) for k, w in v.items()})
+        return str({k: describe_arguments(w) for k, w in v.items()})
     if isinstance(v, torch.Generator):
         return "a generator"
     if isinstance(v, list | tuple):
-        return str([described(w) for w in v])
+        return str([describe_arguments(w) for w in v])
     plain = isinstance(v, str | int | float | type(None) | torch.dtype) or is_dataclass(v)
     return repr(v) if plain else type(v).__name__
 
 
-def generators(given: Generators | None, device: torch.device) -> list[torch.Generator]:
+def list_generators(given: Generators | None, device: torch.device) -> list[torch.Generator]:
     """The generators that a call draws from."""
     if given is None:
         return [default_generator(device)]

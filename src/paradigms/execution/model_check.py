@@ -56,10 +56,12 @@ class Assumptions:
 
     def __init__(self, model: Any, ask: Callable[..., Tensor], dtype: torch.dtype | None, casts: Casts) -> None:
         self.model, self.ask, self.rows = model, ask, 0
-        self.known = remembered(model)
-        inside = modules(model)
+        self.known = known_assumptions(model)
+        inside = modules_of(model)
         self.mode = getattr(model, "__func__", None), tuple(m.training for m in inside), casts
-        self.suspect = next((m for m in inside if alone(m)), None)  # which may be called, so that steps are asked, too
+        self.suspect = next(
+            (m for m in inside if unfit_module(m)), None
+        )  # which may be called, so that steps are asked, too
         self.least = [cast for _, cast in casts] + ([] if dtype is None else [dtype])
         self.steps = True  # that rows are stepped through whatever is measured; else a window may come any time
         self.open: dict[str, Any] | None = None  # what is not known yet, and by which key it will be
@@ -87,7 +89,7 @@ class Assumptions:
         """Checks the model, which is about to be called; what it gives is to be called with the answer to x."""
         left, several = self.left(x, condition), len(x) > 1 and bool((t != t[0]).any())
         due = "suspect" in left or "again" in left or ("rows" in left and several)
-        apart = self.rowwise(x, t, condition) if due else nothing
+        apart = self.rowwise(x, t, condition) if due else all_checked
         old = x.clone() if "input" in left else None
 
         def after(m: Tensor) -> None:
@@ -96,7 +98,7 @@ class Assumptions:
                     raise changed("x")  # unseen by torch, as numpy does
                 self.found("input")
             apart(m)
-            if apart is not nothing and bool(torch.isfinite(m).all()):
+            if apart is not all_checked and bool(torch.isfinite(m).all()):
                 self.found("suspect")
                 self.found("again")
                 if several:
@@ -111,19 +113,22 @@ class Assumptions:
         with undisturbed(self.model, x.device):
             f, g = first(), again(OTHER)
             same, place, longer = self.rounding(f)
-            if (off := difference(f[1], g[1], x[b])) > same:
-                raise self.mixed(off) if difference(first(), f, x[[a, b, a]]) <= same else self.random(off)
-            if (off := difference(first(), f, x[[a, b, a]])) > same:
+            if (off := relative_difference(f[1], g[1], x[b])) > same:
+                raise self.mixed(off) if relative_difference(first(), f, x[[a, b, a]]) <= same else self.random(off)
+            if (off := relative_difference(first(), f, x[[a, b, a]])) > same:
                 raise self.random(off)
             kept = torch.equal(f, g) and x[0].numel() > FEW  # a constant, or what was answered before
-            if kept and (off := difference(self.asked(x, t, condition, [c, b], OTHER)[0], g[0], x[c])) > longer:
+            if (
+                kept
+                and (off := relative_difference(self.asked(x, t, condition, [c, b], OTHER)[0], g[0], x[c])) > longer
+            ):
                 raise self.random(off)
-        if (off := difference(f[0], f[2], x[a])) > place:
+        if (off := relative_difference(f[0], f[2], x[a])) > place:
             raise self.random(off)
         pairs = [(a, f[0]), (b, f[1])] + [(c, g[0])] * kept
 
         def after(m: Tensor) -> None:
-            if (off := max(difference(m[i], v, x[i]) for i, v in pairs)) > longer:
+            if (off := max(relative_difference(m[i], v, x[i]) for i, v in pairs)) > longer:
                 raise self.mixed(off) if len(pairs) == 2 else self.random(off)
 
         return after
@@ -139,7 +144,7 @@ class Assumptions:
 
     def rounding(self, m: Tensor) -> tuple[float, ...]:
         """What rounding explains in the least precise dtype that is known to be used; TF32 is as precise as float16."""
-        inside = {p.dtype for v in modules(self.model) for p in v.parameters(recurse=False) if p.is_floating_point()}
+        inside = {p.dtype for v in modules_of(self.model) for p in v.parameters(recurse=False) if p.is_floating_point()}
         used = {m.dtype, precision(m), *inside, *self.least}
         found = [ROUNDING.get(dtype, ROUNDING[torch.bfloat16]) for dtype in used]
         same, place, longer = (max(each) for each in zip(*found, strict=True))
@@ -162,11 +167,11 @@ class Assumptions:
 
     def advice(self, otherwise: str) -> str:
         """What to type."""
-        suspect = self.suspect or next((m for m in modules(self.model) if m.training), None)
+        suspect = self.suspect or next((m for m in modules_of(self.model) if m.training), None)
         return f"its {type(suspect).__name__} is in training mode: type .eval()" if suspect is not None else otherwise
 
 
-def difference(m: Tensor, other: Tensor, x: Tensor) -> float:
+def relative_difference(m: Tensor, other: Tensor, x: Tensor) -> float:
     """The relative difference of answers to x; 0 where one is not finite, which is for others to refuse."""
     off, size = (m - other).double().norm(), torch.maximum(m.double().norm(), SMALL * x.double().norm())
     found = float(off / size.clamp(min=1e-30))
@@ -176,7 +181,7 @@ def difference(m: Tensor, other: Tensor, x: Tensor) -> float:
 @contextlib.contextmanager
 def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
     """Within it torch's random streams are drawn from and statistics move; afterwards they are as before."""
-    moving = [b for m in modules(model) if isinstance(m, _NormBase) and m.training for b in m.buffers(recurse=False)]
+    moving = [b for m in modules_of(model) if isinstance(m, _NormBase) and m.training for b in m.buffers(recurse=False)]
     before = [b.clone() for b in moving]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
@@ -186,11 +191,11 @@ def undisturbed(model: Any, device: torch.device) -> Iterator[None]:
                 b.copy_(old)
 
 
-def nothing(*_: Any) -> None:
+def all_checked(*_: Any) -> None:
     """Nothing is left to be checked."""
 
 
-def remembered(model: Any) -> set[Any]:
+def known_assumptions(model: Any) -> set[Any]:
     """What is known of a model; of a bound method, of its object. It dies with the model."""
     of = model.__self__ if isinstance(model, MethodType) else model
     try:
@@ -202,13 +207,13 @@ def remembered(model: Any) -> set[Any]:
 # ------------------------------------------------------------------------------------------- its modules
 
 
-def modules(model: Any, depth: int = 2) -> list[nn.Module]:
+def modules_of(model: Any, depth: int = 2) -> list[nn.Module]:
     """The modules that a model is made of, or a function, method or object that holds them."""
     found = list(model.modules()) if isinstance(model, nn.Module) else []
-    return found + [m for v in held(model) for m in modules(v, depth - 1)] if depth else found
+    return found + [m for v in modules_held_by(model) for m in modules_of(v, depth - 1)] if depth else found
 
 
-def held(model: Any) -> list[Any]:
+def modules_held_by(model: Any) -> list[Any]:
     """What a function, method or object holds that may be the model that it calls."""
     if isinstance(model, functools.partial):
         return [model.func, *model.args, *model.keywords.values()]
@@ -227,7 +232,7 @@ def held(model: Any) -> list[Any]:
     return [v for v in values if isinstance(v, nn.Module | MethodType | functools.partial) or inspect.isfunction(v)]
 
 
-def unfit(model: Any) -> str | None:
+def unfit_for_batches(model: Any) -> str | None:
     """Why a module of a model cannot be sampled with, None where none is known to be unfit.
 
     Looked into are a module and what is made of one alone; what else a function uses may not be what it calls.
@@ -239,10 +244,10 @@ def unfit(model: Any) -> str | None:
             model = model.func
         else:
             return None
-    return next((why for m in model.modules() if (why := alone(m))), None)
+    return next((why for m in model.modules() if (why := unfit_module(m))), None)
 
 
-def alone(m: nn.Module) -> str | None:
+def unfit_module(m: nn.Module) -> str | None:
     """Why one module, whatever is in it, does not answer each row by itself and always the same."""
     name = type(m).__name__
     if isinstance(m, _BatchNorm) and m.running_mean is None:
@@ -254,10 +259,10 @@ def alone(m: nn.Module) -> str | None:
         return f"{name} in training mode, which {mixes}moves its statistics"
     if name == "_SpectralNorm":
         return "spectral_norm in training mode, which moves its estimate with every call"
-    return f"{name} in training mode, whose answers are random" if drops(m) else None
+    return f"{name} in training mode, whose answers are random" if random_in_training(m) else None
 
 
-def drops(m: nn.Module) -> bool:
+def random_in_training(m: nn.Module) -> bool:
     """Whether a module in training mode is random, as dropout is."""
     if isinstance(m, nn.RReLU):
         return m.lower != m.upper

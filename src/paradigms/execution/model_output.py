@@ -18,18 +18,19 @@ PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # binary one
 ODD = 1 / 16  # of the numbers, that use the last place of their dtype; of random ones half do
 
 
-def answer(returned: Any, x: Tensor) -> Tensor:
+def output_tensor(returned: Any, x: Tensor) -> Tensor:
     """m, like x (M, ...), without its graph.
 
     Raises ValueError for no tensor or several, another shape or device, and what is not of a floating dtype.
     """
-    m = returned if isinstance(returned, Tensor) else only_tensor(returned, x)
+    m = returned if isinstance(returned, Tensor) else single_tensor(returned, x)
     if m.shape != x.shape:
         raise ValueError(
-            f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; needed: the same shape{half(m, x)}"
+            f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; "
+            f"needed: the same shape{variance_advice(m, x)}"
         )
     if not m.is_floating_point():
-        raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", typed(m.dtype))
+        raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", casting_advice(m.dtype))
     if m.device != x.device:
         raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
     return m.detach()
@@ -60,12 +61,12 @@ def precision(m: Tensor) -> torch.dtype:
     return m.dtype
 
 
-def only_tensor(returned: Any, x: Tensor) -> Tensor:
+def single_tensor(returned: Any, x: Tensor) -> Tensor:
     """The one tensor that an output for x holds."""
     sample = getattr(returned, "sample", None)
     if isinstance(sample, Tensor):  # a diffusers network's output holds the answer there, whatever else it holds
         return sample
-    found = [v for v in parts(returned) if isinstance(v, Tensor)]
+    found = [v for v in output_parts(returned) if isinstance(v, Tensor)]
     if len(found) == 1:
         return found[0]
     if returned is None:
@@ -79,7 +80,7 @@ def only_tensor(returned: Any, x: Tensor) -> Tensor:
     raise refusal("model", f"an answer that is {said(returned)}", f"one tensor, {tuple(x.shape)} as x")
 
 
-def parts(returned: Any) -> Iterable[Any]:
+def output_parts(returned: Any) -> Iterable[Any]:
     """What an output is made of."""
     if isinstance(returned, Mapping):
         return returned.values()
@@ -90,13 +91,13 @@ def parts(returned: Any) -> Iterable[Any]:
     return []
 
 
-def half(m: Tensor, x: Tensor) -> str:
+def variance_advice(m: Tensor, x: Tensor) -> str:
     """What to type where the answer holds a variance beside the mean."""
     if m.ndim == x.ndim > 1 and m.shape[1] == 2 * x.shape[1] and m.shape[2:] == x.shape[2:]:
         return f"; where it says the variance too, type lambda x, t: model(x, t)[:, :{x.shape[1]}]"
     return ""
 
 
-def typed(dtype: torch.dtype) -> str:
+def casting_advice(dtype: torch.dtype) -> str:
     """What makes a floating dtype of another."""
     return ".real" if dtype.is_complex else ".float()"

@@ -24,29 +24,29 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 _surrounding: ContextVar[Casts | None] = ContextVar("_surrounding", default=None)  # None: no solver is running here
 
 
-def casts() -> Casts:
+def autocast_dtypes() -> Casts:
     """The autocasts that are on."""
     return tuple((d, torch.get_autocast_dtype(d)) for d in DEVICES if torch.is_autocast_enabled(d))
 
 
-def surrounding() -> Casts:
+def surrounding_modes() -> Casts:
     """The autocasts that were on where the solver was called."""
     return _surrounding.get() or ()
 
 
 @contextlib.contextmanager
-def as_called(found: Casts) -> Iterator[None]:
+def in_caller_modes(found: Casts) -> Iterator[None]:
     """Within it everything is as it was where the solver was called, but for gradients."""
     token = _surrounding.set(None)
     try:
-        with torch.no_grad(), autocast(found, on=True):
+        with torch.no_grad(), restore_autocast(found, on=True):
             yield
     finally:
         _surrounding.reset(token)
 
 
 @contextlib.contextmanager
-def autocast(found: Casts, on: bool) -> Iterator[None]:
+def restore_autocast(found: Casts, on: bool) -> Iterator[None]:
     """Within it the autocasts that were found are on, or off."""
     with contextlib.ExitStack() as stack:
         for device, dtype in found:
@@ -54,28 +54,28 @@ def autocast(found: Casts, on: bool) -> Iterator[None]:
         yield
 
 
-def isolated(solve: F) -> F:
+def isolated_from_torch_modes(solve: F) -> F:
     """A solver whose arithmetic is in the states' dtype and records no gradients; so are the rounds that it yields."""
 
     @functools.wraps(solve)
     def solved(*args: Any, **kwargs: Any) -> Any:
         found = _surrounding.get()
-        found = casts() if found is None else found
+        found = autocast_dtypes() if found is None else found
         token = _surrounding.set(found)
         try:
-            with autocast(found, on=False), torch.no_grad():
+            with restore_autocast(found, on=False), torch.no_grad():
                 result = solve(*args, **kwargs)
         finally:
             _surrounding.reset(token)
-        return rounds(result, found) if isinstance(result, Iterator) else result
+        return isolated_rounds(result, found) if isinstance(result, Iterator) else result
 
     return cast(F, solved)
 
 
-def rounds(frames: Iterator[Any], found: Casts) -> Iterator[Any]:
+def isolated_rounds(frames: Iterator[Any], found: Casts) -> Iterator[Any]:
     """The frames, each made in isolation; what is done between two is under what surrounds it there."""
     while True:
-        with autocast(found, on=False), torch.no_grad():
+        with restore_autocast(found, on=False), torch.no_grad():
             frame = next(frames, None)
         if frame is None:
             return

@@ -29,12 +29,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, only, rows
+from ..system import System, expand_like, masked
 from ..validate import named, whole
-from .base import AbstractMethod, step
+from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
 from .scan import finite, onward, recur, rms, run, scaled
-from .work import Evaluate, Memory, Sweep, Work, pick
+from .work import Evaluate, Memory, Update, WindowState, pick
 
 RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states
@@ -61,11 +61,11 @@ class ExponentialPicard(AbstractMethod):
     def __post_init__(self) -> None:
         check_variance(self.variance)
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        D, y = step(system, work, evaluate)
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
+        D, y = step_rows(system, work, evaluate)
         J, P = gaussian(system, work, self.variance)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
+        return Update(x, D, y, work.live, shift=shift(J, x, work)), memory
 
 
 class Safeguards(NamedTuple):
@@ -119,12 +119,12 @@ class Anderson(AbstractMethod):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: given {getattr(self, name)!r}; needed: a positive number, inf for no limit")
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         zeros = [torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth)]
         return History(tuple(zeros[: self.depth]), tuple(zeros[self.depth :]))
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        D, y = step(system, work, evaluate)
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
+        D, y = step_rows(system, work, evaluate)
         J, P = gaussian(system, work, self.variance)
         old = work.x[1:]
         x = y + finite(onward(recur(y - old, P), P))
@@ -135,12 +135,12 @@ class Anderson(AbstractMethod):
             limits = Safeguards(self.most, self.ridge, self.growth)
             x = x + safeguarded(torch.zeros_like(R), work, R, before, P, limits)
         latest = History((old, *states)[: self.depth], (R, *corrections)[: self.depth])
-        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), latest
+        return Update(x, D, y, work.live, shift=shift(J, x, work)), latest
 
 
 def safeguarded(
     found: Tensor,
-    work: Work,
+    work: WindowState,
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
     P: Sequence[Tensor] | Tensor,
@@ -150,22 +150,22 @@ def safeguarded(
 
     before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
     """
-    if not (k := work.again):
+    if not (k := work.revisited_rows):
         return found
-    known = [work.twice, *(work.often(j) for j in range(2, len(before) + 1))]  # no row after k is
-    dR = [only(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
+    known = [work.revisited, *(work.visited(j) for j in range(2, len(before) + 1))]  # no row after k is
+    dR = [masked(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
     gamma = weights(R[:k], dR, limits.ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
-        found[:k].addcmul_(rows(-gamma[..., j], R), dR[j].add_(only(known[j], dX[:k])))
+        found[:k].addcmul_(expand_like(-gamma[..., j], R), dR[j].add_(masked(known[j], dX[:k])))
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
     ok = (largest > 0) & (size <= limits.growth * rms(before[0][1][:k])) & (length < math.inf)
     fits = (limits.most * largest / length).clamp(max=1)
-    scaled(found[:k], torch.where(only(known[0], ok, False), fits, 0))
+    scaled(found[:k], torch.where(masked(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others
         seen = (work.seen > 0) & work.live
-        first, P = int(seen.sum(0).min()), [only(~seen, rows(p, R)) for p in P]
+        first, P = int(seen.sum(0).min()), [masked(~seen, expand_like(p, R)) for p in P]
     run(found, P, max(first, 1))
     finite(found[first:])
     return found
@@ -177,14 +177,14 @@ def check_variance(v: float) -> None:
         raise ValueError(f"variance: given {v!r}; needed: 0 or more, 1 for data of unit scale, math.inf for frozen eps")
 
 
-def gaussian(system: System, work: Work, v: float) -> tuple[Tensor, Tensor]:
+def gaussian(system: System, work: WindowState, v: float) -> tuple[Tensor, Tensor]:
     """J (W, B) of data of variance v, and the carry P (K, W, B): P[0] = a + b[0] J, P[k] = b[k] J[n-k]."""
     alpha, sigma = system.alpha, system.sigma
     known = alpha > 1e-12 if v == math.inf else alpha >= 0
     J = torch.where(known, alpha / (alpha**2 + sigma**2 / v) if v else 0 * alpha, 0)  # (N,)
     P = torch.stack([system.b[:, k] * J.roll(k) for k in range(system.taps)])  # (K, N)
     P[0] = torch.where(known, P[0] + system.a, 1)
-    return only(work.on, J[work.n]), torch.stack([only(work.on, p) for p in P[:, work.n]])
+    return masked(work.on, J[work.n]), torch.stack([masked(work.on, p) for p in P[:, work.n]])
 
 
 def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
@@ -202,12 +202,12 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
 
 
-def shift(J: Tensor, x: Tensor, work: Work) -> Callable[[Tensor], Tensor]:
-    """J[n] (x[n] - its old value) of the new states x[1:] (W, B, ...), as `Sweep` has it; the first state stays."""
+def shift(J: Tensor, x: Tensor, work: WindowState) -> Callable[[Tensor], Tensor]:
+    """J[n] (x[n] - its old value) of the new states x[1:] (W, B, ...), as `Update` has it; the first state stays."""
     old, new = work.x[1:], x
 
     def shift(w: Tensor) -> Tensor:
         before = (w - 1).clamp(min=0)
-        return rows(w > 0, x) * rows(pick(J, w), x) * (pick(new, before) - pick(old, before))
+        return expand_like(w > 0, x) * expand_like(pick(J, w), x) * (pick(new, before) - pick(old, before))
 
     return shift

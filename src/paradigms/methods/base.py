@@ -29,10 +29,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..system import System, only
+from ..system import System, masked
 from ..validate import Checked
 from .guess import Copy, Guess
-from .work import Evaluate, Memory, Sweep, Work
+from .work import Evaluate, Memory, Update, WindowState
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class AbstractMethod(Checked, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
-        law: Whether its samples are others than the sequential sampler's, of the same law: no tolerance bounds how far
-            they are apart.
+        law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
 
     steady: ClassVar[int | None] = None
@@ -62,7 +61,7 @@ class AbstractMethod(Checked, ABC):
         """The method for a given tolerance; another one where it has a tolerance of its own."""
         return self
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         """What the method remembers before the first round.
 
         Args:
@@ -75,7 +74,7 @@ class AbstractMethod(Checked, ABC):
         return ()
 
     @abstractmethod
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         """Makes one round: evaluates the window, and corrects its states.
 
         Args:
@@ -89,13 +88,22 @@ class AbstractMethod(Checked, ABC):
         """
 
 
-def step(system: System, work: Work, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
-    """D (W, B, ...) of the live rows, what it was elsewhere, and y[n] = step(x)[n] (W, B, ...)."""
+def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Tensor, Tensor]:
+    """Evaluates a window once and takes each row's own step from there.
+
+    Args:
+        system: The table.
+        work: The window.
+        evaluate: The model, as `sweep` is given it.
+
+    Returns:
+        Outputs D (W, B, ...), which are as before where a row is not evaluated, and y[n] = step(x)[n] (W, B, ...).
+    """
     (D,) = evaluate(work.x[:-1])
-    D = only(work.on, D, work.D[-len(D) :])
-    return D, system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
+    D = masked(work.on, D, work.D[-len(D) :])
+    return D, system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
 
 
-def joined(system: System, work: Work, D: Tensor) -> Tensor:
+def with_history(system: System, work: WindowState, D: Tensor) -> Tensor:
     """D (K - 1 + W, B, ...): outputs D (W, B, ...) after as many of the rows before as a step looks back to."""
     return torch.cat([work.D[len(work.D) - len(D) - system.taps + 1 : -len(D)], D]) if system.taps > 1 else D

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..system import System, only, rows
+from ..system import System, expand_like, masked
 from ..validate import named
 from .scan import run
-from .work import Work, partly
+from .work import WindowState, partly
 
 
 class Guess(ABC):
     """What a state holds before the model has seen it. Write your own with a `fill`."""
 
     @abstractmethod
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         """Guesses the states that are not known.
 
         Args:
@@ -40,7 +40,7 @@ class Copy(Guess):
         Shih et al. 2023, algorithm 1, line 11.
     """
 
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         return work.x
 
 
@@ -53,7 +53,7 @@ class Extrapolate(Guess):
         Its gain was published as ParaSolver (2025); that it is equation (2) with J = 0 is ours.
     """
 
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         W, B = work.n.shape
         k = min(known.tolist())  # rows before k are known in every sample
         if k == W:
@@ -62,10 +62,10 @@ class Extrapolate(Guess):
         last = work.newest  # (B, ...)
         if last is None:
             last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]
-        r, p = rows(system.b[n].sum(-1), x) * last, system.a[n]
+        r, p = expand_like(system.b[n].sum(-1), x) * last, system.a[n]
         if work.z is not None:
-            r.addcmul_(rows(system.c[n], x), work.z[k:])
+            r.addcmul_(expand_like(system.c[n], x), work.z[k:])
         new = partly(torch.arange(k, W)[:, None] >= known)  # (W - k, B)
-        r, p = only(new, r, work.x[k + 1 :]), only(new, p)
-        r[0].addcmul_(rows(p, r)[0], work.x[k])
+        r, p = masked(new, r, work.x[k + 1 :]), masked(new, p)
+        r[0].addcmul_(expand_like(p, r)[0], work.x[k])
         return torch.cat([work.x[: k + 1], run(r, [p])])

@@ -22,13 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, only, rows
+from ..system import System, expand_like, masked
 from ..validate import named
 from .anderson import shift
-from .base import AbstractMethod, joined
+from .base import AbstractMethod, with_history
 from .guess import Extrapolate, Guess
 from .scan import carry, finite, onward, recur
-from .work import Evaluate, Memory, Sweep, Work
+from .work import Evaluate, Memory, Update, WindowState
 
 
 class Probe(NamedTuple):
@@ -70,30 +70,30 @@ class QuasiNewton(AbstractMethod):
             if not (math.isfinite(given) and given > 0):
                 raise ValueError(f"{name}: given {given!r}; needed: a finite positive number")
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         """The probe's signs."""
         shape = work.x.shape[2:]
         coin = torch.randint(2, shape, generator=torch.Generator().manual_seed(self.seed))
         return Probe((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]))
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         W, (v,) = len(work.n), memory
-        h = rows(self.reach * system.sigma.clamp(min=1e-6)[work.n], work.x)
+        h = expand_like(self.reach * system.sigma.clamp(min=1e-6)[work.n], work.x)
         D, probed = evaluate(work.x[:-1], work.x[:-1] + h * v)
         J = v * (probed - D) / h
-        D = only(work.on, D, work.D[-W:])
-        y = system.step(work.x[:-1], joined(system, work, D), work.z, work.n)
+        D = masked(work.on, D, work.D[-W:])
+        y = system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
         J = self.bounded(system, work, J)
         P = carry(system, work.n, work.on, J)
         x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Sweep(x, D, y, work.live, shift=shift(J, x, work)), memory
+        return Update(x, D, y, work.live, shift=shift(J, x, work)), memory
 
-    def bounded(self, system: System, work: Work, J: Tensor) -> Tensor:
+    def bounded(self, system: System, work: WindowState, J: Tensor) -> Tensor:
         """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite.
 
         Where data are limited J may fall to (1 - gain) / alpha, see `denoiser.py`.
         """
         known = system.alpha > 1e-12
         per = torch.where(known, 1 / torch.where(known, system.alpha, 1), 0)
-        least, most = (rows(v[work.n], J) for v in (per * system.denoiser.least, self.limit * per))
+        least, most = (expand_like(v[work.n], J) for v in (per * system.denoiser.least, self.limit * per))
         return self.damping * torch.nan_to_num(J, nan=0.0).maximum(least).minimum(most)

@@ -25,16 +25,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, rows
+from ..system import System, expand_like
 from ..validate import named, number, whole
 from .base import AbstractMethod
 from .scan import leading, rms, scan
-from .work import Evaluate, Memory, Sweep, Work, pick
+from .work import Evaluate, Memory, Update, WindowState, pick
 
 SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %
 
 
-class Coarse(ABC):
+class CoarseSolver(ABC):
     """What a coarse jump takes the model to say along a block: D[f] + lean[n] (D[f] - D[f-s]) at its row n."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Coarse(ABC):
 
 @named
 @dataclass(frozen=True)
-class Held(Coarse):
+class HeldCoarse(CoarseSolver):
     """Coarse solver of `Parareal`: the denoised estimate at the block's first step, held over the block.
 
     For a deterministic rule that is one DDIM step.
@@ -56,7 +56,7 @@ class Held(Coarse):
 
 @named
 @dataclass(frozen=True)
-class Linear(Coarse):
+class LinearCoarse(CoarseSolver):
     """Coarse solver of `Parareal`, of second order: a line through the estimates of this block and the one before.
 
     Linear in log(alpha / sigma). Not to be confused with the noise schedule `linear`.
@@ -76,7 +76,7 @@ class Blocks:
     jump: Tensor
 
     @classmethod
-    def of(cls, system: System, s: int, coarse: Coarse, like: Tensor) -> Blocks:
+    def of(cls, system: System, s: int, coarse: CoarseSolver, like: Tensor) -> Blocks:
         """The blocks of a system; the jump's coefficients run its own rows, so that it is of any rule."""
         n = torch.arange(len(system))
         first = n // s * s
@@ -92,10 +92,10 @@ class Blocks:
         table[f] = jump
         return cls(s, table.to(like))
 
-    def ahead(self, work: Work, D: Tensor, past: Tensor) -> Tensor:
+    def ahead(self, work: WindowState, D: Tensor, past: Tensor) -> Tensor:
         """G (W, B, ...) of the rows in the window, noise apart; past (1, B, ...) is the D[f] that last left it."""
         before = torch.cat([past.expand(self.s, *past.shape[1:]), D])[: len(D)]
-        A, B0, B1 = (rows(c, D) for c in self.jump[work.n].unbind(-1))
+        A, B0, B1 = (expand_like(c, D) for c in self.jump[work.n].unbind(-1))
         return A * work.x[:-1] + B0 * D + B1 * (D - before)
 
 
@@ -127,7 +127,7 @@ class Parareal(AbstractMethod):
         guess: What states hold before the model has seen them.
         block: Steps in a block; None is the root of half the window, which takes the fewest rounds.
         tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's.
-        coarse: The coarse solver, `Held()` or `Linear()`.
+        coarse: The coarse solver, `HeldCoarse()` or `Linear()`.
 
     Raises:
         ValueError: A block does not fit in the window, or an argument cannot be used.
@@ -140,7 +140,7 @@ class Parareal(AbstractMethod):
 
     block: int | None = None
     tolerance: float | None = None
-    coarse: Coarse = field(default_factory=Held)
+    coarse: CoarseSolver = field(default_factory=HeldCoarse)
 
     def __post_init__(self) -> None:
         if self.block is not None:
@@ -156,7 +156,7 @@ class Parareal(AbstractMethod):
             self, tolerance=SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
         )
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         """The blocks, and the first march, which is due at the first row."""
         W, B = work.n.shape
         s = max(round(math.sqrt(W / 2)), 1) if self.block is None else self.block
@@ -167,7 +167,7 @@ class Parareal(AbstractMethod):
         zero = torch.zeros_like(work.x)
         return Marches(Blocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1])
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         blocks, due, known, G, C, past = memory
         W, s = len(work.n), blocks.s
         row = torch.arange(W + 1, device=due.device)[:, None]
@@ -177,19 +177,19 @@ class Parareal(AbstractMethod):
         hit = (due[:-1] == at[:-1]) & live
         asked = hit.cpu()
         (D,) = evaluate(work.x[:-1], live=asked)
-        D = torch.where(rows(hit, D), D, work.D[-W:])
+        D = torch.where(expand_like(hit, D), D, work.D[-W:])
         if system.taps > 1:  # rows that no march has reached are as the jump takes them
             start = row[:-1] - at[:-1] % s  # their block's first row
             new = hit.gather(0, start.clamp(min=0)) & (start >= 0) & (seen + hit == 0)
-            D = torch.where(rows(new, D), pick(D, start.clamp(min=0)), D)
+            D = torch.where(expand_like(new, D), pick(D, start.clamp(min=0)), D)
         y = system.step(work.x[:-1], torch.cat([work.D[:-W], D]), work.z, work.n)
 
         # every march takes along what G promised at its start, so that F - G is of one start when it arrives
-        ahead = torch.where(rows(hit & first[:-1], y), blocks.ahead(work, D, past), G[:-1])
+        ahead = torch.where(expand_like(hit & first[:-1], y), blocks.ahead(work, D, past), G[:-1])
         marched, arrived = hit & ~first[1:], hit & first[1:]
-        G = torch.cat([G[:1], torch.where(rows(marched, y), ahead, G[1:])])
-        G[:-1] = torch.where(rows(first[:-1], y), ahead, G[:-1])
-        C = torch.cat([C[:1], torch.where(rows(arrived, y), y - ahead, C[1:])])
+        G = torch.cat([G[:1], torch.where(expand_like(marched, y), ahead, G[1:])])
+        G[:-1] = torch.where(expand_like(first[:-1], y), ahead, G[:-1])
+        C = torch.cat([C[:1], torch.where(expand_like(arrived, y), y - ahead, C[1:])])
 
         there, known = known | (due == at), torch.cat([known[:-1] | hit, known[-1:]])  # a state is there; and its D
         told = torch.zeros_like(there)  # a state that begins a block whose predecessor w - s has been evaluated
@@ -197,31 +197,33 @@ class Parareal(AbstractMethod):
         C = self._noise(system, work, C, (told & ~there)[1:] & ~arrived, first)
         x, moved = self._refine(system, work, torch.cat([work.x[:s], G[:-s] + C[s:]]), told, there)
         marched |= arrived & ~(there | told)[1:]  # and where the block's first row has left the window: it was right
-        x[1:] = torch.where(rows(marched, y), y, x[1:])
+        x[1:] = torch.where(expand_like(marched, y), y, x[1:])
         moved[1:] |= marched
 
         settled = known[:-1] & ~moved[:-1] & live
         good = leading(settled & (rms(x[1:] - y) <= (self.tolerance or 0) * system.std[work.n]))  # (B,)
         mend = settled & (row[:-1] == good)  # a right state whose next is not: that is then this row's own step
-        x[1:] = torch.where(rows(mend, y), y, x[1:])
+        x[1:] = torch.where(expand_like(mend, y), y, x[1:])
         moved[1:] |= mend
         stride = good + mend.sum(0)
 
         due = torch.where(moved, at, torch.where(known, -1, due))
         left = torch.where(first[:-1] & (row[:-1] < stride), row[:-1], -1).amax(0, keepdim=True)  # (1, B)
-        past = torch.where(rows(left >= 0, y), pick(D, left.clamp(min=0)), past)
-        return Sweep(x[1:], D, y, asked, stride), Marches(blocks, due, known & ~moved, G, C, past)
+        past = torch.where(expand_like(left >= 0, y), pick(D, left.clamp(min=0)), past)
+        return Update(x[1:], D, y, asked, stride), Marches(blocks, due, known & ~moved, G, C, past)
 
-    def _refine(self, system: System, work: Work, U: Tensor, told: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(
+        self, system: System, work: WindowState, U: Tensor, told: Tensor, there: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """x (W + 1, B, ...) with U where that is told and new or far from what is there; where it was (W + 1, B)."""
         far = rms(U - work.x)
         far[1:] /= system.std[work.n]
         moved = told & ((far > (self.tolerance or 0)) | ~there)
-        return torch.where(rows(moved, U), U, work.x), moved
+        return torch.where(expand_like(moved, U), U, work.x), moved
 
-    def _noise(self, system: System, work: Work, C: Tensor, new: Tensor, first: Tensor) -> Tensor:
+    def _noise(self, system: System, work: WindowState, C: Tensor, new: Tensor, first: Tensor) -> Tensor:
         """C (W + 1, B, ...) begun, at new (W, B) ends of blocks, with what their rows' own noise adds up to."""
         if work.z is None or not bool(new.any()):
             return C
-        r = scan(rows(system.c[work.n], C) * work.z, torch.where(first[:-1], 0, system.a[work.n]))
-        return torch.cat([C[:1], torch.where(rows(new, r), r, C[1:])])
+        r = scan(expand_like(system.c[work.n], C) * work.z, torch.where(first[:-1], 0, system.a[work.n]))
+        return torch.cat([C[:1], torch.where(expand_like(new, r), r, C[1:])])

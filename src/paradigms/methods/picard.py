@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ..system import System
 from ..validate import named
-from .base import AbstractMethod, step
+from .base import AbstractMethod, step_rows
 from .scan import scan
-from .work import Evaluate, Memory, Sweep, Work
+from .work import Evaluate, Memory, Update, WindowState
 
 
 @named
@@ -22,9 +22,9 @@ class Jacobi(AbstractMethod):
         guess: What states hold before the model has seen them.
     """
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        D, y = step(system, work, evaluate)
-        return Sweep(y, D, y, work.live), memory
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
+        D, y = step_rows(system, work, evaluate)
+        return Update(y, D, y, work.live), memory
 
 
 @named
@@ -51,8 +51,8 @@ class Picard(AbstractMethod):
         True
     """
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        D, y = step(system, work, evaluate)
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
+        D, y = step_rows(system, work, evaluate)
         x = y.clone()
         x[1:].add_(scan(y[:-1] - work.x[1:-1]))
-        return Sweep(x, D, y, work.live), memory
+        return Update(x, D, y, work.live), memory

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..system import System, only, rows
+from ..system import System, expand_like, masked
 
 
 def scan(r: Tensor, p: Tensor | None = None) -> Tensor:
@@ -21,7 +21,7 @@ def scan(r: Tensor, p: Tensor | None = None) -> Tensor:
     """
     r, k = r.clone(), 1
     while k < len(r):
-        r[k:].add_(r[:-k].clone() if p is None else rows(p[k:], r) * r[:-k])
+        r[k:].add_(r[:-k].clone() if p is None else expand_like(p[k:], r) * r[:-k])
         p = None if p is None else torch.cat([p[:k], p[k:] * p[:-k]])
         k *= 2
     return r
@@ -37,7 +37,7 @@ def recur(r: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
 
 def run(d: Tensor, p: Sequence[Tensor] | Tensor, first: int = 1) -> Tensor:
     """`recur` in place, from row `first` on: the rows before it are known."""
-    row, wide = d.unbind(), [rows(q, d).unbind() for q in p]
+    row, wide = d.unbind(), [expand_like(q, d).unbind() for q in p]
     for n in range(first, len(row)):
         now = row[n]
         for k, q in enumerate(wide[:n], 1):
@@ -50,16 +50,16 @@ def carry(system: System, n: Tensor, on: Tensor | None, J: Tensor) -> list[Tenso
 
     0 where the mask `on` is not true.
     """
-    b = [rows(v, J) for v in system.b[n].unbind(-1)]
+    b = [expand_like(v, J) for v in system.b[n].unbind(-1)]
     ahead = [torch.cat([torch.zeros_like(J[:k]), b[k][k:] * J[:-k]]) for k in range(1, min(system.taps, len(J)))]
-    return [only(on, p) for p in (torch.addcmul(rows(system.a[n], J), b[0], J), *ahead)]
+    return [masked(on, p) for p in (torch.addcmul(expand_like(system.a[n], J), b[0], J), *ahead)]
 
 
 def onward(d: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
     """sum_k p[k,n] d[n-1-k], what each row of d (W, B, ...) is carried by; 0 at the first row."""
     carried = torch.zeros_like(d)
     for k in range(min(len(p), len(d) - 1)):
-        carried[k + 1 :].addcmul_(rows(p[k][k + 1 :], d), d[: len(d) - 1 - k])
+        carried[k + 1 :].addcmul_(expand_like(p[k][k + 1 :], d), d[: len(d) - 1 - k])
     return carried
 
 
@@ -71,7 +71,7 @@ def finite(v: Tensor, size: Tensor | None = None) -> Tensor:
 
 def scaled(v: Tensor, c: Tensor) -> Tensor:
     """c v in place, of v (W, B, ...) and c (W, B), and 0 where that is no number; a third of masked_fill_'s time."""
-    return v.mul_(rows(c, v)).nan_to_num_(0.0, math.inf, -math.inf)
+    return v.mul_(expand_like(c, v)).nan_to_num_(0.0, math.inf, -math.inf)
 
 
 def rms(v: Tensor) -> Tensor:

@@ -30,14 +30,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, only, rows
+from ..system import System, expand_like, masked
 from ..validate import named
 from .anderson import Safeguards, safeguarded
-from .base import AbstractMethod, step
+from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
 from .scan import carry, finite, recur, rms
 from .spectrum import Spectrum, check_grid, spectrum
-from .work import Evaluate, Memory, Sweep, Work, pick
+from .work import Evaluate, Memory, Update, WindowState, pick
 
 
 @dataclass(frozen=True)
@@ -130,22 +130,22 @@ class Spectral(AbstractMethod):
             s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count))
         )
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         known = self.begun(system, work.x[0])
         one = known.spectrum.forward(work.x[:1])
         moved = one.new_zeros(len(work.x), *one.shape[1:])
         square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
         return LastRound(moved, square, moved[1:], known)
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        D, y = step(system, work, evaluate)
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
+        D, y = step_rows(system, work, evaluate)
         moved, square, R_before, known = memory
         s: Spectrum = known.spectrum
         secant = None
-        if k := work.again:
+        if k := work.revisited_rows:
             dD = s.forward(D[:k] - work.D[-len(D) :][:k])
             XD, DD = s.sums(moved[:k], dD), torch.linalg.vector_norm(dD.flatten(2), dim=2).square()
-            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.twice), (square[:k], XD, DD)
+            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.revisited), (square[:k], XD, DD)
         J = self.jacobian(system, known, work)  # (W, B, F)
         r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
         R = recur(r, P)  # of x[n+1], (W, B, C, S)
@@ -161,7 +161,7 @@ class Spectral(AbstractMethod):
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
 
-        update = Sweep(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift)
+        update = Update(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift)
         return update, LastRound(moved, square, R, known)
 
     def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
@@ -169,15 +169,15 @@ class Spectral(AbstractMethod):
 
         twice (W, B): which of them are such rows, all if None.
         """
-        told = torch.stack([XX, rows(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
-        ok = only(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
+        told = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
+        ok = masked(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
         left = self.forget * known.XY
         if twice is not None:
-            left = only(twice.any(0).expand(len(left), -1), left, known.XY)
+            left = masked(twice.any(0).expand(len(left), -1), left, known.XY)
         b = torch.arange(n.shape[1], device=n.device)
-        return replace(known, XY=left.index_put_((n, b), torch.where(rows(ok, told), told, 0), accumulate=True))
+        return replace(known, XY=left.index_put_((n, b), torch.where(expand_like(ok, told), told, 0), accumulate=True))
 
-    def jacobian(self, system: System, known: Secants, work: Work) -> Tensor:
+    def jacobian(self, system: System, known: Secants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))

@@ -21,11 +21,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, rows
+from ..system import System, expand_like
 from ..validate import named
-from .base import AbstractMethod, step
+from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .work import Evaluate, Memory, Sweep, Work
+from .work import Evaluate, Memory, Update, WindowState
 
 
 class Coins(NamedTuple):
@@ -40,8 +40,7 @@ class Speculation(AbstractMethod):
     """Drafts that are accepted at random so that the samples have exactly the sequential sampler's law.
 
     The result is another sample of the same law, so a tolerance and `Solution.error` mean nothing here, and
-    `Solution.tolerance` is None. For SDE
-    rules of one tap only.
+    `Solution.tolerance` is None. For SDE rules of one tap only.
 
     Args:
         seed: Of the random decisions. Give another to each call whose samples must be independent.
@@ -59,7 +58,7 @@ class Speculation(AbstractMethod):
     guess: Guess = field(default_factory=Extrapolate, init=False)  # a draft must be driven by the row's own noise
     seed: int = 0
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         """The coins."""
         if system.taps > 1 or not bool((system.c[:-1] > 0).all()):
             raise ValueError(
@@ -70,33 +69,33 @@ class Speculation(AbstractMethod):
         coins = [torch.rand(len(system), generator=g, dtype=torch.float64) for _ in range(work.n.shape[1])]
         return Coins(torch.stack(coins)[None].to(work.x.device))
 
-    def sweep(self, system: System, work: Work, evaluate: Evaluate, memory: Memory) -> tuple[Sweep, Memory]:
-        D, y = step(system, work, evaluate)
+    def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
+        D, y = step_rows(system, work, evaluate)
         W, B = work.n.shape
         b = torch.arange(B, device=work.x.device)
         c, live = system.c[work.n], work.live.to(b.device, non_blocking=True)  # (W, B)
         if work.z is None:  # the one row of a chain without noise
             stands, other = torch.zeros_like(live), y
         else:
-            Delta = (work.x[1:] - y) / rows(torch.where(c > 0, c, 1), y)
+            Delta = (work.x[1:] - y) / expand_like(torch.where(c > 0, c, 1), y)
             ratio = -dot(work.z, Delta) - dot(Delta, Delta) / 2
             stands = (Coins(*memory).U[0, b, work.n].log() <= ratio) & (c > 0) & live
-            other = y + rows(c, y) * (mirrored(work.z, Delta) - work.z)
+            other = y + expand_like(c, y) * (mirrored(work.z, Delta) - work.z)
         first = stands.long().cumprod(0).sum(0)  # (B,), the first row that does not stand
         count = live.long().sum(0)
         stride = (first + 1).minimum(count)
         row = torch.arange(W, device=b.device)[:, None]
-        x = torch.where(rows(row == first, y), other, work.x[1:])
-        D = torch.where(rows(row < stride, D), D, D[stride - 1, b])  # the rows after are drafted with D[first]
+        x = torch.where(expand_like(row == first, y), other, work.x[1:])
+        D = torch.where(expand_like(row < stride, D), D, D[stride - 1, b])  # the rows after are drafted with D[first]
         x = torch.cat([work.x[:1], x])
         after = replace(work, x=x, D=torch.cat([work.D[:-W], D]))
-        return Sweep(Extrapolate().fill(system, after, stride.cpu())[1:], D, y, work.live, stride), memory
+        return Update(Extrapolate().fill(system, after, stride.cpu())[1:], D, y, work.live, stride), memory
 
 
 def mirrored(z: Tensor, Delta: Tensor) -> Tensor:
     """z (W, B, ...) reflected in the plane that Delta is normal to; z itself where Delta is 0."""
     square = dot(Delta, Delta)
-    return z - rows(2 * dot(z, Delta) / torch.where(square > 0, square, 1), z) * Delta
+    return z - expand_like(2 * dot(z, Delta) / torch.where(square > 0, square, 1), z) * Delta
 
 
 def dot(u: Tensor, v: Tensor) -> Tensor:

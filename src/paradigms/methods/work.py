@@ -1,4 +1,4 @@
-"""What a round works on and what it finds: the window's states, and the sweep of a method over them."""
+"""What a round works on and what it finds: the state of the window, and the update of a method."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ class Evaluate(Protocol):
 
 
 @dataclass
-class Work:
-    """The rows in the window: states x (W + 1, B, ...), outputs D (H + W, B, ...), noise z, row numbers n (W, B).
+class WindowState:
+    """The rows in the window, as a method is given them.
 
-    D begins with the outputs of the H = max(K - 1, 1) rows before the window; x past the last known state repeats it.
-    live (W, B): the rows that lie in the chain and may be evaluated. seen (W, B): how often each was. Both are on the
-    CPU, so that nobody must ask the device for them, and hold first rows: what other rows hold is nobody's input.
-    newest (B, ...), for a guess: what the stand-in says of the last state that the model has seen, as it is by now.
-    rounding: the relative rounding of what the network answers in, 0 where that is the states' own or finer. before:
-    the states (W, B, ...) that the outputs D of rows evaluated before are of, made when asked for; None at first.
+    Args:
+        x: States (W + 1, B, ...); past the last known state they repeat it.
+        D: Outputs (H + W, B, ...), those of the H = max(K - 1, 1) rows before the window first.
+        z: Noise of the rows (W, B, ...), None where none of the chain's rows draws any.
+        n: Row numbers (W, B).
+        live: The rows that lie in the chain and may be evaluated (W, B), on the CPU: nobody must ask the device.
+        seen: How often each row was evaluated (W, B), on the CPU.
+        newest: For a guess, what the surrogate says by now of the last state that the model has seen (B, ...).
+        rounding: Relative rounding of what the network answers in, 0 where that is the states' own or finer.
+        before: Makes the states (W, B, ...) that the outputs D of rows evaluated before are of; None at first.
     """
 
     x: Tensor
@@ -57,18 +61,18 @@ class Work:
         return partly(self.live)
 
     @cached_property
-    def again(self) -> int:
+    def revisited_rows(self) -> int:
         """How many rows from the first hold all those that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
 
     @cached_property
-    def twice(self) -> Tensor | None:
-        """The mask of the rows that were evaluated before and are again, of the first `again`."""
-        return self.often(1)
+    def revisited(self) -> Tensor | None:
+        """The mask of the rows that were evaluated before and are again, of the first `revisited_rows`."""
+        return self.visited(1)
 
-    def often(self, times: int) -> Tensor | None:
-        """The mask of the rows that were evaluated so often before and are again, of the first `again`."""
-        return partly(((self.seen >= times) & self.live)[: self.again])
+    def visited(self, times: int) -> Tensor | None:
+        """The mask of the rows that were evaluated so often before and are again, of the first `revisited_rows`."""
+        return partly(((self.seen >= times) & self.live)[: self.revisited_rows])
 
 
 def pick(v: Tensor, w: Tensor) -> Tensor:
@@ -82,15 +86,19 @@ def partly(mask: Tensor) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What a sweep found: new states x[1:] (W, B, ...); of the old ones outputs D (W, B, ...) and y[n] = step(x)[n].
+class Update:
+    """What a sweep found.
 
-    live (W, B), on the CPU: the rows that were evaluated. stride (B,): how many rows to accept, where that is the
-    method's to say and not the tolerance's. change: a transform of states and the squared change of x[1:] by band
-    (W, B, F), where the method has them, to spare others the work. secant: likewise dX dX and dX dD (k, B, F) by band,
-    and dD dD (k, B), of the first `again` rows since they were evaluated last. shift: J[n] (x[n] - its old value)
-    (R, B, ...) at rows w (R, B) of the window, 0 at its first, where the stand-in has a J: asked for the few rows that
-    are read again.
+    Args:
+        x: New states x[1:] (W, B, ...).
+        D: Outputs of the old states (W, B, ...).
+        y: Each row's own step from the old states, y[n] = step(x)[n] (W, B, ...).
+        live: The rows that were evaluated (W, B), on the CPU.
+        stride: How many rows to accept (B,), where that is the method's to say and not the tolerance's.
+        change: A transform of states and the squared change of x[1:] by band (W, B, F), where the method has them.
+        secant: Likewise dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the k rows evaluated before.
+        shift: J[n] (x[n] - its old value) (R, B, ...) at rows w (R, B) of the window, 0 at its first; None where the
+            surrogate has no J.
     """
 
     x: Tensor

@@ -17,10 +17,10 @@ from ..methods.base import AbstractMethod
 from ..methods.picard import Jacobi
 from ..solution import Solution, relative_error
 from ..solve import iterate, sample
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..system import System
 from ..viz.palette import pixels
-from ..window.controller import Fixed
+from ..window.controller import FixedWindow
 from .recording import MOMENTS, Asked, Emit, Event, Recording, encoded
 
 TIMES = 10  # the difference is drawn so many times as large
@@ -92,7 +92,7 @@ class Images:
         seconds = recording.seconds
         again = sum(len(retry.samples) for retry in solution.retries)
         account = {"window": max(solution.windows), "again": again, "converged": solution.converged}
-        spent = {"round": solution.rounds, "evaluations": solution.evals}
+        spent = {"round": solution.rounds, "evaluations": solution.evaluations}
         emit(self.finish("parallel", seconds, solution.x) | spent | account)
         return solution
 
@@ -102,7 +102,7 @@ class Images:
         x, generator = self.start()
         recording, N = Recording("sequential", self.system, asked, emit, self.picture), len(self.system)
         how: dict[str, Any] = {"generator": generator, "condition": self.condition}
-        one = Fixed(1, max(N // MOMENTS, 1))
+        one = FixedWindow(1, max(N // MOMENTS, 1))
         for frame in recording.watch(iterate(self.model, self.system, x, Jacobi(), window=one, tolerance=0.0, **how)):
             x = frame.last
         emit(self.finish("sequential", recording.seconds, x) | {"round": N, "evaluations": N})

@@ -22,9 +22,9 @@ from ..policies.tasks.rollout import FIRST_SEED
 from ..policies.tasks.task import Task, Vector
 from ..solution import relative_error
 from ..solve import iterate, sample
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..system import System
-from ..window.controller import Fixed
+from ..window.controller import FixedWindow
 from .recording import Asked, Emit, Event, Recording, nothing
 
 MOMENTS = 12  # of a chunk that is stepped through
@@ -137,13 +137,13 @@ class Pushing:
             condition={"known": known},
             watch=recording.watch,
         )
-        recording.rounds, recording.evals = recording.rounds + found.rounds, recording.evals + found.evals
+        recording.rounds, recording.evals = recording.rounds + found.rounds, recording.evals + found.evaluations
         return found.x
 
     def stepped(self, model: nn.Module, x: Tensor, g: torch.Generator, known: Tensor, recording: Recording) -> Tensor:
         """A chunk step by step."""
         N = len(self.system)
-        one, how = Fixed(1, max(N // MOMENTS, 1)), {"generator": g, "condition": {"known": known}}
+        one, how = FixedWindow(1, max(N // MOMENTS, 1)), {"generator": g, "condition": {"known": known}}
         for frame in recording.watch(iterate(model, self.system, x, Jacobi(), window=one, tolerance=0.0, **how)):  # type: ignore[arg-type]
             x = frame.last
         recording.rounds, recording.evals = recording.rounds + N, recording.evals + N

@@ -96,9 +96,9 @@ class Recording:
         evals = 0
         for frame in frames:
             with self.resting() as seconds:
-                told = frame.told
-                self.emit(self.moment(frame, seconds, self.asked.taken(told.evals - evals)))
-                evals = told.evals
+                record = frame.record
+                self.emit(self.moment(frame, seconds, self.asked.taken(record.evaluations - evals)))
+                evals = record.evaluations
             yield frame
 
     def moment(self, frame: Frame, seconds: float, times: Tensor) -> Event:
@@ -107,7 +107,7 @@ class Recording:
         rows = self.rows(times, begin, end) if not frame.single else [[begin, end]]
         event: Event = {
             "event": "moment", "run": self.run, "seconds": round(seconds, 4), "round": self.rounds + frame.round,
-            "evaluations": self.evals + frame.told.evals, "begin": begin, "end": end, "done": begin + stride,
+            "evaluations": self.evals + frame.record.evaluations, "begin": begin, "end": end, "done": begin + stride,
             "rows": rows,
         }  # fmt: skip
         if seconds - self.shown >= LEAST or begin + stride == self.N:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..methods.scan import scan
 from ..methods.spectrum import Spectrum
-from ..methods.work import Sweep, Work
-from ..system import System, only
+from ..methods.work import Update, WindowState
+from ..system import System, masked
 from .rounding import rounding
 
 LEAST, MOST = 0.5, 100.0  # of rho: what a row shrinks by more may have been measured in another direction
@@ -26,11 +26,13 @@ ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
 Secant = tuple[Tensor, Tensor, Tensor]  # sums of dX dX and dX dD by band (k, B, F), and of dD dD (k, B)
 
 
-def growth(system: System, work: Work, secant: Secant | None, rho: Tensor, again: Tensor | None, J: Tensor) -> Tensor:
+def growth(
+    system: System, work: WindowState, secant: Secant | None, rho: Tensor, again: Tensor | None, J: Tensor
+) -> Tensor:
     """rho (W, B) with what this round measured: the rows evaluated twice whose states moved well above rounding."""
     if secant is None:
         return rho
-    k, (XX, XD, DD) = work.again, secant
+    k, (XX, XD, DD) = work.revisited_rows, secant
     n, total = work.n[:k], XX.sum(2)
     least = ABOVE * max(rounding(work), work.rounding)  # an answer's rounding is no growth
     moved = total.sqrt() > least * work.x[:k].flatten(2).norm(dim=2)
@@ -40,13 +42,13 @@ def growth(system: System, work: Work, secant: Secant | None, rho: Tensor, again
     new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
     if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
         new = torch.where(system.denoiser.least[n] < 0, new.clamp(min=1), new)
-    new = torch.where(only(again, moved, False) & new.isfinite(), new, rho[:k])
+    new = torch.where(masked(again, moved, False) & new.isfinite(), new, rho[:k])
     return torch.cat([new, rho[k:]])
 
 
-def secants(work: Work, sweep: Sweep, s: Spectrum) -> Secant | None:
+def secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
     """What the rows evaluated before, k of them, have moved by since then; None where there is none."""
-    k = work.again
+    k = work.revisited_rows
     if not k or work.before is None:
         return None
     dX = s.forward(work.x[:k] - work.before()[:k])

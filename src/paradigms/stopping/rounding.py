@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import torch
 
-from ..methods.work import Work
+from ..methods.work import WindowState
 
 ULPS = 1.0  # with 4 the changes of slow methods add up to 2e-5 unseen; with 1 rounds are as few
 QUIET = 16.0  # bfloat16 and float16: with 1 chains of 200 rows were 2 and 13 eps off, with 16 within 1, with 30 slow
 SPARE = 5.0  # a criterion is held to so much less than the finest, for its estimate is of that quality
 
 
-def rounding(work: Work) -> float:
+def rounding(work: WindowState) -> float:
     """What a state's RMS may change by, relatively, and count as unmoved."""
     return ULPS * torch.finfo(work.x.dtype).eps + work.rounding / QUIET
 

@@ -25,17 +25,17 @@ class Canvas:
 
     def text(self, at: Point, text: str, size: float, colour: str, anchor: str = "lm") -> None:
         """A line of text; `anchor` as in Pillow: l, m or r and m for the middle of the line."""
-        self.pen.text(fine(at), text, fill=colour, font=font(size * FINE), anchor=anchor)
+        self.pen.text(to_fine_canvas(at), text, fill=colour, font=font(size * FINE), anchor=anchor)
 
     def box(self, box: Box, colour: str, radius: float = 0) -> None:
         """A filled box (left, top, right, bottom); nothing where it has no width."""
-        x0, y0, x1, y1 = fine(box)
+        x0, y0, x1, y1 = to_fine_canvas(box)
         if x1 > x0 and y1 > y0:
             self.pen.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius * FINE, fill=colour)
 
     def shape(self, points: Sequence[Point], colour: str) -> None:
         """A filled polygon."""
-        self.pen.polygon([fine(p) for p in points], fill=colour)
+        self.pen.polygon([to_fine_canvas(p) for p in points], fill=colour)
 
     def picture(self, at: Point, picture: Pixels, side: float) -> None:
         """A picture (H, W, 3), enlarged to `side` without smoothing."""
@@ -43,14 +43,14 @@ class Canvas:
         by = side * FINE / max(high, wide)
         size = (round(wide * by), round(high * by))
         large = Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.NEAREST)
-        self.image.paste(large, fine(at))
+        self.image.paste(large, to_fine_canvas(at))
 
     def finish(self) -> Image.Image:
         """The frame."""
         return self.image.resize((WIDE, HIGH), Image.Resampling.BOX)
 
 
-def fine(values: tuple[float, ...]) -> Any:
+def to_fine_canvas(values: tuple[float, ...]) -> Any:
     """Frame coordinates on the fine canvas."""
     return tuple(round(v * FINE) for v in values)
 

@@ -32,7 +32,7 @@ def draw_frame(story: Story, round: int) -> Image.Image:
     now = story.parallel[round - 1] if round else None
     done = now.done if now else torch.zeros(len(story.start), dtype=torch.long)
     finished = story.converged and round == len(story.parallel)
-    row, evals = int(done.min()), now.evals if now else 0
+    row, evaluations = int(done.min()), now.evaluations if now else 0
     canvas.text((32, 30), story.title, 25, LIGHT)
     canvas.text((32, 60), story.subtitle, 13, DIM)
     draw_samples(canvas, 169, story.sequential[round - 1] if round else story.start)
@@ -48,7 +48,7 @@ def draw_frame(story: Story, round: int) -> Image.Image:
     draw_lanes(canvas, story, round, now, done)
     draw_lens(canvas, story, now)
     canvas.text((LEFT, 484), f"{row} of {story.rows} steps done in {round} round{'s' * (round != 1)}", 12, DIM)
-    canvas.text((RIGHT, 484), f"{evals:,} model evaluations", 12, DIM, "rm")
+    canvas.text((RIGHT, 484), f"{evaluations:,} model evaluations", 12, DIM, "rm")
     return canvas.finish()
 
 
@@ -56,14 +56,14 @@ def draw_samples(canvas: Canvas, centre: float, states: Tensor) -> None:
     """The samples of one sampler about x = `centre`, as large as they fit."""
     pictures = pixels(states)
     count, grain = len(pictures), max(pictures.shape[1:3])
-    side, across = max((fit(count, columns, grain), columns) for columns in range(1, count + 1))
+    side, across = max((side_of_samples(count, columns, grain), columns) for columns in range(1, count + 1))
     step, down = side + GAP, math.ceil(count / across)
     left, top = centre - (across * step - GAP) / 2, TOP + (ROOM[1] - down * step + GAP) / 2
     for k, picture in enumerate(pictures):
         canvas.picture((left + k % across * step, top + k // across * step), picture, side)
 
 
-def fit(count: int, columns: int, grain: int) -> float:
+def side_of_samples(count: int, columns: int, grain: int) -> float:
     """The side of `count` square samples of `grain` pixels in so many columns: a pixel covers whole fine pixels."""
     most = min((ROOM[0] + GAP) / columns, (ROOM[1] + GAP) / math.ceil(count / columns)) - GAP
     return max(int(2 * most) // grain * grain / 2, most if most * 2 < grain else 0)
@@ -73,9 +73,9 @@ def draw_lanes(canvas: Canvas, story: Story, round: int, now: Moment | None, don
     """The chain from left to right: one lane for the sequential sampler, one for each sample in parallel."""
     canvas.text((LEFT - 14, ONE), "one by one", 12, LIGHT, "rm")
     canvas.text((LEFT - 14, MANY + DEPTH / 2), "in parallel", 12, ACCENT, "rm")
-    stretch(canvas, story, 0, story.rows, ONE - 3, ONE + 3, TRACK)
-    stretch(canvas, story, 0, round, ONE - 3, ONE + 3, LIGHT)
-    here = at(story, round)
+    draw_stretch(canvas, story, 0, story.rows, ONE - 3, ONE + 3, TRACK)
+    draw_stretch(canvas, story, 0, round, ONE - 3, ONE + 3, LIGHT)
+    here = x_of_row(story, round)
     canvas.box((here - 2, ONE - 6, here + 2, ONE + 6), LIGHT, 2)
     begin = now.begin if now else done
     end = now.end if now else torch.full_like(done, min(story.window, story.rows))
@@ -83,10 +83,10 @@ def draw_lanes(canvas: Canvas, story: Story, round: int, now: Moment | None, don
     for b in range(len(done)):
         top, bottom = MANY + b * lane, MANY + (b + 1) * lane - (2 if len(done) <= 4 else 1)
         first, middle, last = int(begin[b]), int(done[b]), int(end[b])
-        stretch(canvas, story, 0, story.rows, top, bottom, TRACK)
-        stretch(canvas, story, 0, first, top, bottom, ACCENT)
-        stretch(canvas, story, first, middle, top, bottom, ACCENT if middle == story.rows else FRESH)
-        stretch(canvas, story, middle, last, top, bottom, WINDOW)
+        draw_stretch(canvas, story, 0, story.rows, top, bottom, TRACK)
+        draw_stretch(canvas, story, 0, first, top, bottom, ACCENT)
+        draw_stretch(canvas, story, first, middle, top, bottom, ACCENT if middle == story.rows else FRESH)
+        draw_stretch(canvas, story, middle, last, top, bottom, WINDOW)
 
 
 def draw_lens(canvas: Canvas, story: Story, now: Moment | None) -> None:
@@ -95,7 +95,7 @@ def draw_lens(canvas: Canvas, story: Story, now: Moment | None) -> None:
     begin, end = (int(now.begin[b]), int(now.end[b])) if now else (0, min(story.window, story.rows))
     width = (RIGHT - LEFT) / story.window
     right = LEFT + (end - begin) * width
-    seen = [(at(story, begin), MANY + DEPTH), (at(story, end), MANY + DEPTH), (right, ABOVE), (LEFT, ABOVE)]
+    seen = [(x_of_row(story, begin), MANY + DEPTH), (x_of_row(story, end), MANY + DEPTH), (right, ABOVE), (LEFT, ABOVE)]
     canvas.shape(seen, BEAM)
     canvas.box((LEFT, ABOVE, RIGHT, BELOW), LENS)
     if now:
@@ -119,11 +119,11 @@ def draw_bars(canvas: Canvas, story: Story, now: Moment, b: int) -> None:
         canvas.box(bar, FRESH if accepted else REST)
 
 
-def at(story: Story, row: float) -> float:
+def x_of_row(story: Story, row: float) -> float:
     """Where a row of the chain begins."""
     return LEFT + (RIGHT - LEFT) * row / story.rows
 
 
-def stretch(canvas: Canvas, story: Story, begin: int, end: int, top: float, bottom: float, colour: str) -> None:
+def draw_stretch(canvas: Canvas, story: Story, begin: int, end: int, top: float, bottom: float, colour: str) -> None:
     """A piece of a lane, rows [begin, end)."""
-    canvas.box((at(story, begin), top, at(story, end), bottom), colour)
+    canvas.box((x_of_row(story, begin), top, x_of_row(story, end), bottom), colour)

@@ -33,7 +33,7 @@ def rows_of(solution: Solution) -> list[tuple[str, Pixels]]:
     ]
 
 
-def plain(path: Path, x: Tensor) -> None:
+def write_sample(path: Path, x: Tensor) -> None:
     """Write one sample (1, C, H, W) as it is, pixel for pixel."""
     from PIL import Image
 
@@ -41,7 +41,7 @@ def plain(path: Path, x: Tensor) -> None:
         Image.fromarray(pixels(x)[0]).save(partial, format="PNG")
 
 
-def grid(path: Path, title: str, rows: Sequence[tuple[str, Pixels]]) -> None:
+def write_grid(path: Path, title: str, rows: Sequence[tuple[str, Pixels]]) -> None:
     """Write rows of samples, each a label and at most 16 pictures (B, H, W, 3), under a title."""
     rows = [(label, pictures[: 2 * ACROSS]) for label, pictures in rows]  # a wider picture shows less
     across = max(len(pictures) for _, pictures in rows)
@@ -58,10 +58,10 @@ def grid(path: Path, title: str, rows: Sequence[tuple[str, Pixels]]) -> None:
             axes = figure.add_axes((x / wide, 1 - (y + SIDE) / high, SIDE / wide, SIDE / high))
             axes.imshow(enlarge(picture, SIDE), interpolation="nearest")
             axes.set_axis_off()
-    save(figure, path)
+    write_figure(figure, path)
 
 
-def trace(path: Path, title: str, solution: Solution, rows: int) -> None:
+def write_trace(path: Path, title: str, solution: Solution, rows: int) -> None:
     """Write the plot of the window against rounds, with the sequential sampler's diagonal, for a chain of `rows`."""
     begin, end, _ = np.array(solution.trace).T
     rounds, begin, end = np.arange(len(begin) + 1), np.append(begin, begin[-1]), np.append(end, end[-1])
@@ -75,12 +75,12 @@ def trace(path: Path, title: str, solution: Solution, rows: int) -> None:
     axes.set_ylabel("row of the chain", color=GREY)
     axes.set_xlim(0, len(rounds))
     axes.set_ylim(0, rows * 1.02)
-    dress(axes)
+    dress_axes(axes)
     axes.legend(frameon=False, labelcolor=INK, loc="best", fontsize=9)
-    save(figure, path)
+    write_figure(figure, path)
 
 
-def dress(axes: Any) -> None:
+def dress_axes(axes: Any) -> None:
     """A plain frame: two thin axes, whole rounds, no box."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -90,7 +90,7 @@ def dress(axes: Any) -> None:
     axes.yaxis.get_major_locator().set_params(integer=True)
 
 
-def save(figure: Figure, path: Path) -> None:
+def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     with whole(path) as partial:

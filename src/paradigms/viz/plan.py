@@ -14,14 +14,14 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from ..distributed.plan import FREE, Link, Seconds, Trace, efficiency, predict
+from ..distributed.plan import FREE, Link, Seconds, Trace, hardware_efficiency, predict_run
 from .palette import ACCENT, FAINT, GREY, INK, PAPER
-from .pictures import save
+from .pictures import write_figure
 
 Points = Sequence[tuple[int, float, float]]  # devices, window, speedup
 
 
-def curves(
+def write_curves(
     path: Path,
     title: str,
     latency: Seconds,
@@ -37,21 +37,21 @@ def curves(
     figure = Figure(figsize=(12.4, 4.8), dpi=110, facecolor=PAPER)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     first, second, third = figure.subplots(1, 3)
-    iterating(first, traces)
+    draw_cost(first, traces)
     batch = traces[0].batch
     for P in devices:
-        mark = {"color": shade(P, devices), "lw": 1.8, "marker": "o", "ms": 3.5}
-        rate = [efficiency(latency, w * batch, P, link, traces[0].size, batch) for w in windows]
+        mark = {"color": shade_of(P, devices), "lw": 1.8, "marker": "o", "ms": 3.5}
+        rate = [hardware_efficiency(latency, w * batch, P, link, traces[0].size, batch) for w in windows]
         second.plot(windows, rate, **mark)
-        net = [predict(latency, t, P, link).speedup for t in traces]
+        net = [predict_run(latency, t, P, link).speedup for t in traces]
         third.plot(windows, net, **mark, label=f"{P} device{'s' * (P != 1)}")
         found = [(w, s) for p, w, s in points if p == P]
-        third.plot(*zip(*found, strict=True), "D", ms=6, mfc="none", color=shade(P, devices)) if found else None
+        third.plot(*zip(*found, strict=True), "D", ms=6, mfc="none", color=shade_of(P, devices)) if found else None
     if points:
         third.plot([], [], "D", ms=6, mfc="none", color=INK, label="published")
     third.axhline(1, color=INK, lw=1, ls="--", zorder=0)
-    dress(second, windows, "efficiency of the devices", "rows a second, sequential = 1")
-    dress(third, windows, "net speedup", "sequential time / time")
+    dress_axes(second, windows, "efficiency of the devices", "rows a second, sequential = 1")
+    dress_axes(third, windows, "net speedup", "sequential time / time")
     lines, names = third.get_legend_handles_labels()
     how = {"ncols": len(names), "frameon": False, "labelcolor": INK, "fontsize": 9}
     figure.legend(lines, names, loc="outside lower center", **how)
@@ -59,14 +59,14 @@ def curves(
     second.set_ylim(0, None)
     figure.suptitle(f"{title}\n", color=INK, size=12, weight="bold", x=0.012, ha="left")
     figure.text(0.012, 0.915, note, color=GREY, size=9)
-    save(figure, path)
+    write_figure(figure, path)
 
 
-def iterating(axes: Any, traces: Sequence[Trace]) -> None:
+def draw_cost(axes: Any, traces: Sequence[Trace]) -> None:
     """Evaluations over the chain's, and on the right the rounds."""
     windows = [t.window for t in traces]
     axes.plot(windows, [t.cost for t in traces], color=ACCENT, lw=2.4, marker="o", ms=4)
-    dress(axes, windows, "cost of iterating", "evaluations / sequential's")
+    dress_axes(axes, windows, "cost of iterating", "evaluations / sequential's")
     axes.set_ylim(0, None)
     axes.yaxis.label.set_color(ACCENT)
     right = axes.twinx()
@@ -79,20 +79,20 @@ def iterating(axes: Any, traces: Sequence[Trace]) -> None:
         spine.set_color(FAINT)
 
 
-def shade(P: int, devices: Sequence[int]) -> Any:
+def shade_of(P: int, devices: Sequence[int]) -> Any:
     """A colour that darkens with the number of devices."""
     most = max(log2(max(devices)), 1)
     return colormaps["viridis_r"](0.12 + 0.85 * log2(P) / most)
 
 
-def dress(axes: Any, windows: Sequence[int], title: str, label: str) -> None:
+def dress_axes(axes: Any, windows: Sequence[int], title: str, label: str) -> None:
     """One panel: windows on a log axis, named; no box."""
     axes.set_title(title, color=INK, size=10, loc="left", pad=8)
     axes.set_xlabel("rows of the window", color=GREY, size=9)
     axes.set_ylabel(label, color=GREY, size=9)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.set_xticks(ticks(windows))
+    axes.set_xticks(spaced_ticks(windows))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
@@ -102,7 +102,7 @@ def dress(axes: Any, windows: Sequence[int], title: str, label: str) -> None:
         spine.set_color(FAINT)
 
 
-def ticks(windows: Sequence[int]) -> list[int]:
+def spaced_ticks(windows: Sequence[int]) -> list[int]:
     """Those of the windows that are at least a third of an octave apart, the last one among them."""
     kept: list[int] = []
     for w in sorted(set(windows), reverse=True):

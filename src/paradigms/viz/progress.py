@@ -16,7 +16,7 @@ from ..window.frame import Frame
 WIDTH = 30
 
 
-def progress(rows: int, console: Console) -> Callable[[Iterable[Frame]], Iterator[Frame]]:
+def progress_bar(rows: int, console: Console) -> Callable[[Iterable[Frame]], Iterator[Frame]]:
     """A wrapper of the frames of a chain of `rows` rows; it shows them where the console is a terminal."""
 
     def watch(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -25,13 +25,13 @@ def progress(rows: int, console: Console) -> Callable[[Iterable[Frame]], Iterato
             return
         with Live(Text("the first round ..."), console=console, transient=True, refresh_per_second=12) as live:
             for frame in frames:
-                live.update(line(frame, rows))
+                live.update(progress_line(frame, rows))
                 yield frame
 
     return watch
 
 
-def line(frame: Frame, rows: int) -> Text:
+def progress_line(frame: Frame, rows: int) -> Text:
     """The bar of one round; begin and end are the slowest and the fastest sample's."""
     begin, end = int((frame.begin + frame.stride).min()), int(frame.end.max())
     full, window = (round(WIDTH * row / rows) for row in (begin, end))
@@ -39,5 +39,5 @@ def line(frame: Frame, rows: int) -> Text:
     text.append("█" * full, style="cyan")
     text.append("▓" * (window - full), style="yellow")
     text.append("░" * (WIDTH - window), style="bright_black")
-    text.append(f"  rows {begin}-{end} of {rows}  round {frame.round}  {frame.evaluate.evals:,} evals")
+    text.append(f"  rows {begin}-{end} of {rows}  round {frame.round}  {frame.evaluate.evaluations:,} evals")
     return text

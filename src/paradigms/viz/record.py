@@ -28,31 +28,31 @@ class Moment:
     end: Tensor
     done: Tensor
     size: Tensor
-    evals: int
+    evaluations: int
     states: Tensor
 
 
-def record(frames: Iterable[Frame], into: list[Moment]) -> Iterator[Frame]:
+def record_moments(frames: Iterable[Frame], into: list[Moment]) -> Iterator[Frame]:
     """The same frames, with a `Moment` of each appended to `into`."""
     for frame in frames:
-        into += steps(frame) if frame.single else [moment(frame)]
+        into += sequential_steps(frame) if frame.single else [moment_of(frame)]
         yield frame
 
 
-def steps(frame: Frame) -> Iterator[Moment]:
+def sequential_steps(frame: Frame) -> Iterator[Moment]:
     """A stretch of single steps, one by one."""
     begin, end = frame.begin[:MOST].cpu(), frame.end[:MOST].cpu()
-    for k, (_, _, evals) in enumerate(frame.told.rounds()):
+    for k, (_, _, evaluations) in enumerate(frame.record.rounds()):
         here, done = (begin + k).minimum(end), (begin + k + 1).minimum(end)
         size, states = frame.size[k : k + 1, :MOST].cpu(), frame.x[k + 1, :MOST].cpu()
-        yield Moment(here, done, done, size, evals, drawable(states))
+        yield Moment(here, done, done, size, evaluations, drawable(states))
 
 
-def moment(frame: Frame) -> Moment:
+def moment_of(frame: Frame) -> Moment:
     """The part of a frame that is drawn, on the CPU."""
     begin, end, stride = (v[:MOST].cpu() for v in (frame.begin, frame.end, frame.stride))
     size, states = frame.size[:, :MOST].cpu(), frame.last[:MOST].cpu()
-    return Moment(begin, end, begin + stride, size, frame.evaluate.evals, drawable(states))
+    return Moment(begin, end, begin + stride, size, frame.evaluate.evaluations, drawable(states))
 
 
 def drawable(x: Tensor) -> Tensor:

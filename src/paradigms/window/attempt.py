@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .frame import Frame
-from .trace import Told
+from .trace import Record
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Attempt:
     """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
 
     final: Tensor
-    told: list[Told]
+    records: list[Record]
     estimate: Tensor | None
     path: list[list[Tensor]]
 
@@ -25,10 +25,10 @@ def attempt(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = N
     """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
     run = Attempt(x, [], None, [[v[None]] for v in x] if path else [])
     for frame in shown:
-        run.told.append(frame.told)
+        run.records.append(frame.record)
         run.estimate = run.estimate if frame.estimate is None else frame.estimate
         for b, states in enumerate(run.path):
-            states.append(frame.x[1 : run.told[-1].stride[b] + 1, b])
+            states.append(frame.x[1 : run.records[-1].stride[b] + 1, b])
         run.final = frame.last
         if frame.round == limit:
             break

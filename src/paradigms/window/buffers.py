@@ -3,7 +3,7 @@
     v[w] <- v[min(w + stride, last)],    w = 0 .. W' - 1        each sample by its own stride
 
 What comes from beyond the last row of the chain that a window knew repeats that row, until it is guessed. A window of
-one row needs none of this: `At` is all that is left of it, and what a method remembers of the whole sample.
+one row needs none of this: `Position` is all that is left of it, and what a method remembers of the whole sample.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.work import Evaluate, Memory, Sweep, Work, partly, pick
+from ..methods.work import Evaluate, Memory, Update, WindowState, partly, pick
 from ..system import System
 
 
 @dataclass(frozen=True)
-class At:
+class Position:
     """Where the samples stand: states x (B, ...) at rows begin (B,), outputs D (H, B, ...) before, rounds so far.
 
     memories: what method and criterion remember; of the rows of a window nothing is kept, see `kept`.
@@ -34,7 +34,7 @@ class At:
     memories: tuple[Memory, Memory] | None = None
 
     @classmethod
-    def start(cls, system: System, x: Tensor) -> At:
+    def start(cls, system: System, x: Tensor) -> Position:
         """Before the first row."""
         return cls(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
 
@@ -54,16 +54,16 @@ class Shift(NamedTuple):
     W: int
 
 
-def enter(at: At, W: int, end: Tensor, N: int) -> Work:
+def open_window(at: Position, W: int, end: Tensor, N: int) -> WindowState:
     """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
-    row, n = torch.arange(W)[:, None], numbers(at.begin, W, N, at.x)
+    row, n = torch.arange(W)[:, None], row_numbers(at.begin, W, N, at.x)
     D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
-    work = Work(at.x.expand(W + 1, *at.x.shape), D, None, n, row < end - at.begin, 0 * row * at.begin)
+    work = WindowState(at.x.expand(W + 1, *at.x.shape), D, None, n, row < end - at.begin, 0 * row * at.begin)
     work.begin = at.begin
     return work
 
 
-def reread(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> Tensor | None:
+def updated_outputs(system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor) -> Tensor | None:
     """D (K, B, ...) of the new states where it is read again; None where that of the old is as good.
 
     That is in the K - 1 rows before the next window, for the taps, and in the last row that lay in the chain, of `last`
@@ -81,45 +81,47 @@ def reread(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tenso
     return pick(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
 
 
-def move(system: System, work: Work, sweep: Sweep, shift: Shift) -> Work:
+def advance(system: System, work: WindowState, sweep: Update, shift: Shift) -> WindowState:
     """The window after a sweep, moved up."""
     stride, last, begin, end, W = shift
     more, row, N = W - len(work.n), torch.arange(W)[:, None], len(system)
-    now = reread(system, work, sweep, stride, last)
-    x = slide(sweep.x, stride, last, more, work.x[:1])
+    now = updated_outputs(system, work, sweep, stride, last)
+    x = shift_rows(sweep.x, stride, last, more, work.x[:1])
     D = outputs(work, sweep, now, stride, more)
-    seen = slide(work.seen + sweep.live, stride, more=more) * (row < last - stride)
+    seen = shift_rows(work.seen + sweep.live, stride, more=more) * (row < last - stride)
     shown = work.x[:-1]
-    moved = Work(x, D, None, numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1])
-    moved.begin, moved.before = begin, lambda: slide(shown, stride, None, more)
+    moved = WindowState(
+        x, D, None, row_numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1]
+    )
+    moved.begin, moved.before = begin, lambda: shift_rows(shown, stride, None, more)
     return moved
 
 
-def leave(system: System, work: Work, sweep: Sweep, stride: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+def leave(system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     """x (B, ...) where each sample stands after a sweep, and D (H, B, ...) of the rows before."""
     W = len(work.n)
-    x = slide(sweep.x, stride, None, -W, work.x[:1])
-    return x[0], outputs(work, sweep, reread(system, work, sweep, stride, last), stride, -W)
+    x = shift_rows(sweep.x, stride, None, -W, work.x[:1])
+    return x[0], outputs(work, sweep, updated_outputs(system, work, sweep, stride, last), stride, -W)
 
 
-def outputs(work: Work, sweep: Sweep, now: Tensor | None, stride: Tensor, more: int) -> Tensor:
+def outputs(work: WindowState, sweep: Update, now: Tensor | None, stride: Tensor, more: int) -> Tensor:
     """D (H + W + more, B, ...) moved up by stride (B,) rows; now as `reread` finds it."""
-    D = slide(sweep.D, stride, None, more, work.D[: -len(work.n)])
+    D = shift_rows(sweep.D, stride, None, more, work.D[: -len(work.n)])
     return D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
 
 
-def remember(memory: Memory, stride: Tensor, more: int) -> Memory:
+def shift_memory(memory: Memory, stride: Tensor, more: int) -> Memory:
     """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
 
     def moved(m: Any) -> Any:
         if isinstance(m, tuple):
             return same_fields(m, [moved(v) for v in m])
-        return slide(m, stride, more=more) if of_rows(m) else m
+        return shift_rows(m, stride, more=more) if of_rows(m) else m
 
     return moved(memory)  # type: ignore[no-any-return]
 
 
-def kept(fresh: Memory, old: Memory) -> Memory:
+def carry_over(fresh: Memory, old: Memory) -> Memory:
     """A memory as it begins, with what an old one knows of the whole sample."""
 
     def chosen(new: Any, m: Any) -> Any:
@@ -140,7 +142,7 @@ def of_rows(m: Any) -> bool:
     return isinstance(m, Tensor) and len(m) > 1
 
 
-def batch(evaluate: Evaluator, work: Work) -> Evaluate:
+def batch(evaluate: Evaluator, work: WindowState) -> Evaluate:
     """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
     W, B = work.n.shape
     n, b = work.n.flatten(), torch.arange(B, device=work.x.device).expand(W, B).flatten()
@@ -161,7 +163,9 @@ def batch(evaluate: Evaluator, work: Work) -> Evaluate:
     return batch
 
 
-def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, before: Tensor | None = None) -> Tensor:
+def shift_rows(
+    v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, before: Tensor | None = None
+) -> Tensor:
     """v (R, B, ...), after the H rows `before`, moved up by stride (B,) rows, H + R + more long.
 
     Beyond the row `last` (B,) that row is repeated.
@@ -184,6 +188,6 @@ def slide(v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, 
     return pick(v, place)
 
 
-def numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
+def row_numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
     """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
     return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device, non_blocking=True)

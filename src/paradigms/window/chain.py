@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..execution.evaluate import Evaluator
 from ..methods.base import AbstractMethod
-from ..stopping.criteria import AbstractStop
+from ..stopping.base import AbstractStop
 from ..system import System
-from .controller import AbstractPace
+from .controller import WindowController
 from .frame import Frame
 
 UNLIMITED = 1 << 62  # rounds: more than any chain takes
@@ -45,7 +45,7 @@ class Chain:
     stream: Stream
     method: AbstractMethod
     stop: AbstractStop
-    pace: AbstractPace
+    controller: WindowController
     limit: int = UNLIMITED
     keep: bool = True
 

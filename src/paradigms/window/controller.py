@@ -27,7 +27,7 @@ class Timed(Protocol):
 Plan = tuple[int, int]  # the window of the next round; if that is 1, the single steps before the next question
 
 
-class AbstractPace(ABC):
+class WindowController(ABC):
     """The windows of one call; it may remember what it saw of the call. `only`: all that it answers, 0 if they vary."""
 
     only = 0
@@ -36,10 +36,10 @@ class AbstractPace(ABC):
     def next(self, row: int) -> Plan:
         """The window of the next round, and for a window of 1 the steps before the next question."""
 
-    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
+    def on_steps(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
         """`steps` single rows from `row` on were stepped through."""
 
-    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
         """A round from `row` evaluated `asked` rows of all samples; the slowest sample moved by `count`."""
 
     def reason(self) -> str | None:
@@ -51,8 +51,15 @@ class AbstractPace(ABC):
         return None
 
 
-class Fixed(AbstractPace):
-    """The same window in every round; of a window of 1, so many steps a question. why, what: reason and forecast."""
+class FixedWindow(WindowController):
+    """The same window in every round.
+
+    Args:
+        window: Its rows; 1 for stepping.
+        steps: Single steps before it is asked again, where the window is 1.
+        why: The reason for stepping, for `Solution.reason`.
+        what: The forecast that the reason comes from.
+    """
 
     def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
         self.answer, self.only = (window, steps), window
@@ -68,7 +75,7 @@ class Fixed(AbstractPace):
         return self.what
 
 
-class Yielding(AbstractPace):
+class YieldingWindow(WindowController):
     """A window of W rows, given up for a stretch of steps where a network in few bits makes its rounds come near them.
 
     W rounds have evaluated a window's rows as often as there are rows. Where these moved the slowest sample by less
@@ -88,10 +95,10 @@ class Yielding(AbstractPace):
         self.due -= steps
         return (1, steps) if steps else (self.window, 1)
 
-    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
+    def on_steps(self, row: int, steps: int, evaluate: Timed) -> None:
         self.given += steps
 
-    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         self.moved.append(count)
         near = len(self.moved) == self.window and NEAR * sum(self.moved) < self.window
         if near and getattr(evaluate, "rounding", 0.0) > 0:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expected:
-    """What a window was expected to take for a chain of so many rows: rounds, their seconds, and those of stepping."""
+    """What a window was expected to take, beside stepping.
+
+    Args:
+        window: Its rows.
+        rows: Of the chain.
+        rounds: Expected for the chain.
+        seconds: Expected for these rounds.
+        stepping_seconds: Expected for stepping through the chain.
+    """
 
     window: int
     rows: int

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.work import Sweep, pick
-from .trace import Told
+from ..methods.work import Update, pick
+from .trace import Record
 
 
 class Frame(Protocol):
@@ -32,7 +32,7 @@ class Frame(Protocol):
         last: The last finished states (B, ...).
         estimate: Estimated error so far (B,), None where the stopping rule estimates none.
         single: How many single steps these are, 0 for a round of a window.
-        evaluate: Counts: `evaluate.evals` is the evaluations so far.
+        evaluate: Counts: `evaluate.evaluations` is the evaluations so far.
         told: What `Solution` keeps of the frame.
     """
 
@@ -61,11 +61,11 @@ class Frame(Protocol):
     @property
     def single(self) -> int: ...
     @property
-    def told(self) -> Told: ...
+    def record(self) -> Record: ...
 
 
 @dataclass(frozen=True)
-class Slide:
+class Round:
     """A round of a window: `first` (B, ...) is its first state, `sweep` what it found.
 
     The rows W are those that the chain has left, of the `window` that was asked for.
@@ -77,7 +77,7 @@ class Slide:
     end: Tensor
     stride: Tensor
     first: Tensor
-    sweep: Sweep
+    sweep: Update
     size: Tensor
     residual: Tensor
     evaluate: Evaluator
@@ -100,7 +100,7 @@ class Slide:
         return pick(self.x, self.stride[None].to(self.x.device))[0]
 
     @property
-    def told(self) -> Told:
+    def record(self) -> Record:
         """What is kept of it."""
         each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
-        return Told(*each, max(self.end.tolist()), self.evaluate.evals, self.window, 0)
+        return Record(*each, max(self.end.tolist()), self.evaluate.evaluations, self.window, 0)

@@ -20,13 +20,13 @@ from collections.abc import Generator, Iterator
 import torch
 from torch import Tensor
 
-from ..execution.memory import keep_freed
+from ..execution.memory import raise_mmap_threshold
 from ..methods.scan import rms
-from ..methods.work import Sweep, Work
-from .buffers import At, Shift, batch, enter, kept, leave, move, remember
+from ..methods.work import Update, WindowState
+from .buffers import Position, Shift, advance, batch, carry_over, leave, open_window, shift_memory
 from .chain import Chain
 from .controller import Plan
-from .frame import Frame, Slide
+from .frame import Frame, Round
 from .steps import stepped
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
@@ -34,7 +34,7 @@ AHEAD = 4  # no sample's window reaches further than this many windows past the 
 
 def frames(chain: Chain) -> Iterator[Frame]:
     """Rounds of windows and stretches of single steps, from the first row to the last or to the limit on rounds."""
-    at, (window, steps) = At.start(chain.system, chain.stream.x), chain.pace.next(0)
+    at, (window, steps) = Position.start(chain.system, chain.stream.x), chain.controller.next(0)
     while at.row < len(chain) and at.round < chain.limit:
         if min(window, len(chain)) > 1:
             at, (window, steps) = yield from rounds(chain, at, window)
@@ -42,20 +42,20 @@ def frames(chain: Chain) -> Iterator[Frame]:
             at, (window, steps) = yield from stepped(chain, at, steps)
 
 
-def rounds(chain: Chain, at: At, window: int) -> Generator[Frame, None, tuple[At, Plan]]:
+def rounds(chain: Chain, at: Position, window: int) -> Generator[Frame, None, tuple[Position, Plan]]:
     """Rounds of windows, until the controller answers with single steps or the chain is done."""
-    keep_freed()
+    raise_mmap_threshold()
     system, method, stop, N = chain.system, chain.method, chain.stop, len(chain)
     begin, row, round, window = at.begin, at.row, at.round, min(window, N)
     W, end = rows_in(chain, window, row), window_end(begin, window, N)
-    work = enter(at, W, end, N)
+    work = open_window(at, W, end, N)
     work.z = chain.stream.rows(work.n, row, max(end.tolist()))
     work.x = method.guess.fill(system, work, torch.zeros_like(begin))
     memory, judged = method.init(system, work), stop.init(system, work)
     if at.memories:
-        memory, judged = kept(memory, at.memories[0]), kept(judged, at.memories[1])
+        memory, judged = carry_over(memory, at.memories[0]), carry_over(judged, at.memories[1])
     while True:
-        round, evals = round + 1, chain.evaluate.evals
+        round, evaluations = round + 1, chain.evaluate.evaluations
         # 1, 2. Evaluate every row as one batch, and let the method correct the states.
         sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
         work.rounding = chain.evaluate.rounding
@@ -63,21 +63,21 @@ def rounds(chain: Chain, at: At, window: int) -> Generator[Frame, None, tuple[At
         size, good, judged = stop.judge(system, work, sweep, judged)
         stride, residual = accepted(chain, work, sweep, good, end - begin)
         estimate = stop.estimate(judged) if sweep.stride is None else None
-        frame = Slide(round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate)
+        frame = Round(round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate)
         yield from chain.shown(frame)
         # 4. Slide past them, each sample by its own stride, to a window of the rows that the controller asks for.
         last, begin = end - begin, begin + stride
         now = min(begin.tolist())
-        chain.pace.saw(row, window, chain.evaluate.evals - evals, now - row, chain.evaluate)
-        plan = chain.pace.next(now) if now < N else (1, 1)
+        chain.controller.on_round(row, window, chain.evaluate.evaluations - evaluations, now - row, chain.evaluate)
+        plan = chain.controller.next(now) if now < N else (1, 1)
         row, window = now, min(plan[0], N)
         if window == 1:
             x, D = leave(system, work, sweep, stride, last)
-            return At(x, D, begin, round, (memory, judged)), plan
+            return Position(x, D, begin, round, (memory, judged)), plan
         end, W = window_end(begin, window, N), rows_in(chain, window, row)
         shift = Shift(stride, last, begin, end, W)
-        longer, work = W - len(work.n), move(system, work, sweep, shift)
-        memory, judged = remember(memory, stride, longer), remember(judged, stride, longer)
+        longer, work = W - len(work.n), advance(system, work, sweep, shift)
+        memory, judged = shift_memory(memory, stride, longer), shift_memory(judged, stride, longer)
         work.z = chain.stream.rows(work.n, row, max(end.tolist()))
         # 5. Guess the rows that entered.
         known = (last - stride).minimum(end - begin)
@@ -85,7 +85,7 @@ def rounds(chain: Chain, at: At, window: int) -> Generator[Frame, None, tuple[At
             work.x = method.guess.fill(system, work, known)
 
 
-def accepted(chain: Chain, work: Work, sweep: Sweep, good: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+def accepted(chain: Chain, work: WindowState, sweep: Update, good: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """The rows (B,) that each sample moves by, of `inside` (B,) in the chain, and the residual (B,) of those.
 
     good (B,): the rows that the criterion would accept; a method that has its own stride overrules it. Both results are

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ..stopping.criteria import DOUBT, FinalError
+from ..stopping.final_error import DOUBT, FinalError
 from ..stopping.rounding import finest
 from .attempt import Attempt, attempt
 from .chain import Chain
-from .controller import Fixed
+from .controller import FixedWindow
 from .loop import frames
-from .trace import Told
+from .trace import Record
 
 STRICTER = 30.0
 STEPS = 64  # rows in a stretch of steps
@@ -31,11 +31,17 @@ STEPS = 64  # rows in a stretch of steps
 
 @dataclass(frozen=True)
 class Retry:
-    """Samples that were made again, at which tolerance, 0 for row by row, and what is kept of their frames."""
+    """Samples that were made again.
+
+    Args:
+        samples: Which of the batch.
+        tolerance: What they were held to, 0 for row by row.
+        records: What is kept of their frames.
+    """
 
     samples: tuple[int, ...]
     tolerance: float
-    told: tuple[Told, ...]
+    records: tuple[Record, ...]
 
 
 class Part:
@@ -62,18 +68,18 @@ def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise
         return ()
     least = finest(dtype, chain.evaluate.rounding)
     asked, retries = max(stop.tolerance, least), list[Retry]()
-    hard = sum(each.single or 1 for each in first.told) > len(chain) / 2  # then a second attempt pays no more
+    hard = sum(each.single or 1 for each in first.records) > len(chain) / 2  # then a second attempt pays no more
     finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
     doubted = (first.estimate > DOUBT * asked).nonzero()[:, 0]
     for again in (*finer, None):
         if not len(doubted):
             break
-        pace = Fixed(1, STEPS) if again is None else Fixed(window)
+        controller = FixedWindow(1, STEPS) if again is None else FixedWindow(window)
         part, stream = chain.evaluate.part(doubted), Part(noise(), doubted)
-        retry = replace(chain, evaluate=part, stream=stream, stop=again or stop, pace=pace)
+        retry = replace(chain, evaluate=part, stream=stream, stop=again or stop, controller=controller)
         run = attempt(frames(retry), stream.x, bool(first.path))
-        retries.append(Retry(tuple(doubted.tolist()), again.tolerance if again else 0.0, tuple(run.told)))
-        chain.evaluate.evals += part.evals
+        retries.append(Retry(tuple(doubted.tolist()), again.tolerance if again else 0.0, tuple(run.records)))
+        chain.evaluate.evaluations += part.evaluations
         first.final = first.final.index_copy(0, doubted, run.final)
         for b, states in zip(doubted.tolist(), run.path, strict=False):
             first.path[b] = states

@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-Round = tuple[int, int, int]
+Span = tuple[int, int, int]
 
 
-class Told(NamedTuple):
+class Record(NamedTuple):
     """Of a frame: first rows, rows accepted and residuals of each sample, the last row's next, evaluations by then."""
 
     begin: list[int]
     stride: list[int]
     residual: list[float]
     end: int
-    evals: int
+    evaluations: int
     window: int
     single: int  # steps, 0 where it is a round of a window
 
-    def rounds(self) -> list[Round]:
+    def rounds(self) -> list[Span]:
         """The trace of it, a round a row of a stretch."""
-        begin, last, B, m, evals = min(self.begin), max(self.begin), len(self.begin), self.single, self.evals
+        begin, last, B, m, evaluations = (
+            min(self.begin),
+            max(self.begin),
+            len(self.begin),
+            self.single,
+            self.evaluations,
+        )
         if not m:
-            return [(begin, self.end, evals)]
+            return [(begin, self.end, evaluations)]
         if begin == last:
-            return [(begin + k, begin + k + 1, evals - B * (m - 1 - k)) for k in range(m)]
+            return [(begin + k, begin + k + 1, evaluations - B * (m - 1 - k)) for k in range(m)]
         after = [sum(max(rows - k - 1, 0) for rows in self.stride) for k in range(m)]  # that were still to be evaluated
-        return [(begin + k, min(last + k + 1, self.end), evals - after[k]) for k in range(m)]
+        return [(begin + k, min(last + k + 1, self.end), evaluations - after[k]) for k in range(m)]

@@ -38,7 +38,7 @@ class Verification:
     tv_bound: Tensor
 
 
-def verify(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tuple[Tensor, Verification]:
+def verify_trajectory(evaluate: Evaluator, states: Tensor, noise: Noise, window: int) -> tuple[Tensor, Verification]:
     """Evaluates the trajectory states (N + 1, B, ...) once more, `window` rows a call; also the last step's result.
 
     That result replaces x[N]: a last row without noise is then exact, and only rows with noise enter the bound.

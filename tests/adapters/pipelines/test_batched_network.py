@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapters.pipelines.batched_network import Network
-from paradigms.adapters.pipelines.network_call import Call
+from paradigms.adapters.pipelines.batched_network import BatchedNetwork
+from paradigms.adapters.pipelines.network_call import NetworkCall
 
 B, G = 2, 2  # samples of the state, and how often guidance shows them
 
@@ -27,9 +27,9 @@ class Net(nn.Module):
         return self.function(x, *args, **kwargs)
 
 
-def ask(net: nn.Module, *args: Any, **kwargs: Any) -> Call:
+def ask(net: nn.Module, *args: Any, **kwargs: Any) -> NetworkCall:
     """A call of a network."""
-    return Call.of(net, lambda net, *args, **kwargs: net(*args, **kwargs), args, kwargs)
+    return NetworkCall.of(net, lambda net, *args, **kwargs: net(*args, **kwargs), args, kwargs)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -40,9 +40,11 @@ def states(rows: int = 3, samples: int = G * B) -> list[Tensor]:
     return [drawn(samples, 3, 4, seed=k) for k in range(rows)]
 
 
-def checked(net: Net, calls: list[Call], network: Network | None = None, width: int = B) -> Network:
+def checked(
+    net: Net, calls: list[NetworkCall], network: BatchedNetwork | None = None, width: int = B
+) -> BatchedNetwork:
     """The answers to calls as a batch are those of each call alone."""
-    network, alone = network or Network(), [call.run() for call in calls]
+    network, alone = network or BatchedNetwork(), [call.run() for call in calls]
     net.rows.clear()
     for said, own in zip(network(calls, width), alone, strict=True):
         torch.testing.assert_close(said, own)
@@ -57,7 +59,7 @@ def test_times_of_every_form_go_one_to_a_sample() -> None:
     for form in (lambda t: t, lambda t: t[None], lambda t: t.expand(G * B)):
         calls = [ask(net, x, form(torch.tensor(3.0 + k))) for k, x in enumerate(states())]
         network = checked(net, calls)
-        assert net.rows == [4, 12] and (network.evals, network.checks) == (3, 1) and not network.reasons
+        assert net.rows == [4, 12] and (network.evaluations, network.checks) == (3, 1) and not network.reasons
 
 
 def test_networks_that_take_guidance_apart_again_find_each_half_together() -> None:
@@ -107,7 +109,7 @@ def test_rows_that_differ_in_what_has_no_batch_axis_are_called_one_by_one() -> N
 def test_rows_that_agree_in_what_has_no_batch_axis_are_joined_with_each_other() -> None:
     net = Net(lambda x, scale: x * scale.sum())
     calls = [ask(net, x, drawn(3, 1, seed=k // 2)) for k, x in enumerate(states())]
-    network = Network()
+    network = BatchedNetwork()
     for said, call in zip(network(calls, B), calls, strict=True):
         torch.testing.assert_close(said, call.run())
     assert not network.reasons and max(net.rows) == 8
@@ -123,7 +125,7 @@ def test_lists_of_one_tensor_a_sample_are_joined_to_one_list() -> None:
         ask(net, list(x), torch.full((G * B,), 2.0 + k), [drawn(2 + i, seed=k) for i in range(G * B)])
         for k, x in enumerate(states())
     ]
-    network = Network()
+    network = BatchedNetwork()
     said, alone = network(calls, B), [call.run() for call in calls]
     for a, b in zip(said, alone, strict=True):
         torch.testing.assert_close(a["sample"].tensor, b["sample"].tensor)
@@ -177,7 +179,7 @@ def test_where_there_is_no_room_batches_halve_until_there_is() -> None:
 
     net = Net(function)
     network = checked(net, [ask(net, x) for x in states(8)])
-    assert network.evals == 8 and network.room.most == 2 and len(network.reasons) == 1
+    assert network.evaluations == 8 and network.room.most == 2 and len(network.reasons) == 1
     checked(net, [ask(net, x) for x in states(3)], network)
     assert net.rows == [8, 4]
 
@@ -185,18 +187,18 @@ def test_where_there_is_no_room_batches_halve_until_there_is() -> None:
 def test_compiled_networks_get_batches_of_one_size() -> None:
     net = Net(lambda x: x * 2)
     net._orig_mod = nn.Identity()
-    network = Network(pad=5)
+    network = BatchedNetwork(pad=5)
     for rows in (3, 1, 5, 2):
         checked(net, [ask(net, x) for x in states(rows)], network)
         assert [n for n in net.rows if n != 4] == [20] and net.rows.count(4) == (rows == 3)
-    assert (network.evals, network.checks) == (11, 1)
+    assert (network.evaluations, network.checks) == (11, 1)
 
 
 def test_one_by_one_is_equal_to_the_bit() -> None:
     net = Net(nn.Linear(4, 4))
     with torch.no_grad():
         calls = [ask(net, x) for x in states()]
-        said, alone = Network(batched=False)(calls, B), [call.run() for call in calls]
+        said, alone = BatchedNetwork(batched=False)(calls, B), [call.run() for call in calls]
     assert all(map(torch.equal, said, alone)) and net.rows == [4] * 6
 
 

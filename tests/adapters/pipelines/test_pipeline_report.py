@@ -14,7 +14,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 import paradigms as pd
 from benchmarks.zoo.unconditional import pixels
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
-from paradigms.window.controller import AbstractPace
+from paradigms.window.controller import WindowController
 from promises import CLOSE, off, sample, text2image
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -165,7 +165,7 @@ def test_the_report_says_that_all_was_stepped() -> None:
     assert "no windows: stepped through" in str(run) and run.window == 1
 
 
-class Reasoned(AbstractPace):
+class Reasoned(WindowController):
     """A pace that steps and says why."""
 
     def next(self, row: int) -> tuple[int, int]:

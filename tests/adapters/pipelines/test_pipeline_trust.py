@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.zoo.unconditional import pixels
 from paradigms import FinalError, parallelize
 from paradigms.adapters.pipelines import repeat_doubtful as doubt
-from paradigms.adapters.pipelines.acceptance import Judge
+from paradigms.adapters.pipelines.acceptance import AcceptanceTest
 from paradigms.adapters.report import Run, Settings
 from paradigms.methods.spectral import Spectral
 from promises import EXACT, off, sample, text2image
@@ -95,12 +95,12 @@ def test_a_window_of_one_is_the_pipelines_own_loop_bit_for_bit() -> None:
 
 def doubtful(monkeypatch: pytest.MonkeyPatch, until: float) -> None:
     """Estimates are 1 at tolerances above `until`."""
-    plain = Judge.estimate.fget  # type: ignore[attr-defined]
+    plain = AcceptanceTest.estimate.fget  # type: ignore[attr-defined]
 
-    def estimate(self: Judge) -> float | None:
+    def estimate(self: AcceptanceTest) -> float | None:
         return 1.0 if self.stop.tolerance > until else plain(self)
 
-    monkeypatch.setattr(Judge, "estimate", property(estimate))
+    monkeypatch.setattr(AcceptanceTest, "estimate", property(estimate))
 
 
 def test_a_call_in_doubt_is_made_again_at_a_smaller_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,13 +143,13 @@ def test_a_call_in_doubt_whose_callbacks_were_called_says_what_the_error_may_be(
 def test_what_a_call_is_made_again_with() -> None:
     """A smaller tolerance once, in a window that is fixed; step by step where windows or numbers give no more."""
     settings = Settings(Spectral(), FinalError(0.03), "auto", True)
-    again = doubt.stricter(settings, 0.03, 1e-5, 5, 20, 8)
+    again = doubt.stricter_settings(settings, 0.03, 1e-5, 5, 20, 8)
     assert again is not None and math.isclose(again.stop.tolerance, 0.001) and again.window == 8 and again.asked == 0.03
-    assert doubt.beyond(again, 0.05, 1e-5) is None and doubt.beyond(again, 0.2, 1e-5) == 0.03
-    assert doubt.stricter(again, 0.03, 1e-5, 5, 20, 8) is None
-    assert doubt.stricter(settings, 0.03, 1e-5, 11, 20, 8) is None
-    assert doubt.stricter(settings, 0.03, 2e-3, 5, 20, 8) is None
-    assert doubt.stricter(replace(settings, batched=False), 0.03, 1e-5, 5, 20, 8) is None
+    assert doubt.beyond_tolerance(again, 0.05, 1e-5) is None and doubt.beyond_tolerance(again, 0.2, 1e-5) == 0.03
+    assert doubt.stricter_settings(again, 0.03, 1e-5, 5, 20, 8) is None
+    assert doubt.stricter_settings(settings, 0.03, 1e-5, 11, 20, 8) is None
+    assert doubt.stricter_settings(settings, 0.03, 2e-3, 5, 20, 8) is None
+    assert doubt.stricter_settings(replace(settings, batched=False), 0.03, 1e-5, 5, 20, 8) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

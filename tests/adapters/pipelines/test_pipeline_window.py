@@ -144,16 +144,16 @@ def test_a_pipeline_that_needs_no_windows_is_asked_in_one_call_of_eight(
 def test_a_pace_is_told_of_every_row_that_the_network_answered_and_of_none_twice(pipe: Any) -> None:
     """Under a sampler that shows what it showed before, answers are known, and a round takes no time."""
 
-    class Told(Scheduled):
+    class Record(Scheduled):
         rows = 0
 
-        def saw(self, row: int, window: int, asked: int, count: int, evaluate: Any) -> None:
+        def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Any) -> None:
             self.rows += asked
 
-        def stepped(self, row: int, steps: int, evaluate: Any) -> None:
+        def on_steps(self, row: int, steps: int, evaluate: Any) -> None:
             self.rows += steps
 
-    pace = Told([-2, 4, 3, -1])
+    pace = Record([-2, 4, 3, -1])
     with parallelize(pipe, tolerance=0, window=pace) as run:
         sample(pipe, steps=10)
     assert pace.rows == run.evaluations > 10

@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 
-from paradigms.adapters.pipelines.rewrite import UnparallelError, has_loop, rewindable
+from paradigms.adapters.pipelines.rewrite import UnparallelError, has_loop, rewindable_function
 
 
 class Scheduler:
@@ -156,7 +156,7 @@ def rewound(function: Callable[..., Any], course: list[int], made: list[Rows]) -
         made.append(Rows(course, *given))
         return made[-1]
 
-    return rewindable(function, make)
+    return rewindable_function(function, make)
 
 
 @pytest.mark.parametrize("name", ["plain", "unbound", "skipping", "nested", "closing"])
@@ -182,7 +182,7 @@ def test_a_row_that_is_left_before_its_end_leaves_no_trace() -> None:
         made[0].halting = 2
         return made[0]
 
-    assert rewindable(Pipe.plain, make)(Pipe(), 7) == rewound(Pipe.plain, [0, 1, 3], [])(Pipe(), 7)
+    assert rewindable_function(Pipe.plain, make)(Pipe(), 7) == rewound(Pipe.plain, [0, 1, 3], [])(Pipe(), 7)
 
 
 def test_the_loop_is_told_who_steps_what() -> None:

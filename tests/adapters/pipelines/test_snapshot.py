@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapters.pipelines.module_fields import Fields
-from paradigms.adapters.pipelines.snapshot import ChangedError, snapshot
+from paradigms.adapters.pipelines.module_fields import ModuleFields
+from paradigms.adapters.pipelines.snapshot import ChangedError, take_snapshot
 
 
 class Thing:
@@ -26,7 +26,7 @@ class Passing(Thing):
 def test_lists_dicts_and_objects_stay_who_they_are_and_get_their_content_back() -> None:
     inner, thing = [1, 2], Thing(n=3, table={"a": [4]})
     table = thing.table
-    kept = snapshot({"inner": inner, "pair": (thing, inner), "n": 5}, set())
+    kept = take_snapshot({"inner": inner, "pair": (thing, inner), "n": 5}, set())
     inner.append(3)
     thing.n, thing.table, thing.new = 7, {}, 1
     table["a"].clear()
@@ -38,7 +38,7 @@ def test_lists_dicts_and_objects_stay_who_they_are_and_get_their_content_back() 
 
 def test_it_can_be_put_back_any_number_of_times() -> None:
     thing, x = Thing(n=0), torch.zeros(2)
-    kept = snapshot({"thing": thing, "x": x}, None)
+    kept = take_snapshot({"thing": thing, "x": x}, None)
     for k in range(3):
         thing.n = k + 1
         x.add_(k + 1)
@@ -48,7 +48,7 @@ def test_it_can_be_put_back_any_number_of_times() -> None:
 def test_generators_go_on_from_where_they_were() -> None:
     one, thing = torch.Generator().manual_seed(1), Thing(generators=[torch.Generator().manual_seed(2)])
     torch.manual_seed(3)
-    kept = snapshot({"generator": one, "thing": thing}, set())
+    kept = take_snapshot({"generator": one, "thing": thing}, set())
 
     def drawn() -> list[Tensor]:
         return [torch.rand(3, generator=one), torch.rand(3, generator=thing.generators[0]), torch.rand(3)]
@@ -60,13 +60,13 @@ def test_generators_go_on_from_where_they_were() -> None:
 
 def test_a_tensor_changed_in_place_is_named_and_the_next_copy_puts_it_back() -> None:
     thing, names = Thing(total=torch.zeros(2), other=torch.ones(1)), set[str]()
-    kept = snapshot({"self": thing}, names)
+    kept = take_snapshot({"self": thing}, names)
     thing.total += 1
     with pytest.raises(ChangedError) as error:
         kept.restore()
     assert error.value.args[0] == {"self.total"} == kept.changed()
     names |= error.value.args[0]
-    kept = snapshot({"self": thing}, names)
+    kept = take_snapshot({"self": thing}, names)
     thing.total += 1
     assert kept.changed(all=True) == {"self.total"} and not kept.changed()
     kept.restore()
@@ -76,7 +76,7 @@ def test_a_tensor_changed_in_place_is_named_and_the_next_copy_puts_it_back() -> 
 def test_a_tensor_that_was_replaced_needs_no_copy() -> None:
     thing, x = Thing(total=torch.zeros(2)), torch.ones(2)
     old = thing.total
-    kept = snapshot({"self": thing, "x": x}, set())
+    kept = take_snapshot({"self": thing, "x": x}, set())
     thing.total = thing.total + 1
     assert kept.restore()["x"] is x and thing.total is old
 
@@ -84,7 +84,7 @@ def test_a_tensor_that_was_replaced_needs_no_copy() -> None:
 def test_tensors_of_inference_mode_are_copied_for_their_changes_are_not_counted() -> None:
     with torch.inference_mode():
         x = torch.zeros(2)
-        kept = snapshot({"x": x}, set())
+        kept = take_snapshot({"x": x}, set())
         x += 1
         kept.restore()
         assert not x.any()
@@ -92,7 +92,7 @@ def test_tensors_of_inference_mode_are_copied_for_their_changes_are_not_counted(
 
 def test_networks_and_what_passes_by_are_left_alone() -> None:
     network, run = nn.Linear(1, 1), Passing(rounds=0)
-    kept = snapshot({"network": network, "run": run, "__loop__": [1]}, set())
+    kept = take_snapshot({"network": network, "run": run, "__loop__": [1]}, set())
     network.flag, run.rounds = True, 4
     assert "__loop__" not in kept.restore() and network.flag and run.rounds == 4
 
@@ -100,7 +100,7 @@ def test_networks_and_what_passes_by_are_left_alone() -> None:
 def test_what_holds_itself_is_kept_once() -> None:
     thing = Thing(n=1)
     thing.self, thing.list = thing, [thing]
-    kept = snapshot({"thing": thing}, set())
+    kept = take_snapshot({"thing": thing}, set())
     thing.n = 2
     kept.restore()
     assert thing.n == 1 and thing.self is thing
@@ -108,7 +108,7 @@ def test_what_holds_itself_is_kept_once() -> None:
 
 def test_an_object_whose_fields_were_set_is_named() -> None:
     thing = Thing(n=1, many=[1])
-    kept = snapshot({"things": [thing]}, set())
+    kept = take_snapshot({"things": [thing]}, set())
     assert kept.touched() == ""
     thing.n = 2
     assert kept.touched() == "Thing"
@@ -135,17 +135,17 @@ def test_a_network_that_was_changed_is_told_from_one_that_was_not(change: Any) -
     net = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
     net[0].scale, net[0].scales, net[0].table = 1.0, [1.0, 1.0], torch.zeros(3)
     with torch.no_grad():
-        fields = Fields(net)
+        fields = ModuleFields(net)
         net(torch.ones(1, 1))
         assert fields.same()
         change(net)
-        assert not fields.same() and Fields(net).same()
+        assert not fields.same() and ModuleFields(net).same()
 
 
 def test_a_network_that_stopped_half_way_gets_its_fields_back() -> None:
     net = nn.Linear(2, 2)
     net.scale, net.seen = {"adapter": 1.0}, []  # type: ignore[assignment]
-    fields = Fields(net)
+    fields = ModuleFields(net)
     net.scale["adapter"], net.extra = 2.0, 1  # type: ignore[index, assignment]
     net.seen.append(3)  # type: ignore[operator, union-attr]
     fields.restore()

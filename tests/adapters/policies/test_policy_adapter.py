@@ -14,7 +14,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.adapters.policies.backoff import weigh
-from paradigms.adapters.schedulers.cache import tabled
+from paradigms.adapters.schedulers.cache import cached_table
 from paradigms.window.auto.backoff import Backoff
 from policies import KINDS, act, made
 from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
@@ -287,7 +287,7 @@ def test_a_table_is_read_once_and_anew_when_the_scheduler_changes() -> None:
     with pd.parallelize(policy, tolerance=0, window=8):
         act(policy)
         holder = policy.noise_scheduler
-        assert tabled(holder, 20, {}) is tabled(holder, 20, {})
+        assert cached_table(holder, 20, {}) is cached_table(holder, 20, {})
         changes: list[Callable[[], Any]] = [
             lambda: setattr(policy, "num_inference_steps", 10),
             lambda: setattr(policy, "noise_scheduler", scheduler("DDIMScheduler")),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.adapters.policies.warm_start import Memory, shifted
+from paradigms.adapters.policies.warm_start import ChunkMemory, shift_chunk
 from policies import made
 from standins import ACT, ACT_STEPS, HORIZON, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
 
@@ -126,7 +126,7 @@ def test_a_reset_of_the_users_own_comes_back() -> None:
 
 def test_another_shape_batch_or_scheduler_begins_cold() -> None:
     table, other = (pd.from_scheduler(scheduler(), steps) for steps in (10, 20))
-    memory = Memory(table, None, torch.ones(10, 2, HORIZON, ACT))
+    memory = ChunkMemory(table, None, torch.ones(10, 2, HORIZON, ACT))
     same = torch.zeros(2, HORIZON, ACT)
     assert memory.recall(table, same, None, 8) is not None
     assert memory.recall(table, same, torch.Generator(), 8) is not None  # one for all says nothing of who they are
@@ -139,10 +139,10 @@ def test_samples_with_generators_of_their_own_are_known_by_them_in_any_batch() -
     table = pd.from_scheduler(scheduler(), 10)
     a, b, c = (torch.Generator() for _ in range(3))
     D = torch.randn(10, 2, HORIZON, ACT)
-    memory = Memory(table, [a, b], D)
+    memory = ChunkMemory(table, [a, b], D)
     found = memory.recall(table, torch.zeros(3, HORIZON, ACT), [b, c, a], 8)
     assert found is not None
-    assert torch.equal(found[:, 0], shifted(D, 8)[:, 1]) and torch.equal(found[:, 2], shifted(D, 8)[:, 0])
+    assert torch.equal(found[:, 0], shift_chunk(D, 8)[:, 1]) and torch.equal(found[:, 2], shift_chunk(D, 8)[:, 0])
     assert not found[:, 1].any()
 
 
@@ -174,8 +174,8 @@ def test_lockstep_episodes_that_end_leave_the_others_warm_and_right() -> None:
 
 def test_a_shift_repeats_the_last_action_also_where_nothing_is_left() -> None:
     D = torch.arange(6.0).reshape(3, 2)
-    assert torch.equal(shifted(D, 1), D[[1, 2, 2]]) and torch.equal(shifted(D, 5), D[[2, 2, 2]])
-    assert torch.equal(shifted(D, 0), D)
+    assert torch.equal(shift_chunk(D, 1), D[[1, 2, 2]]) and torch.equal(shift_chunk(D, 5), D[[2, 2, 2]])
+    assert torch.equal(shift_chunk(D, 0), D)
 
 
 def test_a_policy_that_does_not_say_how_far_it_goes_is_refused() -> None:

@@ -18,24 +18,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ...methods.work import Memory, Sweep, Work
-from ...stopping.criteria import AbstractStop, FinalError
+from ...methods.work import Memory, Update, WindowState
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
 from ...stopping.rounding import finest, rounding
 from ...system import System
-from ...window.buffers import kept, remember
-from ..schedulers.linearized import Course
-from .observed_growth import Evidence, rounded
-from .step_record import WITH_STATE, Visit, alike, exact, relative
-from .surrogate import common
+from ...window.buffers import carry_over, shift_memory
+from ..schedulers.linearized import LinearizedScheduler
+from .observed_growth import GrowthEvidence, coarse_rounding
+from .step_record import WITH_STATE, StepRecord, answered_by_networks, moved_little, relative_change
+from .surrogate import common_part
 
 if TYPE_CHECKING:
-    from .surrogate import StandIn
+    from .surrogate import Surrogate
 
 
 KEPT = 8.0  # times the rounding of the network's, a state that is kept in half precision is rounded anew by each step
 
 
-class State(NamedTuple):
+class AcceptanceState(NamedTuple):
     """A row's state when it was evaluated and now, what the network made of it, and J (now - old); each (B, ...)."""
 
     old: Tensor
@@ -44,32 +45,32 @@ class State(NamedTuple):
     shift: Tensor
 
 
-class Judged(NamedTuple):
+class Acceptance(NamedTuple):
     """What a round showed the criterion, its memory before, and how many rows (B,) it would accept."""
 
     system: System
-    work: Work
-    sweep: Sweep
+    work: WindowState
+    sweep: Update
     memory: Memory
     good: Tensor
 
 
-class Judge:
+class AcceptanceTest:
     """Counts settled rows, with the memory of its criterion. rounding: the coarsest of what networks said or saw."""
 
-    def __init__(self, stop: AbstractStop, course: Course) -> None:
+    def __init__(self, stop: AbstractStop, course: LinearizedScheduler) -> None:
         self.stop, self.course = stop, course
         self.memory: Memory | None = None
         self.before: Memory | None = None  # as it was when single steps began
-        self.judged: Judged | None = None
-        self.evidence = Evidence()
+        self.judged: Acceptance | None = None
+        self.evidence = GrowthEvidence()
         self.rounding = 0.0
 
     def enter(self, window: int) -> None:
         """A window of so many rows begins."""
         self.window, self.seen = window, torch.zeros(window, dtype=torch.long)
         self.memory, self.before = None, self.before if self.memory is None else self.memory
-        self.evidence, self.judged = Evidence(), None
+        self.evidence, self.judged = GrowthEvidence(), None
 
     @property
     def estimate(self) -> float | None:
@@ -87,44 +88,46 @@ class Judge:
         self,
         begin: int,
         end: int,
-        old: Mapping[int, Visit],
-        new: Mapping[int, Visit],
-        standins: Mapping[int, StandIn],
+        old: Mapping[int, StepRecord],
+        new: Mapping[int, StepRecord],
+        standins: Mapping[int, Surrogate],
         width: int,
     ) -> tuple[int, float]:
         """How many rows from `begin` may be accepted, and the largest change of an accepted state, RMS / std[n]."""
         rows = range(begin, end)
         states = [self.states(n, old[n], new[n], standins, width) for n in rows]
-        moved = [relative(*s) if s else 0.0 for s in states]
+        moved = [relative_change(*s) if s else 0.0 for s in states]
         fine = [
-            exact(new[n]) or (s is not None and alike(old[n], new[n], WITH_STATE * v))
+            answered_by_networks(new[n]) or (s is not None and moved_little(old[n], new[n], WITH_STATE * v))
             for n, s, v in zip(rows, states, moved, strict=True)
         ]
         count = next((i for i, ok in enumerate(fine) if not ok), len(fine))
         self.judged = None
         if any(s is None for s in states):
-            count = next((i for i, n in enumerate(rows) if not exact(new[n])), len(fine))
+            count = next((i for i, n in enumerate(rows) if not answered_by_networks(new[n])), len(fine))
         elif count:
             count = min(count, self.criterion(begin, states, [old[n] for n in rows], new[end - 1].after))  # type: ignore[arg-type]
         self.seen[: len(rows)] += 1
         known = [(s, n) for s, n in zip(states[:count], rows, strict=False) if s]
-        changes = [change(s.old, s.new) / float(self.course.system.std[n]) for s, n in known]
+        changes = [state_change(s.old, s.new) / float(self.course.system.std[n]) for s, n in known]
         return count, max(changes, default=0.0)
 
-    def states(self, n: int, old: Visit, new: Visit, standins: Mapping[int, StandIn], width: int) -> State | None:
+    def states(
+        self, n: int, old: StepRecord, new: StepRecord, standins: Mapping[int, Surrogate], width: int
+    ) -> AcceptanceState | None:
         """The state of row n, None where none can be told."""
         for c, (a, b) in enumerate(zip(old.calls, new.calls, strict=False)):
             row = standins[c].rows.get(n)
             if row is not None and row.x is not None and row.m is not None and a.alike(b):
                 where = (slice(0, width or None), *(slice(0, s) for s in row.x.shape[1:]))
-                D, y = standins[c].denoised(n, row.x, row.m), common(b, row)
+                D, y = standins[c].denoised(n, row.x, row.m), common_part(b, row)
                 assert a.x is not None and b.x is not None and D is not None and y is not None
-                self.rounding = max(self.rounding, KEPT * rounded(a.x), rounded(row.leaves[row.main]))
+                self.rounding = max(self.rounding, KEPT * coarse_rounding(a.x), coarse_rounding(row.leaves[row.main]))
                 was, shift = a.x[where].float(), standins[c].shift(n, y - row.x)
-                return State(was, b.x[where].float(), D[: len(was)], shift[: len(was)])
+                return AcceptanceState(was, b.x[where].float(), D[: len(was)], shift[: len(was)])
         return None
 
-    def criterion(self, begin: int, states: list[State], old: list[Visit], now: Tensor | None) -> int:
+    def criterion(self, begin: int, states: list[AcceptanceState], old: list[StepRecord], now: Tensor | None) -> int:
         """What the core's criterion says of the window; now: the state after it."""
         W, R, x = self.window, len(states), states[0].old
         place = torch.arange(W)[:, None].expand(W, len(x))
@@ -133,10 +136,10 @@ class Judge:
         system, was = self.course.system.to(x.device, torch.float32), old[-1].after
         whole = was is not None and now is not None and was.shape == now.shape == x.shape
         last = (was.to(x), now.to(x)) if whole else (states[-1].new,) * 2  # type: ignore[union-attr]
-        shown = filled([s.old for s in states] + [last[0]], W + 1)
-        new = filled([s.new for s in states] + [last[1]], W + 1)[1:]
-        D, y = filled([s.D for s in states], W), new.clone()
-        work = Work(shown, D, None, n, live, torch.where(live, seen, 0), None, self.rounding)
+        shown = fill_rows([s.old for s in states] + [last[0]], W + 1)
+        new = fill_rows([s.new for s in states] + [last[1]], W + 1)[1:]
+        D, y = fill_rows([s.D for s in states], W), new.clone()
+        work = WindowState(shown, D, None, n, live, torch.where(live, seen, 0), None, self.rounding)
         if self.course.known:
             shift = torch.stack([s.shift for s in states])[: R - 1]
             a, b = (v[n[: R - 1]].reshape(R - 1, len(x), *[1] * (x.ndim - 1)) for v in (system.a, system.b.sum(1)))
@@ -148,10 +151,10 @@ class Judge:
             self.stop = replace(self.stop, early=max(self.stop.early, rounding(work)))
         if self.memory is None:
             self.memory = self.stop.init(system, work)
-            self.memory = self.memory if self.before is None else kept(self.memory, self.before)
-        sweep, memory = Sweep(new, D, y, live), self.memory
+            self.memory = self.memory if self.before is None else carry_over(self.memory, self.before)
+        sweep, memory = Update(new, D, y, live), self.memory
         _, good, self.memory = self.stop.judge(system, work, sweep, memory)
-        self.judged = Judged(system, work, sweep, memory, good.cpu())
+        self.judged = Acceptance(system, work, sweep, memory, good.cpu())
         return int(good.min())
 
     def slide(self, count: int, window: int) -> None:
@@ -163,15 +166,15 @@ class Judge:
         place, old = torch.arange(window) + count, self.window
         self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
         if self.memory is not None:
-            self.memory = remember(self.memory, torch.tensor([count]), window - old)
+            self.memory = shift_memory(self.memory, torch.tensor([count]), window - old)
         self.window = window
 
 
-def filled(rows: list[Tensor], W: int) -> Tensor:
+def fill_rows(rows: list[Tensor], W: int) -> Tensor:
     """Rows as one tensor (W, B, ...), the last repeated."""
     return torch.stack(rows + rows[-1:] * (W - len(rows)))
 
 
-def change(old: Tensor, new: Tensor) -> float:
+def state_change(old: Tensor, new: Tensor) -> float:
     """The largest RMS change of a sample."""
     return float((new - old).flatten(1).square().mean(1).sqrt().max())

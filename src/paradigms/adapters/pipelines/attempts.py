@@ -15,36 +15,38 @@ from typing import Any
 from torch import nn
 
 from ...distributed.team import Team
-from ...window.controller import AbstractPace, Fixed
+from ...window.controller import FixedWindow, WindowController
 from ..report import Run, Settings
-from .batched_network import Network
+from .batched_network import BatchedNetwork
 from .compare_results import error
-from .network_watch import watch
-from .outside_state import outside
-from .patch import Swap
+from .network_watch import watch_network_fields
+from .outside_state import outside_state
+from .patch import ClassPatch
 from .repeat_doubtful import DoubtError
 from .rewrite import UnparallelError
-from .snapshot import ChangedError, Snapshot, snapshot
+from .snapshot import ChangedError, Snapshot, take_snapshot
 from .step_caches import step_cache
-from .subclass import Active, original, rewound
+from .subclass import ActiveCall, original_class, rewinding_subclass
 from .window_controller import PAD
-from .wrappers import inner
+from .wrappers import innermost_function
 
 AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
 
 
-def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], team: Team | None) -> Any:
+def attempt_parallel_call(
+    pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], team: Team | None
+) -> Any:
     """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
     settings, run = pipe.__dict__["_paradigms"]
     run.calls += 1
-    start, began = before(pipe, args, kwargs), time.perf_counter()
+    start, began = starting_state(pipe, args, kwargs), time.perf_counter()
     try:
         if why := step_cache(pipe):
             run.fallbacks.append(f"{kind.__name__}: {why}")
-            return stepped(pipe, kind, args, kwargs, start, why)
+            return step_by_step(pipe, kind, args, kwargs, start, why)
         for _ in range(AGAIN):
             try:
-                return once(pipe, kind, args, kwargs, settings, run, team)
+                return run_once(pipe, kind, args, kwargs, settings, run, team)
             except ChangedError as changed:
                 settings.copied |= changed.args[0]
             except DoubtError as doubt:
@@ -61,34 +63,36 @@ def attempted(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, An
             why = f"it changes tensors in place in ever new places: {settings.copied}"
             run.fallbacks.append(f"{kind.__name__}: {why}")
         start.restore()
-        return stepped(pipe, kind, args, kwargs, start, why)
+        return step_by_step(pipe, kind, args, kwargs, start, why)
     finally:
         run.seconds += time.perf_counter() - began
         run.shared(team.spent if team and team.spent.calls else None)
 
 
-def stepped(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot, why: str) -> Any:
+def step_by_step(
+    pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot, why: str
+) -> Any:
     """The call one row at a time: its loop as it is, counted; the plain call where its loop cannot be made again."""
     settings, run = pipe.__dict__["_paradigms"]
     try:
-        one = replace(settings, window=Fixed(1, why=why), batched=False)
-        return once(pipe, kind, args, kwargs, one, run, None)
+        one = replace(settings, window=FixedWindow(1, why=why), batched=False)
+        return run_once(pipe, kind, args, kwargs, one, run, None)
     except UnparallelError:
         start.restore()
     return kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
 
 
-def before(pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Snapshot:
+def starting_state(pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Snapshot:
     """What a call begins with: what its arguments and the pipeline hold, what its code can set, and the generators."""
-    kind = original(type(pipe))
-    plain = inner(kind.__call__)
-    code, names = getattr(plain, "__code__", before.__code__), getattr(plain, "__globals__", {})
+    kind = original_class(type(pipe))
+    plain = innermost_function(kind.__call__)
+    code, names = getattr(plain, "__code__", starting_state.__code__), getattr(plain, "__globals__", {})
     held = [v for v in vars(pipe).values() if not isinstance(v, nn.Module)]
-    reached = outside(kind, code, names, held, strict=False)
-    return snapshot({"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}, None, strict=False)
+    reached = outside_state(kind, code, names, held, strict=False)
+    return take_snapshot({"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}, None, strict=False)
 
 
-def once(
+def run_once(
     pipe: Any,
     kind: type,
     args: tuple[Any, ...],
@@ -99,14 +103,14 @@ def once(
 ) -> Any:
     """One attempt; what it changed is put back, whatever ends it, and where it is given up what it counted as well."""
     window = settings.window if isinstance(settings.window, int) else 1 if single(settings.window) else PAD
-    network = Network(settings.batched, -(-window // (team.size if team else 1)), team)
-    active = Active(pipe, settings, run, network)
-    swap, counted, done = Swap(pipe, active), counts(run), True
-    watch(pipe)
+    network = BatchedNetwork(settings.batched, -(-window // (team.size if team else 1)), team)
+    active = ActiveCall(pipe, settings, run, network)
+    swap, counted, done = ClassPatch(pipe, active), attempt_counts(run), True
+    watch_network_fields(pipe)
     try:
         try:
             swap.begin()
-            made = rewound(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+            made = rewinding_subclass(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
         except (UnparallelError, ChangedError, DoubtError):
             done = False
             network.probe.restore()
@@ -122,7 +126,7 @@ def once(
             swap.end()
         finally:
             swap.free()
-        account(run, network, active, done)
+        count_networks(run, network, active, done)
     if active.loop is None:
         run.fallbacks.append(f"{kind.__name__}: its call did not come to a loop over steps that can be followed")
     return made
@@ -130,15 +134,15 @@ def once(
 
 def single(window: Any) -> bool:
     """Whether a window is always one row."""
-    return window == 1 or (isinstance(window, AbstractPace) and window.only == 1)
+    return window == 1 or (isinstance(window, WindowController) and window.only == 1)
 
 
-def counts(run: Run) -> tuple[Any, ...]:
+def attempt_counts(run: Run) -> tuple[Any, ...]:
     """What a report counts of an attempt, to be put back where it is given up."""
     return run.steps, run.rounds, len(run.accepted), run.estimate, len(run.doubts), run.tolerance, run.asked
 
 
-def account(run: Run, network: Network, active: Active, done: bool) -> None:
+def count_networks(run: Run, network: BatchedNetwork, active: ActiveCall, done: bool) -> None:
     """Adds what the networks took to a report; what was given up counts as checks."""
     run.evaluations += network.samples if done else 0
     run.checks += network.checked + (0 if done else network.samples)
@@ -149,11 +153,11 @@ def account(run: Run, network: Network, active: Active, done: bool) -> None:
         run.told(pace.reason() if hasattr(pace, "reason") else None, getattr(pace, "expected", lambda: None)())
 
 
-def compared(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], run: Run) -> Any:
+def compare_with_sequential(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], run: Run) -> Any:
     """One call in parallel, and the plain one from the same generators to compare it with."""
-    start = before(pipe, args, kwargs)
-    made = attempted(pipe, kind, args, kwargs, None)
-    end, began = before(pipe, args, kwargs), time.perf_counter()
+    start = starting_state(pipe, args, kwargs)
+    made = attempt_parallel_call(pipe, kind, args, kwargs, None)
+    end, began = starting_state(pipe, args, kwargs), time.perf_counter()
     start.restore()
     plain = kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
     run.sequential_seconds = (run.sequential_seconds or 0.0) + time.perf_counter() - began

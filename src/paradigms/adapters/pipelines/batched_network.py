@@ -28,14 +28,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from ...distributed.team import Team
-from ...execution.chunked import Room
+from ...execution.chunked import BatchLimit
 from ...execution.clock import Clock
 from ...execution.team_clock import TeamClock
-from .batching import UnjoinedError, joined, parts
-from .distributed import spread
-from .memory_check import Probe, moved
-from .module_fields import Fields
-from .network_call import Call
+from .batching import BatchingError, join_calls, split_batches
+from .distributed import evaluate_on_team
+from .memory_check import MemoryProbe, with_other_sample
+from .module_fields import ModuleFields
+from .network_call import NetworkCall
 from .rewrite import UnparallelError
 
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}  # how far a row of a batch may be from a call of its own; else:
@@ -44,7 +44,7 @@ LAYOUTS = ("rows", "exact", "shared")
 
 
 @dataclass
-class Network:
+class BatchedNetwork:
     """Runs calls as batches. batched: False for one call a row. width: samples in the state, so that G is known.
 
     pad: rows that every batch of a compiled network has. team: ranks that share the calls. evals: rows run, by all of
@@ -55,13 +55,13 @@ class Network:
     batched: bool = True
     pad: int = 0
     team: Team | None = None
-    evals: int = 0
+    evaluations: int = 0
     checks: int = 0
     samples: int = 0
     checked: int = 0
-    probe: Probe = field(default_factory=Probe)
-    round: list[Call] = field(default_factory=list)  # the calls of the last
-    room: Room = field(default_factory=Room)
+    probe: MemoryProbe = field(default_factory=MemoryProbe)
+    round: list[NetworkCall] = field(default_factory=list)  # the calls of the last
+    room: BatchLimit = field(default_factory=BatchLimit)
     reasons: dict[str, None] = field(default_factory=dict)
     layouts: dict[Any, str] = field(default_factory=dict)
     forms: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
@@ -70,46 +70,46 @@ class Network:
     def __post_init__(self) -> None:
         self.clock = Clock() if self.team is None else TeamClock(self.team)
 
-    def __call__(self, calls: list[Call], width: int) -> list[Any]:
+    def __call__(self, calls: list[NetworkCall], width: int) -> list[Any]:
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
         self.clock.enter()
         if self.team is None:
             out = self.here(calls, width)
         else:
-            out = spread(calls, self.team, self.forms, lambda mine: self.here(mine, width))
+            out = evaluate_on_team(calls, self.team, self.forms, lambda mine: self.here(mine, width))
         self.clock.leave()
-        self.evals += len(calls)
+        self.evaluations += len(calls)
         self.samples += len(calls) * max(width, 1)
         return out
 
-    def tested(self, calls: list[Call], width: int, window: int) -> list[Any]:
+    def tested(self, calls: list[NetworkCall], width: int, window: int) -> list[Any]:
         """`__call__` of a round of so many rows; where the batch has room a call of before is made again in it.
 
         Raises UnparallelError where the answer to that is another by now.
         """
-        room = 0 < len(calls) < window and not (self.pad and compiled(calls[0].network))
+        room = 0 < len(calls) < window and not (self.pad and is_compiled(calls[0].network))
         once = self.probe.repeat(calls) if room else None
         if once is None or self.probe.last is None:
             return self(calls, width)
         *said, again = self([*calls, once], width)
-        self.evals, self.samples = self.evals - 1, self.samples - max(width, 1)
+        self.evaluations, self.samples = self.evaluations - 1, self.samples - max(width, 1)
         self.checks, self.checked = self.checks + 1, self.checked + max(width, 1)
-        if difference(again, self.probe.last[1]) > 1:
+        if relative_difference(again, self.probe.last[1]) > 1:
             raise UnparallelError(
                 f"{type(once.network).__name__}: it answered one call in two ways, so it remembers "
                 "earlier calls, or draws at random"
             )
         return said
 
-    def check(self, calls: list[Call], said: list[Any], width: int) -> None:
+    def check(self, calls: list[NetworkCall], said: list[Any], width: int) -> None:
         """Raises UnparallelError where the network of a call of a new form remembers earlier calls."""
         for call, answer in zip(calls, said, strict=True):
             if call.key not in self.probe.done:
-                alone = len(calls) == 1 and not (self.pad and compiled(call.network))
+                alone = len(calls) == 1 and not (self.pad and is_compiled(call.network))
                 self.probing(lambda call=call, answer=answer, alone=alone: self.probe.first(call, answer, alone), width)  # type: ignore[misc]
         if calls:
             self.probe.before(calls[-1].network)
-            alone = len(calls) == 1 and not (self.pad and compiled(calls[-1].network))
+            alone = len(calls) == 1 and not (self.pad and is_compiled(calls[-1].network))
             self.probe.last, self.round = (calls[-1], said[-1], alone), list(calls)
 
     def looking(self, look: Callable[[], bool], width: int) -> None:
@@ -117,10 +117,10 @@ class Network:
         found: list[bool] = []
         self.probing(lambda: found.append(look()), width)
         if found[0] and len(self.round) > 1 and all(call.intact() for call in self.round):
-            others = [moved(call) for call in self.round]
+            others = [with_other_sample(call) for call in self.round]
             answer, alone = self.here(others, width)[-1], others[-1].run()
             self.checks, self.checked = self.checks + len(others) + 1, self.checked + (len(others) + 1) * max(width, 1)
-            if difference(answer, alone) > 1:
+            if relative_difference(answer, alone) > 1:
                 raise UnparallelError(f"{type(others[-1].network).__name__} keeps what it computed for the next call")
 
     def probing(self, ask: Callable[[], None], width: int) -> None:
@@ -137,11 +137,11 @@ class Network:
         self.clock.own.enter()
         said = run()
         self.clock.own.leave()
-        self.evals += 1
+        self.evaluations += 1
         self.samples += max(width, 1)
         return said
 
-    def here(self, calls: list[Call], width: int) -> list[Any]:
+    def here(self, calls: list[NetworkCall], width: int) -> list[Any]:
         """What each call's network says, on this rank."""
         out: list[Any] = [None] * len(calls)
         waiting = list(range(len(calls)))
@@ -153,13 +153,13 @@ class Network:
                 out[k] = answer
         return out
 
-    def group(self, calls: list[Call], width: int) -> list[Any]:
+    def group(self, calls: list[NetworkCall], width: int) -> list[Any]:
         """What the network says to calls that can be joined."""
         first = calls[0]
         x = first.x
         layout = self.layouts.get(first.key, "") if self.batched and x is not None else "single"
         halves = len(x) // width if x is not None and width and len(x) % width == 0 else 1
-        if len(calls) == 1 and not (self.pad and compiled(first.network)):
+        if len(calls) == 1 and not (self.pad and is_compiled(first.network)):
             return [first.run()]
         before = self.checks
         if layout == "":
@@ -173,13 +173,15 @@ class Network:
         self.checked += (self.checks - before) * max(width, 1)
         return self.run(calls, halves, "single") if answers is None else answers
 
-    def tried(self, calls: list[Call], halves: int, layout: str) -> tuple[list[Any] | None, UnjoinedError | None]:
+    def tried(
+        self, calls: list[NetworkCall], halves: int, layout: str
+    ) -> tuple[list[Any] | None, BatchingError | None]:
         """What a batch says, or why it is refused; raises what the network raised where that was not for the batch."""
-        errors: list[UnjoinedError] = []
+        errors: list[BatchingError] = []
         for _ in range(2):
             try:
                 answers = self.run(calls, halves, layout)
-            except UnjoinedError as error:
+            except BatchingError as error:
                 errors.append(error)
             else:
                 break
@@ -189,13 +191,13 @@ class Network:
             raise errors[0].__cause__
         return (None, errors[0]) if errors else (answers, None)
 
-    def reason(self, call: Call, why: str) -> None:
+    def reason(self, call: NetworkCall, why: str) -> None:
         """Tells that a network is called row by row."""
         self.reasons[f"{type(call.network).__name__} is called row by row: {why}"] = None
 
-    def choose(self, calls: list[Call], halves: int) -> tuple[str, list[Any] | None]:
+    def choose(self, calls: list[NetworkCall], halves: int) -> tuple[str, list[Any] | None]:
         """The first layout whose last row equals a call of its own, and what it said."""
-        alone, why, kept = calls[-1].run(), "", Fields(calls[0].network)
+        alone, why, kept = calls[-1].run(), "", ModuleFields(calls[0].network)
         self.checks += 1
         for layout in LAYOUTS:
             answers, error = self.tried(calls, halves, layout)
@@ -203,9 +205,9 @@ class Network:
                 kept.restore()  # what a network sets for a call it sets back at its end, as the scale of adapters
                 why = why or str(error)
                 continue
-            off = difference(answers[-1], alone)
-            if off <= 1 and rough(alone):
-                off = difference(answers[-1], self.run([calls[-1]] * len(calls), halves, layout)[-1], MIXED)
+            off = relative_difference(answers[-1], alone)
+            if off <= 1 and is_rough(alone):
+                off = relative_difference(answers[-1], self.run([calls[-1]] * len(calls), halves, layout)[-1], MIXED)
                 self.checks += len(calls)
             if off <= 1:
                 return layout, answers
@@ -214,21 +216,21 @@ class Network:
         self.reason(calls[0], why)
         return "single", None
 
-    def run(self, calls: list[Call], halves: int, layout: str) -> list[Any]:
+    def run(self, calls: list[NetworkCall], halves: int, layout: str) -> list[Any]:
         """One batch, or smaller ones where arguments differ that it has once, or the device has no room for it."""
         if layout == "single":
             return [call.run() for call in calls]
         out: list[Any] = [None] * len(calls)
-        waiting = parts(calls, layout)
+        waiting = split_batches(calls, layout)
         if len(waiting) == len(calls) > 2:
             samples = len(calls[0].leaves[calls[0].sample])
             why = f"it is told something of no axis of {samples} samples that differs from row to row"
             self.reason(calls[0], why)
-        most, pad = self.room.most, self.pad if compiled(calls[0].network) else 0
+        most, pad = self.room.most, self.pad if is_compiled(calls[0].network) else 0
         for part in waiting:
             pieces = self.room(
                 len(part),
-                lambda first, last, R, part=part: joined([calls[k] for k in part[first:last]], halves, layout, R),  # type: ignore[misc]
+                lambda first, last, R, part=part: join_calls([calls[k] for k in part[first:last]], halves, layout, R),  # type: ignore[misc]
                 pad,
             )
             for k, answer in zip(part, (answer for piece in pieces for answer in piece), strict=True):
@@ -238,14 +240,14 @@ class Network:
         return out
 
 
-def rough(answer: Any) -> bool:
+def is_rough(answer: Any) -> bool:
     """Whether an answer is in half precision."""
     return any(
         isinstance(v, Tensor) and v.is_floating_point() and v.dtype not in CLOSE for v in tree_flatten(answer)[0]
     )
 
 
-def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
+def relative_difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
     """How far a row is from its own call, 1 being what rounding explains; infinity where they are no match."""
     a, b = (tree_flatten(v)[0] for v in (answer, alone))
     worst = 0.0 if len(a) == len(b) else float("inf")
@@ -260,6 +262,6 @@ def difference(answer: Any, alone: Any, rounding: float | None = None) -> float:
     return worst
 
 
-def compiled(network: nn.Module) -> bool:
+def is_compiled(network: nn.Module) -> bool:
     """Whether a network was compiled, and wants batches of one size."""
     return hasattr(network, "_orig_mod") or getattr(network, "_compiled_call_impl", None) is not None

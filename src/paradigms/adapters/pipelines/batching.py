@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .network_call import Call, Listed, same
+from .network_call import ListLeaf, NetworkCall, same_leaf
 
 
-class UnjoinedError(Exception):
+class BatchingError(Exception):
     """Why rows are no batch."""
 
 
-def parts(calls: list[Call], layout: str) -> list[list[int]]:
+def split_batches(calls: list[NetworkCall], layout: str) -> list[list[int]]:
     """The places of calls that one batch may hold, see `companions`."""
     found: list[list[int]] = []
     for k, call in enumerate(calls):
-        home = next((part for part in found if companions(calls[part[0]], call, layout)), None)
+        home = next((part for part in found if fit_one_batch(calls[part[0]], call, layout)), None)
         if home is None:
             found.append([k])
         else:
@@ -30,7 +30,7 @@ def parts(calls: list[Call], layout: str) -> list[list[int]]:
     return found
 
 
-def companions(a: Call, b: Call, layout: str) -> bool:
+def fit_one_batch(a: NetworkCall, b: NetworkCall, layout: str) -> bool:
     """Whether two alike calls are told the same where a batch has room for one: what has no axis of the samples."""
     B = len(a.leaves[a.sample])
 
@@ -38,10 +38,10 @@ def companions(a: Call, b: Call, layout: str) -> bool:
         rows = isinstance(v, Tensor) and v.numel() > 1 and (v.shape[0] % B or (layout != "rows" and v.shape[0] != B))
         return bool(rows)
 
-    return all(same(v, w) for v, w in zip(a.leaves, b.leaves, strict=True) if once(v))
+    return all(same_leaf(v, w) for v, w in zip(a.leaves, b.leaves, strict=True) if once(v))
 
 
-def joined(calls: list[Call], halves: int, layout: str, R: int) -> list[Any]:
+def join_calls(calls: list[NetworkCall], halves: int, layout: str, R: int) -> list[Any]:
     """What the network says to one batch of the calls, of R rows; raises UnjoinedError where they are none."""
     first = calls[0]
     rows = calls + [calls[-1]] * (R - len(calls))
@@ -55,17 +55,17 @@ def joined(calls: list[Call], halves: int, layout: str, R: int) -> list[Any]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a network says to a batch that it does not take
-        raise UnjoinedError(f"{type(error).__name__}: {str(error)[:120]}") from error
-    parts = [part(v, R, B, halves) for v in said]
+        raise BatchingError(f"{type(error).__name__}: {str(error)[:120]}") from error
+    parts = [split_leaf(v, R, B, halves) for v in said]
     return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
 
 
 def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
     """One argument of a batch, of the same argument of its rows."""
     v, R = values[0], len(values)
-    if isinstance(v, Listed):
+    if isinstance(v, ListLeaf):
         b = len(v) // halves
-        return Listed(x for g in range(halves) for w in values for x in w[g * b : (g + 1) * b])
+        return ListLeaf(x for g in range(halves) for w in values for x in w[g * b : (g + 1) * b])
     if not isinstance(v, Tensor):
         return v
     one = all(w is v or torch.equal(w, v) for w in values)
@@ -84,10 +84,10 @@ def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
     return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
 
 
-def part(v: Any, R: int, B: int, halves: int) -> list[Any]:
+def split_leaf(v: Any, R: int, B: int, halves: int) -> list[Any]:
     """What a batch's output says of each of its R rows."""
     if not isinstance(v, Tensor):
         return [v] * R
     if v.ndim == 0 or v.shape[0] % (R * B):
-        raise UnjoinedError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
+        raise BatchingError(f"an output of shape {tuple(v.shape)} has no axis of {R} rows of {B} samples")
     return [w.flatten(0, 1) for w in v.unflatten(0, (halves, R, -1)).unbind(1)]

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...distributed.team import Team
-from ...execution.mesh import described
+from ...execution.mesh import describe_arguments
 
 
-def together(team: Team, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+def first_ranks_arguments(team: Team, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """The arguments of a call as the first rank has them; raises ValueError where ranks were given different ones."""
     given = {f"argument {k}": v for k, v in enumerate(args)} | kwargs
     leaves, spec = tree_flatten((args, kwargs))
@@ -27,7 +27,7 @@ def together(team: Team, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         own.append(torch.cuda.default_generators[torch.cuda.current_device()])
     draws = [v for v in leaves if isinstance(v, torch.Generator)] + own
     tensors = [*(v for v in leaves if isinstance(v, Tensor)), *(g.get_state() for g in draws)]
-    what = {"pipeline": type(pipe).__name__} | {k: described(v) for k, v in given.items()}
+    what = {"pipeline": type(pipe).__name__} | {k: describe_arguments(v) for k, v in given.items()}
     first = iter(team.begin(lambda: (what, tensors)))
     leaves = [next(first) if isinstance(v, Tensor) else v for v in leaves]
     for g, state in zip(draws, first, strict=True):

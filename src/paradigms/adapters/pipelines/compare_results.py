@@ -14,7 +14,7 @@ from torch import Tensor
 
 def error(made: Any, plain: Any) -> float:
     """The relative error of what a call made; infinity where it is of another form, or not finite."""
-    a, b = list(tensors(made)), list(tensors(plain))
+    a, b = list(result_tensors(made)), list(result_tensors(plain))
     if [v.shape for v in a] != [w.shape for w in b] or not a:
         return float("inf") if a or b else 0.0
     off, size = (sum(float(v.square().sum()) for v in vs) for vs in ([v - w for v, w in zip(a, b, strict=True)], b))
@@ -22,23 +22,23 @@ def error(made: Any, plain: Any) -> float:
     return value if value == value else float("inf")
 
 
-def tensors(v: Any) -> Iterator[Tensor]:
+def result_tensors(v: Any) -> Iterator[Tensor]:
     """All that has numbers in what a call made, in float64."""
     if isinstance(v, Tensor):
         yield v.detach().to("cpu", torch.float64)
     elif hasattr(v, "__array_interface__"):  # pictures and arrays
-        yield array(v)
+        yield as_tensor(v)
     elif isinstance(v, Mapping):
         for x in v.values():
-            yield from tensors(x)
+            yield from result_tensors(x)
     elif isinstance(v, list | tuple):
         for x in v:
-            yield from tensors(x)
+            yield from result_tensors(x)
     elif hasattr(v, "values") and isinstance(v.values, Mapping):  # what a modular pipeline gives
-        yield from tensors(v.values)
+        yield from result_tensors(v.values)
 
 
-def array(v: Any) -> Tensor:
+def as_tensor(v: Any) -> Tensor:
     """A picture or an array as a tensor."""
     if hasattr(v, "tobytes") and hasattr(v, "getbands"):
         return torch.frombuffer(bytearray(v.tobytes()), dtype=torch.uint8).double()

@@ -15,55 +15,57 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ...distributed.packing import length, unpacked
+from ...distributed.packing import tensor_bytes, unpack_tensors
 from ...distributed.team import Team
-from .network_call import Call
+from .network_call import NetworkCall
 
 Forms = dict[Any, tuple[list[Any], Any]]  # an answer of each kind of call, its leaves and their tree
 
 
-def spread(calls: list[Call], team: Team, forms: Forms, here: Callable[[list[Call]], list[Any]]) -> list[Any]:
+def evaluate_on_team(
+    calls: list[NetworkCall], team: Team, forms: Forms, here: Callable[[list[NetworkCall]], list[Any]]
+) -> list[Any]:
     """The answers to calls, of which `here` runs this rank's; forms: remembers one of each kind."""
     began, said = time.perf_counter(), dict[int, Any]()
     for k, call in enumerate(calls):
-        if kind(call) not in forms:
+        if call_kind(call) not in forms:
             said[k] = call.run()
-            forms[kind(call)] = tree_flatten(said[k])
-    known = [forms[kind(call)] for call in calls]
+            forms[call_kind(call)] = tree_flatten(said[k])
+    known = [forms[call_kind(call)] for call in calls]
 
     def size(first: int, last: int) -> int:
-        return sum(length(v) for leaves, _ in known[first:last] for v in tensors(leaves))
+        return sum(tensor_bytes(v) for leaves, _ in known[first:last] for v in tensor_leaves(leaves))
 
     def ask(first: int, last: int) -> tuple[list[Tensor], float]:
         todo = [k for k in range(first, last) if k not in said]
         said.update(zip(todo, here([calls[k] for k in todo]), strict=True))
         found = [tree_flatten(said[k])[0] for k in range(first, last)]
         for leaves, (form, _) in zip(found, known[first:last], strict=True):
-            if not shaped(leaves, form):
+            if not same_shapes(leaves, form):
                 raise ValueError("a network's answer has not the shapes of its others")
-        return [v for leaves in found for v in tensors(leaves)], 0.0
+        return [v for leaves in found for v in tensor_leaves(leaves)], 0.0
 
-    every = [v for leaves, _ in known for v in tensors(leaves)]
+    every = [v for leaves, _ in known for v in tensor_leaves(leaves)]
     found, _ = team.share(len(calls), size, ask, every[0].device if every else torch.device("cpu"), began=began)
-    heard = iter(unpacked(torch.cat(found), every))
+    heard = iter(unpack_tensors(torch.cat(found), every))
     return [
         tree_unflatten([next(heard) if isinstance(v, Tensor) else v for v in leaves], spec) for leaves, spec in known
     ]
 
 
-def kind(call: Call) -> Any:
+def call_kind(call: NetworkCall) -> Any:
     """What decides the form of an answer to a call: its network, and what it is told but for numbers."""
     leaves = call.leaves
     switches = tuple(v for v in leaves if v is None or isinstance(v, bool | str))
     return id(call.network), str(call.spec), tuple(getattr(v, "shape", None) for v in leaves), switches
 
 
-def tensors(leaves: list[Any]) -> list[Tensor]:
+def tensor_leaves(leaves: list[Any]) -> list[Tensor]:
     """Those of an answer's leaves that are sent."""
     return [v for v in leaves if isinstance(v, Tensor)]
 
 
-def shaped(leaves: list[Any], form: list[Any]) -> bool:
+def same_shapes(leaves: list[Any], form: list[Any]) -> bool:
     """Whether an answer's tensors have the shapes and dtypes of another's."""
-    a, b = tensors(leaves), tensors(form)
+    a, b = tensor_leaves(leaves), tensor_leaves(form)
     return len(a) == len(b) and all(v.shape == w.shape and v.dtype == w.dtype for v, w in zip(a, b, strict=True))

@@ -18,7 +18,7 @@ from ...execution.evaluate import NonFiniteError
 from .network_call import is_sample
 
 
-class Finite:
+class FiniteCheck:
     """Which answers of a loop of N steps at `times` were finite."""
 
     def __init__(self, N: int, times: list[Any]) -> None:
@@ -27,7 +27,7 @@ class Finite:
 
     def note(self, row: int, network: nn.Module, said: Any, width: int) -> None:
         """An answer of a network in a row."""
-        if (good := finite(said)) is not None:
+        if (good := finite_samples(said)) is not None:
             self.noted.append((row, type(network).__name__, width, good))
 
     def check(self) -> None:
@@ -51,7 +51,7 @@ class Finite:
         return sorted((each for each, ok in zip(self.noted, fine, strict=True) if not ok), key=lambda each: each[0])
 
 
-def finite(said: Any) -> Tensor | None:
+def finite_samples(said: Any) -> Tensor | None:
     """Whether what answers the sample is finite, of each of its samples (M,); None where nothing does."""
     main = next((v for v in tree_flatten(said)[0] if is_sample(v)), None)
     return None if main is None else torch.isfinite(main).flatten(1).all(1)

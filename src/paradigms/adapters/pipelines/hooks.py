@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...execution.memory import keep_freed
-from ...window.controller import AbstractPace
-from ..report import Bar, Run, Settings
-from ..schedulers.linearized import Course, course
-from .acceptance import Judge
-from .batched_network import Network
-from .finite_check import Finite
-from .module_fields import Fields
-from .network_call import Call
+from ...execution.memory import raise_mmap_threshold
+from ...window.controller import WindowController
+from ..report import ProgressBar, Run, Settings
+from ..schedulers.linearized import LinearizedScheduler, linearize_scheduler
+from .acceptance import AcceptanceTest
+from .batched_network import BatchedNetwork
+from .finite_check import FiniteCheck
+from .module_fields import ModuleFields
+from .network_call import NetworkCall
 from .rewrite import CALLBACKS, UnparallelError
-from .snapshot import Snapshot, snapshot
-from .step_record import Visit
-from .surrogate import StandIn, copied, known
-from .window_controller import copied_or_none, paced
+from .snapshot import Snapshot, take_snapshot
+from .step_record import StepRecord
+from .surrogate import Surrogate, copy_answer, known_answer
+from .window_controller import controller_of, copied_or_none
 
 AGAIN = (
     "step {} made something else of the same answers when it ran again: it keeps what cannot be put back, or draws at "
@@ -37,30 +37,37 @@ AGAIN = (
 )
 
 
-class Halt(BaseException):
+class HaltRow(BaseException):
     """Leaves a row before its end; no `except Exception` of a pipeline stops it."""
 
 
-class Hooks:
+class LoopHooks:
     """One denoising loop as its rows see it: where it stands, what was kept, and the hooks."""
 
-    Halt = Halt
+    Halt = HaltRow
     passes_by = True  # no part of what a snapshot keeps
 
     def __init__(
-        self, settings: Settings, run: Run, network: Network, pipe: Any, items: Any, scheduler: Any, state: str | None
+        self,
+        settings: Settings,
+        run: Run,
+        network: BatchedNetwork,
+        pipe: Any,
+        items: Any,
+        scheduler: Any,
+        state: str | None,
     ) -> None:
-        self.bar = items if isinstance(items, Bar) else None
+        self.bar = items if isinstance(items, ProgressBar) else None
         self.items = list(items)
         self.settings, self.run, self.network, self.state = settings, run, network, state
         self.pipe, self.times = pipe, [_time(item, scheduler) for item in self.items]
         self.scheduler = scheduler  # a copy of it as it is now, once a window may need it
-        self.pace: AbstractPace | None = None
+        self.pace: WindowController | None = None
         self.window, self.steps, self.stepping, self.asked = 1, 1, False, 0
-        self.standins: dict[int, StandIn] = {}  # by the place of a call in its step
+        self.standins: dict[int, Surrogate] = {}  # by the place of a call in its step
         self.before: dict[int, Snapshot] = {}
-        self.visits: dict[int, Visit] = {}
-        self.judged: dict[int, Visit] = {}
+        self.visits: dict[int, StepRecord] = {}
+        self.judged: dict[int, StepRecord] = {}
         self.dependent = settings.dependent  # calls that are shown what earlier calls of their step said
         self.mode, self.row, self.at, self.begin, self.reached = "step", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = self.called = False  # called: a user's callback was
@@ -68,11 +75,11 @@ class Hooks:
         self.own = False  # the loop's code is no library's, so all tensors are copied
         self.clocked = False  # it looks at a clock, so its numbers may differ when a row runs again
         self.failed = False  # a row was left by an exception
-        self.finite = Finite(len(self.items), self.times)
-        self.fields: dict[int, Fields] = {}  # of the networks, as a callback found them
+        self.finite = FiniteCheck(len(self.items), self.times)
+        self.fields: dict[int, ModuleFields] = {}  # of the networks, as a callback found them
         self.heard = False  # a callback was called since rows began to be accepted
         self.renewed = False  # a callback changed a network
-        self.width, self.evals = 0, 0  # samples in the state; calls of networks when the pace was last asked
+        self.width, self.evaluations = 0, 0  # samples in the state; calls of networks when the pace was last asked
 
     @property
     def looks(self) -> bool:
@@ -83,21 +90,21 @@ class Hooks:
         """The beginning of a row; gives the locals to be set, where the loop went back."""
         if self.pace is None:
             ranks = self.network.team.size if self.network.team else 1
-            self.pace = paced(self.settings, self.pipe, self.stepped(values), self.times, ranks)
+            self.pace = controller_of(self.settings, self.pipe, self.stepped(values), self.times, ranks)
             self.scheduler = copied_or_none(self.scheduler) if self.pace.only != 1 else None
-            self.width = width(self.stepped(values))
+            self.width = rows_width(self.stepped(values))
             self.network.probe.span = (str(self.times[0]), str(self.times[-1]))
             self.decide()
         if self.mode == "step":
             self.stepping = True
             return self.before[self.row].restore() if self.row in self.before and self.at != self.row else {}
-        self.inside, self.halted, self.visits[self.row] = True, False, Visit()
+        self.inside, self.halted, self.visits[self.row] = True, False, StepRecord()
         self.run.visits += 1
         if self.row not in self.before:
             self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
             whole = {**values, **self.outside}
-            self.before[self.row] = snapshot(whole, None)  # of the first row all tensors are copied
-            self.width = width(self.stepped(values))
+            self.before[self.row] = take_snapshot(whole, None)  # of the first row all tensors are copied
+            self.width = rows_width(self.stepped(values))
         elif self.at != self.row:
             return self.before[self.row].restore()
         return {}
@@ -122,7 +129,7 @@ class Hooks:
             raise UnparallelError(f"its loop changes {place} in place past torch's count, as .data and numpy do")
         copied = None if self.callbacks or self.own else self.settings.copied
         whole, last = {**values, **self.outside}, self.before[self.row] if self.own else None
-        self.before[self.row + 1] = snapshot(whole, copied, last=last)
+        self.before[self.row + 1] = take_snapshot(whole, copied, last=last)
         self.visits[self.row].after, self.visits[self.row].ended = self.stepped(values), True
         self.at = self.row + 1
 
@@ -144,7 +151,7 @@ class Hooks:
         if self.mode != "accept":
             return {}
         asked = {id(c.network): c.network for visit in self.judged.values() for c in visit.calls}
-        self.fields = {k: f if (f := self.fields.get(k)) and f.same() else Fields(m) for k, m in asked.items()}
+        self.fields = {k: f if (f := self.fields.get(k)) and f.same() else ModuleFields(m) for k, m in asked.items()}
         self.inside, self.heard = False, True  # what a callback asks or sets is no part of the step
         try:
             return function(*args, **kwargs)
@@ -154,7 +161,7 @@ class Hooks:
                 self.standins.clear()
                 self.renewed = True
 
-    def tick(self, bar: Bar, n: float) -> None:
+    def tick(self, bar: ProgressBar, n: float) -> None:
         """The pipeline moves a progress bar."""
         self.visits[self.row].ticks.append((bar, n))
 
@@ -165,7 +172,7 @@ class Hooks:
             isinstance(v, Tensor) and v.requires_grad for v in (*args, *kwargs.values())
         ):
             raise UnparallelError("a step takes gradients of what its networks say")
-        call, c = Call.of(network, real, args, kwargs), len(visit.calls)
+        call, c = NetworkCall.of(network, real, args, kwargs), len(visit.calls)
         if self.mode in ("accept", "again"):
             judged = self.judged[n]
             if self.renewed or c >= len(judged.calls) or not judged.calls[c].equals(call):
@@ -174,20 +181,20 @@ class Hooks:
                 self.halt()
             answer, own = judged.answers[c], judged.own[c]
         else:
-            standin = self.standins.setdefault(c, StandIn(self.settings.method, self.course))
+            standin = self.standins.setdefault(c, Surrogate(self.settings.method, self.course))
             try:
                 answer, own = standin.answer(n, call)
             except LookupError:
                 if n != self.begin:
                     self.halt()
-                standin.heard({n: known(call, self.first(call))})
+                standin.heard({n: known_answer(call, self.first(call))})
                 answer, own = standin.answer(n, call)
         visit.calls.append(call)
         visit.answers.append(answer)
         visit.own.append(own)
         if self.mode == "ask" and c + 1 == self.asked:
             self.halt()
-        return copied(answer)
+        return copy_answer(answer)
 
     def alone(self, network: nn.Module, run: Callable[[], Any]) -> Any:
         """A network is called in a row that runs as it is."""
@@ -197,11 +204,11 @@ class Hooks:
         self.finite.note(self.row, network, said, self.width)
         return said
 
-    def first(self, call: Call) -> Any:
+    def first(self, call: NetworkCall) -> Any:
         """What a network says that has nothing to go by yet; raises UnparallelError where it keeps what it saw."""
         self.network.probe.before(call.network)
         self.run.rounds += not self.visits[self.row].calls  # a step's own calls are one round
-        kept = snapshot({"processors": list(getattr(call.network, "attn_processors", {}).values())}, set())
+        kept = take_snapshot({"processors": list(getattr(call.network, "attn_processors", {}).values())}, set())
         self.inside = False
         (said,) = self.network([call], self.width)
         self.finite.note(self.row, call.network, said, self.width)
@@ -215,30 +222,30 @@ class Hooks:
     def halt(self) -> None:
         """Leaves the row."""
         self.halted = True
-        raise Halt
+        raise HaltRow
 
     @cached_property
-    def course(self) -> Course:
+    def course(self) -> LinearizedScheduler:
         """What the scheduler's steps are like, told when there is a window."""
-        return course(self.scheduler, self.times)
+        return linearize_scheduler(self.scheduler, self.times)
 
     @cached_property
-    def judge(self) -> Judge:
+    def judge(self) -> AcceptanceTest:
         """Counts settled rows."""
-        return Judge(self.settings.stop, self.course)
+        return AcceptanceTest(self.settings.stop, self.course)
 
     def decide(self) -> None:
         """Asks for the next window; the row that has begun, or begins next, is of it."""
         assert self.pace is not None
-        left, self.evals = len(self.items) - self.begin, self.network.evals
+        left, self.evaluations = len(self.items) - self.begin, self.network.evaluations
         window, self.steps = self.pace.next(self.begin) if left else (1, 1)
         self.window = min(window, len(self.items))
         self.mode = "step" if self.window == 1 else "sweep"
         if self.mode == "sweep":
-            keep_freed()
+            raise_mmap_threshold()
 
 
-def width(state: Tensor | None) -> int:
+def rows_width(state: Tensor | None) -> int:
     """Samples in a state, 0 where that is not known."""
     return len(state) if state is not None and state.ndim else 0
 

@@ -24,13 +24,13 @@ from ...methods.anderson import ExponentialPicard, gaussian
 from ...methods.base import AbstractMethod
 from ...methods.picard import Jacobi, Picard
 from ...methods.spectral import Spectral
-from ...methods.work import Work
+from ...methods.work import WindowState
 from ...system import System
 
 AHEAD = 32  # rows whose J is computed at once
 
 
-class Belief(Protocol):
+class AssumedJacobian(Protocol):
     """J of the rows of a chain; states are (B, ...), float32."""
 
     def learn(self, n: Tensor, dX: Tensor, dD: Tensor) -> None:
@@ -40,7 +40,7 @@ class Belief(Protocol):
         """J[n] d, for a difference d (B, ...) of states."""
 
 
-class Fixed:
+class FixedJacobian:
     """J (N,) that is known beforehand."""
 
     def __init__(self, J: Tensor) -> None:
@@ -54,7 +54,7 @@ class Fixed:
         return float(self.J[n]) * d
 
 
-class Learned:
+class LearnedJacobian:
     """J per frequency band, by `Spectral`."""
 
     def __init__(self, method: Spectral, system: System, x: Tensor) -> None:
@@ -76,14 +76,14 @@ class Learned:
         if n not in self.J:
             last = min(n + AHEAD, len(self.system))
             row = torch.arange(n, last, device=d.device)[:, None].expand(-1, len(d))
-            work = Work(d, d, None, row, torch.ones(row.shape, dtype=torch.bool), row)
+            work = WindowState(d, d, None, row, torch.ones(row.shape, dtype=torch.bool), row)
             J = s.spread(self.method.jacobian(self.system, self.known, work))
             self.J |= {k: J[k - n : k - n + 1] for k in range(n, last)}
         return s.inverse(self.J[n] * s.forward(d[None]), d[None])[0]
 
 
 @functools.singledispatch
-def belief(method: AbstractMethod, system: System, x: Tensor) -> Belief:
+def jacobian_of(method: AbstractMethod, system: System, x: Tensor) -> AssumedJacobian:
     """What a method believes of a network with inputs x (B, ...) along a chain; raises ValueError for most methods."""
     names = "Spectral(), ExponentialPicard(), Picard() or Jacobi()"
     raise ValueError(
@@ -92,23 +92,23 @@ def belief(method: AbstractMethod, system: System, x: Tensor) -> Belief:
     )
 
 
-@belief.register
-def _(method: Spectral, system: System, x: Tensor) -> Belief:
-    return Learned(method, system, x)
+@jacobian_of.register
+def _(method: Spectral, system: System, x: Tensor) -> AssumedJacobian:
+    return LearnedJacobian(method, system, x)
 
 
-@belief.register
-def _(method: ExponentialPicard, system: System, x: Tensor) -> Belief:
+@jacobian_of.register
+def _(method: ExponentialPicard, system: System, x: Tensor) -> AssumedJacobian:
     n = torch.arange(len(system))[:, None]
-    work = Work(x, x, None, n, torch.ones_like(n, dtype=torch.bool), n)
-    return Fixed(gaussian(system, work, method.variance)[0][:, 0])
+    work = WindowState(x, x, None, n, torch.ones_like(n, dtype=torch.bool), n)
+    return FixedJacobian(gaussian(system, work, method.variance)[0][:, 0])
 
 
-@belief.register
-def _(method: Picard, system: System, x: Tensor) -> Belief:
-    return Fixed((1 - system.a) / system.b.sum(1))
+@jacobian_of.register
+def _(method: Picard, system: System, x: Tensor) -> AssumedJacobian:
+    return FixedJacobian((1 - system.a) / system.b.sum(1))
 
 
-@belief.register
-def _(method: Jacobi, system: System, x: Tensor) -> Belief:
-    return Fixed(-system.a / system.b.sum(1))
+@jacobian_of.register
+def _(method: Jacobi, system: System, x: Tensor) -> AssumedJacobian:
+    return FixedJacobian(-system.a / system.b.sum(1))

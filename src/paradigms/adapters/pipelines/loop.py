@@ -20,15 +20,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from .hooks import AGAIN, Hooks
-from .network_call import Call
-from .repeat_doubtful import DoubtError, beyond, said, stricter
+from .hooks import AGAIN, LoopHooks
+from .network_call import NetworkCall
+from .repeat_doubtful import DoubtError, beyond_tolerance, describe_doubt, stricter_settings
 from .rewrite import UnparallelError
-from .step_record import Visit
-from .surrogate import known
+from .step_record import StepRecord
+from .surrogate import known_answer
 
 
-class Loop(Hooks):
+class WindowedLoop(LoopHooks):
     """One denoising loop: an iterator over its items that goes back."""
 
     def __iter__(self) -> Iterator[Any]:
@@ -46,13 +46,13 @@ class Loop(Hooks):
         if max(windows) == 1:
             return
         finest, estimate = self.judge.finest, self.judge.estimate
-        asked = beyond(self.settings, estimate, finest)
+        asked = beyond_tolerance(self.settings, estimate, finest)
         self.run.held(self.settings.asked, max(self.settings.asked, finest))
         if asked is not None and not self.called:
             raise DoubtError(
-                stricter(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
+                stricter_settings(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
             )
-        self.run.estimated(estimate, None if asked is None or estimate is None else said(estimate, asked))
+        self.run.estimated(estimate, None if asked is None or estimate is None else describe_doubt(estimate, asked))
 
     def step(self, begun: bool) -> Iterator[Any]:
         """Rows run as they are, as many as the pace says; `begun`: the first has."""
@@ -63,7 +63,7 @@ class Loop(Hooks):
             self.before.clear()
             self.accepted(1, 1, 0.0)
         self.finite.check()
-        self.pace.stepped(first, last - first, self.network)  # type: ignore[union-attr]
+        self.pace.on_steps(first, last - first, self.network)  # type: ignore[union-attr]
         self.decide()
 
     def slide(self, begun: bool) -> Iterator[Any]:
@@ -80,15 +80,17 @@ class Loop(Hooks):
             yield from self.play(self.begin, end)
             end = self.reached
             count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
-            self.settings.dependent |= dependent(old[self.begin], self.visits[self.begin])
+            self.settings.dependent |= depends_on_row(old[self.begin], self.visits[self.begin])
             if self.callbacks:
                 self.judged = dict(self.visits)
                 yield from self.play(self.begin, self.begin + count, "accept")
                 count, end = self.reached - self.begin, self.reached
             row, window = self.begin, self.window
             self.accepted(count, window, residual)
-            asked = min(len(old), self.network.evals - self.evals)  # of rows that are known already nothing is asked
-            self.pace.saw(row, window, asked, count, self.network)  # type: ignore[union-attr]
+            asked = min(
+                len(old), self.network.evaluations - self.evaluations
+            )  # of rows that are known already nothing is asked
+            self.pace.on_round(row, window, asked, count, self.network)  # type: ignore[union-attr]
             self.decide()
             self.accept(count)
             if self.window > 1:
@@ -150,13 +152,13 @@ class Loop(Hooks):
             end = self.answered(end, todo, calls, said)
             rows, todo = range(self.begin, end), [(n, c) if n < end else (n, -1) for n, c in todo]
             for c in {c for _, c in todo if c >= 0}:
-                found = {n: known(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
+                found = {n: known_answer(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
                 self.standins[c].heard(found)
                 for n in found:
                     self.visits[n].own[c] = True
         return end
 
-    def answered(self, end: int, todo: list[tuple[int, int]], calls: list[Call], said: list[Any]) -> int:
+    def answered(self, end: int, todo: list[tuple[int, int]], calls: list[NetworkCall], said: list[Any]) -> int:
         """Checks new answers; gives the end of the rows before one that is not finite, of which nothing is kept."""
         for (n, _), call, answer in zip(todo, calls, said, strict=True):
             self.finite.note(n, call.network, answer, self.width)
@@ -193,7 +195,7 @@ class Loop(Hooks):
         self.run.residual = max(self.run.residual, residual)
 
 
-def dependent(old: Visit, new: Visit) -> set[int]:
+def depends_on_row(old: StepRecord, new: StepRecord) -> set[int]:
     """The calls of a row, begun alike, that are shown something else: they depend on earlier answers."""
     both = enumerate(zip(old.calls, new.calls, strict=False))
     return {c for c, (a, b) in both if c and not a.equals(b)}

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from .network_call import Call, Listed
-from .network_memory import State, number
+from .network_call import ListLeaf, NetworkCall
+from .network_memory import NetworkState, is_plain_data
 from .rewrite import UnparallelError
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}  # how far equal calls may differ on devices; else:
@@ -27,36 +27,36 @@ ROUGH = 1e-2
 _sound: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-class Probe:
+class MemoryProbe:
     """The networks of one pipeline's call: what they kept when it began, and which answer for themselves.
 
     checks: calls that were made for it.
     """
 
     def __init__(self) -> None:
-        self.states: dict[int, State] = {}
+        self.states: dict[int, NetworkState] = {}
         self.known: dict[int, Any] = {}  # marks of networks
         self.done: set[Any] = set()
-        self.counting: dict[Any, tuple[Call, Any]] = {}
+        self.counting: dict[Any, tuple[NetworkCall, Any]] = {}
         self.rounds = self.checks = self.repeats = 0
         self.span: Any = None  # from which time to which the loop goes: a cache may begin late
         self.fine: list[tuple[dict[Any, Any], Any, Any]] = []  # what was examined in this loop, to be noted at its end
         self.places: dict[int, set[Any]] = {}  # where networks keep what is no number, as far as was examined
-        self.last: tuple[Call, Any, bool] | None = None  # a call, what was said to it, whether it was alone
+        self.last: tuple[NetworkCall, Any, bool] | None = None  # a call, what was said to it, whether it was alone
 
     def before(self, network: nn.Module) -> None:
         """The network is about to be called for the first time, or again."""
         if id(network) not in self.known:
-            self.known[id(network)] = mark(network)
+            self.known[id(network)] = code_mark(network)
             if (self.span, self.known[id(network)]) not in _sound.get(network, {}).values():
-                self.states[id(network)] = State(network)
+                self.states[id(network)] = NetworkState(network)
 
     def restore(self) -> None:
         """Puts back what the networks kept when the pipeline's call began."""
         for state in self.states.values():
             state.restore()
 
-    def first(self, call: Call, said: Any, exact: bool) -> None:
+    def first(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """A call was answered; raises UnparallelError where the network remembers. exact: it was alone in its batch."""
         key = call.key
         if key in self.done:
@@ -72,31 +72,35 @@ class Probe:
         else:
             self.fine.append((sound, key[1:], self.known[id(call.network)]))
 
-    def examine(self, A: Call, said: Any, exact: bool) -> bool:
+    def examine(self, A: NetworkCall, said: Any, exact: bool) -> bool:
         """Repeats a call with another between; whether something was counted."""
-        network, B = A.network, moved(A)
-        born, began = self.states.get(id(network)), State(network)
+        network, B = A.network, with_other_sample(A)
+        born, began = self.states.get(id(network)), NetworkState(network)
         b = self.ask(B)
-        first, between = {place: (v, w) for place, v, w in began.changes()}, State(network)
+        first, between = {place: (v, w) for place, v, w in began.changes()}, NetworkState(network)
         self.again(A, said, exact)
         second = list(between.changes())
         for place, old, new in (*((p, v, w) for p, (v, w) in first.items()), *second):
-            if number(new) and number(old):
+            if is_plain_data(new) and is_plain_data(old):
                 continue
-            if not (place in first and alike(*first[place])):
-                raise UnparallelError(f"{name(network)} keeps what it computed for the next call, in {where(new)}")
-        counted = any(number(v) and number(w) for v, w in (*first.values(), *((v, w) for _, v, w in second)))
-        stored = born is not None and any(not number(w) for _, _, w in born.changes())
+            if not (place in first and same_table(*first[place])):
+                raise UnparallelError(
+                    f"{class_name(network)} keeps what it computed for the next call, in {where_kept(new)}"
+                )
+        counted = any(
+            is_plain_data(v) and is_plain_data(w) for v, w in (*first.values(), *((v, w) for _, v, w in second))
+        )
+        stored = born is not None and any(not is_plain_data(w) for _, _, w in born.changes())
         if not (counted or stored or began.iterators):
             return False
-        if equal(b, said, True) and not A.equals(B) and some(said):
-            raise UnparallelError(f"{name(network)} gave the answer to another call")
+        if equal_answers(b, said, True) and not A.equals(B) and not_all_zero(said):
+            raise UnparallelError(f"{class_name(network)} gave the answer to another call")
         if not (counted or began.iterators):
             return False
         for call, answer in ((B, b), (B, b), (A, said)):
             self.again(call, answer, exact or call is B)
         if born is not None and stored:
-            now = State(network)
+            now = NetworkState(network)
             born.restore()
             self.again(B, b, True)
             now.restore()
@@ -128,7 +132,7 @@ class Probe:
         if self.last is None or id(self.last[0].network) not in self.states or not self.last[0].intact():
             return False
         call, said, exact = self.last
-        found = {place for place, _, new in self.states[id(call.network)].changes() if not number(new)}
+        found = {place for place, _, new in self.states[id(call.network)].changes() if not is_plain_data(new)}
         seen = self.places.setdefault(id(call.network), set())
         if found <= seen:
             return False
@@ -138,10 +142,10 @@ class Probe:
         self.afresh(call, said, exact)
         return True
 
-    def afresh(self, A: Call, said: Any, exact: bool) -> None:
+    def afresh(self, A: NetworkCall, said: Any, exact: bool) -> None:
         """Makes a call and another from where the network stood when the loop began, as a loop of steps would."""
-        B = moved(A)
-        b, now = self.ask(B), State(A.network)
+        B = with_other_sample(A)
+        b, now = self.ask(B), NetworkState(A.network)
         self.states[id(A.network)].restore()
         try:
             self.again(A, said, exact)
@@ -149,46 +153,46 @@ class Probe:
         finally:
             now.restore()
 
-    def repeat(self, calls: list[Call]) -> Call | None:
+    def repeat(self, calls: list[NetworkCall]) -> NetworkCall | None:
         """A call that was answered before, to be one of the next batch; None in most rounds."""
         if self.last is None or not calls or not self.last[0].alike(calls[0]) or not self.last[0].intact():
             return None
         self.repeats += 1
         return None if self.repeats & (self.repeats - 1) else self.last[0]
 
-    def again(self, call: Call, said: Any, exact: bool) -> None:
+    def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
-        if not equal(self.ask(call), said, exact):
+        if not equal_answers(self.ask(call), said, exact):
             why = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
-            raise UnparallelError(f"{name(call.network)}: {why}")
+            raise UnparallelError(f"{class_name(call.network)}: {why}")
 
-    def ask(self, call: Call) -> Any:
+    def ask(self, call: NetworkCall) -> Any:
         """What a network says to a call of its own."""
         self.checks += 1
         return call.run()
 
 
-def moved(call: Call) -> Call:
+def with_other_sample(call: NetworkCall) -> NetworkCall:
     """The call with another sample."""
     leaves = list(call.leaves)
     if call.sample >= 0:
         v = leaves[call.sample]
-        leaves[call.sample] = Listed(map(other, v)) if isinstance(v, Listed) else other(v)
-    return Call(call.network, call.real, leaves, call.spec, call.sample, call.versions)
+        leaves[call.sample] = ListLeaf(map(similar_tensor, v)) if isinstance(v, ListLeaf) else similar_tensor(v)
+    return NetworkCall(call.network, call.real, leaves, call.spec, call.sample, call.versions)
 
 
-def other(v: Tensor) -> Tensor:
+def similar_tensor(v: Tensor) -> Tensor:
     """Another tensor of about the same size."""
     return 0.6 * v - 0.7 * v.roll(1, -1) + 0.1
 
 
-def equal(a: Any, b: Any, exact: bool) -> bool:
+def equal_answers(a: Any, b: Any, exact: bool) -> bool:
     """Whether two answers are one: to the bit on a processor, to rounding on devices or in another batch."""
     pairs = list(zip(tree_flatten(a)[0], tree_flatten(b)[0], strict=False))
-    return all(match(v, w, exact) for v, w in pairs if isinstance(v, Tensor) and isinstance(w, Tensor))
+    return all(equal_tensors(v, w, exact) for v, w in pairs if isinstance(v, Tensor) and isinstance(w, Tensor))
 
 
-def match(v: Tensor, w: Tensor, exact: bool) -> bool:
+def equal_tensors(v: Tensor, w: Tensor, exact: bool) -> bool:
     """Whether two tensors of answers are one."""
     if v.shape != w.shape or torch.equal(v, w):
         return v.shape == w.shape
@@ -198,7 +202,7 @@ def match(v: Tensor, w: Tensor, exact: bool) -> bool:
     return not bool(off > (EXACT if exact else {k: 10 * e for k, e in EXACT.items()}).get(v.dtype, ROUGH))
 
 
-def alike(old: Any, new: Any) -> bool:
+def same_table(old: Any, new: Any) -> bool:
     """Whether a table was made anew with the same content."""
     if isinstance(old, Tensor) and isinstance(new, Tensor):
         if "meta" in (old.device.type, new.device.type):
@@ -207,34 +211,34 @@ def alike(old: Any, new: Any) -> bool:
     return False
 
 
-def some(answer: Any) -> bool:
+def not_all_zero(answer: Any) -> bool:
     """Whether an answer is anything but zeros."""
     return any(isinstance(v, Tensor) and bool(v.any()) for v in tree_flatten(answer)[0])
 
 
-def name(network: nn.Module) -> str:
+def class_name(network: nn.Module) -> str:
     """A network's class."""
     return type(network).__name__
 
 
-def where(new: Any) -> str:
+def where_kept(new: Any) -> str:
     """What was kept, in words."""
     return f"a {type(new).__name__}"
 
 
-def mark(network: nn.Module) -> tuple[Any, ...]:
+def code_mark(network: nn.Module) -> tuple[Any, ...]:
     """What decides about a network's code: its modules, their classes, what was patched or hooked onto them."""
     found: list[Any] = []
     for module in network.modules():
         fields = vars(module)
         calls = [v for v in fields.values() if callable(v) and not isinstance(v, type)]
         hooks = (*fields.get("_forward_hooks", {}).values(), *fields.get("_forward_pre_hooks", {}).values())
-        found += [module.training, *map(held, (type(module), type(module).forward, *calls, *hooks))]
-        found += [held(fields["_diffusers_hook"])] if fields.get("_diffusers_hook") is not None else []
+        found += [module.training, *map(weak_reference, (type(module), type(module).forward, *calls, *hooks))]
+        found += [weak_reference(fields["_diffusers_hook"])] if fields.get("_diffusers_hook") is not None else []
     return tuple(found)
 
 
-def held(v: Any) -> Any:
+def weak_reference(v: Any) -> Any:
     """A reference that does not keep v, equal to another of the same while it is there."""
     try:
         return weakref.ref(v)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 
-class Fields:
+class ModuleFields:
     """What the modules of a network hold: their fields, and how often their tensors were changed in place.
 
     What is written to a parameter's `.data` is not seen.

@@ -17,22 +17,22 @@ from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
 
-class Listed(list):  # type: ignore[type-arg]
+class ListLeaf(list):  # type: ignore[type-arg]
     """One tensor a sample, as some networks take them; a leaf."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowArguments:
     """A list that a network gave, of one tensor a sample, held as one tensor."""
 
     tensor: Tensor
 
 
-register_pytree_node(Rows, lambda r: ([r.tensor], None), lambda leaves, _: Rows(*leaves))
+register_pytree_node(RowArguments, lambda r: ([r.tensor], None), lambda leaves, _: RowArguments(*leaves))
 
 
 @dataclass
-class Call:
+class NetworkCall:
     """One call of a network as the pipeline made it: its leaves, and the sample's among them.
 
     versions: of tensors, so that one which is changed later is found.
@@ -46,39 +46,41 @@ class Call:
     versions: list[int | None]
 
     @classmethod
-    def of(cls, network: nn.Module, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def of(
+        cls, network: nn.Module, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NetworkCall:
         """The call, with its own copy of containers and of the sample."""
         first = next(iter([*args, *kwargs.values()]), None)
-        if each(first):
-            args, kwargs = tuple(map(listed, args)), {k: listed(v) for k, v in kwargs.items()}
+        if is_tensor_list(first):
+            args, kwargs = tuple(map(as_list_leaf, args)), {k: as_list_leaf(v) for k, v in kwargs.items()}
         leaves, spec = tree_flatten((args, kwargs))
         sample = next((i for i, v in enumerate(leaves) if is_sample(v)), -1)
         if sample >= 0:
             v = leaves[sample]
-            leaves[sample] = Listed(w.clone() for w in v) if isinstance(v, Listed) else v.clone()
-        return cls(network, real, leaves, spec, sample, [version(v) for v in leaves])
+            leaves[sample] = ListLeaf(w.clone() for w in v) if isinstance(v, ListLeaf) else v.clone()
+        return cls(network, real, leaves, spec, sample, [tensor_version(v) for v in leaves])
 
     @property
     def x(self) -> Tensor | None:
         """The sample (G B, ...), the first floating argument with more than one axis."""
         v = self.leaves[self.sample] if self.sample >= 0 else None
-        return torch.stack(v) if isinstance(v, Listed) else v
+        return torch.stack(v) if isinstance(v, ListLeaf) else v
 
     @property
     def key(self) -> tuple[Any, ...]:
         """The network, and the form of what it is told."""
         return id(self.network), str(self.spec), tuple(getattr(v, "shape", None) for v in self.leaves)
 
-    def alike(self, other: Call) -> bool:
+    def alike(self, other: NetworkCall) -> bool:
         """Whether both could be rows of one batch, or one the other moved: the same but for the content of tensors."""
         if self.network is not other.network or self.spec != other.spec:
             return False
         return all(same_kind(v, w) for v, w in zip(self.leaves, other.leaves, strict=True))
 
-    def equals(self, other: Call, but_sample: bool = False) -> bool:
+    def equals(self, other: NetworkCall, but_sample: bool = False) -> bool:
         """Whether the network is told the same, bit for bit."""
         return self.alike(other) and all(
-            (but_sample and i == self.sample) or same(v, w)
+            (but_sample and i == self.sample) or same_leaf(v, w)
             for i, (v, w) in enumerate(zip(self.leaves, other.leaves, strict=True))
         )
 
@@ -88,54 +90,54 @@ class Call:
 
     def run(self, leaves: list[Any] | None = None) -> Any:
         """What the network says."""
-        leaves = [list(v) if isinstance(v, Listed) else v for v in (self.leaves if leaves is None else leaves)]
+        leaves = [list(v) if isinstance(v, ListLeaf) else v for v in (self.leaves if leaves is None else leaves)]
         args, kwargs = tree_unflatten(leaves, self.spec)
         said = self.real(self.network, *args, **kwargs)
-        if self.sample < 0 or not isinstance(self.leaves[self.sample], Listed):
+        if self.sample < 0 or not isinstance(self.leaves[self.sample], ListLeaf):
             return said
-        return tree_map(lambda v: Rows(torch.stack(v)) if even(v) else v, said, is_leaf=each)
+        return tree_map(lambda v: RowArguments(torch.stack(v)) if is_even_list(v) else v, said, is_leaf=is_tensor_list)
 
 
-def each(v: Any) -> bool:
+def is_tensor_list(v: Any) -> bool:
     """Whether v is a list of tensors."""
     return isinstance(v, list) and len(v) > 0 and all(isinstance(w, Tensor) for w in v)
 
 
-def even(v: Any) -> bool:
+def is_even_list(v: Any) -> bool:
     """Whether v is a list of tensors of one shape."""
-    return each(v) and len({w.shape for w in v}) == 1
+    return is_tensor_list(v) and len({w.shape for w in v}) == 1
 
 
-def listed(v: Any) -> Any:
+def as_list_leaf(v: Any) -> Any:
     """v as a leaf where it is a list of tensors."""
-    return Listed(v) if each(v) else v
+    return ListLeaf(v) if is_tensor_list(v) else v
 
 
 def is_sample(v: Any) -> bool:
     """Whether a leaf can be the state that a network is shown."""
-    if isinstance(v, Listed):
-        return even(v) and v[0].is_floating_point()
+    if isinstance(v, ListLeaf):
+        return is_even_list(v) and v[0].is_floating_point()
     return isinstance(v, Tensor) and v.is_floating_point() and v.ndim > 1
 
 
-def version(v: Any) -> int | None:
+def tensor_version(v: Any) -> int | None:
     """How often a tensor was changed in place, None where that is not counted."""
     return v._version if isinstance(v, Tensor) and not v.is_inference() else None
 
 
 def same_kind(v: Any, w: Any) -> bool:
     """Whether two leaves are tensors of one shape, times, or equal."""
-    if isinstance(v, Listed) and isinstance(w, Listed):
+    if isinstance(v, ListLeaf) and isinstance(w, ListLeaf):
         return len(v) == len(w) and all(map(same_kind, v, w))
     if isinstance(v, Tensor) and isinstance(w, Tensor):
         return v.shape == w.shape and v.dtype == w.dtype and v.device == w.device
     return type(v) is type(w) and (v is w or bool(v == w))
 
 
-def same(v: Any, w: Any) -> bool:
+def same_leaf(v: Any, w: Any) -> bool:
     """Whether two leaves are equal bit for bit."""
-    if isinstance(v, Listed):
-        return all(map(same, v, w))
+    if isinstance(v, ListLeaf):
+        return all(map(same_leaf, v, w))
     if isinstance(v, Tensor):
         return v is w or torch.equal(v, w)
     return v is w or bool(v == w)

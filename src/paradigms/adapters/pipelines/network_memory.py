@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from .attributes import plain
-from .object_contents import kind, slots
-from .snapshot import generator, unequal
+from .object_contents import content_kind, slots_of
+from .snapshot import generator_state, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
 ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
@@ -34,7 +34,7 @@ SMALL = 1 << 20  # numbers of a tensor that is compared by its content
 DEEP = 8  # how far into what a network holds
 
 
-class State:
+class NetworkState:
     """What a network keeps, at one moment."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -52,15 +52,15 @@ class State:
 
     def visit(self, v: Any, deep: int) -> None:
         """Keeps what v holds."""
-        if (isinstance(v, NUMBERS) and not program(v)) or id(v) in self.seen or not deep:
+        if (isinstance(v, NUMBERS) and not is_program(v)) or id(v) in self.seen or not deep:
             return
         self.seen.add(id(v))
         if isinstance(v, Tensor):
             if not isinstance(v, nn.Parameter):
                 copy = v.detach().clone() if v.numel() <= SMALL and not v.is_meta else None
                 self.tensors[id(v)] = v, None if v.is_inference() else v._version, copy
-        elif kind(type(v)) == "generator":
-            self.generators.append(generator(v))
+        elif content_kind(type(v)) == "generator":
+            self.generators.append(generator_state(v))
         elif isinstance(v, type):
             self.keep(v, {k: x for k, x in vars(v).items() if plain(x)}, deep - 1)
         elif isinstance(v, types.FunctionType):
@@ -86,7 +86,7 @@ class State:
         if v.__module__ is not None and v.__module__.split(".")[0] not in LIBRARIES:
             named = {k: v.__globals__[k] for k in v.__code__.co_names if k in v.__globals__}
             self.keep(v.__globals__, {k: x for k, x in named.items() if plain(x)}, deep)
-            for x in filter(program, named.values()):
+            for x in filter(is_program, named.values()):
                 self.visit(x, deep)
 
     def parts(self, v: Any, deep: int) -> None:
@@ -104,8 +104,8 @@ class State:
         fields = getattr(v, "__dict__", None)
         if isinstance(fields, dict):
             self.keep(fields, {k: x for k, x in fields.items() if k not in ABOVE}, deep)
-        if slots(type(v)):
-            self.keep(Slots(v), Slots(v).read(), deep)
+        if slots_of(type(v)):
+            self.keep(SlotFields(v), SlotFields(v).read(), deep)
 
     def keep(self, thing: Any, content: Any, deep: int) -> None:
         """What a thing holds now, and what that holds."""
@@ -122,8 +122,8 @@ class State:
         for (thing, content), who in zip(self.contents, self.ids, strict=True):
             if who is not None and ids(thing) == who:
                 continue
-            for place, old, new in differences(content, current(thing, content)):
-                yield (id(thing.thing if isinstance(thing, Slots) else thing), place), old, new
+            for place, old, new in content_differences(content, contents_now(thing, content)):
+                yield (id(thing.thing if isinstance(thing, SlotFields) else thing), place), old, new
         for key, (tensor, version, copy) in self.tensors.items():
             past = copy is not None and unequal(tensor, copy)  # by .data, which no version counts
             if past or (version is not None and tensor._version != version):
@@ -135,8 +135,8 @@ class State:
             if copy is not None and unequal(tensor, copy):
                 (tensor if version is None else tensor.data).copy_(copy)
         for thing, content in self.contents:
-            for _ in differences(content, current(thing, content)):
-                put(thing, content)
+            for _ in content_differences(content, contents_now(thing, content)):
+                put_back(thing, content)
                 break
         for setter, state in self.generators:
             setter(state)
@@ -147,13 +147,13 @@ def ids(thing: dict[Any, Any]) -> list[int]:
     return list(map(id, thing.values()))
 
 
-def program(v: Any) -> bool:
+def is_program(v: Any) -> bool:
     """Whether a value is a class that is of a program, not of a library or of Python itself."""
     root = v.__module__.partition(".")[0] if isinstance(v, type) else "builtins"
     return root == "__main__" or root not in {*LIBRARIES, *OTHERS, "paradigms", *sys.stdlib_module_names}
 
 
-class Slots:
+class SlotFields:
     """The fields that an object has without a dict."""
 
     def __init__(self, thing: Any) -> None:
@@ -161,22 +161,22 @@ class Slots:
 
     def read(self) -> dict[str, Any]:
         """Those that are set."""
-        return {n: getattr(self.thing, n) for n in slots(type(self.thing)) if hasattr(self.thing, n)}
+        return {n: getattr(self.thing, n) for n in slots_of(type(self.thing)) if hasattr(self.thing, n)}
 
     def write(self, content: dict[str, Any]) -> None:
         """Sets all of them."""
-        for name in slots(type(self.thing)):
+        for name in slots_of(type(self.thing)):
             if name in content:
                 object.__setattr__(self.thing, name, content[name])
             elif hasattr(self.thing, name):
                 object.__delattr__(self.thing, name)
 
 
-def current(thing: Any, content: Any) -> Any:
+def contents_now(thing: Any, content: Any) -> Any:
     """What a thing holds now, to be compared with what it held."""
     if isinstance(thing, types.CellType):
         return thing.cell_contents
-    if isinstance(thing, Slots):
+    if isinstance(thing, SlotFields):
         return thing.read()
     if isinstance(thing, type):
         return {k: v for k, v in vars(thing).items() if plain(v)}
@@ -186,15 +186,15 @@ def current(thing: Any, content: Any) -> Any:
     return thing
 
 
-def differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
+def content_differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Where two contents differ: the place, and both values."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for k in old.keys() | new.keys():
-            if not same(old.get(k), new.get(k)):
+            if not same_content(old.get(k), new.get(k)):
                 yield k, old.get(k), new.get(k)
     elif isinstance(old, list | deque) and isinstance(new, list | deque):
         for i, (v, w) in enumerate(zip(old, new, strict=False)):
-            if not same(v, w):
+            if not same_content(v, w):
                 yield i, v, w
         for i, w in enumerate(list(new)[len(old) :], len(old)):
             yield i, None, w
@@ -203,35 +203,35 @@ def differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
     elif isinstance(old, set) and isinstance(new, set):
         if old != new:
             yield "set", None, list(new - old)
-    elif not same(old, new):
+    elif not same_content(old, new):
         yield "", old, new
 
 
-def same(v: Any, w: Any) -> bool:
+def same_content(v: Any, w: Any) -> bool:
     """Whether two values are one, or equal numbers or words."""
     return v is w or (type(v) is type(w) and isinstance(v, NUMBERS) and bool(v == w))
 
 
-def number(v: Any) -> bool:
+def is_plain_data(v: Any) -> bool:
     """Whether a value holds nothing but numbers and words."""
     if isinstance(v, Mapping):
-        return all(number(k) and number(x) for k, x in v.items())
-    return isinstance(v, NUMBERS) or (isinstance(v, list | tuple | set | deque) and all(map(number, v)))
+        return all(is_plain_data(k) and is_plain_data(x) for k, x in v.items())
+    return isinstance(v, NUMBERS) or (isinstance(v, list | tuple | set | deque) and all(map(is_plain_data, v)))
 
 
-def put(thing: Any, content: Any) -> None:
+def put_back(thing: Any, content: Any) -> None:
     """Gives a thing back what it held."""
     if isinstance(thing, types.CellType):
         thing.cell_contents = content
-    elif isinstance(thing, Slots):
+    elif isinstance(thing, SlotFields):
         thing.write(content)
     elif isinstance(thing, type):
-        for k in [k for k in current(thing, content) if k not in content]:
+        for k in [k for k in contents_now(thing, content) if k not in content]:
             delattr(thing, k)
         for k, v in content.items():
             setattr(thing, k, v)
     elif isinstance(content, dict):
-        for k in [k for k in current(thing, content) if k not in content]:
+        for k in [k for k in contents_now(thing, content) if k not in content]:
             del thing[k]
         thing.update(content)
     elif isinstance(thing, list):

@@ -51,7 +51,7 @@ BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no par
 NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
 
 
-def kind(of: Any) -> str | None:
+def content_kind(of: Any) -> str | None:
     """What a class's values are, see above; None if they are only read."""
     return _kind(of)
 
@@ -79,18 +79,18 @@ def _kind(of: Any) -> str | None:
         return "dict"
     if hasattr(of, "__next__") or issubclass(of, io.IOBase):
         return "unknown"
-    if issubclass(of, list | set | deque | dict) or fielded(of):
+    if issubclass(of, list | set | deque | dict) or has_fields(of):
         return "object"
     changing = of.__hash__ in (None, object.__hash__) and of is not object and root not in ("torch", "builtins")
     return "unknown" if changing or of is bytearray else None
 
 
-def fielded(of: type) -> bool:
+def has_fields(of: type) -> bool:
     """Whether values of a class have fields, in a dict or in slots."""
-    return of.__dictoffset__ != 0 or bool(slots(of))
+    return of.__dictoffset__ != 0 or bool(slots_of(of))
 
 
-def slots(of: Any) -> tuple[str, ...]:
+def slots_of(of: Any) -> tuple[str, ...]:
     """The fields that a class has without a dict."""
     return _slots(of)
 
@@ -107,13 +107,13 @@ def _slots(of: Any) -> tuple[str, ...]:
     )
 
 
-class Whole:
+class ObjectContent:
     """The content of an object: its fields, its slots, and its items where it is a list, a dict or the like."""
 
     def __init__(self, thing: Any) -> None:
         fields = getattr(thing, "__dict__", None)
         self.fields = dict(fields) if isinstance(fields, dict) else {}
-        self.slots = {n: getattr(thing, n) for n in slots(type(thing)) if hasattr(thing, n)}
+        self.slots = {n: getattr(thing, n) for n in slots_of(type(thing)) if hasattr(thing, n)}
         self.items: Any = None
         if isinstance(thing, dict):
             self.items = dict(thing)
@@ -121,22 +121,22 @@ class Whole:
             self.items = list(thing)
 
 
-def content(thing: Any) -> Any:
+def content_of(thing: Any) -> Any:
     """What a thing holds, of a kind that can be kept."""
-    what = kind(type(thing))
+    what = content_kind(type(thing))
     if what == "class":
         return thing.read()
     if what == "cell":
         try:
             return thing.cell_contents
         except ValueError:  # not yet set
-            return content
-    return thing.copy() if what in ("list", "dict", "array") else Whole(thing)
+            return content_of
+    return thing.copy() if what in ("list", "dict", "array") else ObjectContent(thing)
 
 
-def parts(thing: Any) -> Iterator[tuple[str, Any]]:
+def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
     """What a thing holds, by names of its place."""
-    what = kind(type(thing))
+    what = content_kind(type(thing))
     if isinstance(thing, types.FunctionType):
         yield from zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False)
         yield from (("defaults", thing.__defaults__), ("kwdefaults", thing.__kwdefaults__), ("fields", vars(thing)))
@@ -149,7 +149,7 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, functools.partial):
         yield from (("func", thing.func), ("args", thing.args), ("keywords", thing.keywords))
     elif what == "cell":
-        yield "value", content(thing)
+        yield "value", content_of(thing)
     elif what == "class":
         yield from thing.read().items()
     elif what == "dict":
@@ -160,7 +160,7 @@ def parts(thing: Any) -> Iterator[tuple[str, Any]]:
     elif what in ("list", "parts"):
         yield from ((str(min(i, 3)), v) for i, v in enumerate(thing))
     elif what == "object":
-        whole = Whole(thing)
+        whole = ObjectContent(thing)
         yield from ((str(k), v) for k, v in (whole.fields | whole.slots).items() if k != BARS)
         items = whole.items.values() if isinstance(whole.items, dict) else whole.items or ()
         yield from ((str(min(i, 3)), v) for i, v in enumerate(items))
@@ -176,10 +176,10 @@ def classes(of: Any) -> tuple[Attributes, ...]:
     return tuple(Attributes(k) for k in of.__mro__ if k.__module__.partition(".")[0] not in roots - {"__main__"})
 
 
-def same(a: Any, b: Any) -> bool:
+def same_objects(a: Any, b: Any) -> bool:
     """Whether two contents hold the same things, by who they are."""
-    if isinstance(a, Whole) and isinstance(b, Whole):
-        return same(a.fields, b.fields) and same(a.slots, b.slots) and same(a.items, b.items)
+    if isinstance(a, ObjectContent) and isinstance(b, ObjectContent):
+        return same_objects(a.fields, b.fields) and same_objects(a.slots, b.slots) and same_objects(a.items, b.items)
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -197,13 +197,13 @@ def _is(v: Any, w: Any) -> bool:
     return v is w
 
 
-def put(thing: Any, was: Any) -> None:
+def put_back(thing: Any, was: Any) -> None:
     """Gives a thing back what it held, where that is not what it holds."""
-    if same(content(thing), was):
+    if same_objects(content_of(thing), was):
         return
-    what = kind(type(thing))
+    what = content_kind(type(thing))
     if what == "cell":
-        if was is content:
+        if was is content_of:
             del thing.cell_contents
         else:
             thing.cell_contents = was
@@ -212,20 +212,20 @@ def put(thing: Any, was: Any) -> None:
     elif what == "array":
         thing[...] = was
     elif what in ("list", "dict"):
-        refill(thing, was)
+        refill_container(thing, was)
     else:
         if isinstance(getattr(thing, "__dict__", None), dict):
-            refill(vars(thing), was.fields)
-        for name in slots(type(thing)):
+            refill_container(vars(thing), was.fields)
+        for name in slots_of(type(thing)):
             if name in was.slots:
                 object.__setattr__(thing, name, was.slots[name])
             elif hasattr(thing, name):
                 object.__delattr__(thing, name)
         if was.items is not None:
-            refill(thing, was.items)
+            refill_container(thing, was.items)
 
 
-def refill(thing: Any, items: Any) -> None:
+def refill_container(thing: Any, items: Any) -> None:
     """Gives a container other items."""
     base = next(b for b in (list, set, deque, OrderedDict, dict) if isinstance(thing, b))
     if base is list:

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .step_record import WITH_STATE, Visit, alike, relative
+from .step_record import WITH_STATE, StepRecord, moved_little, relative_change
 
 LEAST = 1e-6  # of b: a step that hardly depends on the answer says nothing of it
 
 
 @dataclass
-class Evidence:
+class GrowthEvidence:
     """The rows of a window that were evaluated: their states, what their steps made of them, what else was shown."""
 
-    rows: dict[int, tuple[Tensor, Tensor, Visit]] = field(default_factory=dict)
+    rows: dict[int, tuple[Tensor, Tensor, StepRecord]] = field(default_factory=dict)
 
     def __call__(
-        self, begin: int, x: Tensor, D: Tensor, y: Tensor, shown: list[Visit], step: tuple[Tensor, Tensor]
+        self, begin: int, x: Tensor, D: Tensor, y: Tensor, shown: list[StepRecord], step: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The states (W, B, ...) before, and D - dD; as they are in rows that cannot be compared.
 
@@ -34,7 +34,7 @@ class Evidence:
         """
         before, answer, (a, b) = x.clone(), D.clone(), step
         for w in range(len(y)):
-            if (row := self.rows.get(begin + w)) is not None and comparable(row[2], shown[w], row[0], x[w]):
+            if (row := self.rows.get(begin + w)) is not None and comparable_visits(row[2], shown[w], row[0], x[w]):
                 dX = x[w] - row[0]
                 found = (y[w] - row[1] - a[w] * dX) / torch.where(b[w].abs() > LEAST, b[w], torch.inf)
                 before[w], answer[w] = row[0], D[w] - found
@@ -42,12 +42,12 @@ class Evidence:
         return before, answer
 
 
-def comparable(was: Visit, now: Visit, x: Tensor, y: Tensor) -> bool:
+def comparable_visits(was: StepRecord, now: StepRecord, x: Tensor, y: Tensor) -> bool:
     """Whether a row's networks were shown the same but for what moved with the state."""
-    return x.shape == y.shape and alike(was, now, WITH_STATE * relative(x, y))
+    return x.shape == y.shape and moved_little(was, now, WITH_STATE * relative_change(x, y))
 
 
-def rounded(v: Tensor) -> float:
+def coarse_rounding(v: Tensor) -> float:
     """The relative rounding of a tensor that is coarser than float32, else 0."""
     eps = torch.finfo(v.dtype).eps
     return eps if eps > torch.finfo(torch.float32).eps else 0.0

@@ -23,7 +23,7 @@ from typing import Any
 from .attributes import Attributes, Globals
 from .object_contents import CACHED
 from .rewrite import UnparallelError
-from .wrappers import content, inner
+from .wrappers import cell_content, innermost_function
 
 STATES = (list, dict, set, deque)
 LIBRARIES = ("diffusers", "torch", "transformers", "accelerate", "huggingface_hub", "paradigms")
@@ -35,7 +35,7 @@ CHANGERS = {"append", "appendleft", "extend", "insert", "pop", "popleft", "popit
 STORES = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR")
 
 
-def outside(
+def outside_state(
     kind: type, code: types.CodeType, names: dict[str, Any], held: Iterable[Any] = (), strict: bool = True
 ) -> dict[str, Any]:
     """What can be a state, by name, of a pipeline's class and its loop, and of the classes and functions of `held`.
@@ -48,11 +48,11 @@ def outside(
             found.update(of_class(base, DEEP))
         for v in held:
             if isinstance(v, types.FunctionType):
-                found.update(of(v, DEEP) if not library(v.__module__) else ())
-            elif program(type(v).__module__):
+                found.update(of(v, DEEP) if not is_library(v.__module__) else ())
+            elif is_program_class(type(v).__module__):
                 for base in type(v).__mro__:
                     found.update(of_class(base, DEEP))
-        found.update(named(code, names, DEEP))
+        found.update(names_in_code(code, names, DEEP))
     except UnparallelError:
         if strict:
             raise
@@ -62,45 +62,45 @@ def outside(
 
 def of_class(kind: type, deep: int) -> Iterator[tuple[str, Any]]:
     """A class's own attributes, and what its methods name."""
-    if program(kind.__module__):
+    if is_program_class(kind.__module__):
         yield f"class {kind.__qualname__}", Attributes(kind)
         for name, value in list(vars(kind).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(function, types.FunctionType | CACHED):
                 yield f"function {kind.__qualname__}.{name}", function
-                yield from of(inner(function), deep)
+                yield from of(innermost_function(function), deep)
                 yield from cached(function, name)
 
 
 def of(function: types.FunctionType, deep: int) -> Iterator[tuple[str, Any]]:
     """What a function names, itself or by the functions that it names or has in its closure."""
-    yield from named(function.__code__, function.__globals__, deep)
-    for held in map(content, function.__closure__ or ()):
-        if isinstance(held, types.FunctionType | CACHED) and deep and not library(held.__module__):
-            yield from of(inner(held), deep - 1)
+    yield from names_in_code(function.__code__, function.__globals__, deep)
+    for held in map(cell_content, function.__closure__ or ()):
+        if isinstance(held, types.FunctionType | CACHED) and deep and not is_library(held.__module__):
+            yield from of(innermost_function(held), deep - 1)
             yield from cached(held, held.__name__)
 
 
 def cached(function: Any, name: str) -> Iterator[Any]:
     """Nothing; raises UnparallelError where a function is cached and keeps state, or counts in its cache."""
-    plain = inner(function)
-    if isinstance(function, CACHED) and isinstance(plain, types.FunctionType) and not library(plain.__module__):
+    plain = innermost_function(function)
+    if isinstance(function, CACHED) and isinstance(plain, types.FunctionType) and not is_library(plain.__module__):
         inside = list(codes(plain.__code__))
         if any(c.co_freevars or stores(c) or CHANGERS & {*c.co_names} for c in inside):
             raise UnparallelError(f"{name} is cached, and keeps state of the calls that its cache does not answer")
     yield from ()
 
 
-def named(code: types.CodeType, names: dict[str, Any], deep: int) -> Iterator[tuple[str, Any]]:
+def names_in_code(code: types.CodeType, names: dict[str, Any], deep: int) -> Iterator[tuple[str, Any]]:
     """What a code names among the globals, and what functions, classes and modules that it names do."""
     inside = list(codes(code))
     known = {n for c in inside for n in c.co_names}
-    own = not library(names.get("__name__"))
+    own = not is_library(names.get("__name__"))
     for name in known & names.keys():
         yield from one(name, names[name], own, deep)
     if own:
         yield from modules(code, names, known, deep)
-    for name in {n for c in inside for n in sets(c)}:
+    for name in {n for c in inside for n in globals_set(c)}:
         raise UnparallelError(f"{code.co_name} sets the global variable {name}")
     if own and ACCOUNTS & known:
         raise UnparallelError(f"{code.co_name} asks what a function's cache holds, which cannot be put back")
@@ -111,9 +111,9 @@ def one(name: str, value: Any, own: bool, deep: int) -> Iterator[tuple[str, Any]
     if isinstance(value, type):
         yield from of_class(value, deep - 1) if own and deep else ()
     elif isinstance(value, types.FunctionType | CACHED):
-        if deep and not library(value.__module__):
+        if deep and not is_library(value.__module__):
             yield f"global {name}", value
-            yield from of(inner(value), deep - 1)
+            yield from of(innermost_function(value), deep - 1)
             yield from cached(value, name)
     elif own or isinstance(value, STATES):
         yield f"global {name}", value
@@ -125,7 +125,7 @@ def modules(code: types.CodeType, names: dict[str, Any], known: set[str], deep: 
     named = [v for n in known if isinstance(v := names.get(n, sys.modules.get(n)), types.ModuleType)]
     own = sys.modules.get(names.get("__name__", ""))
     by_name = bool(known & WRITERS) or any(v is own for v in named)
-    for module in [v for v in named if v is not own and program(v.__name__)]:
+    for module in [v for v in named if v is not own and is_program_class(v.__name__)]:
         yield f"module {module.__name__}", Globals(vars(module))
         for name in known & vars(module).keys():
             yield from one(f"{module.__name__}.{name}", vars(module)[name], True, deep - 1) if deep else ()
@@ -142,13 +142,13 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes(c)
 
 
-def program(module: str) -> bool:
+def is_program_class(module: str) -> bool:
     """Whether a class's module is of a program, not of a library or of Python itself."""
-    return module == "__main__" or (not library(module) and module.partition(".")[0] not in sys.stdlib_module_names)
+    return module == "__main__" or (not is_library(module) and module.partition(".")[0] not in sys.stdlib_module_names)
 
 
 @functools.lru_cache(maxsize=1024)
-def sets(code: types.CodeType) -> frozenset[str]:
+def globals_set(code: types.CodeType) -> frozenset[str]:
     """The global variables that a code sets."""
     return frozenset(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"))
 
@@ -159,6 +159,6 @@ def stores(code: types.CodeType) -> bool:
     return any(i.opname in STORES for i in dis.get_instructions(code))
 
 
-def library(module: str | None) -> bool:
+def is_library(module: str | None) -> bool:
     """Whether code is of a library that keeps nothing there."""
     return module is not None and module.partition(".")[0] in LIBRARIES

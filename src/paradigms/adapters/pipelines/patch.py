@@ -14,21 +14,23 @@ from typing import Any
 import torch
 
 from ..schedulers.probe import Tap
-from .batched_network import compiled
+from .batched_network import is_compiled
 from .rewrite import UnparallelError
-from .subclass import Active, _active, answered, become, networks, parts, rewound
+from .subclass import ActiveCall, _active, answering_subclass, loop_holders, networks_of, rewinding_subclass, set_class
 
 LOCK = threading.RLock()
 _users: dict[int, tuple[Any, type, dict[int, int]]] = {}  # a thing, its own class, and who uses it: calls by thread
 
 
-class Swap:
+class ClassPatch:
     """What a call changes, and how it was before."""
 
-    def __init__(self, pipe: Any, active: Active) -> None:
+    def __init__(self, pipe: Any, active: ActiveCall) -> None:
         self.active, self.before = active, _active.get()
-        self.things: list[tuple[Any, Any]] = [(m, answered) for m in {id(m): m for m in networks(pipe)}.values()]
-        self.things += [(part, rewound) for part in parts(pipe)]
+        self.things: list[tuple[Any, Any]] = [
+            (m, answering_subclass) for m in {id(m): m for m in networks_of(pipe)}.values()
+        ]
+        self.things += [(part, rewinding_subclass) for part in loop_holders(pipe)]
         self.grad, self.modes = torch.is_grad_enabled(), torch._C._len_torch_function_stack()
 
     def begin(self) -> None:
@@ -37,10 +39,10 @@ class Swap:
         try:
             for thing, made in self.things:
                 _, kind, users = _users.setdefault(id(thing), (thing, type(thing), {}))
-                if compiled(thing) and any(thread != threading.get_ident() for thread in users.values()):
+                if is_compiled(thing) and any(thread != threading.get_ident() for thread in users.values()):
                     raise UnparallelError(f"{kind.__name__} is compiled, and in use on another thread")
                 users[id(self)] = threading.get_ident()
-                become(thing, made(kind))
+                set_class(thing, made(kind))
         finally:
             LOCK.release()
         _active.set(self.active)
@@ -69,7 +71,7 @@ class Swap:
         _, kind, users = known
         users.pop(id(self), None)
         if not users:
-            become(thing, kind)
+            set_class(thing, kind)
             _users.pop(id(thing), None)
 
     def free(self) -> None:

@@ -20,14 +20,15 @@ from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
 from ...solve import TOLERANCE
-from ...stopping.criteria import AbstractStop, FinalError
-from ...window.controller import AbstractPace
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
+from ...window.controller import WindowController
 from ..report import Run, Settings
-from .attempts import attempted, compared
-from .broadcast import together
-from .jacobian import belief
-from .network_watch import unwatch
-from .subclass import kin, looping, original, parts, rewound
+from .attempts import attempt_parallel_call, compare_with_sequential
+from .broadcast import first_ranks_arguments
+from .jacobian import jacobian_of
+from .network_watch import unwatch_network_fields
+from .subclass import loop_holders, looping_methods, original_class, rewinding_subclass, same_name_subclass
 
 OPEN = "_paradigms_open"  # of a pipeline: the `with`s that it is in
 COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
@@ -38,7 +39,7 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     mesh: Any = None,
     compare: bool = False,
@@ -55,14 +56,14 @@ def enable_parallel_sampling(
     the tolerance is made again, see `doubt.py`. Raises ValueError for what is no such pipeline, a method that corrects
     states, a window below 1.
     """
-    settings = asked(pipe, method, tolerance, window, batched, mesh, compare)
-    kind, run = original(type(pipe)), Run()
+    settings = check_settings(pipe, method, tolerance, window, batched, mesh, compare)
+    kind, run = original_class(type(pipe)), Run()
     before = type(pipe), vars(pipe).get("_paradigms")
     try:
         pipe.__dict__["_paradigms"] = settings, run
-        pipe.__class__ = parallel(kind)
+        pipe.__class__ = parallel_subclass(kind)
     except BaseException:
-        put(pipe, *before)
+        install_class(pipe, *before)
         raise
     if "__call__" in vars(pipe):
         run.fallbacks.append(
@@ -72,11 +73,11 @@ def enable_parallel_sampling(
     return run
 
 
-def asked(
+def check_settings(
     pipe: Any,
     method: AbstractMethod | None,
     tolerance: float | AbstractStop,
-    window: int | str | AbstractPace,
+    window: int | str | WindowController,
     batched: bool,
     mesh: Any,
     compare: bool,
@@ -84,11 +85,11 @@ def asked(
     """The settings of a pipeline; raises ValueError for what cannot be."""
     check_window(window)
     method = method or Spectral()
-    if belief.dispatch(type(method)) is belief.dispatch(object):
-        belief(method, None, None)  # type: ignore[arg-type]  # which raises
+    if jacobian_of.dispatch(type(method)) is jacobian_of.dispatch(object):
+        jacobian_of(method, None, None)  # type: ignore[arg-type]  # which raises
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
-    kind = original(type(pipe))
-    if not looping(kind) and not parts(pipe) and not hasattr(getattr(pipe, "scheduler", None), "step"):
+    kind = original_class(type(pipe))
+    if not looping_methods(kind) and not loop_holders(pipe) and not hasattr(getattr(pipe, "scheduler", None), "step"):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
     if compare and mesh is not None:
         raise ValueError("compare: given with mesh, whose ranks would each compare; needed: one of the two")
@@ -101,13 +102,13 @@ def asked(
 def disable_parallel_sampling(pipe: Any) -> None:
     """Makes a pipeline sample step by step again."""
     try:
-        put(pipe, original(type(pipe)), None)
+        install_class(pipe, original_class(type(pipe)), None)
     finally:
-        put(pipe, original(type(pipe)), None)
+        install_class(pipe, original_class(type(pipe)), None)
         vars(pipe).pop(OPEN, None)
 
 
-def put(pipe: Any, kind: type, settings: Any) -> None:
+def install_class(pipe: Any, kind: type, settings: Any) -> None:
     """Gives a pipeline a class and what it was asked to do; None: it is plain."""
     try:
         pipe.__class__ = kind
@@ -116,10 +117,10 @@ def put(pipe: Any, kind: type, settings: Any) -> None:
             pipe.__dict__["_paradigms"] = settings
         else:
             pipe.__dict__.pop("_paradigms", None)
-            unwatch(pipe)
+            unwatch_network_fields(pipe)
 
 
-class Within(contextlib.AbstractContextManager[Run]):
+class ParallelContext(contextlib.AbstractContextManager[Run]):
     """A `with` in which a pipeline is parallel. Where several end in another order, each ends what it began."""
 
     passes_by = True  # no part of what a snapshot keeps
@@ -151,7 +152,7 @@ class Within(contextlib.AbstractContextManager[Run]):
         if later:
             later[0].before = self.before
         elif surely or self in opened:
-            put(self.pipe, *self.before)
+            install_class(self.pipe, *self.before)
         if self in opened:
             opened.remove(self)
         if not opened:
@@ -163,34 +164,34 @@ def parallelize(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     batched: bool = True,
     mesh: Any = None,
     compare: bool = False,
-) -> Within:
+) -> ParallelContext:
     """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
     how = {"tolerance": tolerance, "window": window, "batched": batched, "mesh": mesh, "compare": compare}
-    return Within(pipe, method, how)
+    return ParallelContext(pipe, method, how)
 
 
-def sampled(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def parallel_call(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call of a pipeline, in parallel, by all ranks of a mesh where there is one."""
     settings, run = pipe.__dict__["_paradigms"]
     if settings.mesh is not None:
         team = Team(settings.mesh)
         with team.told():
-            args, kwargs = together(team, pipe, args, kwargs)
-            return attempted(pipe, kind, args, kwargs, Team(settings.mesh))
+            args, kwargs = first_ranks_arguments(team, pipe, args, kwargs)
+            return attempt_parallel_call(pipe, kind, args, kwargs, Team(settings.mesh))
     if settings.compare:
-        return compared(pipe, kind, args, kwargs, run)
-    return attempted(pipe, kind, args, kwargs, None)
+        return compare_with_sequential(pipe, kind, args, kwargs, run)
+    return attempt_parallel_call(pipe, kind, args, kwargs, None)
 
 
-def parallel(kind: type) -> type:
+def parallel_subclass(kind: type) -> type:
     """The subclass of a pipeline's class that runs in parallel."""
 
     @functools.wraps(kind.__call__)  # type: ignore[operator]
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return sampled(self, kind, args, kwargs)
+        return parallel_call(self, kind, args, kwargs)
 
-    return kin(rewound(kind), __call__=call, _paradigms_of=kind)
+    return same_name_subclass(rewinding_subclass(kind), __call__=call, _paradigms_of=kind)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...stopping.criteria import DOUBT, FinalError
+from ...stopping.final_error import DOUBT, FinalError
 from ...window.retry import STRICTER
 from ..report import Settings
 
@@ -21,13 +21,15 @@ class DoubtError(Exception):
     for step by step."""
 
 
-def beyond(settings: Settings, estimate: float | None, finest: float) -> float | None:
+def beyond_tolerance(settings: Settings, estimate: float | None, finest: float) -> float | None:
     """The tolerance that was asked for, where the estimate is well beyond it, else None."""
     asked = max(settings.asked, finest)
     return None if estimate is None or estimate <= DOUBT * asked else asked
 
 
-def stricter(settings: Settings, asked: float, finest: float, rounds: int, rows: int, window: int) -> Settings | None:
+def stricter_settings(
+    settings: Settings, asked: float, finest: float, rounds: int, rows: int, window: int
+) -> Settings | None:
     """The settings to make a call again with, whose first took so many rounds in windows of so many of its rows."""
     stop = settings.stop
     if not isinstance(stop, FinalError) or stop.tolerance < settings.asked or asked / STRICTER < finest:
@@ -37,7 +39,7 @@ def stricter(settings: Settings, asked: float, finest: float, rounds: int, rows:
     return replace(settings, stop=replace(stop, tolerance=asked / STRICTER), window=max(window, 2))
 
 
-def said(estimate: float, asked: float) -> str:
+def describe_doubt(estimate: float, asked: float) -> str:
     """What a report says of a call that was not made again."""
     return (
         f"the error may be {estimate:.2g}, beyond the tolerance {asked:g}; "

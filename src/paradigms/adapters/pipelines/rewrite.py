@@ -27,7 +27,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .wrappers import inner, rewrapped
+from .wrappers import innermost_function, replace_innermost
 
 CALLBACKS = ("callback_on_step_end", "callback_on_step_begin", "callback")
 LOCALS = "locals() if __loop__.looks else {}"
@@ -44,23 +44,25 @@ class UnparallelError(Exception):
 def has_loop(function: Callable[..., Any], helpers: frozenset[str] = frozenset()) -> bool:
     """Whether a function holds a denoising loop, as far as its source can be read; helpers: as `rewindable`'s."""
     try:
-        return _speaks(inner(function), helpers) and bool(_loops(_tree(inner(function)), helpers))
+        return _speaks(innermost_function(function), helpers) and bool(
+            _loops(_tree(innermost_function(function)), helpers)
+        )
     except (OSError, TypeError, SyntaxError):
         return False
 
 
 @functools.lru_cache(maxsize=4096)
-def steps(function: Callable[..., Any], helpers: frozenset[str] = frozenset()) -> bool:
+def takes_steps(function: Callable[..., Any], helpers: frozenset[str] = frozenset()) -> bool:
     """Whether a function takes a step outside of any loop of its own: a helper of a loop elsewhere."""
     try:
-        nodes = _own(_tree(inner(function)).body if _speaks(inner(function), helpers) else [])
+        nodes = _own(_tree(innermost_function(function)).body if _speaks(innermost_function(function), helpers) else [])
     except (OSError, TypeError, SyntaxError):
         return False
     return any(not loops and _step(node, helpers) for node, loops in nodes)
 
 
 @functools.lru_cache(maxsize=1024)
-def rewindable(
+def rewindable_function(
     function: Callable[..., Any], make: Callable[..., Any], helpers: frozenset[str] = frozenset()
 ) -> Callable[..., Any]:
     """The function with its loops over `make(self, items, scheduler, state)`, an iterator with the hooks above.
@@ -69,7 +71,7 @@ def rewindable(
     of the class that take a step. Raises UnparallelError where a loop can be left by break or return, the code needs
     names of an outer function, or a wrapper around it cannot be followed.
     """
-    plain = inner(function)
+    plain = innermost_function(function)
     free = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=False))
     if needed := [name for name in free if name != "__class__"]:
         raise UnparallelError(f"{plain.__qualname__} needs {', '.join(needed)} of the function that it was made in")
@@ -79,7 +81,7 @@ def rewindable(
         _rewind(loop, plain.__qualname__, helpers | _local(tree, helpers))
     tree.decorator_list, tree.lineno = [], plain.__code__.co_firstlineno  # decorators are among the wrappers
     try:
-        return rewrapped(function, plain, _made(tree, plain, make, free))
+        return replace_innermost(function, plain, _made(tree, plain, make, free))
     except LookupError as error:
         raise UnparallelError(f"{plain.__qualname__} is wrapped by {error.args[0]}, which cannot be followed") from None
     except NameError as error:  # a default of the class's body

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .object_contents import Whole, content, kind, parts, put, same
+from .object_contents import ObjectContent, content_kind, content_of, parts_of, put_back, same_objects
 from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
@@ -57,7 +57,7 @@ class Snapshot:
         if changed := self.changed():
             raise ChangedError(changed)
         for thing, was in self.contents:
-            put(thing, was)
+            put_back(thing, was)
         for _, tensor, version, copy in self.tensors:
             if copy is not None and (version is None or tensor._version != version):
                 tensor.copy_(copy)
@@ -70,7 +70,9 @@ class Snapshot:
 
     def touched(self) -> str:
         """The name of a class of which an object's fields were set since, or ""."""
-        return next((type(thing).__name__ for thing, was in self.contents if not same(content(thing), was)), "")
+        return next(
+            (type(thing).__name__ for thing, was in self.contents if not same_objects(content_of(thing), was)), ""
+        )
 
     def silent(self) -> str:
         """The place of a tensor that was changed past the count of its changes, as far as copies were kept, or ""."""
@@ -96,7 +98,7 @@ class Snapshot:
         return {p for p, t, v, c in self.tensors if v is not None and t._version != v and (all or c is None)}
 
 
-def snapshot(
+def take_snapshot(
     values: Mapping[str, Any], copied: set[str] | None, strict: bool = True, last: Snapshot | None = None
 ) -> Snapshot:
     """Everything reachable from locals; tensors in the places `copied` are copied, all if None.
@@ -113,7 +115,7 @@ def snapshot(
         return known[1] if known is not None and known[0] is v and not unequal(v, known[1]) else v.clone()
 
     def visit(v: Any, place: str, deep: int) -> None:
-        what = kind(type(v))
+        what = content_kind(type(v))
         if what is None or id(v) in seen:
             return
         seen.add(id(v))
@@ -122,35 +124,35 @@ def snapshot(
             copy = copy_of(v) if copied is None or place in copied or version is None else None
             found.tensors.append((place, v, version, copy))
         elif what == "generator":
-            found.generators.append(generator(v))
+            found.generators.append(generator_state(v))
         elif what == "unknown":
             if strict:
-                raise UnkeptError(f"its loop holds {place}, {described(v)}, which cannot be kept and put back")
+                raise UnkeptError(f"its loop holds {place}, {describe_object(v)}, which cannot be kept and put back")
         elif deep:
             if what != "parts":
-                found.contents.append((v, content(v)))
-            for name, x in parts(v):
-                if kind(type(x)) is not None:
+                found.contents.append((v, content_of(v)))
+            for name, x in parts_of(v):
+                if content_kind(type(x)) is not None:
                     visit(x, f"{place}.{name}", deep - 1)
 
     for name, v in found.values.items():
         if name not in CALLBACKS:
             visit(v, name, DEEP)
-    found.generators += streams()
+    found.generators += global_streams()
     return found
 
 
-def generator(v: Any) -> tuple[Callable[[Any], Any], Any]:
+def generator_state(v: Any) -> tuple[Callable[[Any], Any], Any]:
     """What sets a generator's state, and the state that it has."""
     if isinstance(v, torch.Generator):
         return v.set_state, v.get_state()
     if isinstance(v, random.Random):
         return v.setstate, v.getstate()
     if isinstance(v, contextvars.ContextVar):
-        was = v.get(generator)
-        return (lambda state: (state is was and was is generator) or v.set(state)), was
+        was = v.get(generator_state)
+        return (lambda state: (state is was and was is generator_state) or v.set(state)), was
     if hasattr(v, "bit_generator"):
-        return generator(v.bit_generator)
+        return generator_state(v.bit_generator)
     if hasattr(v, "get_state"):
         return v.set_state, v.get_state()
     return (lambda state: setattr(v, "state", state)), v.state
@@ -187,7 +189,7 @@ class Alike:
         if a is b or not deep:
             return True  # compared by itself
         a, b = self.here.get(id(a), a), self.there.get(id(b), b)
-        if isinstance(a, Whole) and isinstance(b, Whole):
+        if isinstance(a, ObjectContent) and isinstance(b, ObjectContent):
             return all(self(getattr(a, k), getattr(b, k), deep) for k in ("fields", "slots", "items"))
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             return all(self(a.get(k), b.get(k), deep - 1) for k in a.keys() | b.keys())
@@ -204,7 +206,7 @@ def far(a: Tensor, b: Tensor) -> bool:
     return bool((a.double() - b.double()).norm() > 1e-2 * b.double().norm())
 
 
-def streams() -> list[tuple[Callable[[Any], Any], Any]]:
+def global_streams() -> list[tuple[Callable[[Any], Any], Any]]:
     """The generators that a process has by itself: torch's on each device, numpy's and `random`'s."""
     found: list[tuple[Callable[[Any], Any], Any]] = [(torch.set_rng_state, torch.get_rng_state())]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -215,7 +217,7 @@ def streams() -> list[tuple[Callable[[Any], Any], Any]]:
     return found
 
 
-def described(v: Any) -> str:
+def describe_object(v: Any) -> str:
     """What a thing is that cannot be kept."""
     if isinstance(v, io.IOBase):
         return "an open file"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .subclass import networks
+from .subclass import networks_of
 
 
 def step_cache(pipe: Any) -> str | None:
     """Why a pipeline runs step by step: a network's step cache of diffusers', else None."""
-    for module in networks(pipe):
+    for module in networks_of(pipe):
         own = {name for m in module.modules() for name in stateful(m)}
         if getattr(module, "is_cache_enabled", False) or own:
             name = next((k for k, v in pipe.components.items() if v is module), "NAME")

@@ -21,12 +21,12 @@ from typing import Any
 
 from torch import nn
 
-from ..report import Bar, Run, Settings
-from .batched_network import Network, compiled
-from .loop import Loop
-from .outside_state import codes, library, outside
-from .rewrite import has_loop, rewindable, steps
-from .unconditional import Table, table
+from ..report import ProgressBar, Run, Settings
+from .batched_network import BatchedNetwork, is_compiled
+from .loop import WindowedLoop
+from .outside_state import codes, is_library, outside_state
+from .rewrite import has_loop, rewindable_function, takes_steps
+from .unconditional import TableLoop, table_of
 
 RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
 CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "time_ns", "perf_counter_ns"}
@@ -34,54 +34,56 @@ DEEP = 4  # how far methods that step call each other
 
 
 @dataclass
-class Active:
+class ActiveCall:
     """A parallel call that is going on."""
 
     pipe: Any
     settings: Settings
     run: Run
-    network: Network
-    loop: Loop | Table | None = None
+    network: BatchedNetwork
+    loop: WindowedLoop | TableLoop | None = None
 
 
-_active: contextvars.ContextVar[Active | None] = contextvars.ContextVar("paradigms", default=None)
+_active: contextvars.ContextVar[ActiveCall | None] = contextvars.ContextVar("paradigms", default=None)
 
 
-def original(kind: type) -> type:
+def original_class(kind: type) -> type:
     """The class that a parallel one was made of."""
     return getattr(kind, "_paradigms_of", kind)
 
 
-def looping(kind: type) -> list[tuple[type, str]]:
+def looping_methods(kind: type) -> list[tuple[type, str]]:
     """The methods of a class and its parents that hold a denoising loop, each with the class that has it."""
-    known = helpers(kind)
-    return [(owner, name) for owner, name, function in functions(kind) if has_loop(function, known)]
+    known = helper_methods(kind)
+    return [(owner, name) for owner, name, function in plain_methods(kind) if has_loop(function, known)]
 
 
-def functions(kind: type) -> list[tuple[type, str, Any]]:
+def plain_methods(kind: type) -> list[tuple[type, str, Any]]:
     """The plain methods of a class and its parents."""
     own = [(base, name, value) for base in kind.__mro__ for name, value in vars(base).items()]
     return [(base, name, value) for base, name, value in own if inspect.isfunction(value)]
 
 
-def helpers(kind: type) -> frozenset[str]:
+def helper_methods(kind: type) -> frozenset[str]:
     """The names of methods that take a step outside of a loop of their own, or call one that does."""
-    found, more = frozenset[str](), functions(kind)
+    found, more = frozenset[str](), plain_methods(kind)
     for _ in range(DEEP):
-        names = frozenset(name for _, name, function in more if name != "__call__" and steps(function, found))
+        names = frozenset(name for _, name, function in more if name != "__call__" and takes_steps(function, found))
         if names == found:
             break
         found = names
     return found
 
 
-def rewound(kind: type) -> type:
+def rewinding_subclass(kind: type) -> type:
     """The subclass of a class with loops, a pipeline's or a modular block's, that rewinds them in a parallel call."""
-    return made_of(kind, tuple((owner, name, vars(owner)[name]) for owner, name in looping(kind)), helpers(kind))
+    return subclass_of_methods(
+        kind, tuple((owner, name, vars(owner)[name]) for owner, name in looping_methods(kind)), helper_methods(kind)
+    )
 
 
 @functools.lru_cache(maxsize=256)
-def made_of(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozenset[str]) -> type:
+def subclass_of_methods(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozenset[str]) -> type:
     """`rewound`, of the methods as they are now; those of parents stand before these, where super() finds them."""
     bar: Any = getattr(kind, "progress_bar", None)
 
@@ -90,20 +92,20 @@ def made_of(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozens
         if active is None or (active.loop is not None and active.loop.inside):
             return bar(self, iterable, total, **how)
         size = total if iterable is None else len(iterable)
-        return Ticking(bar(self, total=size, **how), iterable, active)
+        return TickingProgressBar(bar(self, total=size, **how), iterable, active)
 
     above = []
     for owner in kind.__mro__[1:]:
         if own := {name: method_of(plain, known) for of, name, plain in loops if of is owner}:
-            above.append(kin(owner, **own))
+            above.append(same_name_subclass(owner, **own))
     own = {name: method_of(plain, known) for of, name, plain in loops if of is kind}
-    return kin(kind, *above, **own, progress_bar=bar and progress_bar, _paradigms_of=kind)
+    return same_name_subclass(kind, *above, **own, progress_bar=bar and progress_bar, _paradigms_of=kind)
 
 
-def kin(kind: type, *above: type, **fields: Any) -> type:
+def same_name_subclass(kind: type, *above: type, **fields: Any) -> type:
     """A subclass of the same name, with what of `fields` is not None; above: parents after the class itself."""
     named = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__qualname__": kind.__qualname__}
-    named |= {"__reduce_ex__": reduced(kind)}  # type: ignore[dict-item]
+    named |= {"__reduce_ex__": reduce_plain(kind)}  # type: ignore[dict-item]
     made: Any = mirrored(type(kind)) if "_paradigms_of" in fields else type
     made = made(kind.__name__, (kind, *above), named | {k: v for k, v in fields.items() if v is not None})
     if "_paradigms_of" in fields:
@@ -135,7 +137,7 @@ def mirrored(meta: Any) -> Any:
     return type(meta.__name__, (meta,), {"__setattr__": put, "__delattr__": drop, READY: False})
 
 
-def reduced(kind: type) -> Any:
+def reduce_plain(kind: type) -> Any:
     """What copies and pickles of a thing in a subclass are made of: its own class, and no settings."""
 
     def reduce(self: Any, protocol: Any) -> Any:
@@ -143,23 +145,23 @@ def reduced(kind: type) -> Any:
         if isinstance(made, str) or type(self) is kind:
             return made
         function, args, *rest = made
-        args = tuple(original(v) if v is type(self) else v for v in args)
+        args = tuple(original_class(v) if v is type(self) else v for v in args)
         if function is vars(copyreg)["__newobj__"] and len(args) == 1:  # which pickle would look at the class of
             function, args = RECONSTRUCT, (*args, object, None)
         if rest and isinstance(rest[0], dict):
             rest[0] = {k: v for k, v in rest[0].items() if not k.startswith("_paradigms")}
-        return original(function) if function is type(self) else function, args, *rest
+        return original_class(function) if function is type(self) else function, args, *rest
 
     return reduce
 
 
-def parts(pipe: Any) -> list[Any]:
+def loop_holders(pipe: Any) -> list[Any]:
     """What else than a pipeline holds its loops: blocks of a modular one, pipelines of a combined one."""
-    found = [v for v in vars(pipe).values() if hasattr(v, "components") and looping(type(v))]
+    found = [v for v in vars(pipe).values() if hasattr(v, "components") and looping_methods(type(v))]
     waiting = [b for b in [getattr(pipe, "_blocks", None)] if b is not None]
     while waiting:
         block = waiting.pop()
-        found += [block] if looping(type(block)) else []
+        found += [block] if looping_methods(type(block)) else []
         waiting += list((getattr(block, "sub_blocks", None) or {}).values())
     return found
 
@@ -169,15 +171,15 @@ def method_of(plain: Any, known: frozenset[str]) -> Any:
 
     @functools.wraps(plain)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return (rewindable(plain, loop_of, known) if _active.get() else plain)(self, *args, **kwargs)
+        return (rewindable_function(plain, loop_of, known) if _active.get() else plain)(self, *args, **kwargs)
 
     return method
 
 
-class Ticking(Bar):
+class TickingProgressBar(ProgressBar):
     """A bar of a pipeline that is being called."""
 
-    def __init__(self, bar: Any, items: Any, active: Active) -> None:
+    def __init__(self, bar: Any, items: Any, active: ActiveCall) -> None:
         super().__init__(bar, items)
         self.active = active
 
@@ -190,30 +192,30 @@ class Ticking(Bar):
             self.bar.update(n)
 
 
-def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Loop | Table:
+def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> WindowedLoop | TableLoop:
     """The loop that rewound code runs on."""
     active = _active.get()
     assert active is not None
-    kind, frame = original(type(pipe)), sys._getframe(1)
-    loop = table(active.settings, active.run, pipe, kind, items, state)
-    active.loop = loop or Loop(active.settings, active.run, active.network, pipe, items, scheduler, state)
+    kind, frame = original_class(type(pipe)), sys._getframe(1)
+    loop = table_of(active.settings, active.run, pipe, kind, items, state)
+    active.loop = loop or WindowedLoop(active.settings, active.run, active.network, pipe, items, scheduler, state)
     if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
         held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
-        active.loop.outside = outside(kind, frame.f_code, frame.f_globals, held)
-        active.loop.own = not library(frame.f_globals.get("__name__"))
+        active.loop.outside = outside_state(kind, frame.f_code, frame.f_globals, held)
+        active.loop.own = not is_library(frame.f_globals.get("__name__"))
         active.loop.clocked = any(CLOCKS & {*c.co_names} for c in codes(frame.f_code))
     active.run.steps += len(active.loop.items)
     return active.loop
 
 
-def networks(pipe: Any) -> Iterator[nn.Module]:
+def networks_of(pipe: Any) -> Iterator[nn.Module]:
     """A pipeline's components that are networks."""
     for v in pipe.components.values():
         yield from (m for m in (v if isinstance(v, list | tuple) else [v]) if isinstance(m, nn.Module))
 
 
 @functools.cache
-def answered(kind: type) -> type:
+def answering_subclass(kind: type) -> type:
     """The subclass of a network's class whose calls go to the loop that runs in the thread that makes them."""
     plain: Any = kind.__call__  # type: ignore[operator]
 
@@ -221,29 +223,29 @@ def answered(kind: type) -> type:
         active = _active.get()
         if active is None or active.loop is None or not active.loop.inside:
             if active is not None and active.loop is not None and active.loop.stepping:
-                return active.loop.alone(self, lambda: called(self, kind, plain, *args, **kwargs))  # type: ignore[union-attr]
-            return called(self, kind, plain, *args, **kwargs)
+                return active.loop.alone(self, lambda: network_answer(self, kind, plain, *args, **kwargs))  # type: ignore[union-attr]
+            return network_answer(self, kind, plain, *args, **kwargs)
         return active.loop.call(self, functools.partial(_real, kind, plain), args, kwargs)  # type: ignore[union-attr]
 
-    return kin(kind, __call__=call, _paradigms_of=kind)
+    return same_name_subclass(kind, __call__=call, _paradigms_of=kind)
 
 
 def _real(kind: type, plain: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
-    return called(network, kind, plain, *args, **kwargs)
+    return network_answer(network, kind, plain, *args, **kwargs)
 
 
-def called(network: Any, kind: type, plain: Any, *args: Any, **kwargs: Any) -> Any:
+def network_answer(network: Any, kind: type, plain: Any, *args: Any, **kwargs: Any) -> Any:
     """What a network answers; a compiled one is called in its own class, which it was compiled for."""
-    if not compiled(network) or _active.get() is None:
+    if not is_compiled(network) or _active.get() is None:
         return plain(network, *args, **kwargs)
     mine = type(network)
-    become(network, kind)
+    set_class(network, kind)
     try:
         return network(*args, **kwargs)
     finally:
-        become(network, mine)
+        set_class(network, mine)
 
 
-def become(thing: Any, kind: type) -> None:
+def set_class(thing: Any, kind: type) -> None:
     """Changes the class of a thing, past what a module does where an attribute is set."""
     object.__setattr__(thing, "__class__", kind)

@@ -18,16 +18,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ...methods.base import AbstractMethod
-from ..schedulers.linearized import Course
-from .jacobian import Belief, belief
-from .network_call import Call, Rows, is_sample
+from ..schedulers.linearized import LinearizedScheduler
+from .jacobian import AssumedJacobian, jacobian_of
+from .network_call import NetworkCall, RowArguments, is_sample
 
 
 @dataclass
-class Known:
+class KnownAnswer:
     """A call, and what the network said to it: its leaves; `main` is the leaf that answers the sample."""
 
-    call: Call
+    call: NetworkCall
     leaves: list[Any]
     spec: Any
     main: int
@@ -43,11 +43,11 @@ class Known:
         return tree_unflatten(leaves, self.spec)
 
 
-def known(call: Call, said: Any) -> Known:
+def known_answer(call: NetworkCall, said: Any) -> KnownAnswer:
     """A call with what was said to it."""
     leaves, spec = tree_flatten(said)
     main = next((i for i, v in enumerate(leaves) if is_sample(v)), -1)
-    found = Known(call, leaves, spec, main)
+    found = KnownAnswer(call, leaves, spec, main)
     if main >= 0 and call.x is not None and call.x.ndim == leaves[main].ndim and len(call.x) == len(leaves[main]):
         size = [min(s) for s in zip(call.x.shape, leaves[main].shape, strict=True)]
         where = tuple(slice(0, s) for s in size)
@@ -55,23 +55,23 @@ def known(call: Call, said: Any) -> Known:
     return found
 
 
-class StandIn:
+class Surrogate:
     """Answers for one call of each row, by what the network said to it and to its neighbours."""
 
-    def __init__(self, method: AbstractMethod, course: Course) -> None:
+    def __init__(self, method: AbstractMethod, course: LinearizedScheduler) -> None:
         self.method, self.course = method, course
-        self.rows: dict[int, Known] = {}
-        self.beliefs: dict[torch.Size, Belief] = {}  # by shape, for guidance may end on the way
-        self.last: tuple[Known, Tensor | None] | None = None  # the row before, and D of its answer
+        self.rows: dict[int, KnownAnswer] = {}
+        self.beliefs: dict[torch.Size, AssumedJacobian] = {}  # by shape, for guidance may end on the way
+        self.last: tuple[KnownAnswer, Tensor | None] | None = None  # the row before, and D of its answer
 
-    def answer(self, n: int, call: Call) -> tuple[Any, bool]:
+    def answer(self, n: int, call: NetworkCall) -> tuple[Any, bool]:
         """What it says, and whether that is the network's own answer. Raises LookupError where nothing is known."""
         row = self.rows.get(n)
         if row is not None and row.call.equals(call):
             self.last = row, self.denoised(n, row.x, row.m)
             return row.answer(), True
         if row is not None and row.call.alike(call):
-            y = common(call, row)
+            y = common_part(call, row)
             m = row.m
             if y is not None and row.x is not None and row.m is not None and y.shape in self.beliefs:
                 d = y - row.x
@@ -80,23 +80,23 @@ class StandIn:
             return row.answer(m), False
         return self.guess(n, call), False
 
-    def guess(self, n: int, call: Call) -> Any:
+    def guess(self, n: int, call: NetworkCall) -> Any:
         """The answer to a row that the network has not seen."""
-        if self.last is None or not shaped(self.last[0].call, call):
+        if self.last is None or not same_state_shape(self.last[0].call, call):
             raise LookupError(n)
         row, D = self.last
-        y = common(call, row)
+        y = common_part(call, row)
         if D is None or y is None:
             return row.answer()
         return row.answer((D - self.P(n) * y) / self.Q(n))
 
-    def heard(self, said: dict[int, Known]) -> None:
+    def heard(self, said: dict[int, KnownAnswer]) -> None:
         """New answers of the network, by row."""
         before = {n: self.rows[n] for n in said if n in self.rows and self.rows[n].call.alike(said[n].call)}
         self.rows |= said
         for x in {k.x.shape: k.x for k in said.values() if k.x is not None}.values():
             if x.shape not in self.beliefs:
-                self.beliefs[x.shape] = belief(self.method, self.course.system.to(x.device, torch.float32), x)
+                self.beliefs[x.shape] = jacobian_of(self.method, self.course.system.to(x.device, torch.float32), x)
             again = [(n, k, said[n]) for n, k in before.items() if k.x is not None and k.x.shape == x.shape]
             if again:
                 n = torch.tensor([n for n, _, _ in again], device=x.device)
@@ -130,25 +130,25 @@ class StandIn:
         return float(self.course.Q[n])
 
 
-def common(call: Call, row: Known) -> Tensor | None:
+def common_part(call: NetworkCall, row: KnownAnswer) -> Tensor | None:
     """The part of what is shown that an answer like the row's has in common with it, float32."""
     if row.x is None or call.x is None:
         return None
     return call.x[tuple(slice(0, s) for s in row.x.shape)].float()
 
 
-def shaped(a: Call, b: Call) -> bool:
+def same_state_shape(a: NetworkCall, b: NetworkCall) -> bool:
     """Whether two calls show states of one shape, so that the answer to one has the shape of the other's."""
     return a.x is not None and b.x is not None and a.x.shape == b.x.shape
 
 
-def copied(answer: Any) -> Any:
+def copy_answer(answer: Any) -> Any:
     """An answer as the network gives it, in tensors of its own, which a pipeline may change."""
     leaves, spec = tree_flatten(answer)
     own = tree_unflatten([v.clone() if isinstance(v, Tensor) else v for v in leaves], spec)
-    return tree_map(lambda v: list(v.tensor.unbind(0)) if packed(v) else v, own, is_leaf=packed)
+    return tree_map(lambda v: list(v.tensor.unbind(0)) if is_packed_list(v) else v, own, is_leaf=is_packed_list)
 
 
-def packed(v: Any) -> bool:
+def is_packed_list(v: Any) -> bool:
     """Whether a part of an answer is a list held as one tensor."""
-    return isinstance(v, Rows)
+    return isinstance(v, RowArguments)

@@ -22,23 +22,23 @@ from ...execution.evaluate import NonFiniteError
 from ...solve import sample, sequential
 from ...system import System
 from ...window.frame import Frame
-from ..report import Bar, Run, Settings
+from ..report import ProgressBar, Run, Settings
 from ..schedulers.prepare import SchedulerError
 from ..schedulers.table import from_scheduler
-from .hooks import Halt
-from .snapshot import ChangedError, Snapshot, snapshot
+from .hooks import HaltRow
+from .snapshot import ChangedError, Snapshot, take_snapshot
 
 CLOSE = 1e-3  # how far rounding may take a chain on the stub, relatively
 KNOWN = {"DDPMPipeline": (), "DDIMPipeline": ("eta", "use_clipped_model_output")}
 
 
-class Table:
+class TableLoop:
     """A loop that runs once: its only row sets the state to the sample. The hooks are those of `Loop`.
 
     Before, where that was not yet done for such a pipeline, its own loop runs on a stub in place of its network.
     """
 
-    Halt = Halt
+    Halt = HaltRow
     passes_by = True
     stepping = False  # networks are called as they are
     looks = True
@@ -47,12 +47,12 @@ class Table:
         self, settings: Settings, run: Run, pipe: Any, arguments: tuple[str, ...], items: Any, state: str
     ) -> None:
         self.settings, self.run, self.pipe, self.arguments = settings, run, pipe, arguments
-        self.bar = items if isinstance(items, Bar) else None
+        self.bar = items if isinstance(items, ProgressBar) else None
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
         self.outside: dict[str, Any] = {}
         self.own = self.clocked = False  # as `Loop`'s
-        self.trial: Trial | None = None
+        self.trial: TableTrial | None = None
         self.row = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -71,8 +71,11 @@ class Table:
         if self.trial is None:
             step = {k: values[k] for k in self.arguments if values.get(k) is not None}
             self.system = self.tabled(step)
-            if mark(self.pipe, self.system) not in _tried:
-                self.trial, self.inside = Trial(snapshot({**values, **self.outside}, None), values[self.state]), True
+            if trial_key(self.pipe, self.system) not in _tried:
+                self.trial, self.inside = (
+                    TableTrial(take_snapshot({**values, **self.outside}, None), values[self.state]),
+                    True,
+                )
                 return {}
         else:
             self.judged(values)
@@ -81,7 +84,7 @@ class Table:
 
     def tabled(self, step: dict[str, Any]) -> System:
         """The loop's table; where there is none the call begins anew, the way of all others."""
-        system = tabled(self.pipe.scheduler, tuple(self.pipe.scheduler.timesteps.tolist()), tuple(step.items()))
+        system = cached_table(self.pipe.scheduler, tuple(self.pipe.scheduler.timesteps.tolist()), tuple(step.items()))
         if system is None or len(system) != len(self.items):
             self.settings.tables = False
             raise ChangedError(set())
@@ -92,22 +95,22 @@ class Table:
         assert self.trial is not None
         own, x = values[self.state], self.trial.x
         self.trial.before.restore()
-        found = sequential(stub, self.system, x, generator=values.get("generator")).to(own.dtype)
+        found = sequential(stub_network, self.system, x, generator=values.get("generator")).to(own.dtype)
         size = float(own.double().norm())
         if not float((found - own).double().norm()) <= CLOSE * size:
             self.settings.tables = False
             raise ChangedError(set())
-        _tried.add(mark(self.pipe, self.system))
+        _tried.add(trial_key(self.pipe, self.system))
 
     def call(self, network: Any, real: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The stub's answer in the network's place."""
         x, t = (*args, *kwargs.values())[:2]
-        return Said(stub(x, torch.as_tensor(t, device=x.device).expand(len(x))))
+        return StubAnswer(stub_network(x, torch.as_tensor(t, device=x.device).expand(len(x))))
 
     def sampled(self, values: Mapping[str, Any]) -> Tensor:
         """The sample, by the core's solver."""
         x, unet = values[self.state], self.pipe.unet
-        model = MethodType(predicted, unet)  # of the network itself, which `auto` knows again
+        model = MethodType(network_prediction, unet)  # of the network itself, which `auto` knows again
         try:
             solution = sample(
                 model, self.system, x, self.settings.method, window=self.settings.window, tolerance=self.settings.stop,
@@ -119,7 +122,7 @@ class Table:
             ) from None
         self.run.rounds += solution.rounds
         self.run.windows += solution.windows
-        self.run.evaluations += solution.evals
+        self.run.evaluations += solution.evaluations
         self.run.model_seconds += solution.model_seconds
         self.run.shared(solution.sharing)
         self.run.retries += sum(len(retry.samples) for retry in solution.retries)
@@ -144,27 +147,27 @@ class Table:
     def go(self) -> None:
         """Nothing of the row is left to run, but in a trial."""
         if not self.inside:
-            raise Halt
+            raise HaltRow
 
     def leave(self, values: Mapping[str, Any]) -> None:
         """The end."""
 
-    def tick(self, bar: Bar, n: float) -> None:
+    def tick(self, bar: ProgressBar, n: float) -> None:
         """A trial moves no bar."""
 
 
 @dataclass
-class Trial:
+class TableTrial:
     """The pipeline's own loop on a stub: all that it began with, and the state."""
 
     before: Snapshot
     x: Tensor
 
 
-class Said(tuple):  # type: ignore[type-arg]
+class StubAnswer(tuple):  # type: ignore[type-arg]
     """An answer as a network of diffusers gives it."""
 
-    def __new__(cls, sample: Tensor) -> Said:
+    def __new__(cls, sample: Tensor) -> StubAnswer:
         return super().__new__(cls, (sample,))
 
     @property
@@ -173,7 +176,7 @@ class Said(tuple):  # type: ignore[type-arg]
         return self[0]  # type: ignore[no-any-return]
 
 
-def stub(x: Tensor, t: Tensor) -> Tensor:
+def stub_network(x: Tensor, t: Tensor) -> Tensor:
     """What stands for a network: bounded, of the state and the time."""
     time = t.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
     return torch.tanh(0.7 * x) + 0.2 * torch.sin(x + time / 100)
@@ -182,27 +185,27 @@ def stub(x: Tensor, t: Tensor) -> Tensor:
 _tried: set[Any] = set()  # pipelines and tables of which the own loop was compared
 
 
-def mark(pipe: Any, system: System) -> Any:
+def trial_key(pipe: Any, system: System) -> Any:
     """What decides whether a pipeline's own loop does what its table does."""
     loop = getattr(type(pipe), "_paradigms_of", type(pipe)).__call__
     return loop, type(pipe.scheduler), id(system)
 
 
-def predicted(unet: Any, x: Tensor, t: Tensor) -> Tensor:
+def network_prediction(unet: Any, x: Tensor, t: Tensor) -> Tensor:
     """What a network says to states x (M, ...) at times t (M,)."""
     return unet(x.to(unet.dtype), t).sample  # type: ignore[no-any-return]
 
 
-def table(settings: Settings, run: Run, pipe: Any, kind: type, items: Any, state: str | None) -> Table | None:
+def table_of(settings: Settings, run: Run, pipe: Any, kind: type, items: Any, state: str | None) -> TableLoop | None:
     """The loop of an unconditional pipeline as a table, None for other pipelines."""
     known = kind.__name__ in KNOWN and settings.batched and settings.tables and state is not None
-    return Table(settings, run, pipe, KNOWN[kind.__name__], items, str(state)) if known else None
+    return TableLoop(settings, run, pipe, KNOWN[kind.__name__], items, str(state)) if known else None
 
 
 _tables: dict[Any, System | None] = {}
 
 
-def tabled(scheduler: Any, times: tuple[float, ...], step: tuple[tuple[str, Any], ...]) -> System | None:
+def cached_table(scheduler: Any, times: tuple[float, ...], step: tuple[tuple[str, Any], ...]) -> System | None:
     """The table of a scheduler whose timesteps are set, read once; None where it is none."""
     key = (type(scheduler), str(sorted(scheduler.config.items(), key=str)), times, step)
     if key not in _tables:

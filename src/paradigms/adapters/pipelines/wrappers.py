@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def chain(function: Any) -> list[Any]:
+def wrapper_chain(function: Any) -> list[Any]:
     """The function, what it wraps, and so on; methods as their functions."""
     found: list[Any] = []
     while function is not None and not any(function is f for f in found):
@@ -27,33 +27,33 @@ def next_of(function: Any) -> Any:
     told = getattr(function, "__wrapped__", None)
     if told is not None or not isinstance(function, types.FunctionType):
         return told
-    held = [v for v in map(content, function.__closure__ or ()) if isinstance(v, types.FunctionType)]
+    held = [v for v in map(cell_content, function.__closure__ or ()) if isinstance(v, types.FunctionType)]
     return held[0] if len(held) == 1 and function.__code__.co_flags & VARIADIC == VARIADIC else None
 
 
 VARIADIC = 0x04 | 0x08  # a function that takes *args and **kwargs, as what passes them on does
 
 
-def inner(function: Any) -> Any:
+def innermost_function(function: Any) -> Any:
     """The innermost function."""
-    return chain(function)[-1]
+    return wrapper_chain(function)[-1]
 
 
-def rewrapped(function: Callable[..., Any], plain: Any, made: Any) -> Callable[..., Any]:
+def replace_innermost(function: Callable[..., Any], plain: Any, made: Any) -> Callable[..., Any]:
     """The function with `made` in the place of `plain`, its innermost; raises LookupError, which names a wrapper."""
-    layers = chain(function)
+    layers = wrapper_chain(function)
     assert layers[-1] is plain
     if len(layers) == 1:
         made.__dict__.update(plain.__dict__)
     for layer, held in zip(layers[-2::-1], layers[:0:-1], strict=True):
-        made = around(layer, held, made)
+        made = rebuild_wrapper(layer, held, made)
     return made  # type: ignore[no-any-return]
 
 
-def around(wrapper: Any, held: Any, made: Any) -> Any:
+def rebuild_wrapper(wrapper: Any, held: Any, made: Any) -> Any:
     """A wrapper that calls `made` where it called `held`; all its other cells are shared with the wrapper's."""
     cells = getattr(wrapper, "__closure__", None) or ()
-    places = [i for i, cell in enumerate(cells) if content(cell) is held]
+    places = [i for i, cell in enumerate(cells) if cell_content(cell) is held]
     if not isinstance(wrapper, types.FunctionType) or not places:
         raise LookupError(getattr(wrapper, "__qualname__", None) or type(wrapper).__qualname__)
     closure = tuple(types.CellType(made) if i in places else cell for i, cell in enumerate(cells))
@@ -64,7 +64,7 @@ def around(wrapper: Any, held: Any, made: Any) -> Any:
     return twin
 
 
-def content(cell: Any) -> Any:
+def cell_content(cell: Any) -> Any:
     """What a cell holds, None where it is empty."""
     try:
         return cell.cell_contents

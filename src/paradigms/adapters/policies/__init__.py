@@ -1,6 +1,6 @@
 """Diffusion policies in parallel: `parallelize`."""
 
-from .interface import seam
+from .interface import interface_of
 from .policy import disable_parallel_sampling, enable_parallel_sampling, parallelize
 
-__all__ = ["disable_parallel_sampling", "enable_parallel_sampling", "parallelize", "seam"]
+__all__ = ["disable_parallel_sampling", "enable_parallel_sampling", "interface_of", "parallelize"]

@@ -10,7 +10,7 @@ from typing import Any
 KWARGS = "kwargs"
 
 
-def named(takes: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def named_arguments(takes: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, those that have none under "kwargs"; raises TypeError as the call would."""
     bound = takes.bind(*args, **kwargs)
     bound.apply_defaults()
@@ -19,13 +19,13 @@ def named(takes: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any
     return {**bound.arguments, KWARGS: more}
 
 
-def ignored(function: Any) -> frozenset[str]:
+def ignored_arguments(function: Any) -> frozenset[str]:
     """Optional parameters that a function's code never reads, "kwargs" for those without a name; none if unsure."""
-    return unread(plain(function))
+    return unread_through_wrappers(unwrapped_function(function))
 
 
 @functools.lru_cache(maxsize=64)
-def unread(function: Any) -> frozenset[str]:
+def unread_through_wrappers(function: Any) -> frozenset[str]:
     """The same of a function within its wrappers."""
     code = getattr(function, "__code__", None)
     if code is None or {"locals", "vars", "eval", "exec"} & set(code.co_names):
@@ -42,12 +42,12 @@ def unread(function: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-def trimmed(arguments: dict[str, Any], spare: frozenset[str]) -> dict[str, Any]:
+def trim_arguments(arguments: dict[str, Any], spare: frozenset[str]) -> dict[str, Any]:
     """The arguments without those that the loop never reads."""
     return arguments | {name: {} if name == KWARGS else None for name in spare if name in arguments}
 
 
-def plain(function: Any) -> Any:
+def unwrapped_function(function: Any) -> Any:
     """The function within torch's own wrappers, such as `torch.no_grad()`."""
     while True:
         function = getattr(function, "__func__", function)
@@ -57,7 +57,7 @@ def plain(function: Any) -> Any:
         function = inner
 
 
-def unknown(given: dict[str, Any], known: tuple[str, ...], step: Any) -> list[str]:
+def unknown_arguments(given: dict[str, Any], known: tuple[str, ...], step: Any) -> list[str]:
     """Names of arguments that are given, and neither `known` nor what the scheduler's `step` takes."""
     takes = set(inspect.signature(step).parameters) - {"model_output", "timestep", "sample", "generator"}
     rest = {k: v for k, v in given.items() if k != KWARGS and k not in known}

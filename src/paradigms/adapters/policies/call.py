@@ -19,17 +19,17 @@ from ...distributed.team import Team
 from ...methods.base import AbstractMethod
 from ...solution import Solution
 from ...solve import sample
-from ...stopping.criteria import AbstractStop
-from ...system import System, rows
-from ...window.controller import AbstractPace
-from .inpainting import Inpainted, Kept, inpainted
-from .interface import Ask, Seam, randn
-from .stepping import stepped
-from .warm_start import Memory, Recalled, noted, several, wary
+from ...stopping.base import AbstractStop
+from ...system import System, expand_like
+from ...window.controller import WindowController
+from .inpainting import InpaintedSystem, KeptGuess, inpainted_system
+from .interface import PolicyInterface, SamplingRequest, randn
+from .stepping import step_through
+from .warm_start import ChunkMemory, RecalledGuess, generator_per_sample, record_estimates, with_margin
 
 
 @dataclass(frozen=True)
-class Settings:
+class PolicySettings:
     """How a policy runs: method, criterion, rows at once, mesh; stride: of chunks in actions, where they begin warm.
 
     compare: whether the policy's own loop runs after each call, on the same noise.
@@ -37,20 +37,20 @@ class Settings:
 
     method: AbstractMethod
     stop: AbstractStop
-    window: int | str | AbstractPace
+    window: int | str | WindowController
     stride: int | None
     mesh: Any = None
     compare: bool = False
 
 
-class Network:
+class CountedNetwork:
     """A policy's network as the core calls it: x (M, T, A), t (M,), condition (M, ...) -> (M, T, A).
 
     Known entries of a state (mask, value) are set before it is shown. Times that are measured are those of the module.
     Where samples are named by `who` (M,), those for which it answers no finite number are noted in `lost`, and get 0.
     """
 
-    def __init__(self, seam: Seam) -> None:
+    def __init__(self, seam: PolicyInterface) -> None:
         self.seam = seam
         self.lost: set[int] = set()
 
@@ -71,12 +71,12 @@ class Network:
         x = x.to(parameter.dtype)
         if mask is not None and value is not None:
             x = torch.where(mask, value.to(x.dtype), x)
-        with told(self.seam, {"x": x, **condition}, first=1):
+        with shapes_in_errors(self.seam, {"x": x, **condition}, first=1):
             m = self.seam.model(x, t, **condition)
         if who is not None and not math.isfinite(m.sum().item()):
             bad = ~torch.isfinite(m).flatten(1).all(1)
             self.lost.update(who[bad].tolist())
-            m = torch.where(rows(bad[None], m[None])[0], 0, m)
+            m = torch.where(expand_like(bad[None], m[None])[0], 0, m)
         return m
 
 
@@ -94,15 +94,15 @@ class Chunk:
     alone: dict[int, str]
 
 
-def solved(
-    model: Network, settings: Settings, given: Ask, table: System, memory: Memory | None
-) -> tuple[Chunk, Memory | None]:
+def solve_chunk(
+    model: CountedNetwork, settings: PolicySettings, given: SamplingRequest, table: System, memory: ChunkMemory | None
+) -> tuple[Chunk, ChunkMemory | None]:
     """One call's chunk, and what to remember of it; samples that are not finite are stepped by the table, alone."""
-    noise, N = drawn(table, given), len(table)
+    noise, N = draw_noise(table, given), len(table)
     team = None if settings.mesh is None else Team(settings.mesh)
     if team is not None:
         given, noise = agreed(team, given, noise)
-    broken = unfinite(given)
+    broken = nonfinite_samples(given)
     alone = dict.fromkeys(broken.nonzero().flatten().tolist(), "its observation is not finite")
     x = given.x.to(torch.promote_types(given.x.dtype, torch.float32)).clone()
     found: Solution | None = None
@@ -110,8 +110,10 @@ def solved(
     if len(alone) < len(x):
         fine = (~broken).nonzero().flatten()
         model.lost.clear()
-        found, memory = windowed(model, settings, part(given, fine), table, some(noise, fine), memory, fine)
-        rounds, evaluations = found.rounds, found.evals
+        found, memory = solve_in_windows(
+            model, settings, select_samples(given, fine), table, samples_noise(noise, fine), memory, fine
+        )
+        rounds, evaluations = found.rounds, found.evaluations
         if team is not None:  # each rank knows of its own rows
             lost = team.slowest_of([float(b in model.lost) for b in range(len(x))])
             model.lost.update(b for b, v in enumerate(lost) if v)
@@ -119,13 +121,13 @@ def solved(
         alone |= dict.fromkeys(model.lost, "the network's answer is not finite")
     if alone:
         which = torch.tensor(sorted(alone), device=x.device)
-        one = part(given, which)
-        x[which] = by_table(model, table, one, some(noise, which))
+        one = select_samples(given, which)
+        x[which] = solve_by_table(model, table, one, samples_noise(noise, which))
         rounds, evaluations = rounds + N, evaluations + N * len(which)
     return Chunk(x, rounds, evaluations, found, alone), memory
 
 
-def agreed(team: Team, given: Ask, noise: Tensor | None) -> tuple[Ask, Tensor | None]:
+def agreed(team: Team, given: SamplingRequest, noise: Tensor | None) -> tuple[SamplingRequest, Tensor | None]:
     """What the first rank was asked and drew, on every rank; raises ValueError where others were asked otherwise."""
     names, known = list(given.condition), given.known or ()
     tensors = [given.x, *given.condition.values(), *known, *(() if noise is None else (noise,))]
@@ -137,15 +139,15 @@ def agreed(team: Team, given: Ask, noise: Tensor | None) -> tuple[Ask, Tensor | 
     return replace(given, x=x, condition=condition, known=both), rest[-1] if noise is not None else None
 
 
-def windowed(
-    model: Network,
-    settings: Settings,
-    given: Ask,
+def solve_in_windows(
+    model: CountedNetwork,
+    settings: PolicySettings,
+    given: SamplingRequest,
     table: System,
     noise: Tensor | None,
-    memory: Memory | None,
+    memory: ChunkMemory | None,
     who: Tensor | None = None,
-) -> tuple[Solution, Memory | None]:
+) -> tuple[Solution, ChunkMemory | None]:
     """One call as the core solves it, and what to remember of it; who (B,): the samples' numbers."""
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
@@ -153,45 +155,50 @@ def windowed(
     if settings.stride is not None:
         D = memory.recall(table, x, given.generator, settings.stride) if memory else None
         if D is not None:
-            method, stop = replace(method, guess=Recalled(method.guess, D)), wary(stop, settings.window, table)
-        memory = Memory(table, several(given.generator), x.new_zeros(len(table), *x.shape, dtype=torch.float32))
-        how["watch"] = functools.partial(noted, D=memory.D)
+            method, stop = (
+                replace(method, guess=RecalledGuess(method.guess, D)),
+                with_margin(stop, settings.window, table),
+            )
+        memory = ChunkMemory(
+            table, generator_per_sample(given.generator), x.new_zeros(len(table), *x.shape, dtype=torch.float32)
+        )
+        how["watch"] = functools.partial(record_estimates, D=memory.D)
     if given.known is not None:
-        system = inpainted(table, *given.known)
-        method, x = replace(method, guess=Kept(method.guess)), system.keep(x)
+        system = inpainted_system(table, *given.known)
+        method, x = replace(method, guess=KeptGuess(method.guess)), system.keep(x)
         condition |= {"mask": system.mask, "value": system.value}
     if who is not None:
         condition |= {"who": who}
     found = sample(
         model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
     )  # fmt: skip
-    if isinstance(system, Inpainted):
+    if isinstance(system, InpaintedSystem):
         found = replace(found, x=system.keep(found.x))
     return found, memory
 
 
-def by_table(model: Network, table: System, given: Ask, noise: Tensor | None) -> Tensor:
+def solve_by_table(model: CountedNetwork, table: System, given: SamplingRequest, noise: Tensor | None) -> Tensor:
     """The chunk (B, T, A) of a call, row by row, whatever the network says."""
     x, condition, system = given.x, dict(given.condition), table
     if given.known is not None:
-        system = inpainted(table, *given.known)
+        system = inpainted_system(table, *given.known)
         x, condition = system.keep(x), condition | {"mask": system.mask, "value": system.value}
     with torch.no_grad():
-        return stepped(model, system, x, noise, condition)
+        return step_through(model, system, x, noise, condition)
 
 
-def unfinite(given: Ask) -> Tensor:
+def nonfinite_samples(given: SamplingRequest) -> Tensor:
     """The samples (B,) that are given what is not finite."""
     known = [] if given.known is None else [torch.where(given.known[0], given.known[1], 0)]
     seen = [given.x, *(v for v in given.condition.values() if v.is_floating_point()), *known]
     return torch.stack([~torch.isfinite(v).flatten(1).all(1) for v in seen]).any(0)
 
 
-def part(given: Ask, which: Tensor) -> Ask:
+def select_samples(given: SamplingRequest, which: Tensor) -> SamplingRequest:
     """What is asked for some samples of a call."""
     if len(which) == len(given.x):
         return given
-    who = several(given.generator)
+    who = generator_per_sample(given.generator)
     return replace(
         given,
         x=given.x[which],
@@ -201,12 +208,12 @@ def part(given: Ask, which: Tensor) -> Ask:
     )
 
 
-def some(noise: Tensor | None, which: Tensor) -> Tensor | None:
+def samples_noise(noise: Tensor | None, which: Tensor) -> Tensor | None:
     """The noise (N, B, ...) of some samples."""
     return noise if noise is None or len(which) == noise.shape[1] else noise[:, which]
 
 
-def drawn(system: System, given: Ask) -> Tensor | None:
+def draw_noise(system: System, given: SamplingRequest) -> Tensor | None:
     """z (N, B, T, A): what the policy's own loop draws after x, in its order and dtype; None where it draws nothing."""
     draws = (system.c != 0).tolist()
     if not any(draws):
@@ -218,7 +225,7 @@ def drawn(system: System, given: Ask) -> Tensor | None:
 
 
 @contextlib.contextmanager
-def told(seam: Seam, given: dict[str, Any], first: int = 0) -> Iterator[None]:
+def shapes_in_errors(seam: PolicyInterface, given: dict[str, Any], first: int = 0) -> Iterator[None]:
     """Within it an error of the network becomes a ValueError that tells the shapes it was given, from axis `first`."""
     try:
         yield
@@ -232,7 +239,7 @@ def told(seam: Seam, given: dict[str, Any], first: int = 0) -> Iterator[None]:
         ) from error
 
 
-def refuse_training(seam: Seam) -> None:
+def refuse_training(seam: PolicyInterface) -> None:
     """Raises ValueError where the policy or its network is in training mode, in which answers are random."""
     for module in (seam.holder, seam.network):
         if getattr(module, "training", False):

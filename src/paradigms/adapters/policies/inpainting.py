@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ...methods.guess import Guess
-from ...methods.work import Work
+from ...methods.work import WindowState
 from ...system import System
 
 
 @dataclass(frozen=True)
-class Inpainted(System):
+class InpaintedSystem(System):
     """A table whose states hold `value` (B, ...) where `mask` (B, ...) says so."""
 
     mask: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool))
@@ -35,17 +35,17 @@ class Inpainted(System):
 
 
 @dataclass(frozen=True)
-class Kept(Guess):
+class KeptGuess(Guess):
     """Another guess with the known entries set."""
 
     guess: Guess
 
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         x = self.guess.fill(system, work, known)
-        return system.keep(x) if isinstance(system, Inpainted) else x
+        return system.keep(x) if isinstance(system, InpaintedSystem) else x
 
 
-def inpainted(system: System, mask: Tensor, value: Tensor) -> Inpainted:
+def inpainted_system(system: System, mask: Tensor, value: Tensor) -> InpaintedSystem:
     """The table `system` with the entries `mask` of its states set to `value`, both (B, ...)."""
     value = value.to(torch.promote_types(value.dtype, torch.float32))
-    return Inpainted(**{f.name: getattr(system, f.name) for f in fields(system)}, mask=mask, value=value)
+    return InpaintedSystem(**{f.name: getattr(system, f.name) for f in fields(system)}, mask=mask, value=value)

@@ -26,7 +26,7 @@ NAME = "conditional_sample"
 
 
 @dataclass(frozen=True)
-class Ask:
+class SamplingRequest:
     """One call of a policy's loop: x (B, T, A) its first noise; condition: tensors (B, ...) by name.
 
     known: mask and value (B, T, A), entries of the state that are set before every call of the network, and to what.
@@ -41,7 +41,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Seam(ABC):
+class PolicyInterface(ABC):
     """The object whose `conditional_sample` is a policy's loop, and the policy that users hold."""
 
     holder: Any
@@ -67,7 +67,7 @@ class Seam(ABC):
         """Raises ValueError where arguments have wrong shapes."""
 
     @abstractmethod
-    def asked(self, given: dict[str, Any]) -> Ask:
+    def asked(self, given: dict[str, Any]) -> SamplingRequest:
         """What a call with arguments `given` asks for, its first noise drawn; raises ValueError."""
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Seam(ABC):
 
 
 @dataclass(frozen=True)
-class LeRobot(Seam):
+class LeRobot(PolicyInterface):
     """`DiffusionModel` of LeRobot, which a `DiffusionPolicy` holds as `diffusion`."""
 
     @property
@@ -97,25 +97,25 @@ class LeRobot(Seam):
         return given["batch_size"], config.horizon, config.action_feature.shape[0]
 
     def check(self, given: dict[str, Any]) -> None:
-        conditions(given, ("global_cond",), given["batch_size"])
+        condition_names(given, ("global_cond",), given["batch_size"])
         x, shape = given.get("noise"), self.shape(given)
         if x is not None and tuple(x.shape) != shape:
             raise ValueError(f"noise: given {tuple(x.shape)}; needed: {shape}, (batch_size, horizon, action)")
 
-    def asked(self, given: dict[str, Any]) -> Ask:
+    def asked(self, given: dict[str, Any]) -> SamplingRequest:
         self.check(given)
         x, B = given.get("noise"), given["batch_size"]
         if x is None:
             parameter = next(self.holder.parameters())
             x = randn(self.shape(given), given.get("generator"), parameter.dtype, parameter.device)
-        return Ask(x, given.get("generator"), conditions(given, ("global_cond",), B))
+        return SamplingRequest(x, given.get("generator"), condition_names(given, ("global_cond",), B))
 
     def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         return self.holder.unet(x, t, global_cond=condition.get("global_cond"))
 
 
 @dataclass(frozen=True)
-class Inpainting(Seam):
+class Inpainting(PolicyInterface):
     """A policy of diffusion_policy with a U-Net, whose observations may be entries of the state."""
 
     names: ClassVar[tuple[str, ...]] = ("local_cond", "global_cond")
@@ -139,15 +139,15 @@ class Inpainting(Seam):
                 f"condition_data: given {tuple(value.shape)}, condition_mask {tuple(mask.shape)} of {mask.dtype}; "
                 "needed: both (batch, horizon, action), the mask of torch.bool"
             )
-        conditions(given, self.names, len(value))
+        condition_names(given, self.names, len(value))
 
-    def asked(self, given: dict[str, Any]) -> Ask:
+    def asked(self, given: dict[str, Any]) -> SamplingRequest:
         self.check(given)
         value, mask = given["condition_data"], given["condition_mask"]
         x = randn(tuple(value.shape), given.get("generator"), value.dtype, value.device)
-        condition = conditions(given, self.names, len(value))
+        condition = condition_names(given, self.names, len(value))
         known = (mask, value) if bool(mask.any()) else None
-        return Ask(x, given.get("generator"), condition, known, dict(given["kwargs"]))
+        return SamplingRequest(x, given.get("generator"), condition, known, dict(given["kwargs"]))
 
     def model(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         return self.holder.model(x, t, **{name: condition.get(name) for name in self.names})
@@ -163,7 +163,7 @@ class InpaintingTransformer(Inpainting):
         return self.holder.model(x, t, condition.get("cond"))
 
 
-def seam(policy: Any) -> Seam | None:
+def interface_of(policy: Any) -> PolicyInterface | None:
     """The seam of a policy, None of what is none."""
     for holder in (policy, getattr(policy, "diffusion", None)):
         if isinstance(holder, nn.Module) and callable(getattr(holder, NAME, None)):
@@ -177,7 +177,7 @@ def seam(policy: Any) -> Seam | None:
     return None
 
 
-def own(holder: Any) -> Any:
+def own_method(holder: Any) -> Any:
     """The loop of a holder, ours looked through."""
     loop = getattr(holder, NAME)
     return getattr(loop, "own", loop)
@@ -185,7 +185,7 @@ def own(holder: Any) -> Any:
 
 def signature(holder: Any) -> inspect.Signature:
     """What a holder's loop takes; of one that takes anything and hands it on, what the class below it takes."""
-    found = inspect.signature(own(holder))
+    found = inspect.signature(own_method(holder))
     below = [vars(kind)[NAME] for kind in type(holder).__mro__ if NAME in vars(kind)]
     for function in below:
         if any(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in found.parameters.values()):
@@ -195,7 +195,7 @@ def signature(holder: Any) -> inspect.Signature:
     return found
 
 
-def conditions(given: dict[str, Any], names: Sequence[str], B: int) -> dict[str, Tensor]:
+def condition_names(given: dict[str, Any], names: Sequence[str], B: int) -> dict[str, Tensor]:
     """The conditions among the arguments; raises ValueError where one is not (B, ...)."""
     found = {name: given[name] for name in names if given.get(name) is not None}
     for name, v in found.items():

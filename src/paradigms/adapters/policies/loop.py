@@ -17,26 +17,26 @@ from torch import Tensor
 
 from ...solution import relative_error
 from ...window.auto.backoff import Backoff
-from ..schedulers.cache import tabled
-from .arguments import KWARGS, ignored, named, trimmed, unknown
+from ..schedulers.cache import cached_table
+from .arguments import KWARGS, ignored_arguments, named_arguments, trim_arguments, unknown_arguments
 from .backoff import backoff, weigh
-from .call import Chunk, Network, Settings, refuse_training, solved, told
-from .interface import NAME, Seam, signature
-from .loop_check import Trials
-from .method_patch import Placed
-from .random_streams import Streams
-from .report import Acted
-from .warm_start import Memory, several
+from .call import Chunk, CountedNetwork, PolicySettings, refuse_training, shapes_in_errors, solve_chunk
+from .interface import NAME, PolicyInterface, signature
+from .loop_check import LoopChecks
+from .method_patch import PatchedMethod
+from .random_streams import RandomStreams
+from .report import PolicyRun
+from .warm_start import ChunkMemory, generator_per_sample
 
 
-class Parallel(Placed):
+class ParallelLoop(PatchedMethod):
     """`own`, in parallel; a graph of torch.compile's ends where it is called and goes on behind it."""
 
-    def __init__(self, seam: Seam, settings: Settings, run: Acted) -> None:
+    def __init__(self, seam: PolicyInterface, settings: PolicySettings, run: PolicyRun) -> None:
         super().__init__(seam.holder, NAME)
         self.seam, self.settings, self.run = seam, settings, run
-        self.model, self.trials = Network(seam), Trials(seam)
-        self.memory: Memory | None = None
+        self.model, self.trials = CountedNetwork(seam), LoopChecks(seam)
+        self.memory: ChunkMemory | None = None
         self.outside = torch.compiler.disable(self.act)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -46,9 +46,9 @@ class Parallel(Placed):
         """One call."""
         began = time.perf_counter()
         refuse_training(self.seam)
-        arguments = named(signature(self.seam.holder), args, kwargs)
-        before = Streams(self.device, arguments.get("generator")) if self.settings.compare else None
-        plain = trimmed(arguments, ignored(self.own))
+        arguments = named_arguments(signature(self.seam.holder), args, kwargs)
+        before = RandomStreams(self.device, arguments.get("generator")) if self.settings.compare else None
+        plain = trim_arguments(arguments, ignored_arguments(self.own))
         why = self.why(arguments, plain)
         known = None if why else self.backoff(plain)
         if why or (known and known.left):
@@ -77,7 +77,7 @@ class Parallel(Placed):
             self.run.note("window=1 was given", stepped=True)
             return "window=1 was given"
         self.seam.check(plain)
-        if extra := unknown(plain, self.seam.known, holder.noise_scheduler.step):
+        if extra := unknown_arguments(plain, self.seam.known, holder.noise_scheduler.step):
             why: str | None = f"given {', '.join(extra)}, which the table of a scheduler has no place for"
         else:
             why = self.trials.why(self.own, arguments)
@@ -91,8 +91,8 @@ class Parallel(Placed):
         """One call by the table, and its account."""
         began, holder, run = time.perf_counter(), self.seam.holder, self.run
         given = self.seam.asked(arguments)
-        system = tabled(holder.noise_scheduler, holder.num_inference_steps, given.step)
-        chunk, self.memory = solved(self.model, self.settings, given, system, self.memory)
+        system = cached_table(holder.noise_scheduler, holder.num_inference_steps, given.step)
+        chunk, self.memory = solve_chunk(self.model, self.settings, given, system, self.memory)
         run.calls, run.steps, run.rounds = run.calls + 1, run.steps + len(system), run.rounds + chunk.rounds
         run.evaluations += chunk.evaluations
         run.table_steps += holder.num_inference_steps
@@ -118,7 +118,11 @@ class Parallel(Placed):
 
     def backoff(self, arguments: dict[str, Any]) -> Backoff | None:
         """Where "auto" may leave calls like this one to the policy's own loop: what is known of them."""
-        if self.settings.window != "auto" or self.settings.mesh is not None or several(arguments.get("generator")):
+        if (
+            self.settings.window != "auto"
+            or self.settings.mesh is not None
+            or generator_per_sample(arguments.get("generator"))
+        ):
             return None
         first = next(iter(arguments.values()))
         B = first if isinstance(first, int) else len(first)
@@ -129,7 +133,7 @@ class Parallel(Placed):
         """One call by the policy's own loop, and its account."""
         N, run = self.seam.holder.num_inference_steps, self.run
         seconds = run.own_seconds
-        with told(self.seam, arguments):
+        with shapes_in_errors(self.seam, arguments):
             chunk = self.stepped(args, kwargs)
         self.memory = None
         run.calls, run.steps, run.rounds = run.calls + 1, run.steps + N, run.rounds + N
@@ -147,9 +151,9 @@ class Parallel(Placed):
         run.own_seconds += time.perf_counter() - began
         return chunk
 
-    def compare(self, chunk: Tensor, args: Any, kwargs: Any, arguments: dict[str, Any], before: Streams) -> None:
+    def compare(self, chunk: Tensor, args: Any, kwargs: Any, arguments: dict[str, Any], before: RandomStreams) -> None:
         """The error of a chunk against the policy's own loop from where the random streams were before it."""
-        after = Streams(self.device, arguments.get("generator"))
+        after = RandomStreams(self.device, arguments.get("generator"))
         before.restore()
         seconds = self.run.own_seconds
         try:
@@ -163,7 +167,7 @@ class Parallel(Placed):
 
     def reference(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
         """The own loop's chunk (B, T, A), sample by sample where each has a generator."""
-        who = several(arguments.get("generator"))
+        who = generator_per_sample(arguments.get("generator"))
         if who is None:
             return self.stepped(args, kwargs)
         B, found = len(who), []

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..schedulers.cache import tabled
-from ..schedulers.fingerprint import fields, mark
+from ..schedulers.cache import cached_table
+from ..schedulers.fingerprint import fingerprint, fingerprint_fields
 from ..schedulers.prepare import SchedulerError
-from .arguments import KWARGS, ignored, trimmed
-from .call import Network, by_table, drawn
-from .interface import NAME, Inpainting, Seam
-from .random_streams import Streams, position, seed
-from .stub_copy import Twin, twin
+from .arguments import KWARGS, ignored_arguments, trim_arguments
+from .call import CountedNetwork, draw_noise, solve_by_table
+from .interface import NAME, Inpainting, PolicyInterface
+from .random_streams import RandomStreams, seed_streams, stream_position
+from .stub_copy import StubPolicy, stub_policy
 
 EQUAL = 3e-5  # of the answer's size; tables and loops in float32 differ by 1e-7 to 6e-7 in 15 to 1000 steps
 LOOSE = 0.1  # the same in half precision, whose rounding grows along a chain; other noise is 1 off
@@ -31,7 +31,7 @@ MANY = 32  # kinds of calls that are remembered
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LoopCheck:
     """What a trial found: why a policy's own loop must run, None where the table may; what that depends on."""
 
     why: str | None
@@ -39,12 +39,12 @@ class Verdict:
     marks: tuple[Hashable, ...]
 
 
-class Trials:
+class LoopChecks:
     """The verdicts on one policy's loop so far."""
 
-    def __init__(self, seam: Seam) -> None:
+    def __init__(self, seam: PolicyInterface) -> None:
         self.seam = seam
-        self.found: dict[Hashable, Verdict] = {}
+        self.found: dict[Hashable, LoopCheck] = {}
 
     def why(self, loop: Any, arguments: dict[str, Any]) -> str | None:
         """Why the policy's own loop must run for such a call; None where the table gives the same.
@@ -52,43 +52,43 @@ class Trials:
         Raises SchedulerError where the own loop cannot run the policy's scheduler.
         """
         holder = self.seam.holder
-        kind = (type(holder), mark(loop), likeness(arguments), halved(self.seam, arguments))
+        kind = (type(holder), fingerprint(loop), call_signature(arguments), half_precision(self.seam, arguments))
         verdict = self.found.get(kind)
         if verdict is None or verdict.marks != self.marks(verdict.names):
             while len(self.found) >= MANY:
                 self.found.pop(next(iter(self.found)))
-            why, names = tried(self.seam, loop, arguments)
-            verdict = self.found[kind] = Verdict(why, names, self.marks(names))
+            why, names = check_loop(self.seam, loop, arguments)
+            verdict = self.found[kind] = LoopCheck(why, names, self.marks(names))
         return verdict.why
 
     def marks(self, names: tuple[str, ...]) -> tuple[Hashable, ...]:
         """What the attributes of these names are now."""
         holder, network = self.seam.holder, self.seam.network
-        return tuple(mark(getattr(holder, name, None), network) for name in ("noise_scheduler", *names))
+        return tuple(fingerprint(getattr(holder, name, None), network) for name in ("noise_scheduler", *names))
 
 
-def likeness(arguments: dict[str, Any]) -> Hashable:
+def call_signature(arguments: dict[str, Any]) -> Hashable:
     """What calls that are tried once have in common: which arguments are given, of which kinds and sizes."""
-    return tuple((k, likeness(v) if isinstance(v, dict) else alike(v)) for k, v in arguments.items())
+    return tuple((k, call_signature(v) if isinstance(v, dict) else argument_signature(v)) for k, v in arguments.items())
 
 
-def alike(v: Any) -> Hashable:
+def argument_signature(v: Any) -> Hashable:
     """What one argument is like."""
     if isinstance(v, Tensor):
         known = bool(v.any()) if v.dtype == torch.bool else None
         return tuple(v.shape), v.dtype, v.device, known
     if isinstance(v, torch.Generator | list | tuple):
         return str(type(v))
-    return mark(v)
+    return fingerprint(v)
 
 
-def tried(seam: Seam, loop: Any, arguments: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+def check_loop(seam: PolicyInterface, loop: Any, arguments: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     """Why a loop's own run must be kept, or None, and the attributes that it read; raises SchedulerError.
 
     In half precision it is tried twice: for equality in float32, and for the noise that it draws as it is.
     """
     device = next(seam.network.parameters(), torch.zeros(())).device
-    half, streams = halved(seam, arguments), Streams(device)
+    half, streams = half_precision(seam, arguments), RandomStreams(device)
     try:
         with torch.autocast(device.type, enabled=False):
             why, read = attempt(seam, loop, arguments, device, None)
@@ -100,13 +100,13 @@ def tried(seam: Seam, loop: Any, arguments: dict[str, Any]) -> tuple[str | None,
 
 
 def attempt(
-    seam: Seam, loop: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
+    seam: PolicyInterface, loop: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
 ) -> tuple[str | None, set[str]]:
     """One trial: why a loop's own run must be kept, or None, and the attributes that it read."""
-    made: Twin | None = None
+    made: StubPolicy | None = None
     try:
-        made = twin(seam, loop, half)
-        why = compared(made, seam.holder.noise_scheduler, arguments, device, half)
+        made = stub_policy(seam, loop, half)
+        why = difference_found(made, seam.holder.noise_scheduler, arguments, device, half)
     except Exception as error:  # the loop is the user's, and so is what it may raise on a network it does not know
         if made and made.broken:
             raise unfit(seam, made.broken[0]) from error
@@ -117,26 +117,26 @@ def attempt(
 
 
 @torch.no_grad()
-def compared(
-    made: Twin, scheduler: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
+def difference_found(
+    made: StubPolicy, scheduler: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
 ) -> str | None:
     """Why the copy's loop is not the table on the copy's network, None where it is."""
-    seam, given, spare = made.seam, filled(arguments, half is None), ignored(made.loop)
-    before = state(seam)
-    theirs, draws = run(made.loop, seeded(given, 0), spare, device)
+    seam, given, spare = made.seam, with_numbers(arguments, half is None), ignored_arguments(made.loop)
+    before = mutable_state(seam)
+    theirs, draws = run_loop(made.loop, with_new_generators(given, 0), spare, device)
     if not isinstance(theirs, Tensor):
         return f"it gave {type(theirs).__name__} and no tensor"
-    after = state(seam)
+    after = mutable_state(seam)
     if changed := sorted(name for name in before | after if before.get(name) != after.get(name)):
         return f"it changes {', '.join(changed)}, which a table does not"
-    seed(device, 1)
-    asked = trimmed(seeded(given, 0), spare)
+    seed_streams(device, 1)
+    asked = trim_arguments(with_new_generators(given, 0), spare)
     ask = seam.asked(asked)
     try:
-        system = tabled(scheduler, seam.holder.num_inference_steps, ask.step)
+        system = cached_table(scheduler, seam.holder.num_inference_steps, ask.step)
     except SchedulerError as error:
         return str(error)
-    ours = by_table(Network(seam), system, ask, drawn(system, ask))
+    ours = solve_by_table(CountedNetwork(seam), system, ask, draw_noise(system, ask))
     if ours.shape != theirs.shape:
         return f"it gave {tuple(theirs.shape)} where the table of its scheduler gives {tuple(ours.shape)}"
     off = float((ours.double() - theirs.double()).norm() / ours.double().norm().clamp(min=1e-30))
@@ -145,12 +145,12 @@ def compared(
             "" if half is None else f", in {str(half).removeprefix('torch.')}: its noise may be drawn in another dtype"
         )
         return f"on a network of known answers it is {off:.1e} off what the table of its scheduler gives{noise}"
-    if not torch.equal(draws, position(device, asked.get("generator"))):
+    if not torch.equal(draws, stream_position(device, asked.get("generator"))):
         return "it draws other numbers than its first noise and its scheduler's"
     return None
 
 
-def halved(seam: Seam, arguments: dict[str, Any]) -> torch.dtype | None:
+def half_precision(seam: PolicyInterface, arguments: dict[str, Any]) -> torch.dtype | None:
     """The half precision that a call's network answers in, or None."""
     p = next(seam.network.parameters(), torch.zeros(()))
     if torch.is_autocast_enabled(p.device.type):
@@ -160,19 +160,21 @@ def halved(seam: Seam, arguments: dict[str, Any]) -> torch.dtype | None:
     return p.dtype if narrow else None
 
 
-def state(seam: Seam) -> dict[str, Hashable]:
+def mutable_state(seam: PolicyInterface) -> dict[str, Hashable]:
     """What a loop could change of its policy, its scheduler apart."""
-    return {name: mark(v, seam.network) for name, v in fields(seam.holder) if name != "noise_scheduler"}
+    return {
+        name: fingerprint(v, seam.network) for name, v in fingerprint_fields(seam.holder) if name != "noise_scheduler"
+    }
 
 
-def run(loop: Any, given: dict[str, Any], spare: frozenset[str], device: torch.device) -> tuple[Any, Tensor]:
+def run_loop(loop: Any, given: dict[str, Any], spare: frozenset[str], device: torch.device) -> tuple[Any, Tensor]:
     """What a loop gives, and where its stream of random numbers then stands."""
-    seed(device, 1)
+    seed_streams(device, 1)
     found = loop(**{k: v for k, v in given.items() if k != KWARGS}, **given[KWARGS])
-    return found, position(device, trimmed(given, spare).get("generator"))
+    return found, stream_position(device, trim_arguments(given, spare).get("generator"))
 
 
-def seeded(given: dict[str, Any], number: int) -> dict[str, Any]:
+def with_new_generators(given: dict[str, Any], number: int) -> dict[str, Any]:
     """The arguments with a new generator in place of the one, or of those, that were given."""
     g = given.get("generator")
     if g is None:
@@ -181,7 +183,7 @@ def seeded(given: dict[str, Any], number: int) -> dict[str, Any]:
     return given | {"generator": torch.Generator(device).manual_seed(number)}
 
 
-def filled(arguments: dict[str, Any], wide: bool) -> dict[str, Any]:
+def with_numbers(arguments: dict[str, Any], wide: bool) -> dict[str, Any]:
     """The arguments of a call with numbers in place of what was seen, so that nothing is hidden by zeros or NaN.
 
     wide: in float32 or better.
@@ -200,17 +202,17 @@ def filled(arguments: dict[str, Any], wide: bool) -> dict[str, Any]:
     return {name: one(v) for name, v in arguments.items()}
 
 
-def refuse_unfit(seam: Seam, loop: Any) -> None:
+def refuse_unfit(seam: PolicyInterface, loop: Any) -> None:
     """Raises SchedulerError where the own loop cannot run the policy's scheduler, whatever else it may find."""
     p = next(seam.network.parameters(), torch.zeros(()))
     how: dict[str, Any] = {"batch_size": 1}
     if isinstance(seam, Inpainting):
         data = torch.zeros(1, getattr(seam.holder, "horizon", 16), 2, dtype=p.dtype, device=p.device)
         how = {"condition_data": data, "condition_mask": data.bool()}
-    tried(seam, loop, how | {KWARGS: {}})
+    check_loop(seam, loop, how | {KWARGS: {}})
 
 
-def unfit(seam: Seam, error: Exception) -> SchedulerError:
+def unfit(seam: PolicyInterface, error: Exception) -> SchedulerError:
     """The refusal of a scheduler that the policy's own loop cannot run."""
     return SchedulerError(
         f"noise_scheduler: {type(seam.holder.noise_scheduler).__name__} cannot be run by "

@@ -14,13 +14,13 @@ MISSING = object()
 STATE = "__getstate__"
 
 
-class Placed:
+class PatchedMethod:
     """An attribute `name` of `thing` that stands before a method; `mine`: the user's own attribute, or MISSING."""
 
     def __init__(self, thing: Any, name: str) -> None:
         held: Any = vars(thing).get(name, MISSING)
         self.thing, self.name, self.left = thing, name, False
-        self.under: Placed | None = held if isinstance(held, Placed) else None
+        self.under: PatchedMethod | None = held if isinstance(held, PatchedMethod) else None
         self.mine: Any = self.under.mine if self.under else held
         functools.update_wrapper(self, self.own, updated=())  # type: ignore[arg-type]
 
@@ -31,20 +31,20 @@ class Placed:
 
     def place(self) -> None:
         """From now on this stands before the method."""
-        put(self.thing, self.name, self)
+        put_attribute(self.thing, self.name, self)
         if STATE not in vars(self.thing):
-            vars(self.thing)[STATE] = Plain(self.thing)
+            vars(self.thing)[STATE] = PlainState(self.thing)
 
     def leave(self) -> None:
         """From now on this does not."""
         self.left = True
         held = vars(self.thing).get(self.name)
-        if not isinstance(held, Placed):  # the user put something else there
+        if not isinstance(held, PatchedMethod):  # the user put something else there
             return
-        top: Placed | None = held
+        top: PatchedMethod | None = held
         while top is not None and top.left:
             top = top.under
-        put(self.thing, self.name, top or self.mine)
+        put_attribute(self.thing, self.name, top or self.mine)
 
     def __deepcopy__(self, memo: Any) -> Any:
         return copy.deepcopy(self.own, memo)
@@ -53,7 +53,7 @@ class Placed:
         return copy.copy, (self.own,)
 
 
-class Plain:
+class PlainState:
     """An object's state as if nothing of ours were on it, for pickles and copies."""
 
     def __init__(self, thing: Any) -> None:
@@ -64,20 +64,22 @@ class Plain:
         state = getattr(type(thing), STATE)(thing) if hasattr(type(thing), STATE) else vars(thing)
         if not isinstance(state, dict):
             return state
-        found = {k: v.mine if isinstance(v, Placed) else v for k, v in state.items() if not hidden(k, v)}
+        found = {k: v.mine if isinstance(v, PatchedMethod) else v for k, v in state.items() if not is_our_mark(k, v)}
         return {k: v for k, v in found.items() if v is not MISSING}
 
 
-def hidden(name: str, value: Any) -> bool:
+def is_our_mark(name: str, value: Any) -> bool:
     """Whether an entry of an object's state is a mark of ours and nothing of the object's."""
-    return isinstance(value, Plain) or name.startswith("_paradigms")
+    return isinstance(value, PlainState) or name.startswith("_paradigms")
 
 
-def put(thing: Any, name: str, value: Any) -> None:
+def put_attribute(thing: Any, name: str, value: Any) -> None:
     """Sets the attribute of an instance, or takes it away so that its class's is seen again."""
     if value is not MISSING:
         vars(thing)[name] = value
         return
     vars(thing).pop(name, None)
-    if not any(isinstance(v, Placed) for v in vars(thing).values()) and isinstance(vars(thing).get(STATE), Plain):
+    if not any(isinstance(v, PatchedMethod) for v in vars(thing).values()) and isinstance(
+        vars(thing).get(STATE), PlainState
+    ):
         del vars(thing)[STATE]

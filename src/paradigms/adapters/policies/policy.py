@@ -17,29 +17,30 @@ from typing import Any
 from ...checks.solver import check_window
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
-from ...stopping.criteria import AbstractStop, FinalError
-from ...window.controller import AbstractPace
-from ..schedulers.cache import tabled
-from .call import Settings
-from .interface import NAME, Seam, own, seam
-from .loop import Parallel
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
+from ...window.controller import WindowController
+from ..schedulers.cache import cached_table
+from .call import PolicySettings
+from .interface import NAME, PolicyInterface, interface_of, own_method
+from .loop import ParallelLoop
 from .loop_check import refuse_unfit
-from .method_patch import Placed
-from .report import Acted
+from .method_patch import PatchedMethod
+from .report import PolicyRun
 
 TOLERANCE = 0.01  # relative error of the actions
 
 
-class Forgetting(Placed):
+class ResetHook(PatchedMethod):
     """What stands in for a policy's `reset` while it starts warm: `own`, and an episode's memory goes with it."""
 
-    def __init__(self, policy: Any, loop: Parallel) -> None:
+    def __init__(self, policy: Any, loop: ParallelLoop) -> None:
         super().__init__(policy, "reset")
         self.loop = loop
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        each: Placed | None = self
-        while isinstance(each, Forgetting):
+        each: PatchedMethod | None = self
+        while isinstance(each, ResetHook):
             each.loop.memory, each = None, each.under
         return self.own(*args, **kwargs)
 
@@ -49,11 +50,11 @@ def enable_parallel_sampling(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     warm_start: bool = False,
     compare: bool = False,
     mesh: Any = None,
-) -> Acted:
+) -> PolicyRun:
     """Makes a diffusion policy act in parallel from now on, and gives the report that its calls add to.
 
     policy: LeRobot's `DiffusionPolicy`, a policy of diffusion_policy, or what has their `conditional_sample`. method:
@@ -65,9 +66,9 @@ def enable_parallel_sampling(
     same calls. Raises ValueError for what is no such policy, a scheduler that is no table or that the policy's own loop
     cannot run, a window below 1; a call does for a policy in training mode and wrong shapes.
     """
-    found, settings = checked(policy, method, tolerance, window, warm_start, compare, mesh)
+    found, settings = check_policy(policy, method, tolerance, window, warm_start, compare, mesh)
     disable_parallel_sampling(policy)
-    return placed(found, settings)[0]
+    return make_parallel(found, settings)[0]
 
 
 @contextlib.contextmanager
@@ -76,13 +77,13 @@ def parallelize(
     method: AbstractMethod | None = None,
     *,
     tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | AbstractPace = "auto",
+    window: int | str | WindowController = "auto",
     warm_start: bool = False,
     compare: bool = False,
     mesh: Any = None,
-) -> Iterator[Acted]:
+) -> Iterator[PolicyRun]:
     """Within it a policy acts in parallel; arguments and errors as `enable_parallel_sampling`'s."""
-    run, ours = placed(*checked(policy, method, tolerance, window, warm_start, compare, mesh))
+    run, ours = make_parallel(*check_policy(policy, method, tolerance, window, warm_start, compare, mesh))
     try:
         try:
             yield run
@@ -92,43 +93,45 @@ def parallelize(
         leave(ours)  # twice is as once: an interrupt may have come between
 
 
-def leave(ours: list[Placed]) -> None:
+def leave(ours: list[PatchedMethod]) -> None:
     """Takes away what was placed."""
     for each in ours:
         each.leave()
 
 
-def checked(
+def check_policy(
     policy: Any,
     method: AbstractMethod | None,
     tolerance: float | AbstractStop,
-    window: int | str | AbstractPace,
+    window: int | str | WindowController,
     warm_start: bool,
     compare: bool,
     mesh: Any,
-) -> tuple[Seam, Settings]:
+) -> tuple[PolicyInterface, PolicySettings]:
     """The seam of a policy, and how it is to run; raises ValueError."""
-    found = seam(policy)
+    found = interface_of(policy)
     if found is None:
-        raise ValueError(refusal(policy))
+        raise ValueError(what_is_needed(policy))
     check_window(window)
     if warm_start and not isinstance(found.stride, int):
         raise ValueError(f"warm_start: {type(found.holder).__name__} has no n_action_steps; set it, or leave it out")
     if compare and mesh is not None:
         raise ValueError("compare: given with mesh, whose ranks draw noise of their own; needed: one of the two")
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
-    tabled(found.holder.noise_scheduler, found.holder.num_inference_steps, {})  # refuse early, and read it once
-    refuse_unfit(found, own(found.holder))
-    return found, Settings(method or Spectral(), stop, window, found.stride if warm_start else None, mesh, compare)
+    cached_table(found.holder.noise_scheduler, found.holder.num_inference_steps, {})  # refuse early, and read it once
+    refuse_unfit(found, own_method(found.holder))
+    return found, PolicySettings(
+        method or Spectral(), stop, window, found.stride if warm_start else None, mesh, compare
+    )
 
 
-def placed(found: Seam, settings: Settings) -> tuple[Acted, list[Placed]]:
+def make_parallel(found: PolicyInterface, settings: PolicySettings) -> tuple[PolicyRun, list[PatchedMethod]]:
     """The report of a policy that is parallel from now on, and what was placed on it."""
-    run = Acted(asked=settings.window)
-    loop = Parallel(found, settings, run)
-    ours: list[Placed] = [loop]
+    run = PolicyRun(asked=settings.window)
+    loop = ParallelLoop(found, settings, run)
+    ours: list[PatchedMethod] = [loop]
     if settings.stride is not None and callable(getattr(found.policy, "reset", None)):
-        ours.append(Forgetting(found.policy, loop))
+        ours.append(ResetHook(found.policy, loop))
     for each in ours:
         each.place()
     return run, ours
@@ -136,21 +139,21 @@ def placed(found: Seam, settings: Settings) -> tuple[Acted, list[Placed]]:
 
 def disable_parallel_sampling(policy: Any) -> None:
     """Makes a policy sample step by step again."""
-    for placed in places(policy):
-        below: Placed | None = placed
+    for placed in our_attributes(policy):
+        below: PatchedMethod | None = placed
         while below is not None:  # also those whose `with` is not over yet
             below.leave()
             below = below.under
 
 
-def places(policy: Any) -> list[Placed]:
+def our_attributes(policy: Any) -> list[PatchedMethod]:
     """The attributes of ours that stand before methods of a policy."""
-    found = seam(policy)
+    found = interface_of(policy)
     held = [vars(found.holder).get(NAME), vars(policy).get("reset")] if found else []
-    return [each for each in held if isinstance(each, Placed)]
+    return [each for each in held if isinstance(each, PatchedMethod)]
 
 
-def refusal(policy: Any) -> str:
+def what_is_needed(policy: Any) -> str:
     """What a policy would need."""
     return (
         f"{type(policy).__name__}: given no diffusion policy; needed: conditional_sample(batch_size, global_cond, ...) "

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...noise import Generators, default_generator
 
 
-class Streams:
+class RandomStreams:
     """Where the streams stand now."""
 
     def __init__(self, device: torch.device, generator: Generators | None = None) -> None:
@@ -21,7 +21,7 @@ class Streams:
         self.generators = [(g, g.get_state()) for g in several if isinstance(g, torch.Generator)]
         self.torch, self.python = torch.get_rng_state(), random.getstate()
         self.device = device
-        self.state = position(device)
+        self.state = stream_position(device)
         self.numpy: Any = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
 
     def restore(self) -> None:
@@ -38,7 +38,7 @@ class Streams:
             sys.modules["numpy"].random.set_state(self.numpy)
 
 
-def position(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+def stream_position(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Where the stream stands that a call on `device` draws from: its generator's, or torch's own."""
     if generator is not None:
         return generator.get_state()
@@ -47,7 +47,7 @@ def position(device: torch.device, generator: torch.Generator | None = None) -> 
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
 
 
-def seed(device: torch.device, number: int) -> None:
+def seed_streams(device: torch.device, number: int) -> None:
     """Seeds torch's own streams that a call on `device` draws from, and no other device's."""
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":

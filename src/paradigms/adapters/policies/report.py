@@ -11,7 +11,7 @@ MANY = 50  # reasons that are kept
 
 
 @dataclass
-class Acted(Run):
+class PolicyRun(Run):
     """The report of a policy's calls, added up.
 
     rounds: network calls one after the other. evaluations: rows times samples that the network was asked. residual: the

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...system import System
 
 
-def stepped(
+def step_through(
     model: Callable[..., Tensor], system: System, x: Tensor, noise: Tensor | None, condition: Mapping[str, Tensor]
 ) -> Tensor:
     """The sample (B, ...) from x (B, ...) with noise (N, B, ...), in float32 or better."""

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ...noise import replica
-from .interface import NAME, Seam
+from .interface import NAME, PolicyInterface
 
 PRIVATE = ("_modules", "_parameters", "_buffers")  # of torch's own machinery
 HIDDEN = (NAME, "reset", "__getstate__")  # what a parallel policy has on it
 
 
-class Stub(nn.Module):
+class StubNetwork(nn.Module):
     """The network of the docstring above, (M, ...) -> (M, ...), whatever the names of its arguments.
 
     half: the dtype that it answers in; None is that of its input, in float32 or better.
@@ -60,51 +60,51 @@ class Stub(nn.Module):
 
 
 @dataclass
-class Twin:
+class StubPolicy:
     """The copy's seam and its loop; read: attributes that the loop reads; shared: those that could not be copied.
 
     broken: what the scheduler raised, where it did.
     """
 
-    seam: Seam
+    seam: PolicyInterface
     loop: Any
     read: set[str]
     shared: set[str]
     broken: list[Exception]
 
 
-def twin(seam: Seam, loop: Any, half: torch.dtype | None = None) -> Twin:
+def stub_policy(seam: PolicyInterface, loop: Any, half: torch.dtype | None = None) -> StubPolicy:
     """A copy of a policy's holder and of its loop, see the docstring above; half: as `Stub`'s."""
-    stub, holder = Stub(seam.network, half), seam.holder
+    stub, holder = StubNetwork(seam.network, half), seam.holder
     kind: Any = type(holder)
     made = kind.__new__(kind)
     memo: dict[int, Any] = {id(holder): made, id(seam.network): stub}
     for module in {*holder.modules(), *(seam.policy.modules() if isinstance(seam.policy, nn.Module) else ())}:
-        shared(module, memo, wide=half is None)
+        share_parameters(module, memo, wide=half is None)
     failed: set[str] = set()
     for name, value in vars(holder).items():
         if name in PRIVATE:
             made.__dict__[name] = type(value)()
             for key, each in value.items():
-                made.__dict__[name][key] = copied(each, memo, key, failed)
+                made.__dict__[name][key] = copy_attribute(each, memo, key, failed)
         elif name not in HIDDEN and not name.startswith("_paradigms"):
-            made.__dict__[name] = copied(value, memo, name, failed)
+            made.__dict__[name] = copy_attribute(value, memo, name, failed)
     if made.noise_scheduler is holder.noise_scheduler:
         raise TypeError(f"{type(holder.noise_scheduler).__name__} cannot be copied")
     for name, value in vars(holder.noise_scheduler).items():
         if isinstance(value, types.FunctionType | types.MethodType):  # put in place of its own, and may know it
-            vars(made.noise_scheduler)[name] = rebound(value, memo)
+            vars(made.noise_scheduler)[name] = rebind_function(value, memo)
     broken: list[Exception] = []
-    noted(made.noise_scheduler, broken)
-    bound = rebound(loop, memo)
+    note_errors(made.noise_scheduler, broken)
+    bound = rebind_function(loop, memo)
     read: set[str] = set()
-    made.__class__ = watched(kind, read)
+    made.__class__ = noting_subclass(kind, read)
     if not (isinstance(bound, types.MethodType) and bound.__self__ is made):
         made.__dict__[NAME] = bound
-    return Twin(replace(seam, holder=made, policy=made), bound, read, failed, broken)
+    return StubPolicy(replace(seam, holder=made, policy=made), bound, read, failed, broken)
 
 
-def shared(module: nn.Module, memo: dict[int, Any], wide: bool) -> None:
+def share_parameters(module: nn.Module, memo: dict[int, Any], wide: bool) -> None:
     """Lets copies of a module share its parameters, where `wide` in float32 or better, and have no hooks."""
     for name, value in vars(module).items():
         if name.endswith("hooks") or "_hooks_" in name:
@@ -114,25 +114,25 @@ def shared(module: nn.Module, memo: dict[int, Any], wide: bool) -> None:
         memo[id(p)] = nn.Parameter(p.detach().float(), requires_grad=False) if wide and narrow else p
 
 
-def copied(value: Any, memo: dict[int, Any], name: str, failed: set[str]) -> Any:
+def copy_attribute(value: Any, memo: dict[int, Any], name: str, failed: set[str]) -> Any:
     """A copy of an attribute; itself, with its name noted, where there can be none."""
     if isinstance(value, torch.Generator):
         return replica(value, value.device)
     try:
-        return moved(value, memo)
+        return rebind_cell(value, memo)
     except Exception:  # a lock, a file, a generator of Python's: whatever cannot be copied
         failed.add(name)
         return value
 
 
-def noted(scheduler: Any, broken: list[Exception]) -> None:
+def note_errors(scheduler: Any, broken: list[Exception]) -> None:
     """Lets a scheduler note what it raises, how it is called included; what users put on it is the copy's by now."""
     for name in ("step", "set_timesteps"):
         own = getattr(scheduler, name)
-        vars(scheduler)[name] = Noting(own, broken)
+        vars(scheduler)[name] = NotingMethod(own, broken)
 
 
-class Noting:
+class NotingMethod:
     """A method that notes what it raises; its signature stays."""
 
     def __init__(self, own: Any, broken: list[Exception]) -> None:
@@ -149,7 +149,7 @@ class Noting:
         return copy.deepcopy(self.__wrapped__, memo)
 
 
-def watched(kind: Any, read: set[str]) -> type:
+def noting_subclass(kind: Any, read: set[str]) -> type:
     """A subclass of the same name whose instances note which attributes are read."""
 
     def look(self: Any, name: str) -> Any:
@@ -160,16 +160,16 @@ def watched(kind: Any, read: set[str]) -> type:
     return type(kind.__name__, (kind,), {"__getattribute__": look, "__module__": kind.__module__})
 
 
-def rebound(function: Any, memo: dict[int, Any]) -> Any:
+def rebind_function(function: Any, memo: dict[int, Any]) -> Any:
     """A function or method as it is of the copy: what it knows of the policy, by closure or name, is the copy's."""
     if isinstance(function, types.MethodType):
-        return types.MethodType(rebound(function.__func__, memo), copy.deepcopy(function.__self__, memo))
+        return types.MethodType(rebind_function(function.__func__, memo), copy.deepcopy(function.__self__, memo))
     if not isinstance(function, types.FunctionType):
         return copy.deepcopy(function, memo)
     held = [c.cell_contents for c in function.__closure__ or ()]
     named = {k: function.__globals__.get(k) for k in function.__code__.co_names}
-    known = {k: moved(v, memo) for k, v in named.items() if id(getattr(v, "__self__", v)) in memo}
-    inside = [moved(v, memo) for v in held]
+    known = {k: rebind_cell(v, memo) for k, v in named.items() if id(getattr(v, "__self__", v)) in memo}
+    inside = [rebind_cell(v, memo) for v in held]
     if not known and all(mine is own for mine, own in zip(inside, held, strict=True)):
         return function
     cells, around = tuple(types.CellType(v) for v in inside), function.__globals__ | known
@@ -179,8 +179,8 @@ def rebound(function: Any, memo: dict[int, Any]) -> Any:
     return made
 
 
-def moved(value: Any, memo: dict[int, Any]) -> Any:
+def rebind_cell(value: Any, memo: dict[int, Any]) -> Any:
     """What a closure holds, as it is of the copy."""
     if isinstance(value, types.FunctionType | types.MethodType):
-        return rebound(value, memo)
+        return rebind_function(value, memo)
     return memo[id(value)] if id(value) in memo else copy.deepcopy(value, memo)

@@ -21,36 +21,37 @@ from torch import Tensor
 
 from ...methods.guess import Guess
 from ...methods.scan import scan
-from ...methods.work import Work
+from ...methods.work import WindowState
 from ...noise import Generators
-from ...stopping.criteria import AbstractStop, FinalError
-from ...system import System, rows
-from ...window.controller import AbstractPace
+from ...stopping.base import AbstractStop
+from ...stopping.final_error import FinalError
+from ...system import System, expand_like
+from ...window.controller import WindowController
 from ...window.frame import Frame
 
 WARY = 1.5  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
 
 
 @dataclass(frozen=True)
-class Recalled(Guess):
+class RecalledGuess(Guess):
     """`guess`, but the first window is run on D (N, B, T, A), each row's own estimate."""
 
     guess: Guess
     D: Tensor
 
-    def fill(self, system: System, work: Work, known: Tensor) -> Tensor:
+    def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
         if bool(work.begin.any()) or bool(known.any()):
             return self.guess.fill(system, work, known)
         n = work.n  # rows 0..W-1 of every sample
         D = torch.cat([work.D[: len(work.D) - len(n)], self.D.to(work.D)[n[:, 0]]])
         r = system.step(torch.zeros_like(work.x[1:]), D, work.z, n)
         p = system.a[n]
-        r[0] += rows(p[:1], r)[0] * work.x[0]
+        r[0] += expand_like(p[:1], r)[0] * work.x[0]
         return torch.cat([work.x[:1], scan(r, p)])
 
 
 @dataclass(frozen=True)
-class Memory:
+class ChunkMemory:
     """What a call ended with: estimates D (N, B, T, A) of a table's rows, and its samples' generators, where given."""
 
     system: System
@@ -63,34 +64,34 @@ class Memory:
         Samples with generators of their own are known by them, wherever in the batch they are now, and begin cold where
         they are new; others by their place in a batch of the same size.
         """
-        who = several(generator)
+        who = generator_per_sample(generator)
         if system is not self.system or x.shape[1:] != self.D.shape[2:] or (who is None) != (self.who is None):
             return None
         if who is None or self.who is None:
-            return shifted(self.D, stride) if len(x) == self.D.shape[1] else None
+            return shift_chunk(self.D, stride) if len(x) == self.D.shape[1] else None
         place = [next((i for i, g in enumerate(self.who) if g is mine), -1) for mine in who]
-        D, here = shifted(self.D, stride), torch.tensor(place, device=self.D.device)
-        return torch.where(rows(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
+        D, here = shift_chunk(self.D, stride), torch.tensor(place, device=self.D.device)
+        return torch.where(expand_like(here[None] >= 0, D), D[:, here.clamp(min=0)], 0)
 
 
-def wary(stop: AbstractStop, window: int | str | AbstractPace, system: System) -> AbstractStop:
+def with_margin(stop: AbstractStop, window: int | str | WindowController, system: System) -> AbstractStop:
     """The criterion of a warm call: where all rows begin near their ends, what is off shows less, and counts more."""
     whole = isinstance(window, int) and window >= len(system)
     return replace(stop, margin=WARY * stop.margin) if whole and isinstance(stop, FinalError) else stop
 
 
-def several(generator: Generators | None) -> Sequence[torch.Generator] | None:
+def generator_per_sample(generator: Generators | None) -> Sequence[torch.Generator] | None:
     """The generators, where there is one a sample."""
     return None if generator is None or isinstance(generator, torch.Generator) else list(generator)
 
 
-def shifted(D: Tensor, stride: int) -> Tensor:
+def shift_chunk(D: Tensor, stride: int) -> Tensor:
     """D (..., T, A) as it is `stride` actions later, its last action repeated."""
     T = D.shape[-2]
     return D[..., (torch.arange(T, device=D.device) + stride).clamp(max=T - 1), :]
 
 
-def noted(frames: Iterator[Frame], D: Tensor) -> Iterator[Frame]:
+def record_estimates(frames: Iterator[Frame], D: Tensor) -> Iterator[Frame]:
     """The frames; D (N, B, ...) takes the estimates of the rows that each accepts."""
     for frame in frames:
         row = torch.arange(len(frame.D))[:, None]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ...system import System
-from .fingerprint import mark
+from .fingerprint import fingerprint
 from .prepare import SchedulerError
 from .table import from_scheduler
 
@@ -14,13 +14,13 @@ KEPT = 64  # tables; a policy needs one, and a sweep over schedulers a few
 _tables: OrderedDict[Any, System] = OrderedDict()
 
 
-def tabled(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
+def cached_table(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
     """The `System` of a scheduler with `steps` steps, and `step` what its step is given.
 
     What is compared is its mark: the configuration and, for schedulers that were changed by hand, the levels and what
     was put in place of its methods. Raises ValueError for a scheduler that is no table.
     """
-    key = mark(scheduler), steps, repr(sorted(step.items()))
+    key = fingerprint(scheduler), steps, repr(sorted(step.items()))
     if key not in _tables:
         try:
             _tables[key] = from_scheduler(scheduler, steps, more=step)

@@ -25,7 +25,7 @@ REGISTERS = ("_parameters", "_buffers", "_modules")  # of a module
 TORCHS = frozenset(vars(nn.Module()))  # its hooks and its mode are not the loop's
 
 
-def mark(value: Any, network: Any = None, deep: int = DEEP) -> Hashable:
+def fingerprint(value: Any, network: Any = None, deep: int = DEEP) -> Hashable:
     """The mark of a value; `network`, the one that a loop calls, is marked by who it is alone."""
     if isinstance(value, ATOMS):
         return type(value), repr(value) if isinstance(value, float) else value
@@ -38,19 +38,19 @@ def mark(value: Any, network: Any = None, deep: int = DEEP) -> Hashable:
     if hasattr(value, "set_timesteps") and hasattr(value, "step"):
         return levels(value), tuple((k, id(v)) for k, v in vars(value).items() if callable(v))
     if isinstance(value, Mapping):
-        return id(value), len(value), marks(((repr(k), v) for k, v in value.items()), network, deep)
+        return id(value), len(value), fingerprints(((repr(k), v) for k, v in value.items()), network, deep)
     if isinstance(value, list | tuple | deque | set | frozenset):
         kept = id(value) if isinstance(value, list | deque) else None  # a tuple may be made anew by a property
-        return kept, len(value), marks(((str(n), v) for n, v in enumerate(value)), network, deep)
-    return id(value), type(value), marks(fields(value), network, deep)
+        return kept, len(value), fingerprints(((str(n), v) for n, v in enumerate(value)), network, deep)
+    return id(value), type(value), fingerprints(fingerprint_fields(value), network, deep)
 
 
-def marks(named: Iterable[tuple[str, Any]], network: Any, deep: int) -> Hashable:
+def fingerprints(named: Iterable[tuple[str, Any]], network: Any, deep: int) -> Hashable:
     """The marks of the first of some named values."""
-    return tuple((name, mark(v, network, deep - 1)) for name, v in itertools.islice(named, MANY))
+    return tuple((name, fingerprint(v, network, deep - 1)) for name, v in itertools.islice(named, MANY))
 
 
-def fields(thing: Any) -> list[tuple[str, Any]]:
+def fingerprint_fields(thing: Any) -> list[tuple[str, Any]]:
     """The fields of an object; of a module what it registers and what users set, and not its hooks."""
     held = getattr(thing, "__dict__", {})
     if not isinstance(thing, nn.Module):

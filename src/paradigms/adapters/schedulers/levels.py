@@ -24,14 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...denoiser import denoiser
+from ...denoiser import make_denoiser
 
 PREDICTION_TYPES = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 UNKNOWN = (math.nan,) * 4
 STILL, NOTHING = 2e-4, 1e-4  # a fall of the squared noise, and a share of it left, that float32 cannot tell from none
 
 
-def levels(scheduler: Any, t: Tensor, into: float) -> tuple[float, float, float, float]:
+def noise_levels(scheduler: Any, t: Tensor, into: float) -> tuple[float, float, float, float]:
     """alpha, sigma, P, Q of the state that is about to be stepped; `into` times it is what the model is shown."""
     sigmas = getattr(scheduler, "sigmas", None)
     if isinstance(sigmas, Tensor):
@@ -51,7 +51,9 @@ def levels(scheduler: Any, t: Tensor, into: float) -> tuple[float, float, float,
     )
     if math.isnan(alpha) or prediction is None or (prediction == "epsilon" and alpha * into == 0):
         return UNKNOWN
-    reader = denoiser(*(torch.tensor([v], dtype=torch.float64) for v in (alpha, sigma, into)), prediction=prediction)
+    reader = make_denoiser(
+        *(torch.tensor([v], dtype=torch.float64) for v in (alpha, sigma, into)), prediction=prediction
+    )
     return alpha, sigma, float(reader.p[0]) * into, float(reader.q[0])
 
 
@@ -84,14 +86,14 @@ def _by_time(scheduler: Any, t: Tensor) -> tuple[float, float]:
     return math.sqrt(level), math.sqrt(1 - level)
 
 
-def believed(alpha: Tensor, alpha_next: Tensor) -> bool:
+def levels_agree(alpha: Tensor, alpha_next: Tensor) -> bool:
     """Whether the rows lead from alpha to alpha_next (N,), about: no rule of another family goes the same way."""
     way = (alpha[1:] - alpha[:-1]).abs()
     off = (alpha_next[:-1] - alpha[1:]).abs()
     return bool(torch.isfinite(alpha_next).all() and (off <= 0.5 * way + 1e-3).all())
 
 
-def unit(alpha: Tensor, sigma: Tensor, alpha_next: Tensor, sigma_next: Tensor, least: float) -> Tensor:
+def tolerance_unit(alpha: Tensor, sigma: Tensor, alpha_next: Tensor, sigma_next: Tensor, least: float) -> Tensor:
     """The unit of the tolerance (N,): the posterior noise between a row's levels and the next, either way up.
 
     A row that stays where it is (the corrector of a pair) has its predecessor's; an end without noise the smallest of

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...denoiser import denoiser
+from ...denoiser import make_denoiser
 from ...system import System
-from .levels import levels, unit
+from .levels import noise_levels, tolerance_unit
 from .probe import Tap
 
 
 @dataclass(frozen=True)
-class Course:
+class LinearizedScheduler:
     """system: a (N,), b (N, 1), alpha, sigma (N,) of the docstring above, in D. P, Q (N,) read D. known: whether
     the scheduler's family is."""
 
@@ -37,7 +37,7 @@ class Course:
         return len(self.P)
 
 
-def course(scheduler: Any, times: Sequence[Any]) -> Course:
+def linearize_scheduler(scheduler: Any, times: Sequence[Any]) -> LinearizedScheduler:
     """The course of a scheduler that is about to step from `times[0]`; it is left as it is."""
     N = len(times)
     known = torch.full((6, N), math.nan, dtype=torch.float64)  # alpha, sigma, P, Q, a, b
@@ -53,10 +53,14 @@ def course(scheduler: Any, times: Sequence[Any]) -> Course:
         alpha, sigma, P, Q, a, b = (torch.full((N,), v, dtype=torch.float64) for v in (0.0, 1.0, 0.0, 1.0, 1.0, 0.0))
     a, b = a - b * P / Q, b / Q  # in D
     after, least = torch.cat([alpha[1:], alpha.new_ones(1)]), 1.0 / N
-    std = unit(alpha, sigma, after, torch.cat([sigma[1:], sigma.new_zeros(1)]), least) if ok else 0 * alpha + least
+    std = (
+        tolerance_unit(alpha, sigma, after, torch.cat([sigma[1:], sigma.new_zeros(1)]), least)
+        if ok
+        else 0 * alpha + least
+    )
     t = torch.arange(N)
-    reader = denoiser(0 * alpha, 0 * alpha + 1, 0 * alpha + 1, prediction="x0")
-    return Course(System(t, a, b[:, None], 0 * a, std, alpha, sigma, reader), P, Q, ok)
+    reader = make_denoiser(0 * alpha, 0 * alpha + 1, 0 * alpha + 1, prediction="x0")
+    return LinearizedScheduler(System(t, a, b[:, None], 0 * a, std, alpha, sigma, reader), P, Q, ok)
 
 
 def _walk(scheduler: Any, times: Sequence[Any], known: Tensor) -> None:
@@ -67,7 +71,7 @@ def _walk(scheduler: Any, times: Sequence[Any], known: Tensor) -> None:
         x, m = (torch.tensor([v, w], dtype=torch.float64).reshape(2, 1, 1, 1) for v, w in ((1.0, 0.0), (0.0, 1.0)))
         shown = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
         into[n] = float(shown[0])
-        known[:4, n] = torch.tensor(levels(scheduler, t, float(into[n])), dtype=torch.float64)
+        known[:4, n] = torch.tensor(noise_levels(scheduler, t, float(into[n])), dtype=torch.float64)
         with tap:
             y = scheduler.step(m, t, x, return_dict=False)[0]
         known[4:, n] = y.flatten().double()

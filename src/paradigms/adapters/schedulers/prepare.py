@@ -52,36 +52,38 @@ def check_scheduler(scheduler: Any, steps: Any, more: Any, given: Mapping[str, A
         raise SchedulerError(str(error)) from None
 
 
-def prepared(scheduler: Any, steps: int | None, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def prepare_scheduler(scheduler: Any, steps: int | None, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A copy of the scheduler with its timesteps set, and the arguments of its step."""
     if not hasattr(scheduler, "step") or not hasattr(scheduler, "set_timesteps"):
-        raise refused(scheduler, "it has no set_timesteps or no step; needed: a scheduler that pipelines loop over")
+        raise refuse_scheduler(
+            scheduler, "it has no set_timesteps or no step; needed: a scheduler that pipelines loop over"
+        )
     takes, sets = (inspect.signature(f).parameters for f in (scheduler.step, scheduler.set_timesteps))
     if unknown := [k for k in how if k not in takes and k not in sets]:
-        raise refused(scheduler, f"given {', '.join(unknown)}; needed: arguments of set_timesteps ({', '.join(sets)}) "
-                                  f"or of step ({', '.join(takes)})")  # fmt: skip
+        needed = f"arguments of set_timesteps ({', '.join(sets)}) or of step ({', '.join(takes)})"
+        raise refuse_scheduler(scheduler, f"given {', '.join(unknown)}; needed: {needed}")
     needs = [k for k, v in takes.items() if v.default is v.empty and v.kind is v.POSITIONAL_OR_KEYWORD]
     if missing := [k for k in needs if k not in PASSED and k not in how]:
-        raise refused(scheduler, f"its step needs {', '.join(missing)}, which a table does not have")
-    if str(config(scheduler).get("variance_type")).startswith("learned"):
-        raise refused(
+        raise refuse_scheduler(scheduler, f"its step needs {', '.join(missing)}, which a table does not have")
+    if str(scheduler_config(scheduler).get("variance_type")).startswith("learned"):
+        raise refuse_scheduler(
             scheduler, "the model says the variance too; needed: a fixed variance_type, and a model of the mean alone"
         )
     if hasattr(scheduler, "noise_sampler"):
-        raise refused(scheduler, "its noise is that of a Brownian tree, and not drawn step by step")
+        raise refuse_scheduler(scheduler, "its noise is that of a Brownian tree, and not drawn step by step")
     ready, setting = copy.deepcopy(scheduler), {k: v for k, v in how.items() if k in sets}
     try:
         ready.set_timesteps(**({} if steps is None else {"num_inference_steps": steps}), **setting)
     except Exception as reason:
-        raise refused(scheduler, f"set_timesteps: {type(reason).__name__}: {reason}") from reason
+        raise refuse_scheduler(scheduler, f"set_timesteps: {type(reason).__name__}: {reason}") from reason
     return ready, {k: v for k, v in how.items() if k in takes and k not in sets}
 
 
-def config(scheduler: Any) -> Any:
+def scheduler_config(scheduler: Any) -> Any:
     return getattr(scheduler, "config", {})
 
 
-def refused(scheduler: Any, reason: str) -> SchedulerError:
+def refuse_scheduler(scheduler: Any, reason: str) -> SchedulerError:
     names = ("prediction_type", "algorithm_type", "solver_order", "variance_type")
-    shown = ", ".join(f"{k}={v!r}" for k in names if (v := config(scheduler).get(k)) is not None)
+    shown = ", ".join(f"{k}={v!r}" for k in names if (v := scheduler_config(scheduler).get(k)) is not None)
     return SchedulerError(f"{type(scheduler).__name__}({shown}): {reason}")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .levels import levels
+from .levels import noise_levels
 
 PASSED = {"model_output", "timestep", "sample", "old_pred_original_sample", "timestep_back", "prev_timestep"}
 NORMAL = {torch.randn, torch.randn_like, torch.normal, torch.Tensor.normal_}
@@ -80,7 +80,7 @@ class Tap(TorchFunctionMode):
         return args[0] if narrowed else made
 
 
-def walk(
+def walk_scheduler(
     scheduler: Any,
     state: Callable[[int, Tensor | None], Tensor],
     model: Callable[[int, Tensor, Tensor], Tensor],
@@ -111,7 +111,7 @@ def walk(
         yield y
 
 
-def read(scheduler: Any, step: Mapping[str, Any]) -> Reading:
+def read_steps(scheduler: Any, step: Mapping[str, Any]) -> Reading:
     """Equation (3) of a scheduler whose timesteps are set, and which is spent by it.
 
     Raises NotImplementedError where it draws, limits or scales in a way that (3) does not hold.
@@ -119,7 +119,7 @@ def read(scheduler: Any, step: Mapping[str, Any]) -> Reading:
     units = _Units(scheduler)
     scheduler._threshold_sample = units.threshold
     with torch.no_grad(), Tap(units.shape, units.draw, units.limit):
-        y = torch.stack([y.flatten().clone() for y in walk(scheduler, units.state, units.model, step)])
+        y = torch.stack([y.flatten().clone() for y in walk_scheduler(scheduler, units.state, units.model, step)])
     N, n = units.N, len(y)
     if not bool(torch.isfinite(y).all()):
         raise NotImplementedError("it gives numbers that are not finite (as an epsilon model does at zero SNR)")
@@ -159,7 +159,7 @@ class _Units:
         self.into[n] = shown[0, n]
         if not torch.equal(shown, self.unit(n) * self.into[n]):
             raise NotImplementedError("what it shows the model is no multiple of the state")
-        self.known[:, n] = torch.tensor(levels(self.scheduler, t, float(self.into[n])), dtype=torch.float64)
+        self.known[:, n] = torch.tensor(noise_levels(self.scheduler, t, float(self.into[n])), dtype=torch.float64)
         return self.unit(self.N + n)
 
     def draw(self) -> Tensor:

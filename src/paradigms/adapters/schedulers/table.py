@@ -31,9 +31,9 @@ from ...denoiser import Denoiser
 from ...solve import sequential
 from ...system import System
 from ...validate import named
-from .levels import believed, unit
-from .prepare import check_scheduler, prepared, refused
-from .probe import Reading, Tap, read, walk
+from .levels import levels_agree, tolerance_unit
+from .prepare import check_scheduler, prepare_scheduler, refuse_scheduler
+from .probe import Reading, Tap, read_steps, walk_scheduler
 
 TINY = 1e-10  # what cancels in float64, of the terms that cancel
 FAINT = 1e-6  # of the weight of a limit: what a table may add to a row that uses a limit and nothing else of D
@@ -89,17 +89,21 @@ def from_scheduler(
     }  # fmt: skip
     check_scheduler(scheduler, steps, more, {k: v for k, v in given.items() if v is not None})
     how = {k: v for k, v in given.items() if v is not None} | dict(more or {})
-    ready, step = prepared(scheduler, steps, how)
+    ready, step = prepare_scheduler(scheduler, steps, how)
     try:
-        reading = read(copy.deepcopy(ready), step)
+        reading = read_steps(copy.deepcopy(ready), step)
         system = _table(reading, float(getattr(ready, "init_noise_sigma", 1.0)))
         error = _difference(ready, system, step)
     except NotImplementedError as reason:
-        raise refused(scheduler, str(reason)) from reason
+        raise refuse_scheduler(scheduler, str(reason)) from reason
     except Exception as reason:  # whatever a scheduler raises on a plain state, it is no table
-        raise refused(scheduler, f"it cannot be run on a plain state: {type(reason).__name__}: {reason}") from reason
+        raise refuse_scheduler(
+            scheduler, f"it cannot be run on a plain state: {type(reason).__name__}: {reason}"
+        ) from reason
     if not error <= EQUAL:
-        raise refused(scheduler, f"its table is off by {error:.1e}, so it is not linear in the model and the noise")
+        raise refuse_scheduler(
+            scheduler, f"its table is off by {error:.1e}, so it is not linear in the model and the noise"
+        )
     return system
 
 
@@ -150,9 +154,9 @@ def _levels(reading: Reading, start: float) -> tuple[tuple[Tensor, Tensor] | Non
     X = reading.X - B * reading.P
     variance = reading.Z.square().sum((1, 2))
     alpha_next, sigma_next = X @ alpha + B.sum(1), ((X @ sigma) ** 2 + variance).sqrt()
-    if not believed(alpha, alpha_next):
+    if not levels_agree(alpha, alpha_next):
         return None, torch.where(variance > 0, variance.sqrt(), start / len(alpha))
-    return (alpha, sigma), unit(alpha, sigma, alpha_next, sigma_next, least=start / len(alpha))
+    return (alpha, sigma), tolerance_unit(alpha, sigma, alpha_next, sigma_next, least=start / len(alpha))
 
 
 def _mix(reading: Reading) -> Tensor:
@@ -240,6 +244,6 @@ def _difference(ready: Any, system: System, step: dict[str, Any]) -> float:
         return x.clone() if y is None else y
 
     with torch.no_grad(), Tap(shape, lambda: z[row].clone()):
-        *_, theirs = walk(ready, state, lambda n, t, shown: model(shown, t[None]), step)
+        *_, theirs = walk_scheduler(ready, state, lambda n, t, shown: model(shown, t[None]), step)
     ours = sequential(model, system, x, noise=z)
     return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-30))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...adapters.remote_code import check
+from ...adapters.remote_code import check_folder
 from ...files import brief, is_file
 from ..weights import shipped_weights
 
@@ -20,7 +20,7 @@ def load(path: str | Path | None = None) -> Any:
     path = shipped_weights("latent") if path is None else path
     if not is_file(Path(path) / "model_index.json"):
         raise ValueError(f"there is no pipeline in {brief(path)}; give a folder that save_pretrained wrote or none")
-    check(path)
+    check_folder(path)
     try:
         import torch
         from diffusers import StableDiffusionPipeline

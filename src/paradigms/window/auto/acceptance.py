@@ -12,7 +12,7 @@ PLACES, FADE = 16, 0.75  # of a chain; what a call leaves of what calls before i
 USUAL, HARDER, ROUNDING = 0.003, 0.4, 1e-7  # a tolerance; what q grows by for each tenth of it; what 0 comes to
 
 
-class Reach:
+class AcceptanceModel:
     """q along a chain of N rows, counted."""
 
     def __init__(self, N: int, tolerance: float = USUAL) -> None:
@@ -22,19 +22,19 @@ class Reach:
         self.usual = [harder * (2 + 20 * ((i + 0.5) / PLACES) ** 2) / N for i in range(PLACES)]
         self.prior = sum(self.usual) / PLACES  # before anything is counted
         self.all = self.due = 1.0  # of what was counted, and of what is usual there; a round more of each
-        self.lost = 0.0  # seconds that windows lost where they were expected to gain
+        self.loss = 0.0  # seconds that windows lost where they were expected to gain
         self.since = 0  # calls since windows were tried
         self.version = 0
-        self.outlooks: dict[Hashable, Any] = {}
+        self.forecasts: dict[Hashable, Any] = {}
         self.begun: set[int] = set()  # by how many samples: there was a first call
         self.backoffs: dict[int, Backoff] = {}  # by how many samples
 
-    def fade(self) -> None:
+    def decay(self) -> None:
         """What calls before this one counted is partly forgotten."""
         self.extra, self.rows = [FADE * v for v in self.extra], [FADE * v for v in self.rows]
         self.all, self.due = 1 + FADE * (self.all - 1), 1 + FADE * (self.due - 1)
 
-    def saw(self, row: int, extra: float, rows: int, span: int) -> None:
+    def record(self, row: int, extra: float, rows: int, span: int) -> None:
         """`rows` rows from `row` on took `extra` more rounds than full windows; all that was looked at, `span` rows,
         had its part in it."""
         part, end = self.N / PLACES, row + span
@@ -46,14 +46,14 @@ class Reach:
         self.all += extra
         self.version += 1
 
-    def doubt(self) -> None:
+    def halve_unknown(self) -> None:
         """Where nothing was counted yet it may be half of what is usual."""
         if not any(self.rows) and self.all == self.due:
             self.all, self.version = self.due / 2, self.version + 1
 
-    def told(self, seconds: float) -> None:
+    def record_loss(self, seconds: float) -> None:
         """Windows that were expected to gain lost so many seconds; less than 0 were gained."""
-        self.lost = max(seconds, self.lost + min(seconds, 0.0), 0.0)
+        self.loss = max(seconds, self.loss + min(seconds, 0.0), 0.0)
 
     @property
     def mean(self) -> float:

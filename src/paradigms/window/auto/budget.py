@@ -9,8 +9,8 @@ A round whose outcome is not known must be affordable; one that was measured is 
 
 from __future__ import annotations
 
-from .acceptance import Reach
-from .profile import Experience
+from .acceptance import AcceptanceModel
+from .profile import Profile
 
 ALLOWED = 0.015  # of the seconds that stepping the chain takes: what the README promises a call may be slower by
 CREDIT = 0.2  # of these seconds: what may be saved up, about what the first rounds of a window cost that then pays
@@ -26,8 +26,8 @@ class Budget:
         skipped: calls before this one that were not asked; what they would have been allowed is added.
     """
 
-    def __init__(self, known: Experience, reach: Reach, skipped: int) -> None:
-        self.known, self.reach, self.calls = known, reach, 1 + skipped
+    def __init__(self, known: Profile, acceptance: AcceptanceModel, skipped: int) -> None:
+        self.known, self.acceptance, self.calls = known, acceptance, 1 + skipped
         self.opened = False  # whether this call's allowance was added
         self.limit = 0.0  # seconds, unknown before a step was timed
         self.loss = 0.0  # seconds that windows lost since they were entered
@@ -36,7 +36,7 @@ class Budget:
     @property
     def balance(self) -> float:
         """Seconds that may be lost."""
-        return self.known.credit
+        return self.known.balance
 
     @property
     def full(self) -> bool:
@@ -45,18 +45,18 @@ class Budget:
 
     def open(self, step: float) -> None:
         """Sets the limit by the seconds of a step, and adds once what this call is allowed."""
-        chain = step * self.reach.N
+        chain = step * self.acceptance.N
         self.limit = CREDIT * chain
         if not self.opened:
             self.opened = True
-            self.reach.since += self.calls
-            balance = self.known.credit + self.calls * ALLOWED * chain
-            self.known.credit = max(min(balance, self.limit), -self.limit)
-            self.reach.lost *= FORGIVEN**self.calls
+            self.acceptance.since += self.calls
+            balance = self.known.balance + self.calls * ALLOWED * chain
+            self.known.balance = max(min(balance, self.limit), -self.limit)
+            self.acceptance.loss *= FORGIVEN**self.calls
 
     def spend(self, seconds: float) -> None:
         """Seconds more than stepping takes, or less."""
-        self.known.credit = min(self.known.credit - seconds, self.limit)
+        self.known.balance = min(self.known.balance - seconds, self.limit)
         self.loss += seconds
 
     def exhausted(self, beyond: float) -> bool:

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
-from ...stopping.criteria import AbstractStop
-from ..controller import AbstractPace, Fixed, Plan, Timed
+from ...stopping.base import AbstractStop
+from ..controller import FixedWindow, Plan, Timed, WindowController
 from ..expected import Expected
-from .acceptance import Reach
+from .acceptance import AcceptanceModel
 from .backoff import Backoff
 from .budget import Budget
 from .first_call import ROWS, Ladder
-from .forecast import BETTER, Outlook, tau
+from .forecast import BETTER, Forecast, tau
 from .meter import Meter
-from .profile import Experience, experience
+from .profile import Profile, profile_of
 from .trials import LONG
 from .window_sizes import stretch, windows
 
@@ -36,23 +36,31 @@ STRETCH = 0.1  # seconds between two questions while stepping
 RESTS = 7  # calls that step and are not asked, where no budget would have made windows worth it; or a stretch of them
 
 
-class Auto(AbstractPace):
+class AutoWindow(WindowController):
     """The windows of one call of N rows and B samples of so many bytes altogether; see above."""
 
     def __init__(
-        self, known: Experience, reach: Reach, method: AbstractMethod, B: int, size: int, grid: tuple[int, ...]
+        self,
+        known: Profile,
+        acceptance: AcceptanceModel,
+        method: AbstractMethod,
+        B: int,
+        size: int,
+        grid: tuple[int, ...],
     ) -> None:
-        self.known, self.reach, self.N, self.B, self.grid = known, reach, reach.N, B, grid
-        self.outlook: Outlook = reach.outlooks.get((B, grid)) or Outlook(known, reach, type(method), B, grid)
-        reach.outlooks[B, grid] = self.outlook
-        self.backoff = reach.backoffs.setdefault(B, Backoff())
+        self.known, self.acceptance, self.N, self.B, self.grid = known, acceptance, acceptance.N, B, grid
+        self.forecast: Forecast = acceptance.forecasts.get((B, grid)) or Forecast(
+            known, acceptance, type(method), B, grid
+        )
+        acceptance.forecasts[B, grid] = self.forecast
+        self.backoff = acceptance.backoffs.setdefault(B, Backoff())
         self.skipped = self.backoff.span  # calls before this one that were not asked
         self.backoff.end()
-        climbs = B not in reach.begun and Ladder.fits(self.N, grid)
-        self.ladder = Ladder(reach, lambda W: known.shape(W * B)) if climbs else None
-        reach.begun.add(B)
-        self.budget = Budget(known, reach, self.skipped)
-        self.meter = Meter(self.outlook, self.budget, self.ladder)
+        climbs = B not in acceptance.begun and Ladder.fits(self.N, grid)
+        self.ladder = Ladder(acceptance, lambda W: known.shape(W * B)) if climbs else None
+        acceptance.begun.add(B)
+        self.budget = Budget(known, acceptance, self.skipped)
+        self.meter = Meter(self.forecast, self.budget, self.ladder)
         self.window = 1
         self.steps = self.most = stretch(size)
         self.never_pays = True  # no budget would have made windows worth it
@@ -60,7 +68,7 @@ class Auto(AbstractPace):
         self.trusted = False  # and it was kept often enough
 
     def next(self, row: int) -> Plan:
-        step, left = self.outlook.step, self.N - row
+        step, left = self.forecast.step, self.N - row
         if self.ladder and row < ROWS:
             return 1, 1
         if step is None or not self.grid:
@@ -84,63 +92,63 @@ class Auto(AbstractPace):
         budget, half = self.budget, self.budget.limit / 2
         if budget.balance < -half:
             return 0
-        hopes = partial(self.outlook.hopes, FIRST * budget.limit)
-        self.kept, self.trusted = self.outlook.whole.next(self.window, hopes, budget.balance >= half, budget.full)
+        hopes = partial(self.forecast.expected_gains, FIRST * budget.limit)
+        self.kept, self.trusted = self.forecast.trials.next(self.window, hopes, budget.balance >= half, budget.full)
         if self.kept:  # first rounds lose what later ones bring back
-            budget.floor, self.reach.since = budget.balance - budget.limit, 0
+            budget.floor, self.acceptance.since = budget.balance - budget.limit, 0
         return self.kept
 
     def entered(self, row: int, left: int, step: float) -> int:
         """The first window, 1 where stepping on is best."""
-        known, reach, budget = self.known, self.reach, self.budget
-        first, gain, cost = self.outlook.entering(row, left, step)
-        sure = not known.model.alone and any(reach.rows)  # measured; then it must only not have failed too often
+        known, acceptance, budget = self.known, self.acceptance, self.budget
+        first, gain, cost = self.forecast.entering(row, left, step)
+        sure = not known.model.alone and any(acceptance.rows)  # measured; then it must only not have failed too often
         debt = -budget.limit / 2
         least, budget.floor = (debt, budget.balance - 2 * cost) if sure else (cost, debt)
-        never = gain <= SURE * cost + reach.lost
-        if gain > (SURE if sure or budget.full else WORTH) * cost + reach.lost and budget.balance >= least:
-            self.never_pays, reach.since = False, 0
+        never = gain <= SURE * cost + acceptance.loss
+        if gain > (SURE if sure or budget.full else WORTH) * cost + acceptance.loss and budget.balance >= least:
+            self.never_pays, acceptance.since = False, 0
             return first
         if row == 0 and budget.full:
-            for curve in (known.model, self.outlook.sweep):
-                curve.doubt(self.B, reach.since >= LONG)
-            reach.doubt()
-            reach.since %= LONG
-            _, gain, cost = self.outlook.entering(row, left, step)
-            never = gain <= SURE * cost + reach.lost
+            for curve in (known.model, self.forecast.sweep):
+                curve.drop_outliers(self.B, acceptance.since >= LONG)
+            acceptance.halve_unknown()
+            acceptance.since %= LONG
+            _, gain, cost = self.forecast.entering(row, left, step)
+            never = gain <= SURE * cost + acceptance.loss
         self.never_pays &= never
         return 1
 
     def changed(self, row: int, left: int, step: float) -> int:
         """The next window after one of more than a row."""
-        outlook, budget = self.outlook, self.budget
+        forecast, budget = self.forecast, self.budget
         if budget.exhausted(FIRST - 1 if self.meter.rounds < 2 else 0):
             return 1
         if self.kept:
             return self.kept
         rows = min(self.window, left)
-        place, table, now = self.reach.place(row + rows / 2), outlook.table(), outlook.round(rows)
-        least, W = outlook.best(place, left, rows)
-        if least > step and max(outlook.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
-            new = self.reach.rows[place] < NEW and budget.balance > now
+        place, table, now = self.acceptance.place(row + rows / 2), forecast.table(), forecast.round(rows)
+        least, W = forecast.best(place, left, rows)
+        if least > step and max(forecast.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
+            new = self.acceptance.rows[place] < NEW and budget.balance > now
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
-        if least > BETTER * tau(rows, now, self.reach.at(place)):
+        if least > BETTER * tau(rows, now, self.acceptance.at(place)):
             return self.window
         budget.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W
 
-    def stepped(self, row: int, steps: int, evaluate: Timed) -> None:
+    def on_steps(self, row: int, steps: int, evaluate: Timed) -> None:
         self.meter.steps(steps, evaluate)
         if row + steps == self.N and self.budget.opened:
             self.ended()
-            if self.never_pays and self.outlook.step:
+            if self.never_pays and self.forecast.step:
                 self.backoff.span = self.skipped
-                self.backoff.lengthen(max(RESTS, int(STRETCH / (self.outlook.step * self.N))))
-                self.backoff.controller = Fixed(1, self.steps, self.outlook.why(), self.expected())
+                self.backoff.lengthen(max(RESTS, int(STRETCH / (self.forecast.step * self.N))))
+                self.backoff.controller = FixedWindow(1, self.steps, self.forecast.why(), self.expected())
 
-    def saw(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
         self.meter.round(row, window, asked, count, evaluate, self.trusted)
         if row + count == self.N:
             self.meter.report_loss()
@@ -148,12 +156,12 @@ class Auto(AbstractPace):
 
     def ended(self, after: float = 0.0) -> None:
         """The call is over, but for so many seconds."""
-        if self.kept is not None and self.outlook.step:
+        if self.kept is not None and self.forecast.step:
             seconds = sum(self.meter.clock) + after
-            self.outlook.whole.told(self.kept, 1 - seconds / (self.outlook.step * self.N), self.meter.used)
+            self.forecast.trials.record(self.kept, 1 - seconds / (self.forecast.step * self.N), self.meter.used)
 
     def expected(self) -> Expected | None:
-        return self.ladder.expected() if self.ladder and len(self.ladder.O) > 1 else self.outlook.forecast()
+        return self.ladder.expected() if self.ladder and len(self.ladder.O) > 1 else self.forecast.expected()
 
     def reason(self) -> str | None:
         return self.meter.why_stepped() if self.grid else "no window fits into the chain and the memory"
@@ -161,20 +169,20 @@ class Auto(AbstractPace):
 
 def auto(
     evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop, key: Hashable | None = None
-) -> AbstractPace:
-    """The pace of a call from x (B, ...); key: what the model is remembered by, in place of itself."""
+) -> WindowController:
+    """The windows of a call from x (B, ...); key: what the model is remembered by, in place of itself."""
     if method.steady:
-        return Fixed(method.steady)
+        return FixedWindow(method.steady)
     system, B = evaluate.system, len(x)
     N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
     kind = (evaluate.dtype, *sorted(evaluate.condition))
-    known = experience(evaluate.source, x, kind, ranks, key=key)
-    reach = known.reach((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
-    return resting(reach, B) or Auto(known, reach, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
+    known = profile_of(evaluate.source, x, kind, ranks, key=key)
+    acceptance = known.acceptance((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
+    return resting(acceptance, B) or AutoWindow(known, acceptance, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
 
 
-def resting(reach: Reach, B: int) -> Fixed | None:
+def resting(acceptance: AcceptanceModel, B: int) -> FixedWindow | None:
     """The steps of a call of B samples that is not asked, None where one is."""
-    backoff = reach.backoffs.get(B)
+    backoff = acceptance.backoffs.get(B)
     return backoff.controller if backoff and backoff.skips() else None

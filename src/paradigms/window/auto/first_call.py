@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..expected import Expected
-from .acceptance import Reach
+from .acceptance import AcceptanceModel
 
 RUNGS = (4, 16, 64)
 LONG = 32  # rows of a chain: of a shorter one the first rounds are too large a part
@@ -37,8 +37,8 @@ class Ladder:
     shape: about the seconds that a round of W rows takes outside of the model, until they are measured.
     """
 
-    def __init__(self, reach: Reach, shape: Callable[[int], float]) -> None:
-        self.reach, self.shape, self.rungs = reach, shape, [W for W in RUNGS if W <= reach.N]
+    def __init__(self, reach: AcceptanceModel, shape: Callable[[int], float]) -> None:
+        self.acceptance, self.shape, self.rungs = reach, shape, [W for W in RUNGS if W <= reach.N]
         self.window, self.rounds, self.settled = 1, 0, False
         self.why: str | None = None  # the rest is stepped
         self.T: dict[int, float] = {}
@@ -49,7 +49,7 @@ class Ladder:
         """Whether a chain of N rows that may have the windows of a grid begins so."""
         return N >= LONG and set(grid) >= {W for W in RUNGS if W <= N}
 
-    def saw(self, inside: float, outside: float) -> None:
+    def record(self, inside: float, outside: float) -> None:
         """What the last step or round took in the model, and since the one before."""
         W = self.window
         if W in self.T:  # what lies before the first of a rung is another's work
@@ -58,7 +58,7 @@ class Ladder:
 
     def next(self, lost: float) -> int:
         """The window of the next round; lost: how many steps' time windows have lost so far."""
-        N, now = self.reach.N, self.window
+        N, now = self.acceptance.N, self.window
         if lost > LOSING * N:
             self.why, self.window, self.settled = "windows took longer than expected", 1, True
         elif not self.settled and (now == 1 or (now in self.O and self.rounds >= ROUNDS)):
@@ -102,11 +102,11 @@ class Ladder:
 
     def a_row(self, W: int) -> float:
         """Rounds a row of windows of W rows; where a tolerance is small, small windows would count too many."""
-        return 1 / (W - 0.5) + min(self.reach.prior, self.reach.mean) * W / (W + HALF)
+        return 1 / (W - 0.5) + min(self.acceptance.prior, self.acceptance.mean) * W / (W + HALF)
 
     def expected(self, each: Mapping[int, float] | None = None) -> Expected:
         """What the best rung of `each`, or of those that may be tried, is expected to take for the chain."""
-        each, N = each or self.each(1.0), self.reach.N
+        each, N = each or self.each(1.0), self.acceptance.N
         W = min(each, key=lambda W: each[W])
         return Expected(W, N, N * self.a_row(W), N * each[W], N * self.step)
 

@@ -15,9 +15,9 @@ import math
 from collections.abc import Hashable, Sequence
 
 from ..expected import Expected
-from .acceptance import PLACES, Reach
-from .profile import Experience
-from .trials import Whole
+from .acceptance import PLACES, AcceptanceModel
+from .profile import Profile
+from .trials import WindowTrials
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
 LESS = 1.15  # times q: what becomes of it in a shorter window, whose rows are looked at less ahead of their turn
@@ -29,16 +29,18 @@ BEGINS = 0.5  # of what a round takes outside the model: what it takes to enter 
 Entering = tuple[int, float, float]  # the first window if any, the seconds that it is expected to gain, what it costs
 
 
-class Outlook:
+class Forecast:
     """What is expected of windows of a grid for B samples; points: evaluations a row, as far as was seen."""
 
-    def __init__(self, known: Experience, reach: Reach, method: Hashable, B: int, grid: Sequence[int]) -> None:
-        self.known, self.reach, self.sweep, self.N = known, reach, known.sweep(method), reach.N
+    def __init__(
+        self, known: Profile, acceptance: AcceptanceModel, method: Hashable, B: int, grid: Sequence[int]
+    ) -> None:
+        self.known, self.acceptance, self.sweep, self.N = known, acceptance, known.sweep(method), acceptance.N
         self.B, self.grid = B, grid
-        self.points, self.whole = 1.0, Whole(grid)
+        self.points, self.trials = 1.0, WindowTrials(grid)
         self.nearby: dict[tuple[int, float], int] = {}
         self.timed: tuple[float, ...] = ()  # what the two were made of
-        self.ventured, self.wished = dict[int, float](), dict[int, float]()
+        self.allowed, self.optimistic = dict[int, float](), dict[int, float]()
         self.found: dict[int, tuple[tuple[float, ...], Entering]] = {}
 
     @property
@@ -56,11 +58,11 @@ class Outlook:
         known, sweep, P = self.known, self.sweep, self.B * self.points
         timed = known.model.version, sweep.version, P
         if self.timed != timed:
-            most = known.bold * (known.model.most or self.B) / P
-            self.timed, self.ventured = timed, {W: self.round(W) for W in self.grid if most >= W or W == 2}
-            tried = self.grid if known.model.alone else self.ventured
-            self.wished = {W: known.model.hoped(W * P) + sweep.hoped(W * P) for W in tried}
-        return self.ventured, self.wished
+            most = known.growth * (known.model.most or self.B) / P
+            self.timed, self.allowed = timed, {W: self.round(W) for W in self.grid if most >= W or W == 2}
+            tried = self.grid if known.model.alone else self.allowed
+            self.optimistic = {W: known.model.optimistic(W * P) + sweep.optimistic(W * P) for W in tried}
+        return self.allowed, self.optimistic
 
     def round(self, W: float) -> float:
         """Seconds of a round of W rows of each sample."""
@@ -76,7 +78,7 @@ class Outlook:
 
     def best(self, place: int, left: int, now: int) -> tuple[float, int]:
         """The least seconds a row of any window at a place of the chain, and the window, after one of `now` rows."""
-        q, least, best = self.reach.at(place), math.inf, 1
+        q, least, best = self.acceptance.at(place), math.inf, 1
         for W, R in self.table().items():
             rows = min(W, left)
             each = tau(rows, R if rows == W else self.round(rows), LESS * q if now > rows else q)
@@ -89,39 +91,39 @@ class Outlook:
     def gains(self, row: int, left: int, step: float, table: dict[int, float]) -> dict[int, float]:
         """Of each window the most seconds it is expected to gain over steps by any row ahead, on good ways and bad."""
         part, n, rounds, ahead = self.N / PLACES, 0.0, 0.0, [(0.0, 0.0)]
-        for i in range(self.reach.place(row), PLACES):
+        for i in range(self.acceptance.place(row), PLACES):
             rows = min(part, (i + 1) * part - row)
-            n, rounds = n + rows, rounds + rows * self.reach.at(i)
+            n, rounds = n + rows, rounds + rows * self.acceptance.at(i)
             ahead.append((n, rounds))
         each = ((W, R, step - R / (W - 0.5)) for W, R in table.items() if left >= W)
         return {W: max([one * n - R * rounds for n, rounds in ahead]) for W, R, one in each}
 
-    def hopes(self, most: float) -> dict[int, float]:
+    def expected_gains(self, most: float) -> dict[int, float]:
         """Of each window whose round is expected to take `most` seconds or less, the part of a call's time that it
         gains, kept all along: its rounds have W (1 - W / 2N) rows in the mean, for a window ends with the chain."""
-        step, q = self.step or math.inf, self.reach.mean
+        step, q = self.step or math.inf, self.acceptance.mean
         rows = {W: W * (1 - W / (2 * self.N)) for W, R in self.table().items() if W <= self.N and most >= R}
         return {W: 1 - tau(W, self.round(mean), q) / step for W, mean in rows.items()}
 
-    def forecast(self) -> Expected | None:
+    def expected(self) -> Expected | None:
         """What the window that gains most, kept all along, is expected to take for the chain."""
-        step, hopes = self.step, self.hopes(math.inf)
+        step, hopes = self.step, self.expected_gains(math.inf)
         if step is None or not hopes:
             return None
         W, steps = max(hopes, key=lambda W: hopes[W]), self.N * step
-        return Expected(W, self.N, self.N * (1 / (W - 0.5) + self.reach.mean), (1 - hopes[W]) * steps, steps)
+        return Expected(W, self.N, self.N * (1 / (W - 0.5) + self.acceptance.mean), (1 - hopes[W]) * steps, steps)
 
     def why(self) -> str | None:
         """Why a chain is stepped through."""
-        best = self.forecast()
+        best = self.expected()
         if best is None or best.ratio >= 1:
             return None if best is None else str(best)
         return f"{best}; a trial may cost more than this call may lose, so a later one makes it"
 
     def entering(self, row: int, left: int, step: float) -> Entering:
         """What windows from a row on are expected to come to."""
-        known, place = self.known, self.reach.place(row)
-        facts = known.model.version, known.step.version, self.sweep.version, self.reach.version, self.points
+        known, place = self.known, self.acceptance.place(row)
+        facts = known.model.version, known.step.version, self.sweep.version, self.acceptance.version, self.points
         if place not in self.found or self.found[place][0] != facts:
             self.found[place] = facts, self.first(row, left, step)
         return self.found[place][1]
@@ -140,7 +142,7 @@ class Outlook:
             slow = [w for w, R in table.items() if w * self.B in known.model.seen and DOUBT * hoped[w] < R]
             first = min(slow, default=small)
             gain -= max(hoped[W] - hoped[first], 0.0)  # the first round of a wider window will not accept more rows
-        usual, sweep = (BEGINS * o(first * self.B) for o in (self.sweep, self.sweep.hoped))
+        usual, sweep = (BEGINS * o(first * self.B) for o in (self.sweep, self.sweep.optimistic))
         cost = min(table[first] + usual, DOUBT * (hoped[first] + sweep))
         return first, gain, cost - step  # one row is sure
 

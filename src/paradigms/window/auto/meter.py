@@ -13,7 +13,7 @@ from collections import Counter
 from ..controller import Timed
 from .budget import Budget
 from .first_call import ROWS, Ladder
-from .forecast import Outlook
+from .forecast import Forecast
 
 OTHERS = 3  # times the usual is the most that a measurement may cost: more is what else the machine did
 
@@ -21,9 +21,14 @@ OTHERS = 3  # times the usual is the most that a measurement may cost: more is w
 class Meter:
     """The measurements of one call of B samples."""
 
-    def __init__(self, outlook: Outlook, budget: Budget, ladder: Ladder | None) -> None:
-        self.outlook, self.budget, self.ladder = outlook, budget, ladder
-        self.known, self.reach, self.sweep, self.B = outlook.known, outlook.reach, outlook.sweep, outlook.B
+    def __init__(self, forecast: Forecast, budget: Budget, ladder: Ladder | None) -> None:
+        self.forecast, self.budget, self.ladder = forecast, budget, ladder
+        self.known, self.acceptance, self.sweep, self.B = (
+            forecast.known,
+            forecast.acceptance,
+            forecast.sweep,
+            forecast.B,
+        )
         self.clock = (0.0, 0.0)  # seconds inside and outside the model when it was last read
         self.last = 0  # about how many rows the call before had
         self.pending = 0.0  # seconds of a round's work that was not timed yet
@@ -48,15 +53,15 @@ class Meter:
         self.singles[self.rounds > 0] += steps
         first, self.last = self.last != self.B, self.B
         if self.ladder and steps == 1:
-            self.ladder.saw(inside, outside)
-        self.known.model.saw(self.B, inside / steps)
+            self.ladder.record(inside, outside)
+        self.known.model.record(self.B, inside / steps)
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
         if first and self.rounds:
             usual = outside - gaps * self.known.step(self.B)
             self.budget.spend(bounded(usual, self.pending) - self.pending)
             self.report_loss()
         elif gaps:
-            self.known.step.saw(self.B, outside / gaps)
+            self.known.step.record(self.B, outside / gaps)
 
     def round(self, row: int, window: int, M: int, count: int, evaluate: Timed, trusted: bool) -> None:
         """A round from `row` evaluated M rows of all samples; the slowest sample moved by `count`.
@@ -64,8 +69,8 @@ class Meter:
         trusted: its window is known well, and is looked at no closer, for that takes time.
         """
         inside, outside = self.elapsed(evaluate)
-        if self.ladder and window <= self.reach.N - row:
-            self.ladder.saw(inside, outside)
+        if self.ladder and window <= self.acceptance.N - row:
+            self.ladder.record(inside, outside)
         if trusted:
             self.charge(M, count, inside + outside)
         else:
@@ -77,18 +82,18 @@ class Meter:
         """The budget pays for a round that tells nothing new."""
         before, self.pending = self.pending, self.pending or self.sweep(M)
         spent = bounded(seconds, self.known.model(M) + self.pending) + self.pending - before
-        self.budget.spend(spent - count * (self.outlook.step or 0.0))
+        self.budget.spend(spent - count * (self.forecast.step or 0.0))
         self.last = 0
 
     def learn(self, row: int, window: int, M: int, count: int, seconds: tuple[float, float]) -> None:
         """A round that tells what rounds take, inside the model and outside, and how far they reach."""
-        (inside, outside), step, rows = seconds, self.outlook.step or 0.0, min(window, self.reach.N - row)
+        (inside, outside), step, rows = seconds, self.forecast.step or 0.0, min(window, self.acceptance.N - row)
         if self.rounds:  # what lies between two calls is the work of the round before
-            self.sweep.saw(self.last, outside)
+            self.sweep.record(self.last, outside)
         if (window == rows and rows * self.B <= M) or max(self.known.model.seen, default=0) < M:
-            self.known.model.saw(M, inside)  # the last rows of a chain are of every number, and tell little
-        self.last = self.outlook.nearest(M)
-        self.outlook.points = max(self.outlook.points, M / (rows * self.B))
+            self.known.model.record(M, inside)  # the last rows of a chain are of every number, and tell little
+        self.last = self.forecast.nearest(M)
+        self.forecast.points = max(self.forecast.points, M / (rows * self.B))
         before, self.pending = self.pending, self.sweep(M)
         if self.rounds:
             found = bounded(outside, before) - before
@@ -97,24 +102,24 @@ class Meter:
         self.budget.spend(found + bounded(inside, self.known.model(M)) + self.pending - count * step)
         if not self.decayed:
             self.decayed = True
-            self.reach.fade()
+            self.acceptance.decay()
         if window <= self.widest:  # in a wider one than before most rows are looked at for the first time
-            self.reach.saw(row, max(1 - count / (rows - 0.5), 0.0), count, rows)
+            self.acceptance.record(row, max(1 - count / (rows - 0.5), 0.0), count, rows)
 
     def why_stepped(self) -> str | None:
         """Why rows were stepped through one by one, None where none was."""
         before, after = self.singles
         if not before + after:
             return None
-        if not self.outlook.step or (self.ladder and before <= ROWS and not after):
+        if not self.forecast.step or (self.ladder and before <= ROWS and not after):
             return f"{before} rows were timed first"
-        if 2 * sum(self.used.values()) > self.reach.N:
+        if 2 * sum(self.used.values()) > self.acceptance.N:
             return f"{before} rows before the first window and {after} after are expected to be faster one by one"
-        return (self.ladder and self.ladder.why) or self.outlook.why()
+        return (self.ladder and self.ladder.why) or self.forecast.why()
 
     def report_loss(self) -> None:
         """Windows are over; what those of a ladder lost was there to find out."""
-        self.reach.told(0.0 if self.ladder else self.budget.loss)
+        self.acceptance.record_loss(0.0 if self.ladder else self.budget.loss)
 
 
 def bounded(seconds: float, usual: float) -> float:

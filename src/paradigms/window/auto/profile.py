@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...execution.model_key import memory
-from .acceptance import USUAL, Reach
+from .acceptance import USUAL, AcceptanceModel
 from .latency import WIDE, between, lowered
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
@@ -34,7 +34,7 @@ SWEEP = 22  # times what a step takes outside the model is about what a round do
 Points = tuple[list[int], list[float]]  # rows and seconds
 
 
-class Curve:
+class LatencyCurve:
     """Seconds against rows M: as last measured, in between and beyond as in `latency.py`, of one point as in `shape`.
     A shape may be absolute, in seconds, and then it is what is expected of the first point too.
 
@@ -52,7 +52,7 @@ class Curve:
         self.through: Points | None = None  # all of `used`, made when it is asked for
         self.sure: Points | None = None  # what of it is trusted
 
-    def saw(self, M: int, seconds: float) -> None:
+    def record(self, M: int, seconds: float) -> None:
         """A measurement."""
         self.most = max(self.most, M)
         if M not in self.seen:
@@ -84,7 +84,7 @@ class Curve:
         """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
         return between(*through, M, 0 if self.absolute else WIDE)
 
-    def doubt(self, single: int, every: bool) -> None:
+    def drop_outliers(self, single: int, every: bool) -> None:
         """Forgets the sizes but one that took longer than hoped: every one, or what something else may have slowed."""
         usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
         late = {M: seconds - usual(M) for M, seconds in self.used.items() if single != M}
@@ -99,7 +99,7 @@ class Curve:
         """Whether single rows, or nothing, are all that was measured often enough."""
         return len(self.trusted) < 2
 
-    def hoped(self, M: float) -> float:
+    def optimistic(self, M: float) -> float:
         """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
         if not self.alone:
             self.sure = self.sure or points({m: self.used[m] for m in self.trusted})
@@ -109,7 +109,7 @@ class Curve:
         return min(self.shape(M), self(M)) if self.absolute else self(M)
 
 
-class Experience:
+class Profile:
     """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
 
     def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
@@ -117,29 +117,29 @@ class Experience:
         free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
         self.cpu = cpu
         self.guess = sweep or ((1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size))  # of a sweep, likewise
-        self.model = Curve(lambda M: M + free, absolute=False, prepared=PREPARED)
-        self.step = Curve(lambda M: 50e-6, absolute=False)
-        self.sweeps: dict[Hashable, Curve] = {}
-        self.reaches: dict[Hashable, Reach] = {}
-        self.bold = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
-        self.credit = 0.0
+        self.model = LatencyCurve(lambda M: M + free, absolute=False, prepared=PREPARED)
+        self.step = LatencyCurve(lambda M: 50e-6, absolute=False)
+        self.sweeps: dict[Hashable, LatencyCurve] = {}
+        self.acceptances: dict[Hashable, AcceptanceModel] = {}
+        self.growth = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
+        self.balance = 0.0
 
     def shape(self, M: float) -> float:
         """O of a method that was not seen yet."""
         least, each = self.guess
         return min([least, *(SWEEP * seconds for seconds in self.step.used.values())]) + each * M
 
-    def sweep(self, method: Hashable) -> Curve:
+    def sweep(self, method: Hashable) -> LatencyCurve:
         """O of a method."""
         if method not in self.sweeps:
-            self.sweeps[method] = Curve(self.shape, prepared=PREPARED)
+            self.sweeps[method] = LatencyCurve(self.shape, prepared=PREPARED)
         return self.sweeps[method]
 
-    def reach(self, chain: Hashable, N: int, tolerance: float = USUAL) -> Reach:
+    def acceptance(self, chain: Hashable, N: int, tolerance: float = USUAL) -> AcceptanceModel:
         """q of a chain under a method and a criterion."""
-        found = self.reaches.get(chain)
+        found = self.acceptances.get(chain)
         if found is None:
-            found = self.reaches[chain] = Reach(N, tolerance)
+            found = self.acceptances[chain] = AcceptanceModel(N, tolerance)
         return found
 
 
@@ -149,14 +149,14 @@ def points(used: dict[int, float]) -> Points:
     return rows, lowered([used[M] for M in rows])
 
 
-def experience(
+def profile_of(
     model: Any,
     x: Tensor,
     kind: Sequence[Hashable] = (),
     ranks: int = 1,
     sweep: tuple[float, float] | None = None,
     key: Hashable | None = None,
-) -> Experience:
+) -> Profile:
     """What is known of a model on states like x (B, ...), as `model_key.py` tells models apart, or of what has a key.
 
     kind: what else tells its calls apart, such as its dtype. ranks: that share its rows. sweep: seconds of a round
@@ -164,7 +164,7 @@ def experience(
     """
     mine, parts = memory(model, key)
     call = (x.shape[1:], x.dtype, x.device, torch.get_num_threads(), ranks, *kind, parts)
-    found: Experience | None = mine.get(call)
+    found: Profile | None = mine.get(call)
     if found is None:
-        found = mine[call] = Experience(x, ranks, sweep)
+        found = mine[call] = Profile(x, ranks, sweep)
     return found

@@ -21,7 +21,7 @@ FREE, LONG = 8, 100  # calls of which one is free; until all that spoke against 
 MORE, FAR = 0.02, 0.2  # of the time of a call: what a window must gain over free calls; what one trial may be wrong by
 
 
-class Whole:
+class WindowTrials:
     """The gains of calls by the window that they kept, 0 for calls that were free."""
 
     def __init__(self, grid: Sequence[int]) -> None:
@@ -29,7 +29,7 @@ class Whole:
         self.usual = 0  # the window of most rows in the last free call that had any
         self.gains: dict[int, deque[float]] = {}
 
-    def told(self, W: int, gain: float, used: Mapping[int, int]) -> None:
+    def record(self, W: int, gain: float, used: Mapping[int, int]) -> None:
         """A call that kept a window W, or was free and used windows for so many rows, gained so much."""
         self.gains.setdefault(W, deque(maxlen=RECENT)).append(gain)
         if not W and used:

@@ -1,8 +1,4 @@
-"""When a row is settled: the measure that a tolerance bounds.
-
-| criterion    | row n + 1 is settled, as all before it, when | a tolerance of 0.01 means                  |
-| `FinalError` | E[n+1] <= tolerance share[n]                 | the finished sample is about 1 % off       |
-| `StepNoise`  | RMS(change of x[n+1]) <= tolerance std[n]    | a hundredth of a step's noise in one state |
+"""The error of the finished sample, as far as it can be known while the rows are settled.
 
 `FinalError` adds up what the accepted rows are off by, in terms of the finished sample:
 
@@ -35,17 +31,11 @@ Data have modes, and near the boundary between two of them a change grows more t
      dX and dD are what state and answer of row n moved by, j is the slope of Gaussian data, see `growth.py`. A window
      is past a row before a boundary further on is seen, so `sample` makes samples again whose estimate is beyond
      `DOUBT` times the tolerance, see `retry.py`.
-
-Nothing is settled below the rounding of numbers: a change of a few units in the last place of the state, or of what
-the network answers in, counts as none, and a tolerance below `finest` is taken as that.
-
-`StepNoise` is the paper's, and accepts the first state that still moved, for it came of settled ones.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,9 +45,10 @@ from torch import Tensor
 
 from ..methods.scan import leading, recur, rms
 from ..methods.spectrum import Spectrum, check_grid, spectrum
-from ..methods.work import Memory, Sweep, Work
-from ..system import System, only
-from ..validate import Checked, named
+from ..methods.work import Memory, Update, WindowState
+from ..system import System, masked
+from ..validate import named
+from .base import AbstractStop
 from .error_growth import carried, growth, secants, slope
 from .rounding import SPARE, finest, rounding
 
@@ -74,81 +65,6 @@ BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
 MARGIN, EARLY, DOUBT = 14.0, 1e-3, 4.0
 BENT = 30.0  # without it DPM-Solver of 20 steps with a window of 8 was up to 41 times the tolerance off, with it 2.7
 FAR = 3.0  # steps' noise; accepted rows of trained models lie within 0.4, of tables that are no denoiser's at 1300
-
-
-@dataclass(frozen=True)
-class AbstractStop(Checked, ABC):
-    """A stopping rule: which steps are finished. Write your own as a frozen dataclass with a `judge`.
-
-    Args:
-        tolerance: Finite, 0 or more.
-
-    Raises:
-        ValueError: The tolerance cannot be used.
-    """
-
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.tolerance, int | float) and math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ValueError(f"tolerance: given {self.tolerance!r}; needed: a finite number, 0 (to rounding) or more")
-
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError for states x (B, ...) that the rule is not for. Called before any work."""
-
-    def init(self, system: System, work: Work) -> Memory:
-        """What the rule remembers before the first round; moved along with the window, as a method's memory is."""
-        return ()
-
-    @abstractmethod
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        """Judges one round.
-
-        Args:
-            system: The sampler.
-            work: The window before the round.
-            sweep: What the method made of it.
-            memory: What `init` or the last call returned.
-
-        Returns:
-            How far each state is from finished (W, B), at most 1 being finished; how many steps are finished from the
-            first on (B,); what to remember.
-        """
-
-    def estimate(self, memory: Memory) -> Tensor | None:
-        """The estimated error of the finished steps (B,), None where the rule estimates none."""
-        return None
-
-
-@named
-@dataclass(frozen=True)
-class StepNoise(AbstractStop):
-    """The paper's rule: a state is finished when it moves by less than a share of the noise that its step adds.
-
-    A tolerance of 0.1 is harmless with 1000 steps and gives other pictures with 50, for it says nothing of the sample.
-
-    Args:
-        tolerance: Largest RMS change of a state, in units of std[n].
-
-    Raises:
-        ValueError: The tolerance cannot be used.
-
-    Source:
-        Shih et al. 2023, algorithm 1, lines 8 and 9.
-
-    Example:
-        >>> import paradigms as pd
-        >>> pd.StepNoise(0.1).tolerance
-        0.1
-    """
-
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        moved = rms(sweep.x - work.x[1:])
-        still = moved / rms(sweep.x).clamp(min=1e-30) <= rounding(work)  # and not where either is infinite
-        change = torch.where(still, 0, moved / system.std[work.n])
-        settled = leading(change <= self.tolerance)
-        inside = work.live.sum(0).to(settled.device, non_blocking=True)
-        return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory
 
 
 @dataclass(frozen=True)
@@ -227,27 +143,27 @@ class FinalError(AbstractStop):
     def check(self, x: Tensor) -> None:
         check_grid(self.grid, x.shape[1])
 
-    def init(self, system: System, work: Work) -> Memory:
+    def init(self, system: System, work: WindowState) -> Memory:
         s = spectrum(work.x[0], self.grid)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
         early, J = system.alpha < system.sigma, slope(system, s.prior)
         known = Known(s, weight(system, s.prior) ** 2, share(system), early, J, system.denoiser.within)
         return ErrorSoFar(moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known)
 
-    def judge(self, system: System, work: Work, sweep: Sweep, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, rho, eps, spent, grown, worst, known = memory
-        square, k, size = self.square(work, sweep, known.spectrum), work.again, rms(sweep.x)
+        square, k, size = self.square(work, sweep, known.spectrum), work.revisited_rows, rms(sweep.x)
         plain = (square.sum(2) / math.prod(work.x.shape[2:])).sqrt() / size.clamp(min=1e-30)
         change = self.norm(square, work, sweep, known).masked_fill(plain <= rounding(work), 0)  # of x[n+1]
         usual = sweep.live is work.live
-        again = work.twice if usual else ((work.seen > 0) & sweep.live)[:k]
-        off, of = (only(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
+        again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
+        off, of = (masked(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tolerance = max(self.tolerance, finest(work.x.dtype, work.rounding) / SPARE)
         tiny = max(TINY * tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
-            moved = moved + only(~sweep.live, before)
+            moved = moved + masked(~sweep.live, before)
         rho = growth(system, work, sweep.secant or secants(work, sweep, known.spectrum), rho, again, known.J)
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
@@ -257,7 +173,7 @@ class FinalError(AbstractStop):
         limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
         size = (E / limit).maximum(plain * known.early[work.n] / self.early).maximum(far)
-        settled = size <= 1 if usual else only(sweep.live | (work.seen > 0), size <= 1, False)
+        settled = size <= 1 if usual else masked(sweep.live | (work.seen > 0), size <= 1, False)
         most = self.most(system, work, again)
         count = leading(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
         S = carried(each, rho, grown)
@@ -269,24 +185,24 @@ class FinalError(AbstractStop):
     def estimate(self, memory: Memory) -> Tensor | None:
         return ErrorSoFar(*memory).worst[0]
 
-    def square(self, work: Work, sweep: Sweep, s: Spectrum) -> Tensor:
+    def square(self, work: WindowState, sweep: Update, s: Spectrum) -> Tensor:
         """The squared change of x[n+1] by band (W, B, F)."""
         if sweep.change is not None and sweep.change[0].alike(s):
             return sweep.change[1]
         c = s.forward(sweep.x - work.x[1:])
         return s.sums(c, c)
 
-    def norm(self, square: Tensor, work: Work, sweep: Sweep, known: Known) -> Tensor:
+    def norm(self, square: Tensor, work: WindowState, sweep: Update, known: Known) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""
         unit = torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp(
             min=known.spectrum.size
         )  # (B,)
         return (square * known.G2[work.n]).sum(2).sqrt() / unit
 
-    def most(self, system: System, work: Work, again: Tensor | None) -> Tensor:
+    def most(self, system: System, work: WindowState, again: Tensor | None) -> Tensor:
         """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
         inside = work.live.sum(0)
-        if work.again and again is None:
+        if work.revisited_rows and again is None:
             return inside
         told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
         return torch.where(told, inside, inside - (inside * self.overlap).ceil().long())

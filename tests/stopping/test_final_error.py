@@ -12,9 +12,9 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum
-from paradigms.methods.work import Sweep, Work
+from paradigms.methods.work import Update, WindowState
 from paradigms.models.mixture import FieldMixture
-from paradigms.stopping.criteria import becomes, share
+from paradigms.stopping.final_error import becomes, share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -145,8 +145,8 @@ def judged(tolerance: float, moved: list[float], inside: int) -> tuple[Tensor, T
     live = torch.arange(W)[:, None] < inside
     sign = torch.tensor([1.0, -1, 1, 1, -1, 1], dtype=torch.float64)
     after = x[1:] + (torch.tensor(moved, dtype=torch.float64) * system.std[10 : 10 + W])[:, None, None] * sign
-    work = Work(x, torch.zeros_like(x), None, n, live, torch.zeros_like(n))
-    size, count, _ = pd.StepNoise(tolerance).judge(system, work, Sweep(after, x[1:], after, live), ())
+    work = WindowState(x, torch.zeros_like(x), None, n, live, torch.zeros_like(n))
+    size, count, _ = pd.StepNoise(tolerance).judge(system, work, Update(after, x[1:], after, live), ())
     return size[:, 0], count[0]
 
 
@@ -227,10 +227,10 @@ def test_a_change_is_measured_by_what_it_becomes_in_the_sample(rule: str, m: int
     first = torch.full((1, F), m)
     x = s.inverse(v, torch.zeros(1, F, *SHAPE, dtype=torch.float64))
     nothing = torch.zeros(2, F, *SHAPE, dtype=torch.float64)
-    work = Work(nothing, nothing, None, first, first >= 0, 0 * first)
+    work = WindowState(nothing, nothing, None, first, first >= 0, 0 * first)
     stop = pd.FinalError(0.1)
     *_, known = stop.init(system, work)
-    sweep = Sweep(x, 0 * x, x, work.live)
+    sweep = Update(x, 0 * x, x, work.live)
     found = stop.norm(stop.square(work, sweep, s), work, sweep, known)[0]
     J = system.alpha[:, None] * s.prior / (system.alpha[:, None] ** 2 * s.prior + system.sigma[:, None] ** 2)
     state, D = torch.ones(F, dtype=torch.float64), torch.zeros(N, F, dtype=torch.float64)
