@@ -227,10 +227,10 @@ def demo_command(
     from ..files import folder
     from .demo import demo
     from .demo_cases import cases
-    from .devices import device_named as found
+    from .devices import device_named
 
     prepared = validate_or_exit(lambda: cases(model, batch, quick, device))
-    where = validate_or_exit(lambda: found(device))
+    where = validate_or_exit(lambda: device_named(device))
     validate_or_exit(lambda: folder(out))
     sys.exit(run_or_exit(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
 
@@ -247,6 +247,7 @@ def race_command(
     except ModuleNotFoundError as missing:
         missing_dependency(missing)
     if export is not None:
+        validate_or_exit(lambda: race.writable(export))
         sys.exit(run_or_exit(lambda: race.export(export)))
     at = validate_or_exit(lambda: race.bound(port))
     race.run(at, open_page)

@@ -92,10 +92,10 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
     ]
     for r in results:
         if r.speedup < LITTLE:
-            rows = fmean(m.evaluations for m in r.parallel) / r.case.rows
+            more = fmean(m.evaluations for m in r.parallel) / r.case.rows
             lines.append(
-                f"{r.case.title} gains little here: {rows:.1f} times the rows of the chain were evaluated, and on this "
-                "device rows cost nearly as much together as alone."
+                f"{r.case.title} gains little here: {more:.1f} rows were evaluated for each step, and a row took "
+                f"{1 / (r.speedup * more):.2f} of a step's time; a device with room for a batch takes it at once."
             )
     return "\n".join(wrapped(line) for line in lines)
 

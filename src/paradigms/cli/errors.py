@@ -39,7 +39,7 @@ def missing_dependency(missing: ModuleNotFoundError, team: Any = None) -> NoRetu
     """Ends the program that lacks a library, with the extra that brings it."""
     name = str(missing.name).partition(".")[0]
     extras = "cli,zoo" if name in ZOO else "web" if name in WEB else "cli"
-    fail(2, f"this needs {missing.name}; type: pip install 'paradigms-sampling[{extras}]'", team)
+    fail(2, f"this needs {name}; type: pip install 'paradigms-sampling[{extras}]'", team)
 
 
 def validate_or_exit(check: Callable[[], Any], team: Any = None) -> Any:

@@ -77,11 +77,7 @@ class Pushing:
                 recording = Recording(run, self.system, asked, emit, nothing)
                 episode = list(self.episode(way, model, recording))
                 with recording.resting() as seconds:
-                    spent = {
-                        "seconds": round(seconds, 4),
-                        "round": recording.rounds,
-                        "evaluations": recording.evaluations,
-                    }
+                    spent = {"seconds": round(seconds, 4), "round": recording.rounds, "evaluations": recording.evals}
                     last = episode[-1][1]
                     found.append(
                         spent | {k: last[k] for k in ("actions", "score", "solved")} | {"chunk": episode[0][0]}
@@ -141,10 +137,7 @@ class Pushing:
             condition={"known": known},
             watch=recording.watch,
         )
-        recording.rounds, recording.evaluations = (
-            recording.rounds + found.rounds,
-            recording.evaluations + found.evaluations,
-        )
+        recording.rounds, recording.evals = recording.rounds + found.rounds, recording.evals + found.evaluations
         return found.x
 
     def stepped(self, model: nn.Module, x: Tensor, g: torch.Generator, known: Tensor, recording: Recording) -> Tensor:
@@ -153,7 +146,7 @@ class Pushing:
         one, how = FixedWindow(1, max(N // MOMENTS, 1)), {"generator": g, "condition": {"known": known}}
         for frame in recording.watch(iterate(model, self.system, x, Jacobi(), window=one, tolerance=0.0, **how)):  # type: ignore[arg-type]
             x = frame.last
-        recording.rounds, recording.evaluations = recording.rounds + N, recording.evaluations + N
+        recording.rounds, recording.evals = recording.rounds + N, recording.evals + N
         return x
 
 

@@ -74,7 +74,7 @@ class Recording:
     def __init__(self, run: str, system: System, asked: Asked, emit: Emit, picture: Callable[[Tensor], Tensor]) -> None:
         self.run, self.emit, self.asked, self.picture = run, emit, asked, picture
         self.N, self.t = len(system), system.t.cpu()
-        self.evaluations = self.rounds = 0  # of what was finished before, where a run is made of several samplings
+        self.evals = self.rounds = 0  # of what was finished before, where a run is made of several samplings
         self.away, self.shown, self.began = 0.0, -1.0, time.perf_counter()
 
     @property
@@ -96,9 +96,9 @@ class Recording:
         evals = 0
         for frame in frames:
             with self.resting() as seconds:
-                told = frame.record
-                self.emit(self.moment(frame, seconds, self.asked.taken(told.evaluations - evals)))
-                evals = told.evaluations
+                record = frame.record
+                self.emit(self.moment(frame, seconds, self.asked.taken(record.evaluations - evals)))
+                evals = record.evaluations
             yield frame
 
     def moment(self, frame: Frame, seconds: float, times: Tensor) -> Event:
@@ -107,8 +107,8 @@ class Recording:
         rows = self.rows(times, begin, end) if not frame.single else [[begin, end]]
         event: Event = {
             "event": "moment", "run": self.run, "seconds": round(seconds, 4), "round": self.rounds + frame.round,
-            "evaluations": self.evaluations + frame.record.evaluations, "begin": begin, "end": end,
-            "done": begin + stride, "rows": rows,
+            "evaluations": self.evals + frame.record.evaluations, "begin": begin, "end": end, "done": begin + stride,
+            "rows": rows,
         }  # fmt: skip
         if seconds - self.shown >= LEAST or begin + stride == self.N:
             event["picture"], self.shown = encoded(self.picture(drawable(frame.last))), seconds
