@@ -146,12 +146,14 @@ class Samples:
         sums = measured(found, X, self.store, self.mass * A, self.unit)
         margin = MARGIN * self.stop.margin / USUAL
         mu = margin * secant(self.levels, known, sums, self.mass, self.still) / self.unit * known.picked(A)
-        mu = (mu * known.picked(self.learned.eps * self.levels.caution[:, None])).nan_to_num(torch.inf)
+        plain = (mu * known.picked(self.learned.eps)).nan_to_num(torch.inf)
+        plain = known.spread(plain)
         each = sums.each.square().sum(0).sqrt()
         quad = sums.all.maximum(each).nan_to_num(torch.inf)
         off = missed(self.levels, known, sums.moved, self.learned.J)
         parts = Parts(
-            mu=known.spread(mu),
+            mu=plain * self.levels.caution[:, None],
+            plain=plain,
             each=known.spread(sums.each),
             quad=quad,
             A=A,
@@ -187,7 +189,7 @@ class Samples:
         self.node, self.mass, self.learned = self.node[:, keep], self.mass[:, keep], self.learned.part(keep)
         self.store.part(keep)
         p = self.judged.parts
-        by = {k: getattr(p, k)[:, keep] for k in ("mu", "each", "A", "known", "node")}
+        by = {k: getattr(p, k)[:, keep] for k in ("mu", "plain", "each", "A", "known", "node")}
         p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
         X = self.judged.X
         V = len(self.store.known)
