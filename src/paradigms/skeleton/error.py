@@ -14,7 +14,8 @@ Nothing is accepted for good before everything is: growth that is found ahead ma
     hot       likewise of SKIP max(S, ETA sum mu), where A > FORK: asked first where more are due than a round holds
     split     |A L|_G > Q sqrt(dp), mu' < MARGIN (|A L|_G + S dp) and sum of mu' up to there < |A L|_G + S
 
-mu': without caution, which need not hold up splits; dp: the part of the tolerance, by `stop.share`, up to the next node.
+mu': without caution, which need not hold up splits. dp: the part of the tolerance, by `stop.share`, up to the next
+node.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ ETA, FORK = 0.02, 3.0
 
 @dataclass(frozen=True)
 class Parts:
-    """What a round measured, by node: mu and plain, mu without caution (N, B), each (N, B) the interpolation part of a node, 0 where not known.
+    """What a round measured, by node: mu (N, B), plain (N, B) without caution, each (N, B) the interpolation part of it.
 
+    All are 0 where a row is not known.
     quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows are nodes; residual (B,):
     how far a node's next state is from the step that the model gave, in std.
     """

@@ -26,7 +26,7 @@ from ..system import System
 BLEND, NEAR = 0.65, 0.05
 LEAST = 1e-3  # alpha and sigma are taken as at least this where their logarithm is: both may be 0 at an end
 LOWEST = -3.0  # of level in `place`: more noise than that hides what nodes are for
-# Of 1200 samples of chains with modes 8 were beyond 1 % with 1, 3 with 3 and none with 5, in 6.7, 7.1 and 7.3 rounds; but
+# Of 1200 samples of chains with modes 8 were beyond 1 % with 1, 3 with 3, none with 5, in 6.7, 7.1 and 7.3 rounds; but
 # learned models took 18.6, 19.7 and 23.8. The best of both was not looked for.
 CAUTION = 4.0
 TIED = 0.25  # of a mean step in level: how far apart rows of one level are put, as the two stages of Heun's rule are

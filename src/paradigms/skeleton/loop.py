@@ -51,7 +51,7 @@ def rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Ite
             chain.pace.why = f"{given_up} of {B} samples needed more than {round} rounds with Skeleton()"
         who, stride = run.who, torch.zeros(B, dtype=torch.long)
         stride[who[done | over]] = N
-        estimate[who] = torch.where(over, torch.inf, parts.estimate)
+        estimate = estimate.index_copy(0, who, torch.where(over, torch.inf, parts.estimate))
         ends = run.spectrum.inverse(run.judged.X[-1][None], run.like.expand(1, len(who), *run.like.shape[1:]))[0]
         last = last.index_copy(0, who.to(last.device), ends)
         told = estimate.to(last), evaluate.evals
