@@ -82,6 +82,7 @@ KNOWS = {
         "precision",
         "retry",
         "rounds",
+        "skeleton",
         "solution",
         "spectral",
         "stop",

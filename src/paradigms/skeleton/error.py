@@ -36,7 +36,7 @@ ETA, FORK = 0.02, 3.0
 
 @dataclass(frozen=True)
 class Parts:
-    """What a round measured, by node: mu (N, B), plain (N, B) without caution, each (N, B) the interpolation part of it.
+    """What a round measured, by node: mu (N, B), plain (N, B) without caution, each (N, B) its interpolation part.
 
     All are 0 where a row is not known.
     quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows are nodes; residual (B,):
