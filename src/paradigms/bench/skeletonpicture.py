@@ -1,6 +1,6 @@
 """The picture of docs/skeleton.md: which rows of a chain a round evaluates, and what is interpolated between nodes.
 
-    python -m paradigms.bench.skeletonpicture docs/skeleton.png
+python -m paradigms.bench.skeletonpicture docs/skeleton.png
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main(path: Path) -> None:
         top.plot(rows, [round] * len(rows), "o", ms=3.5, color="#1f5fa8")
     top.invert_yaxis()
     rows_asked = sum(map(len, asked))
-    top.set(ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds and {rows_asked} evaluations: each dot is one")
+    top.set(
+        ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds and {rows_asked} evaluations: each dot is one"
+    )
     D, e, at_nodes, said = curves(last, p.model)
     nodes = last.surrogate.known.rows[:, 0]
     middle.plot(D, color="#777777")
