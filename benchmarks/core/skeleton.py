@@ -1,6 +1,6 @@
 """How skeleton sampling keeps its word, and in how many rounds, beside the windows of the default and of ParaDiGMS.
 
-    python -m paradigms.bench.skeleton --out bench --minutes 20
+    python -m benchmarks.core.skeleton --out bench --minutes 20
 
 Of every cell, tolerance and method: the share of samples whose relative error is within the tolerance, the worst error
 in units of it, rounds of a sample (each on its own: rows of one are not given to another), and evaluations over N. All
@@ -156,7 +156,7 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         "# Skeleton sampling on held-out seeds",
         "",
-        "Written by `python -m paradigms.bench.skeleton`. Each entry: share of samples within the tolerance in %,",
+        "Written by `python -m benchmarks.core.skeleton`. Each entry: share of samples within the tolerance in %,",
         "worst error / asked, rounds of a sample in the mean (evaluations / N). Rows are not pooled over samples.",
         "",
         "| chain (samples) | tolerance | " + " | ".join(METHODS) + " |",

@@ -16,7 +16,7 @@ from paradigms.methods.spectrum import spectrum
 from paradigms.skeleton.choose import choose, order, within
 from paradigms.skeleton.levels import Levels, levels
 from paradigms.skeleton.nodes import Known, first, split
-from paradigms.skeleton.recurrence import run
+from paradigms.skeleton.recurrence import run, segments
 from paradigms.skeleton.store import Store
 from paradigms.skeleton.surrogate import Surrogate, lagrange, weights
 
@@ -167,3 +167,15 @@ def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, see
         for lo, hi in pairwise(rows):
             asked = bool(bad[lo, b] or bad[hi, b]) and hi - lo > 1
             assert bool(new[lo + 1 : hi, b].any()) == asked
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.integers(0, 10**6))
+@CASES
+def test_sums_over_segments_are_the_same_both_ways(lengths: list[int], seed: int) -> None:
+    v = torch.randn(sum(lengths), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    length = torch.tensor(lengths)
+    expected = torch.stack([part.sum(0) for part in v.split(lengths)])
+    assert torch.allclose(segments(v, length), expected)
+    if len(v):
+        reduced = torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)  # what other devices take
+        assert torch.allclose(reduced, expected)

@@ -12,9 +12,10 @@ Nothing is accepted for good before everything is: growth that is found ahead ma
     done      all nodes known,  sum mu <= S,  quad <= Q           S + Q = tolerance; S alone where all rows are nodes
     due       all but the smallest mu whose sum is <= SKIP S
     hot       likewise of SKIP max(S, ETA sum mu), where A > FORK: asked first where more are due than a round holds
-    split     |A L|_G > Q sqrt(dp), mu < MARGIN (|A L|_G + S dp) and sum of mu up to there < |A L|_G + S
+    split     |A L|_G > Q sqrt(dp), mu' < MARGIN (|A L|_G + S dp) and sum of mu' up to there < |A L|_G + S
 
-dp: the part of the tolerance, by `stop.share`, up to the next node.
+mu': without caution, which need not hold up splits. dp: the part of the tolerance, by `stop.share`, up to the next
+node.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ ETA, FORK = 0.02, 3.0
 
 @dataclass(frozen=True)
 class Parts:
-    """What a round measured, by node: mu (N, B), each (N, B) the interpolation part of a node, 0 where not known.
+    """What a round measured, by node: mu (N, B), plain (N, B) without caution, each (N, B) its interpolation part.
 
+    All are 0 where a row is not known.
     quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows are nodes; residual (B,):
     how far a node's next state is from the step that the model gave, in std.
     """
 
     mu: Tensor
+    plain: Tensor
     each: Tensor
     quad: Tensor
     A: Tensor
@@ -110,7 +113,7 @@ def shares(levels: Levels, node: Tensor) -> Tensor:
 def new_nodes(levels: Levels, known: Known, parts: Parts, window: int) -> Tensor:
     """The rows (N, B) that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
     p, dp = parts, shares(levels, parts.node)
-    Q, S, each, mu = p.Q, p.S, p.each, p.mu
+    Q, S, each, mu = p.Q, p.S, p.each, p.plain
     wide = Q * dp.sqrt()
     bad = (each > wide) & (mu < MARGIN * (each + S * dp)) & (mu.cumsum(0) < each + S)
     load = (p.node & (~p.known | p.due)).sum(0)

@@ -97,9 +97,16 @@ def noise_between(s: Spectrum, T: Tensor, z: Tensor, length: Tensor) -> Tensor:
     for b in range(B):  # one sample at a time: the products take as much room as its noise
         for k in range(K):
             carried = (s.spread(T[k, b]) * z[b]).flatten(1)
-            rows = length[b].contiguous()
-            out[k, :, b] = torch.segment_reduce(carried, "sum", lengths=rows, axis=0, unsafe=True).view(V, C, S)
+            out[k, :, b] = segments(carried, length[b].contiguous()).view(V, C, S)
     return out
+
+
+def segments(v: Tensor, length: Tensor) -> Tensor:
+    """Sums of v (N, d) over consecutive rows, so many each (V,), in the same order every time on every device."""
+    if v.device.type != "cpu":
+        return torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)
+    into = torch.repeat_interleave(torch.arange(len(length)), length)
+    return v.new_zeros(len(length), v.shape[1]).index_add_(0, into, v)  # half of the time there
 
 
 def applied(P: Tensor, u: Tensor) -> Tensor:

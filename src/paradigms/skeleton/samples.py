@@ -31,6 +31,7 @@ from .surrogate import Surrogate
 STILL = 2.0  # ulps of a state: what moved less did not move; with 1 rounding made up to twice the rounds at tolerance 0
 TELLS = 8.0  # ulps of a state: what moved less teaches nothing of the Jacobian; 1e-6 in float32 as in the prototypes
 FAR = 1e3  # times its usual size: a state that a first Jacobian took further is brought back before the model sees it
+CLOSE = 30.0  # times the finest tolerance: above it rounding is no part of the error
 ROWS = 64  # of noise that are transformed at once
 
 
@@ -85,6 +86,11 @@ class Samples:
         """What a state may move by, relatively, and count as unmoved."""
         return STILL * self.eps + self.rounding / QUIET
 
+    @property
+    def exact(self) -> Store | None:
+        """The nodes, where steps between neighbours must be the model's own to the last digit."""
+        return self.store if self.tolerance < CLOSE * finest(self.like.dtype) else None
+
     def surrogate(self) -> Surrogate:
         """What is known by now."""
         s, J, known = self.spectrum, self.learned.J, self.store.known
@@ -113,7 +119,7 @@ class Samples:
             X, stops = self.judged.X, self.judged.stops
         else:
             stop = known | self.node
-            X, stops = self.surrogate().run(stop, self.store), Known.of(stop)
+            X, stops = self.surrogate().run(stop, self.exact), Known.of(stop)
         x = X[stops.base[n, b].to(X.device), b.to(X.device)]
         t, data = self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
         far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None, None]
@@ -141,17 +147,19 @@ class Samples:
     def judge(self) -> Surrogate:
         """Runs the chain on what is known now, and finds the parts of the error."""
         found, known = self.surrogate(), self.store.known
-        X = found.run(self.store.mask, self.store)
+        X = found.run(self.store.mask, self.exact)
         self.mass, A = mass(self.levels, known), self.learned.growth()
         sums = measured(found, X, self.store, self.mass * A, self.unit)
         margin = MARGIN * self.stop.margin / USUAL
         mu = margin * secant(self.levels, known, sums, self.mass, self.still) / self.unit * known.picked(A)
-        mu = (mu * known.picked(self.learned.eps * self.levels.caution[:, None])).nan_to_num(torch.inf)
+        plain = (mu * known.picked(self.learned.eps)).nan_to_num(torch.inf)
+        plain = known.spread(plain)
         each = sums.each.square().sum(0).sqrt()
         quad = sums.all.maximum(each).nan_to_num(torch.inf)
         off = missed(self.levels, known, sums.moved, self.learned.J)
         parts = Parts(
-            mu=known.spread(mu),
+            mu=plain * self.levels.caution[:, None],
+            plain=plain,
             each=known.spread(sums.each),
             quad=quad,
             A=A,
@@ -187,7 +195,7 @@ class Samples:
         self.node, self.mass, self.learned = self.node[:, keep], self.mass[:, keep], self.learned.part(keep)
         self.store.part(keep)
         p = self.judged.parts
-        by = {k: getattr(p, k)[:, keep] for k in ("mu", "each", "A", "known", "node")}
+        by = {k: getattr(p, k)[:, keep] for k in ("mu", "plain", "each", "A", "known", "node")}
         p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
         X = self.judged.X
         V = len(self.store.known)

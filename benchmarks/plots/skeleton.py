@@ -1,0 +1,78 @@
+"""The picture of docs/skeleton.md: which rows of a chain a round evaluates, and what is interpolated between nodes.
+
+python -m benchmarks.plots.skeleton docs/skeleton.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paradigms.skeleton import Skeleton
+from paradigms.skeleton.frame import NodeRound
+from paradigms.solve import iterate
+
+from ..core.problems import problem
+
+STEPS, WINDOW, TOLERANCE, SEED = 200, 16, 0.01, 0
+PLACE = 1  # the coordinate that is drawn: a coarse one
+
+
+def main(path: Path) -> None:
+    """Draws one sample of mixture-1024 by 200 steps of DDIM."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    p = problem("mixture-1024")
+    system, asked = p.system("DDIM-200", STEPS), list[list[int]]()
+    row = {float(t): n for n, t in enumerate(system.t)}
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        asked.append([row[float(v)] for v in t])
+        said: Tensor = p.model(x, t)
+        return said
+
+    x = system.noise((1, *p.shape), torch.Generator().manual_seed(SEED))
+    rounds = list(iterate(model, system, x, Skeleton(), window=WINDOW, tolerance=TOLERANCE))
+    last = rounds[-1]
+    assert isinstance(last, NodeRound)
+    asked = asked[-len(rounds) :]  # what is asked of a model before the first round is no round
+    figure, (top, middle, below) = pyplot.subplots(3, 1, figsize=(8, 7.5), sharex=True, layout="constrained")
+    for round, rows in enumerate(asked, 1):
+        top.plot(rows, [round] * len(rows), "o", ms=3.5, color="#1f5fa8")
+    top.invert_yaxis()
+    rows_asked = sum(map(len, asked))
+    top.set(
+        ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds and {rows_asked} evaluations: each dot is one"
+    )
+    D, e, at_nodes, said = curves(last, p.model)
+    nodes = last.surrogate.known.rows[:, 0]
+    middle.plot(D, color="#777777")
+    middle.set(ylabel="the model's answer D")
+    below.plot(e, color="#777777", label="D - J x of every row")
+    below.plot(said, "--", color="#c0392b", label="interpolated")
+    below.plot(nodes, at_nodes, "o", ms=3.5, color="#1f5fa8", label="nodes")
+    below.set(xlabel="row of the chain", ylabel="what J leaves of it, e")
+    below.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def curves(last: NodeRound, model: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of one coordinate along the chain: D of every row, e of every row, e at the nodes, and e as interpolated."""
+    S, x = last.surrogate, last.x
+    N, evaluate = len(x) - 1, last.evaluate
+    n = torch.arange(N)
+    D = S.spectrum.forward(evaluate(x[:-1, 0], n, torch.zeros_like(n))[:, None])[:, 0]  # (N, C, S)
+    J = S.spectrum.spread(S.J[:, 0].to(D))
+    e = D - J * last.coordinates[:-1, 0]
+    said = S.spectrum.forward(last.D)[:, 0] - J * last.coordinates[:-1, 0]
+    return D[:, 0, PLACE], e[:, 0, PLACE], S.E[:, 0, 0, PLACE], said[:, 0, PLACE]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
