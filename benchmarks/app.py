@@ -79,6 +79,14 @@ def devices(out: options.Out = OUT, repeats: own.Repeats = 7, quick: options.Qui
 
 
 @command
+def skeleton(out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 60.0) -> Work:
+    """Skeleton sampling beside the windows of the default and of ParaDiGMS; goes on where it was stopped."""
+    from .core.skeleton import FIRST, run
+
+    return partial(run, folder(out), FIRST, minutes, only)
+
+
+@command
 def kept(
     out: options.Out = OUT,
     seeds: own.Seeds = "report",

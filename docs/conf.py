@@ -39,6 +39,7 @@ suppress_warnings = ["myst.header"]  # results begin where their page's title en
 
 html_theme = "furo"
 html_static_path: list[str] = []
+html_extra_path = ["_static"]  # race.html, the recorded race, as it is
 html_copy_source = False
 html_show_sphinx = html_show_copyright = False
 

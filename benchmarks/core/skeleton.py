@@ -1,6 +1,6 @@
 """How skeleton sampling keeps its word, and in how many rounds, beside the windows of the default and of ParaDiGMS.
 
-    python -m benchmarks.core.skeleton --out bench --minutes 20
+    python -m benchmarks skeleton --minutes 20
 
 Of every cell, tolerance and method: the share of samples whose relative error is within the tolerance, the worst error
 in units of it, rounds of a sample (each on its own: rows of one are not given to another), and evaluations over N. All
@@ -10,7 +10,6 @@ them. What is done is kept after every entry, and a second call goes on from the
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -86,6 +85,7 @@ def run(out: Path, seeds: int = FIRST, minutes: float = 60.0, only: str = "") ->
 
     seeds: the first of a batch's.
     """
+    torch.set_num_threads(1)
     path, end = out / "skeleton.json", time.monotonic() + 60 * minutes
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for cell in (c for c in CELLS if only in c.name):
@@ -156,7 +156,7 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         "# Skeleton sampling on held-out seeds",
         "",
-        "Written by `python -m benchmarks.core.skeleton`. Each entry: share of samples within the tolerance in %,",
+        "Written by `python -m benchmarks skeleton`. Each entry: share of samples within the tolerance in %,",
         "worst error / asked, rounds of a sample in the mean (evaluations / N). Rows are not pooled over samples.",
         "",
         "| chain (samples) | tolerance | " + " | ".join(METHODS) + " |",
@@ -174,19 +174,3 @@ def report(found: dict[str, Any]) -> str:
 def said(e: dict[str, float]) -> str:
     """An entry in a table."""
     return f"{e['kept']:g}, {e['worst']:.2f}, {e['rounds']:.1f} ({e['evaluations']:.2f})"
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("bench"))
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--seeds", type=int, default=FIRST)
-    parser.add_argument("--only", default="")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    run(given.out, given.seeds, given.minutes, given.only)
-
-
-if __name__ == "__main__":
-    main()

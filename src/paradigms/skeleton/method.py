@@ -48,6 +48,7 @@ class Skeleton(AbstractMethod):
         pooled: rows that some samples of a batch have no use for are given to the others; without it a sample of a
             batch takes the rounds that it would take alone.
         last: rounds after which a sample is given up and made again by windows: last[0] N / window + last[1].
+        guess: unused: the first states are those of the chain on the surrogate.
         grid: the picture that the tokens of a state (L, C) make.
         width, weight: of the learned Jacobian, see `Spectral`.
 
@@ -55,7 +56,7 @@ class Skeleton(AbstractMethod):
         ValueError: for a setting that is none, and, before any work, for calls that it is not for.
 
     `window` is the rows a round and sample; "auto" is 32. A row between nodes is never evaluated: what is known of it
-    is an estimate. tolerance=0 makes every row a node; `verified=True` evaluates every row once more.
+    is an estimate. tolerance=0 makes every row a node; `verify=True` evaluates every row once more.
     """
 
     steady: ClassVar[int | None] = 32  # of "auto"
