@@ -35,16 +35,26 @@ class ReleasedSpectral(Spectral):
 
 
 @dataclass(frozen=True)
+class Constants:
+    """What the criterion knows of the table: no tensor of it is of the rows of a window."""
+
+    spectrum: Spectrum
+    G2: Tensor
+    part: Tensor
+
+
+@dataclass(frozen=True)
 class ReleasedFinalError(AbstractStop):
     """The default criterion of 0.1.0."""
 
     def init(self, system: System, work: WindowState) -> Memory:
         s = spectrum(work.x[0], None)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
-        return moved, FIRST * one, 0 * one, (s, becomes(system, s.prior)[1:] ** 2, share(system))
+        return moved, FIRST * one, 0 * one, Constants(s, becomes(system, s.prior)[1:] ** 2, share(system))
 
     def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-        moved, eps, spent, (s, G2, part) = memory
+        moved, eps, spent, table = memory
+        s, G2, part = table.spectrum, table.G2, table.part
         change, k = norm(work, sweep, s, G2), work.revisited_rows  # of x[n+1]
         usual = sweep.live is work.live
         again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]

@@ -42,7 +42,7 @@ class Solution:
         records: What is kept of each frame.
         seconds: Of the whole call, `verify` included and `compare` not.
         model_seconds: Those spent in the model.
-        verification: With `verified=True`; its N evaluations a sample are not in `rounds` and `evaluations`.
+        verification: With `verify=True`; its N evaluations a sample are not in `rounds` and `evaluations`.
         comparison: With `compare=True`; likewise not counted.
         chunk: Largest batch that fitted in memory, None where all did.
         sharing: What the ranks of a mesh exchanged, None without a mesh.
@@ -94,6 +94,11 @@ class Solution:
     def evaluations(self) -> int:
         """Evaluations, the batch entries that the model was called with."""
         return self.records[-1].evaluations + sum(retry.records[-1].evaluations for retry in self.retries)
+
+    @property
+    def evals(self) -> int:
+        """`evaluations`, by the name that the first README printed."""
+        return self.evaluations
 
     @cached_property
     def done(self) -> Tensor:

@@ -96,6 +96,8 @@ def called_by(function: F, name: str) -> F:
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
+        if "verified" in kwargs and "verify" in takes and "verify" not in kwargs:
+            kwargs["verify"] = kwargs.pop("verified")  # as the first README printed it
         if unknown := next((k for k in kwargs if k not in takes), None):
             meant = closest(unknown, takes, "{0}=...")
             needed = f"one of its arguments {', '.join(takes)}" if takes else "no argument"

@@ -95,7 +95,7 @@ def test_the_doors_are_shut_to_what_is_not_in_the_folder(
 ) -> None:
     """C1: what no check of files has found is stopped where diffusers fetches code."""
     folder, ran = hostile(plain, tmp_path, "a pipeline of its own")
-    monkeypatch.setattr(hub, "check", lambda _: None)
+    monkeypatch.setattr(hub, "check_folder", lambda _: None)
     with pytest.raises(ValueError, match="trust"):
         hub.load_pipeline(hub.PipelineRequest(str(folder)))
     assert not ran.exists()

@@ -207,7 +207,7 @@ def test_a_missing_library_is_told_in_one_line(
 def test_a_missing_library_is_told_with_its_extra(name: str, extras: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         validate_or_exit(lambda: (_ for _ in ()).throw(ModuleNotFoundError(name=name)))
-    line = f"paradigms: this needs {name}; type: pip install 'paradigms-sampling[{extras}]'\n"
+    line = f"paradigms: this needs {name.partition('.')[0]}; type: pip install 'paradigms-sampling[{extras}]'\n"
     assert capsys.readouterr().err == line
 
 

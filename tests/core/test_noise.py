@@ -79,7 +79,7 @@ def test_one_samples_rows_are_found_wherever_they_begin() -> None:
 
 @pytest.mark.parametrize("shared", [[0, 0, 0], [0, 1, 0], [0, 1, 2]])
 def test_a_generator_that_is_given_twice_is_one_in_its_replica_too(shared: list[int]) -> None:
-    """A10: `generator=[g, g], compare=True` and `verified=True` compare with the same noise."""
+    """A10: `generator=[g, g], compare=True` and `verify=True` compare with the same noise."""
 
     def generators() -> list[torch.Generator]:
         made = [seeded(k) for k in range(3)]

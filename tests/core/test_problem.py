@@ -118,7 +118,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "nan rounds": ({"max_rounds": math.nan}, "max_rounds: given nan"),
     "True rounds": ({"max_rounds": True}, "max_rounds: given True"),
     "a text for a truth": ({"compare": "yes"}, "compare: given 'yes'; needed: True or False"),
-    "a number for a truth": ({"verified": 1}, "verified: given 1; needed: True or False"),
+    "a number for a truth": ({"verify": 1}, "verify: given 1; needed: True or False"),
     "no function to watch": ({"watch": []}, "watch: given list; needed: a function"),
     "a criterion's class": ({"tolerance": pd.StepNoise}, "tolerance: given the class StepNoise; .*; type StepNoise"),
     "True as a tolerance": ({"tolerance": True}, "tolerance: given True"),
@@ -135,10 +135,10 @@ def test_what_is_of_another_kind_is_refused_by_what_to_type(kind: str) -> None:
     positional = [how.get(k, v) for k, v in usual.items()]
     with pytest.raises(ValueError, match=says):
         pd.sample(*positional, **{k: v for k, v in how.items() if k not in usual})
-    if not how.keys() & {"compare", "verified", "max_rounds", "watch"}:
+    if not how.keys() & {"compare", "verify", "max_rounds", "watch"}:
         with pytest.raises(ValueError, match=says):
             pd.iterate(*positional, **{k: v for k, v in how.items() if k not in usual})
-    if not how.keys() & {"compare", "verified", "max_rounds", "watch", "method", "window", "tolerance"}:
+    if not how.keys() & {"compare", "verify", "max_rounds", "watch", "method", "window", "tolerance"}:
         with pytest.raises(ValueError, match=says):
             pd.sequential(*positional[:3], **{k: v for k, v in how.items() if k not in usual})
 
@@ -280,7 +280,7 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
         (lambda: pd.Anderson(depth=2.0), "Anderson: depth: given 2.0; needed: a whole number"),  # type: ignore[arg-type]
         (lambda: pd.Anderson(variance=None), "Anderson: variance: given None"),  # type: ignore[arg-type]
         (lambda: pd.Parareal(block="8"), "Parareal: block: given '8'; needed: a whole number"),  # type: ignore[arg-type]
-        (lambda: pd.Parareal(coarse="held"), r"Parareal: coarse: given 'held'; .*; type Held\(\)"),  # type: ignore[arg-type]
+        (lambda: pd.Parareal(coarse="held"), r"Parareal: coarse: given 'held'; needed: a CoarseSolver: HeldCoarse\(\)"),  # type: ignore[arg-type]
         (lambda: pd.QuasiNewton(seed=True), "QuasiNewton: seed: given True"),
         (lambda: pd.Speculation(seed="a"), "Speculation: seed: given 'a'"),  # type: ignore[arg-type]
         (lambda: pd.FinalError(0.1, margin="5"), "FinalError: margin: given '5'"),  # type: ignore[arg-type]

@@ -25,6 +25,10 @@ from problems import LINEAR, seeded
 HARD, SEEDS = 80, range(1000, 1060)  # cases of the suite
 
 
+# random networks are no velocities: some look like one of the other direction of time
+pytestmark = pytest.mark.filterwarnings("ignore::paradigms.DirectionWarning")
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """A case, each value of it drawn by hypothesis, which shrinks to the first values."""

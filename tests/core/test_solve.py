@@ -283,7 +283,7 @@ def test_stepping_that_nobody_watches_has_the_account_of_stepping_that_is_watche
     assert torch.equal(alone.x, seen.x) and torch.equal(
         alone.x, pd.sequential(Mixture(), system, x, generator=seeded(1))
     )
-    for name in ("rows", "windows", "rounds", "evals", "trace", "converged", "status"):
+    for name in ("steps", "windows", "rounds", "evaluations", "trace", "converged", "status"):
         assert getattr(alone, name) == getattr(seen, name), name
     for name in ("done", "sample_rounds", "residual"):
         assert torch.equal(getattr(alone, name), getattr(seen, name)), name

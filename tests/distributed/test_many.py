@@ -29,7 +29,7 @@ HOW: dict[str, dict[str, Any]] = {
     **{f"ddpm, {name}": {"method": method} for name, method in METHODS.items()},
     "one sample": {"B": 1},
     "a window of one row": {"window": 1, "B": 2},
-    "a verification": {"verified": True},
+    "a verification": {"verify": True},
     "the paper's criterion": {"tolerance": pd.StepNoise(0.1)},
     "given noise": {"noise": True},
     "more noise than goes with the agreement": {"noise": True, "B": 16},

@@ -122,7 +122,7 @@ def test_a_rank_that_is_lost_in_the_middle_of_a_round_is_named_by_the_others(wha
     for outcome in (outcomes[0], outcomes[2]):
         assert outcome.code == 0  # no crash
         assert outcome.error.startswith("RankError: rank 1 of 3 did not answer within")
-        assert outcome.error.endswith("killed, or hanging") and "in call 4 of 18 rows" in outcome.error
+        assert outcome.error.endswith("killed, or hanging") and "in call 3 of 18 rows" in outcome.error
 
 
 def kills_the_host(rank: int) -> None:

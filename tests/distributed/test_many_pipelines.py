@@ -62,7 +62,8 @@ def test_ranks_make_what_one_makes_of_the_first_ranks_seed(name: str, found: lis
         assert (run.rounds, run.evaluations, run.accepted) == (alone.rounds, alone.evaluations, alone.accepted)
         assert not run.fallbacks and run.sharing.wire_bytes > 0
         images = 1 if name.endswith("table") else len(x)  # a loop shares rows of all images, a table every image's own
-        assert sum(run.sharing.rows) * images == run.evaluations
+        shared = sum(run.sharing.rows) * images  # what is asked to check is shared too
+        assert run.evaluations <= shared <= run.evaluations + run.checks
         assert max(run.sharing.rows) - min(run.sharing.rows) <= 1
 
 

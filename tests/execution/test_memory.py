@@ -13,7 +13,7 @@ import resource
 
 import torch
 
-from paradigms.execution.memory import keep_freed
+from paradigms.execution.memory import raise_mmap_threshold
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -23,7 +23,7 @@ def rounds(times):
         held = [torch.ones(2**18) for _ in range(12)]  # a MiB each
         del held
 
-keep_freed()
+raise_mmap_threshold()
 rounds(3)
 before = faults()
 rounds(20)
@@ -33,6 +33,6 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
 def test_pages_of_a_round_are_not_given_back_and_cleared_anew() -> None:
-    """Without `keep_freed` it is most of them, unless something as large was freed before by chance."""
+    """Without `raise_mmap_threshold` it is most of them, unless something as large was freed before by chance."""
     run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 20 * 12 * 256 / 20, "of so many pages"

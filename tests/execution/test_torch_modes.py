@@ -48,7 +48,7 @@ NAMES = [type(m).__name__ + str(k) for k, m in enumerate(METHODS)]
 def test_sampling_under_autocast_is_sampling_a_model_that_casts(method: pd.AbstractMethod) -> None:
     """A12: the same bytes, so that neither states nor noise nor corrections were computed in half precision."""
     system = pd.ddpm(LINEAR, 12)
-    how: dict[str, Any] = {"window": 5, "tolerance": 0.0, "verified": True}
+    how: dict[str, Any] = {"window": 5, "tolerance": 0.0, "verify": True}
     wanted = pd.sample(Cast(), system, X, method, generator=seeded(1), **how)
     with torch.autocast("cpu", torch.bfloat16):
         net = Net()

@@ -144,7 +144,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "test_rows_that_do_not_fit_are_halved_so_few_batches_are_lost",
     ),
     of(
-        "keep_freed does nothing",
+        "raise_mmap_threshold does nothing",
         "execution/memory.py",
         '    torch.empty(LARGEST, dtype=torch.uint8, device="cpu")',
         "    pass",

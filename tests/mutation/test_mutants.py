@@ -234,7 +234,7 @@ print((faults() - before) / (rounds * 50 * 256))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
 def test_rounds_do_not_clear_the_pages_of_the_rounds_before_anew() -> None:
-    """C4: `keep_freed` doing nothing, where each round gives 50 MiB back and asks for them again."""
+    """C4: `raise_mmap_threshold` doing nothing, where each round gives 50 MiB back and asks for them again."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, env=environment)
     assert float(run.stdout) < 0.05, "of so many pages"

@@ -105,7 +105,7 @@ def test_a_limit_on_rounds_holds_for_steps() -> None:
 
 def test_a_proof_is_made_of_steps_and_windows_alike() -> None:
     system = pd.ddpm(LINEAR, 50)
-    how: dict[str, Any] = {"window": Scheduled([-3, 8, 8]), "generator": seeded(1), "verified": True, "compare": True}
+    how: dict[str, Any] = {"window": Scheduled([-3, 8, 8]), "generator": seeded(1), "verify": True, "compare": True}
     solution = pd.sample(Mixture(), system, start(system), tolerance=1e-4, **how)
     assert solution.verification is not None and float(solution.verification.residual.max()) < 0.01
     assert solution.max_error is not None and solution.max_error < 1e-3
@@ -215,7 +215,7 @@ def test_a_chain_that_needs_no_windows_is_asked_in_one_call_of_eight_or_in_a_ten
         asked[0] += 1
         return made(*args)
 
-    monkeypatch.setattr(auto, "Auto", counted)
+    monkeypatch.setattr(auto, "AutoWindow", counted)
     device, system = Device(seconds), pd.ddim(LINEAR, 20)
     for seed in range(30):
         device.sample(system, seed=seed)

@@ -146,7 +146,7 @@ def test_hooks_of_accelerate_run_at_each_call_of_the_network() -> None:
     hooks.add_hook_to_module(pipe.unet, hook)
     with parallelize(pipe, tolerance=0, window=4) as run:
         assert off(sample(pipe), reference) <= CLOSE
-    assert hook.before == hook.after == run.rounds + run.checks
+    assert hook.before == hook.after and run.rounds < hook.after <= run.rounds + run.checks
 
 
 def test_networks_whose_weights_are_fetched_at_each_call_are_right() -> None:

@@ -117,7 +117,7 @@ def test_a_pipeline_that_needs_no_windows_is_asked_in_one_call_of_eight(
     pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its network takes a hundredth of a second a row."""
-    now, asked, made, kind = [0.0], [0], paced.Auto, type(pipe.unet)
+    now, asked, made, kind = [0.0], [0], paced.AutoWindow, type(pipe.unet)
     forward = kind.forward
 
     def slow(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -131,7 +131,7 @@ def test_a_pipeline_that_needs_no_windows_is_asked_in_one_call_of_eight(
     monkeypatch.setattr(clock, "now", lambda _: now[0])
     monkeypatch.setattr(clock, "waited", lambda: 0.0)
     monkeypatch.setattr(kind, "forward", slow)
-    monkeypatch.setattr(paced, "Auto", counted)
+    monkeypatch.setattr(paced, "AutoWindow", counted)
     reference = sample(pipe, steps=8)
     for calls, times in ((60, None), (16, 2)):
         asked[0] = 0
