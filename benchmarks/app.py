@@ -16,7 +16,7 @@ import typer
 from paradigms.cli import options
 from paradigms.cli.errors import run_or_exit, validate_or_exit
 from paradigms.cli.group import Group
-from paradigms.files import folder
+from paradigms.files import make_folder
 
 from . import options as own
 
@@ -50,7 +50,7 @@ def engine(out: options.Out = OUT, quick: options.Quick = False) -> Work:
     """Rounds and evaluations against error on the paper's chains, with the paper's iteration and criterion."""
     from .core.engine import main
 
-    return partial(main, folder(out), quick)
+    return partial(main, make_folder(out), quick)
 
 
 @command
@@ -58,7 +58,7 @@ def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Qu
     """The share of a call that is spent outside the model."""
     from .core.overhead import main
 
-    return partial(main, folder(out), repeats, quick)
+    return partial(main, make_folder(out), repeats, quick)
 
 
 @command
@@ -67,7 +67,7 @@ def reading(out: options.Out = OUT, source: own.Source = None) -> Work:
     from .reading import found, main
 
     found(source or [])
-    return partial(main, folder(out), source or [])
+    return partial(main, make_folder(out), source or [])
 
 
 @command
@@ -75,7 +75,7 @@ def devices(out: options.Out = OUT, repeats: own.Repeats = 7, quick: options.Qui
     """Two processes on two cores against one on one; rows a rank, bytes on the wire."""
     from .devices.devices import main
 
-    return partial(main, folder(out), repeats, quick)
+    return partial(main, make_folder(out), repeats, quick)
 
 
 @command
@@ -83,7 +83,7 @@ def skeleton(out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes =
     """Skeleton sampling beside the windows of the default and of ParaDiGMS; goes on where it was stopped."""
     from .core.skeleton import FIRST, run
 
-    return partial(run, folder(out), FIRST, minutes, only)
+    return partial(run, make_folder(out), FIRST, minutes, only)
 
 
 @command
@@ -99,7 +99,7 @@ def kept(
 
     first(seeds)
     cells(only, quick)
-    recall(folder(out) / f"kept-{seeds}.json")
+    recall(make_folder(out) / f"kept-{seeds}.json")
     return partial(main, out, seeds, only, minutes, quick)
 
 
@@ -108,7 +108,7 @@ def random(out: options.Out = OUT, seed: options.Seed = 0, cases: own.Cases = 10
     """Random cases of the core against its promises; a failure is a line to type; goes on where it was stopped."""
     from .core.promises import main, recall
 
-    recall(folder(out) / f"random-{seed}.json")
+    recall(make_folder(out) / f"random-{seed}.json")
     return partial(main, out, seed, cases, minutes)
 
 
@@ -118,10 +118,10 @@ def auto(out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 1e9
     if busy:
         from .core.busy import main as rounds
 
-        return partial(rounds, folder(out), only, minutes)
+        return partial(rounds, make_folder(out), only, minutes)
     from .core.auto import main
 
-    return partial(main, folder(out), only, minutes)
+    return partial(main, make_folder(out), only, minutes)
 
 
 @command
@@ -129,7 +129,7 @@ def pipelines(out: options.Out = OUT, quick: options.Quick = False) -> Work:
     """The shipped text-to-image pipeline in parallel, at equal error and beside fewer steps; what rewinding costs."""
     from .pipelines.pipelines import main
 
-    return partial(main, folder(out), quick)
+    return partial(main, make_folder(out), quick)
 
 
 @command
@@ -148,7 +148,7 @@ def policies(
 
     if task not in TASKS:
         raise ValueError(f"--task is {task!r}; type one of {', '.join(TASKS)}")
-    return partial(main, folder(out), task, episodes, quick, only, weights)
+    return partial(main, make_folder(out), task, episodes, quick, only, weights)
 
 
 @command
@@ -157,7 +157,7 @@ def census(out: options.Out = OUT, only: own.Only = "") -> Work:
     from .pipelines.census import chosen, main
 
     specimens = chosen(only)
-    folder(out)
+    make_folder(out)
     return lambda: None if main(out, specimens) else sys.exit(1)
 
 
@@ -166,7 +166,7 @@ def plan(out: options.Out = OUT, quick: options.Quick = False) -> Work:
     """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
     from .devices.plan import main
 
-    return partial(main, folder(out), quick)
+    return partial(main, make_folder(out), quick)
 
 
 @command
@@ -188,7 +188,7 @@ def images(
 
     asked = Asked(model, small, weights, device, dtype or "float32", rows, window, count, prompts, reference)
     ready = prepared(asked)
-    return partial(main, folder(out), ready)
+    return partial(main, make_folder(out), ready)
 
 
 @command
@@ -204,7 +204,7 @@ def quality(
     from .core.quality import main
 
     choose("--model", model, dict.fromkeys(("digits", "scenes")))
-    return partial(main, folder(out), model, count, tolerance)
+    return partial(main, make_folder(out), model, count, tolerance)
 
 
 @command
@@ -226,5 +226,5 @@ def frontier(
     if plan:
         return lambda: typer.echo(frontier.plan(todo, contestants))
     frontier.named(again or [], contestants)
-    frontier.recall(folder(out))
+    frontier.recall(make_folder(out))
     return partial(frontier.main, out, quick, only, tuple(again or ()), contestants)

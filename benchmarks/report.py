@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from paradigms import __version__
-from paradigms.files import whole
+from paradigms.files import write_whole
 
 
 def machine() -> dict[str, str]:
@@ -67,6 +67,6 @@ def write(out: Path, name: str, title: str, sections: Sequence[tuple[str, str]],
     text = "\n\n".join([f"# {title}", facts, *(f"## {heading}\n\n{body}" for heading, body in sections)]) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".md", text), (".json", json.dumps({"machine": where, **data}, indent=1) + "\n")):
-        with whole(out / f"{name}{suffix}") as part:
+        with write_whole(out / f"{name}{suffix}") as part:
             part.write_text(content)
     return text

@@ -34,7 +34,7 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.models import load
 from paradigms.models.store import Pretrained
-from paradigms.steps import Rows, Solver, evaluated
+from paradigms.steps import Rows, Solver, evaluate_together
 
 STEPS = 1000  # of the schedule, the most that a request may ask for
 LEAST = 4  # rows of a window: in one of 2 or 3 every row is evaluated about twice, and nothing is gained
@@ -157,7 +157,7 @@ class Merger:
             return
         self.calls, self.rows = self.calls + 1, self.rows + sum(len(u.rows) for u in asked)
         try:
-            answers = evaluated(self.model, [user.rows for user in asked])
+            answers = evaluate_together(self.model, [user.rows for user in asked])
         except Exception as error:
             for user in asked:
                 user.end(error)

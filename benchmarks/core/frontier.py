@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.files import folder, write_json
+from paradigms.files import make_folder, write_json
 from paradigms.solution import relative_error
 from paradigms.solve import sample, sequential
 
@@ -205,7 +205,7 @@ def main(
 ) -> None:
     """Measures what is missing, prints the report, writes out/frontier.md, .json and the pictures."""
     if quick:
-        out = folder(out / "quick")  # its two samples are no result to go on with
+        out = make_folder(out / "quick")  # its two samples are no result to go on with
         contestants = tuple(replace(c, tolerances=c.tolerances[2:6:3]) for c in contestants[:2])
     data = run(out, cells(quick, only), contestants, again)
     from ..plots.frontier import pictures

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paradigms.methods.scan import recur
-from paradigms.methods.spectral import Secants, Spectral
-from paradigms.methods.spectrum import Spectrum, spectrum
-from paradigms.methods.work import Memory, Update, WindowState, pick
+from paradigms.methods.scan import recur_rows
+from paradigms.methods.spectral import LearnedSecants, Spectral
+from paradigms.methods.spectrum import Spectrum, spectrum_of
+from paradigms.methods.work import Memory, Update, WindowState, pick_rows
 from paradigms.stopping.base import AbstractStop
-from paradigms.system import System, masked
+from paradigms.system import System, masked_rows
 
 MARGIN, OVERLAP = 5.0, 1 / 32
 LEAST, FIRST, FALL, TINY, MOST, BY_LEVEL = 1e-6, 0.1, 0.1, 0.01, 100.0, 0.7
@@ -26,12 +26,12 @@ LEAST, FIRST, FALL, TINY, MOST, BY_LEVEL = 1e-6, 0.1, 0.1, 0.01, 100.0, 0.7
 class ReleasedSpectral(Spectral):
     """The default method of 0.1.0: the share of the Jacobian lies between 0 and 1."""
 
-    def jacobian(self, system: System, known: Secants, work: WindowState) -> Tensor:
+    def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
         X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
         J = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1) * known.per[first:last]
-        return J if first == max(begin) and len(J) == len(work.n) else pick(J, work.n - first)
+        return J if first == max(begin) and len(J) == len(work.n) else pick_rows(J, work.n - first)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ReleasedFinalError(AbstractStop):
     """The default criterion of 0.1.0."""
 
     def init(self, system: System, work: WindowState) -> Memory:
-        s = spectrum(work.x[0], None)
+        s = spectrum_of(work.x[0], None)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
         return moved, FIRST * one, 0 * one, Constants(s, becomes(system, s.prior)[1:] ** 2, share(system))
 
@@ -58,15 +58,15 @@ class ReleasedFinalError(AbstractStop):
         change, k = norm(work, sweep, s, G2), work.revisited_rows  # of x[n+1]
         usual = sweep.live is work.live
         again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
-        off, of = (masked(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
+        off, of = (masked_rows(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
         tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
-            moved = moved + masked(~sweep.live, before)
+            moved = moved + masked_rows(~sweep.live, before)
         E = spent + MARGIN * eps * moved.cumsum(0)
         limit = self.tolerance * part[work.n]
-        settled = limit >= E if usual else masked(sweep.live | (work.seen > 0), limit >= E, False)
+        settled = limit >= E if usual else masked_rows(sweep.live | (work.seen > 0), limit >= E, False)
         count = settled.cumprod(0).sum(0).minimum(most(system, work, again).to(E.device)).clamp(min=1)
         return E / limit.clamp(min=1e-30), count, (moved, eps, E.gather(0, count[None] - 1), memory[3])
 
@@ -101,7 +101,7 @@ def becomes(system: System, variance: Tensor) -> Tensor:
     P[0, 1:, 0] += system.a.flip(0)[:, None]
     last = J.new_zeros(N + 1, 1, len(variance))
     last[0] = P[0, 0] = 1
-    G = recur(last, P) if system.taps > 1 else P[0].cumprod(0)
+    G = recur_rows(last, P) if system.taps > 1 else P[0].cumprod(0)
     return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
 
 

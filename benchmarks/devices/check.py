@@ -36,7 +36,7 @@ from paradigms.distributed.plan import FREE, Link, Trace, call_seconds, sequenti
 from paradigms.execution.sharded import sharded
 from paradigms.solve import iterate, sample
 from paradigms.solve import sequential as step_by_step
-from paradigms.window.auto.latency import Latency
+from paradigms.window.auto.latency import LatencyCurve
 
 from ..report import spread, table
 
@@ -104,7 +104,7 @@ def entries(job: Job, about: str, repeats: int) -> list[dict[str, Any]]:
         else:
             found["step"].append(stepping_seconds(job))
             found["alone"].append(timed(lambda: single(job)))
-    latency = Latency.of({M: median(T[M] for T in found["T"]) for M in points})
+    latency = LatencyCurve.of({M: median(T[M] for T in found["T"]) for M in points})
     size = 4.0 * torch.Size(job.shape).numel()
     link = linked(found["G"], most, size, P, median(found["call"])) if P > 1 else FREE
     trace = Trace(N, W, B, runs, size, median(found["outside"]), about, median(found["step"] or [0.0]))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from paradigms.distributed.plan import Link, Trace, call_seconds
-from paradigms.window.auto.latency import Latency
+from paradigms.window.auto.latency import LatencyCurve
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Fit:
     h1: float
 
     @property
-    def latency(self) -> Latency:
+    def latency(self) -> LatencyCurve:
         """Of a model call."""
-        return Latency((1, 2), (self.t0, self.t0 + self.t1))
+        return LatencyCurve((1, 2), (self.t0, self.t0 + self.t1))
 
     @property
     def link(self) -> Link:

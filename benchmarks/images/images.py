@@ -23,7 +23,7 @@ from paradigms.cli.devices import device_named
 from paradigms.cli.plan import trace_of
 from paradigms.distributed.plan import DEVICES, LINKS, best_window
 from paradigms.solve import sample
-from paradigms.window.auto.latency import Latency
+from paradigms.window.auto.latency import LatencyCurve
 
 from ..core.rounds import recall
 from ..report import table, write
@@ -232,7 +232,7 @@ def planned(
         return f"{NOT}: there is no rounds.json in --out; type: python -m benchmarks plan, with the same --out", []
     if len(points) < FEWEST:
         return f"{NOT}: a latency of {len(points)} of {FEWEST} points says too little of others; type --rows 8", []
-    latency = Latency.of({p.rows: p.seconds for p in points})
+    latency = LatencyCurve.of({p.rows: p.seconds for p in points})
     size, rows, kept = 4.0 * prod(net.shape), [], []
     for name, entries in traces_by_name.items():
         traces = [replace(trace_of(entry), size=size, outside=outside) for entry in entries]

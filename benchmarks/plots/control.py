@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image, ImageDraw
 
-from paradigms.files import whole
+from paradigms.files import write_whole
 from paradigms.viz.canvas import font
 from paradigms.viz.palette import ACCENT, DIM, GREY, INK, LIGHT, NIGHT, TRACK
 from paradigms.viz.pictures import write_figure
@@ -76,7 +76,7 @@ def write_drives(path: Path, drives: Mapping[str, Any], hertz: float) -> None:
     palette = sheet.quantize(64, method=Image.Quantize.MEDIANCUT)
     flat = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pages]
     durations = [round(1000 / hertz)] * (ticks - 1) + [HOLD]
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         flat[0].save(partial, "GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0, disposal=1)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .validate import choice, number, refusal, said
+from .validate import check_choice, check_number, in_words, refusal
 
 PREDICTIONS = ("epsilon", "v", "flow", "x0", "flow_to_data")
 VELOCITIES = ("flow", "flow_to_data")  # whose direction can be mistaken, see `execution/direction.py`
@@ -108,7 +108,7 @@ def make_denoiser(
     Raises:
         ValueError: An unknown prediction, a limit that is none, or two limits.
     """
-    choice("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
     check_limits(clip, threshold)
     A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
     if prediction == "epsilon" and bool((A == 0).any()):
@@ -126,16 +126,18 @@ def make_denoiser(
 def check_limits(clip: Any, threshold: Any) -> None:
     """Refuses limits that are none, and two at once."""
     if clip is not None:
-        number("clip", clip, "a positive number such as 1.0, or None", lambda v: 0 < v < math.inf)
+        check_number("clip", clip, "a positive number such as 1.0, or None", lambda v: 0 < v < math.inf)
     if threshold is None:
         return
     needed = "(quantile in (0, 1], maximum >= 1), such as (0.995, 1.5), or None"
     if not isinstance(threshold, tuple | list) or len(threshold) != 2:
-        raise refusal("threshold", said(threshold), needed)
-    number("threshold", threshold[0], needed, lambda v: 0 < v <= 1)
-    number("threshold", threshold[1], needed, lambda v: 1 <= v < math.inf)
+        raise refusal("threshold", in_words(threshold), needed)
+    check_number("threshold", threshold[0], needed, lambda v: 0 < v <= 1)
+    check_number("threshold", threshold[1], needed, lambda v: 1 <= v < math.inf)
     if clip is not None:
-        raise refusal("clip", f"{said(clip)} beside threshold {threshold}", "one limit", "clip=None or threshold=None")
+        raise refusal(
+            "clip", f"{in_words(clip)} beside threshold {threshold}", "one limit", "clip=None or threshold=None"
+        )
 
 
 def dynamic_threshold(D: Tensor, quantile: float, most: float) -> Tensor:

@@ -15,7 +15,7 @@ LARGEST = 1 << 28  # bytes of JSON that are read
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path) -> Iterator[Path]:
     """A temporary path to write to, renamed to `path` where the block ends well and removed where it does not."""
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -25,7 +25,7 @@ def whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def folder(path: Path) -> Path:
+def make_folder(path: Path) -> Path:
     """The folder, made if it has to be, once a file could be written there; raises ValueError where none can."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -34,14 +34,14 @@ def folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise ValueError(f"--out {brief(path)} cannot be written to ({why}); type the path of a folder") from error
+        raise ValueError(f"--out {brief_name(path)} cannot be written to ({why}); type the path of a folder") from error
     return path
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as JSON; raises ValueError for NaN and infinity, which JSON does not have."""
     text = json.dumps(content, allow_nan=False)
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
 
 
@@ -49,17 +49,21 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file; raises ValueError for any other file, in one line that says why."""
     try:
         if path.stat().st_size > LARGEST:
-            raise ValueError(f"{brief(path)} has {path.stat().st_size} bytes; needed: a JSON file of at most {LARGEST}")
+            raise ValueError(
+                f"{brief_name(path)} has {path.stat().st_size} bytes; needed: a JSON file of at most {LARGEST}"
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise ValueError(f"{brief(path)} cannot be read ({why}); type the path of a JSON file") from error
+        raise ValueError(f"{brief_name(path)} cannot be read ({why}); type the path of a JSON file") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{brief(path)} is no JSON (it is no text); type the path of a file that we wrote") from error
-    return parsed(text, brief(path))
+        raise ValueError(
+            f"{brief_name(path)} is no JSON (it is no text); type the path of a file that we wrote"
+        ) from error
+    return parse_object(text, brief_name(path))
 
 
-def parsed(text: str, name: str) -> dict[str, Any]:
+def parse_object(text: str, name: str) -> dict[str, Any]:
     """The object that JSON `text` is; raises ValueError for any other, calling it `name`."""
     try:
         found = json.loads(text)
@@ -104,7 +108,7 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
-def brief(name: object, most: int = 120) -> str:
+def brief_name(name: object, most: int = 120) -> str:
     """A name in quotes, as an error shows it: without line breaks, its middle left out where it is long."""
     text = str(name)
     return repr(text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}")

@@ -22,9 +22,9 @@ from torch import Tensor
 from .denoiser import Denoiser, make_denoiser
 from .schedule import Grid
 from .system import System
-from .timestep_grid import Output, clip_of_data, posterior_std, table, trapezoid, unit
-from .timestep_grid import euler as held
-from .validate import number, refusal, whole
+from .timestep_grid import OutputReading, clip_of_data, posterior_std, table_of_grid, tolerance_unit, trapezoid_rows
+from .timestep_grid import euler_rows as held
+from .validate import check_number, check_whole, refusal
 
 NEAR = 1e-6  # how far alpha^2 + sigma^2 may be from 1 in levels that were computed in float32
 
@@ -34,18 +34,22 @@ def preserving_levels(g: Grid) -> bool:
     return bool(((g.alpha**2 + g.sigma**2 - 1).abs() < NEAR).all())
 
 
-def single_steps(g: Grid, rule: str, eta: float, start: float, clip: float | str | None, output: Output) -> System:
+def single_steps(
+    g: Grid, rule: str, eta: float, start: float, clip: float | str | None, output: OutputReading
+) -> System:
     """DDIM, DDPM, DPM-Solver++(2M)."""
     if rule == "dpmsolver":
         limit = clip_of_data(clip, g.alpha, g.alpha)[0]
         a, b = held(g)
         half = _second_order(g, b)
-        return table(g, a, [b + half, -half], replace(output, clip=limit), start=start)
+        return table_of_grid(g, a, [b + half, -half], replace(output, clip=limit), start=start)
     c = (1.0 if rule == "ddpm" else eta) * posterior_std(g)
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
     limit, gain = clip_of_data(clip, b, g.alpha_next)
-    return table(g, a, [b], replace(output, clip=limit), c=c, start=start, clip_gain=None if rule == "ddpm" else gain)
+    return table_of_grid(
+        g, a, [b], replace(output, clip=limit), c=c, start=start, clip_gain=None if rule == "ddpm" else gain
+    )
 
 
 def _second_order(g: Grid, b: Tensor) -> Tensor:
@@ -61,7 +65,7 @@ def _second_order(g: Grid, b: Tensor) -> Tensor:
     return half
 
 
-def heun_steps(g: Grid, beyond: bool, start: float, output: Output) -> System:
+def heun_steps(g: Grid, beyond: bool, start: float, output: OutputReading) -> System:
     """The trapezoid in the scale where the ODE is dx/ds = (x - D) / s: of the states where alpha, or alpha + sigma, is
     1, and else of states divided by alpha.
 
@@ -72,7 +76,7 @@ def heun_steps(g: Grid, beyond: bool, start: float, output: Output) -> System:
     if not alike:
         r, r_next = g.sigma[:-1] / g.alpha[:-1], g.sigma[1:] / g.alpha[1:]
         weight = g.alpha[1:] * (r - r_next) / (2 * r_next)
-    system = trapezoid(g, start, output, weight)
+    system = trapezoid_rows(g, start, output, weight)
     return _first(system, len(system) - 1) if beyond else system
 
 
@@ -84,7 +88,9 @@ def _first(system: System, N: int) -> System:
     return replace(system, denoiser=reader, **rows)
 
 
-def epsilon_steps(g: Grid, rule: str, order: int, how: tuple[float, float], start: float, output: Output) -> System:
+def epsilon_steps(
+    g: Grid, rule: str, order: int, how: tuple[float, float], start: float, output: OutputReading
+) -> System:
     """The rules whose taps are the noise that the model sees."""
     if bool((g.alpha == 0).any()):
         raise refusal(
@@ -93,12 +99,12 @@ def epsilon_steps(g: Grid, rule: str, order: int, how: tuple[float, float], star
     ratio = torch.cat([g.sigma / g.alpha, (g.sigma_next / g.alpha_next)[-1:]])
     c = torch.zeros_like(g.sigma)
     if rule == "lms":
-        whole("order", order, "a whole number from 1 to 8", 1, 8)
+        check_whole("order", order, "a whole number from 1 to 8", 1, 8)
         weights = adams_bashforth(ratio, order)
     else:
         gamma, mu = how
-        number("gamma", gamma, "a positive, finite number; 1 is DDIM", lambda v: 0 < v < math.inf)
-        number("mu", mu, "a number from 0 (no noise) to less than 1", lambda v: 0 <= v < 1)
+        check_number("gamma", gamma, "a positive, finite number; 1 is DDIM", lambda v: 0 < v < math.inf)
+        check_number("mu", mu, "a number from 0 (no noise) to less than 1", lambda v: 0 <= v < 1)
         to = (ratio[1:] / ratio[:-1] ** mu) ** (1 / (1 - mu))
         c = g.alpha_next * (ratio[1:] ** 2 - to**2).clamp(min=0).sqrt()
         weights = (to - ratio[:-1])[:, None] * torch.tensor([gamma, 1 - gamma], dtype=torch.float64)
@@ -109,7 +115,15 @@ def epsilon_steps(g: Grid, rule: str, order: int, how: tuple[float, float], star
     reader = Denoiser(g.into, p, -g.alpha * reader.q / g.sigma, torch.ones_like(p))
     zero = torch.zeros_like(g.alpha)
     return System(
-        g.t, g.alpha_next / g.alpha, g.alpha_next[:, None] * weights, c, unit(g), zero, zero + 1, reader, start
+        g.t,
+        g.alpha_next / g.alpha,
+        g.alpha_next[:, None] * weights,
+        c,
+        tolerance_unit(g),
+        zero,
+        zero + 1,
+        reader,
+        start,
     )
 
 
@@ -136,7 +150,7 @@ def _gauss(order: int) -> tuple[Tensor, Tensor]:
     return nodes, 2 * vectors[0] ** 2
 
 
-def preconditioned(system: System, sigma_data: float) -> Denoiser:
+def preconditioned_reader(system: System, sigma_data: float) -> Denoiser:
     """The reader of EDM's network at the levels of a table of states data + sigma noise."""
     s, one = system.sigma, torch.ones_like(system.sigma)
     total = (s**2 + sigma_data**2).sqrt()

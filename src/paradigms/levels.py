@@ -22,17 +22,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .level_rules import epsilon_steps, heun_steps, preconditioned, preserving_levels, single_steps
+from .level_rules import epsilon_steps, heun_steps, preconditioned_reader, preserving_levels, single_steps
 from .schedule import Grid, chain, karras_ratios
 from .system import System
-from .timestep_grid import Output, clip_of_data
-from .validate import choice, named, number, refusal, said, whole
+from .timestep_grid import OutputReading, clip_of_data
+from .validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
 
 RULES = ("ddim", "ddpm", "dpmsolver", "heun", "lms", "gamma")
 OF_EPSILONS = ("lms", "gamma")
 
 
-@named
+@named_arguments
 def from_levels(
     t: Tensor | None,
     alpha: Tensor | float,
@@ -77,8 +77,8 @@ def from_levels(
     Source: Song et al. 2021 (ddim); Ho et al. 2020 (ddpm); Lu et al. 2022b (dpmsolver); Karras et al. 2022 (heun);
     Liu et al. 2022 (lms, Adams-Bashforth steps); Permenter and Yuan 2024, algorithm 2 (gamma).
     """
-    choice("rule", rule, RULES)
-    number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
+    check_choice("rule", rule, RULES)
+    check_number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
     if eta and rule != "ddim":
         raise refusal("eta", f"{eta} beside rule {rule!r}", "rule 'ddim', which alone takes it", "rule='ddim'")
     g, beyond = _grid(t, alpha, sigma, into, rule)
@@ -86,14 +86,14 @@ def from_levels(
         start = 1.0 if preserving_levels(g) else float(g.sigma[0])
     if rule in OF_EPSILONS:
         _no_limit(clip, threshold)
-        return epsilon_steps(g, rule, order, (gamma, mu), start, Output(prediction, None, None))
+        return epsilon_steps(g, rule, order, (gamma, mu), start, OutputReading(prediction, None, None))
     if rule == "heun":
         limit = clip_of_data(clip, g.alpha, g.alpha)[0]
-        return heun_steps(g, beyond, start, Output(prediction, limit, threshold))
-    return single_steps(g, rule, eta, start, clip, Output(prediction, None, threshold))
+        return heun_steps(g, beyond, start, OutputReading(prediction, limit, threshold))
+    return single_steps(g, rule, eta, start, clip, OutputReading(prediction, None, threshold))
 
 
-@named
+@named_arguments
 def edm(
     steps: int,
     *,
@@ -129,21 +129,21 @@ def edm(
 
     Source: Karras et al. 2022, eq. 5, table 1, algorithm 1.
     """
-    whole("steps", steps, "a whole number, at least 1", 1)
+    check_whole("steps", steps, "a whole number, at least 1", 1)
     for name, v in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho), ("sigma_data", sigma_data)):
-        number(name, v, "a positive, finite number", lambda v: 0 < v < math.inf)
+        check_number(name, v, "a positive, finite number", lambda v: 0 < v < math.inf)
     if sigma_min >= sigma_max:
-        raise refusal("sigma_min", said(sigma_min), f"less than sigma_max, {sigma_max:g}")
-    choice("prediction", prediction, ("edm", "x0", "epsilon", "v"))
-    choice("rule", rule, [r for r in RULES if r not in OF_EPSILONS])
+        raise refusal("sigma_min", in_words(sigma_min), f"less than sigma_max, {sigma_max:g}")
+    check_choice("prediction", prediction, ("edm", "x0", "epsilon", "v"))
+    check_choice("rule", rule, [r for r in RULES if r not in OF_EPSILONS])
     sigma = torch.cat([karras_ratios(sigma_min, sigma_max, steps, rho), torch.zeros(1, dtype=torch.float64)])
     raw = prediction == "edm"
     t = sigma[:-1].log() / 4 if raw else None
     system = from_levels(t, 1.0, sigma, rule, prediction="x0" if raw else prediction, eta=eta, clip=clip)
-    return replace(system, denoiser=preconditioned(system, sigma_data)) if raw else system
+    return replace(system, denoiser=preconditioned_reader(system, sigma_data)) if raw else system
 
 
-@named
+@named_arguments
 def euler(
     times: Tensor,
     *,
@@ -176,11 +176,13 @@ def euler(
     steps = times[1:] - times[:-1]
     needed = "times that fall from 1 towards 0 (noise at 1), or rise from 0 towards 1 (data at 1)"
     if len(times) < 2 or not bool((steps < 0).all() | (steps > 0).all()):
-        raise refusal("times", said(times.tolist() if len(times) < 5 else times), needed, "torch.linspace(1, 0, 11)")
+        raise refusal(
+            "times", in_words(times.tolist() if len(times) < 5 else times), needed, "torch.linspace(1, 0, 11)"
+        )
     if float(times.min()) < 0 or float(times.max()) > 1:
         given = f"times from {float(times[0]):g} to {float(times[-1]):g}"
         raise refusal("times", given, "times within [0, 1]", "euler(times / T, scale=T)")
-    number("scale", scale, "a positive, finite number", lambda v: 0 < v < math.inf)
+    check_number("scale", scale, "a positive, finite number", lambda v: 0 < v < math.inf)
     rising = bool(steps[0] > 0)
     noise = 1 - times if rising else times
     said_ = prediction or ("flow_to_data" if rising else "flow")
@@ -195,7 +197,7 @@ def _line(name: str, v: Any) -> Tensor:
     if type(v).__module__ == "numpy":
         raise refusal(name, f"numpy's {type(v).__name__}", "a tensor of one axis", f"torch.from_numpy({name})")
     if not isinstance(v, Tensor) or v.ndim != 1 or v.is_complex() or v.dtype == torch.bool or not len(v):
-        raise refusal(name, said(v), "a tensor of one axis", f"torch.tensor({name})")
+        raise refusal(name, in_words(v), "a tensor of one axis", f"torch.tensor({name})")
     v = v.detach().cpu()
     if not bool(torch.isfinite(v).all()):
         raise refusal(name, "one that is not finite", "finite numbers")
@@ -235,5 +237,5 @@ def _grid(t: Any, alpha: Any, sigma: Any, into: Any, rule: str) -> tuple[Grid, b
 def _no_limit(clip: Any, threshold: Any) -> None:
     """Refuses limits of an estimate that the rule does not have."""
     if clip is not None or threshold is not None:
-        given = said(threshold if clip is None else clip)
+        given = in_words(threshold if clip is None else clip)
         raise refusal("clip", given, "None: a rule of epsilons has no estimate of the data to limit", "rule='ddim'")

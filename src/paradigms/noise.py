@@ -57,11 +57,11 @@ class Noise:
         if not self.draws[row]:
             return torch.zeros_like(self.x[None])
         if isinstance(self.generator, torch.Generator):
-            return draw((1, *self.x.shape), self.generator, self.x)
-        return torch.cat([draw((1, 1, *self.x.shape[1:]), g, self.x) for g in self.generator], 1)
+            return draw_noise((1, *self.x.shape), self.generator, self.x)
+        return torch.cat([draw_noise((1, 1, *self.x.shape[1:]), g, self.x) for g in self.generator], 1)
 
 
-def draw(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
+def draw_noise(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard noise of `shape` on the generator's own device, moved to `like`'s."""
     return torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
@@ -74,18 +74,18 @@ def default_generator(device: torch.device) -> torch.Generator:
     return torch.default_generator
 
 
-def replica(generator: Generators | None, device: torch.device) -> Generators:
+def replica_generators(generator: Generators | None, device: torch.device) -> Generators:
     """Generators that will draw what `generator` is about to draw, without advancing it; one that is given twice is
     one there, too."""
     if generator is None:
         generator = default_generator(device)
     if isinstance(generator, torch.Generator):
-        return copied(generator)
-    copies = {id(g): copied(g) for g in generator}
+        return copied_generator(generator)
+    copies = {id(g): copied_generator(g) for g in generator}
     return [copies[id(g)] for g in generator]
 
 
-def copied(generator: torch.Generator) -> torch.Generator:
+def copied_generator(generator: torch.Generator) -> torch.Generator:
     """A generator in the same state."""
     copy = torch.Generator(generator.device)
     copy.set_state(generator.get_state())

@@ -16,7 +16,7 @@ from torch import Tensor
 from .checks.problem import check_condition, check_model, check_noise, check_state, check_system
 from .execution.chunked import Model
 from .execution.evaluate import Evaluator
-from .noise import Generators, Noise, replica
+from .noise import Generators, Noise, replica_generators
 from .system import System
 
 
@@ -68,5 +68,5 @@ class Problem:
         if self.noise is not None:
             return self
         same = copy(self)  # `replace` would check it all again
-        object.__setattr__(same, "generator", replica(self.generator, self.x.device))
+        object.__setattr__(same, "generator", replica_generators(self.generator, self.x.device))
         return same

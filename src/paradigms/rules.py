@@ -18,21 +18,21 @@ import torch
 from .schedule import Grid, Schedule, chain, karras_ratios, timesteps
 from .system import System
 from .timestep_grid import (
-    Output,
+    OutputReading,
+    check_preserving,
     clip_of_data,
     dpm_grid,
-    euler,
+    euler_rows,
     flow_grid,
-    interpolate,
+    interpolate_linearly,
     posterior_std,
-    preserving,
-    table,
-    trapezoid,
+    table_of_grid,
+    trapezoid_rows,
 )
-from .validate import choice, flag, named, number
+from .validate import check_choice, check_flag, check_number, named_arguments
 
 
-@named
+@named_arguments
 def ddpm(
     schedule: Schedule,
     steps: int,
@@ -70,18 +70,18 @@ def ddpm(
         >>> len(pd.ddpm(pd.linear(), steps=100))
         100
     """
-    choice("variance", variance, ("small", "large"))
-    T = preserving("ddpm", schedule, steps)
+    check_choice("variance", variance, ("small", "large"))
+    T = check_preserving("ddpm", schedule, steps)
     t = timesteps(T, steps, spacing, offset)
     end = torch.ones(1).double()
     g = chain(schedule.t[t], torch.cat([schedule.alpha[t], end]), torch.cat([schedule.sigma[t], 0 * end]))
     posterior, beta = posterior_std(g), 1 - (g.alpha / g.alpha_next) ** 2
     c = posterior if variance == "small" else beta.sqrt() * (t > 0)
     a = (g.alpha / g.alpha_next) * (g.sigma_next / g.sigma) ** 2
-    return table(g, a, [g.alpha_next * beta / g.sigma**2], Output(prediction, clip, threshold), c=c)
+    return table_of_grid(g, a, [g.alpha_next * beta / g.sigma**2], OutputReading(prediction, clip, threshold), c=c)
 
 
-@named
+@named_arguments
 def ddim(
     schedule: Schedule,
     steps: int,
@@ -122,9 +122,9 @@ def ddim(
         >>> bool((pd.ddim(pd.linear(), steps=50).c == 0).all())  # no noise
         True
     """
-    number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
-    flag("final_alpha_one", final_alpha_one)
-    T = preserving("ddim", schedule, steps)
+    check_number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
+    check_flag("final_alpha_one", final_alpha_one)
+    T = check_preserving("ddim", schedule, steps)
     t = timesteps(T, steps, spacing, offset)
     down = t - T // steps
     last = 1.0 if final_alpha_one else float(schedule.alpha[0])
@@ -135,10 +135,10 @@ def ddim(
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
     limit, gain = clip_of_data(clip, b, g.alpha_next)
-    return table(g, a, [b], Output(prediction, limit, threshold), c=c, clip_gain=gain)
+    return table_of_grid(g, a, [b], OutputReading(prediction, limit, threshold), c=c, clip_gain=gain)
 
 
-@named
+@named_arguments
 def dpmsolver(
     schedule: Schedule,
     steps: int,
@@ -179,7 +179,7 @@ def dpmsolver(
         2
     """
     g = dpm_grid("dpmsolver", schedule, steps, spacing, karras, final_zero)
-    a, b = euler(g)
+    a, b = euler_rows(g)
     lam, lam_next = (g.alpha / g.sigma).log(), (g.alpha_next / g.sigma_next).log()
     before = lam - lam.roll(1)
     half = b / 2 * (lam_next - lam) / before  # b / (2 r0), r0 = the last row's step in lambda over this one's
@@ -187,10 +187,10 @@ def dpmsolver(
     half[before == 0] = 0  # a repeated timestep has nothing to extrapolate from
     if steps < 15 or g.sigma_next[-1] == 0:
         half[-1] = 0
-    return table(g, a, [b + half, -half], Output(prediction, clip, threshold))
+    return table_of_grid(g, a, [b + half, -half], OutputReading(prediction, clip, threshold))
 
 
-@named
+@named_arguments
 def dpmsolver_single(
     schedule: Schedule,
     steps: int,
@@ -220,7 +220,7 @@ def dpmsolver_single(
         Lu et al. 2022b, (2S).
     """
     g = dpm_grid("dpmsolver_single", schedule, steps, spacing, karras, final_zero)
-    a, b = euler(g)
+    a, b = euler_rows(g)
     lam, lam_next = (g.alpha / g.sigma).log(), (g.alpha_next / g.sigma_next).log()
     n = torch.arange(1, steps - 1 + steps % 2, 2)
     n = n[(g.sigma_next[n] > 0) & (lam[n] > lam[n - 1])]
@@ -229,10 +229,10 @@ def dpmsolver_single(
     back, b_new = torch.zeros_like(b), b.clone()
     b_new[n] = whole * (lam_next[n] - lam[n - 1]) / (lam[n] - lam[n - 1]) / 2
     back[n] = whole - b_new[n] - a[n] * b[n - 1]
-    return table(g, a, [b_new, back], Output(prediction, clip, threshold))
+    return table_of_grid(g, a, [b_new, back], OutputReading(prediction, clip, threshold))
 
 
-@named
+@named_arguments
 def heun(
     schedule: Schedule,
     steps: int,
@@ -263,22 +263,22 @@ def heun(
     Source:
         Karras et al. 2022, algorithm 1.
     """
-    flag("karras", karras)
-    T = preserving("heun", schedule, steps)
+    check_flag("karras", karras)
+    T = check_preserving("heun", schedule, steps)
     t = timesteps(T, steps, spacing).double()
     if spacing == "linspace":
         t = torch.linspace(T - 1, 0, steps, dtype=torch.float64)
-    ratio, t = interpolate(schedule.ratio, t), interpolate(schedule.t, t)
+    ratio, t = interpolate_linearly(schedule.ratio, t), interpolate_linearly(schedule.t, t)
     if karras:
         ratio = karras_ratios(float(ratio[-1]), float(ratio[0]), steps)
         t = schedule.time_at(ratio)
     sigma = torch.cat([ratio, ratio.new_zeros(1)])
     g = chain(t, torch.ones_like(sigma), sigma, into=(1 + ratio**2).rsqrt())
     start = ratio[0] if spacing != "leading" else (ratio[0] ** 2 + 1).sqrt()
-    return trapezoid(g, float(start), Output(prediction, clip, threshold))
+    return trapezoid_rows(g, float(start), OutputReading(prediction, clip, threshold))
 
 
-@named
+@named_arguments
 def flow(
     steps: int,
     *,
@@ -313,11 +313,11 @@ def flow(
         Lipman et al. 2023; Esser et al. 2024, equation 23, for `shift`.
     """
     g = flow_grid(steps, shift, schedule, T)
-    a, b = euler(g)
-    return table(g, a, [b], Output(prediction, clip, threshold), start=float(g.sigma[0]))
+    a, b = euler_rows(g)
+    return table_of_grid(g, a, [b], OutputReading(prediction, clip, threshold), start=float(g.sigma[0]))
 
 
-@named
+@named_arguments
 def flow_heun(
     steps: int,
     *,
@@ -340,4 +340,4 @@ def flow_heun(
         ValueError: An argument cannot be used.
     """
     g = flow_grid(steps, shift, schedule, T)
-    return trapezoid(g, float(g.sigma[0]), Output(prediction, clip, threshold))
+    return trapezoid_rows(g, float(g.sigma[0]), OutputReading(prediction, clip, threshold))

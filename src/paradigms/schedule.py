@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .validate import choice, named, number, refusal, said, whole
+from .validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
 
 SPACINGS = ("leading", "trailing", "linspace")
 MOST = 10_000_000  # noise levels; the lists of more would fill the memory
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels that a model was trained on: a state is alpha times data plus sigma times noise.
@@ -43,7 +43,7 @@ class Schedule:
         for name in ("t", "alpha", "sigma"):
             v = getattr(self, name)
             if not isinstance(v, Tensor) or v.ndim != 1 or len(v) < 2 or v.is_complex() or v.dtype == torch.bool:
-                raise refusal(name, said(v), "a tensor of one axis, a number for each of 2 or more noise levels")
+                raise refusal(name, in_words(v), "a tensor of one axis, a number for each of 2 or more noise levels")
             if len(v) != len(self.t):
                 raise refusal(name, f"{len(v)} levels", f"as many as t has, {len(self.t)}")
             v = v.detach().cpu() if name == "t" else v.detach().to("cpu", torch.float64)
@@ -72,7 +72,7 @@ class Schedule:
             Timesteps (N,), fractional.
         """
         if not isinstance(ratio, Tensor):
-            raise refusal("ratio", said(ratio), "a tensor of noise-to-signal ratios", "torch.tensor([0.5])")
+            raise refusal("ratio", in_words(ratio), "a tensor of noise-to-signal ratios", "torch.tensor([0.5])")
         known, wanted = self.ratio.clamp(1e-10, 1e10).log(), ratio.clamp(1e-10, 1e10).log()
         high = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
         weight = ((wanted - known[high - 1]) / (known[high] - known[high - 1])).clamp(0, 1)
@@ -115,10 +115,10 @@ def check_schedule(schedule: object, name: str = "schedule") -> None:
         name_of = schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__
         raise refusal(name, name_of, "a Schedule, or the table of that scheduler", "from_scheduler(scheduler, steps)")
     typed = f"{schedule.__name__}()" if callable(schedule) and hasattr(schedule, "__name__") else "linear()"
-    raise refusal(name, said(schedule), "a Schedule, such as linear(), scaled_linear() or cosine()", typed)
+    raise refusal(name, in_words(schedule), "a Schedule, such as linear(), scaled_linear() or cosine()", typed)
 
 
-@named
+@named_arguments
 def from_betas(betas: Tensor) -> Schedule:
     """The variance preserving schedule of given betas.
 
@@ -140,14 +140,14 @@ def from_betas(betas: Tensor) -> Schedule:
         1000
     """
     if not isinstance(betas, Tensor) or not betas.is_floating_point():
-        raise refusal("betas", said(betas), "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
+        raise refusal("betas", in_words(betas), "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
     if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
         raise ValueError(f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]")
     level = torch.cumprod(1 - betas.detach().cpu().double(), 0)
     return Schedule(torch.arange(len(betas)), level.sqrt(), (1 - level).sqrt())
 
 
-@named
+@named_arguments
 def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
     """Betas that rise linearly, as in DDPM.
 
@@ -168,7 +168,7 @@ def linear(T: int = 1000, start: float = 1e-4, end: float = 0.02) -> Schedule:
     return from_betas(torch.linspace(start, end, T, dtype=torch.float64))
 
 
-@named
+@named_arguments
 def scaled_linear(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
     """Betas whose square roots rise linearly, as in Stable Diffusion.
 
@@ -189,7 +189,7 @@ def scaled_linear(T: int = 1000, start: float = 0.00085, end: float = 0.012) -> 
     return from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
 
 
-@named
+@named_arguments
 def cosine(T: int = 1000, max_beta: float = 0.999) -> Schedule:
     """The squared cosine schedule, as robot policies use it.
 
@@ -207,12 +207,12 @@ def cosine(T: int = 1000, max_beta: float = 0.999) -> Schedule:
         Nichol and Dhariwal 2021, equation 17.
     """
     check_length(T)
-    number("max_beta", max_beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
+    check_number("max_beta", max_beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
     level = torch.cos((torch.arange(T + 1).double() / T + 0.008) / 1.008 * math.pi / 2) ** 2
     return from_betas((1 - level[1:] / level[:-1]).clamp(max=max_beta))
 
 
-@named
+@named_arguments
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """A schedule shifted and scaled so that its last level is pure noise.
 
@@ -234,7 +234,7 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     return Schedule(schedule.t, alpha, (1 - alpha**2).sqrt())
 
 
-@named
+@named_arguments
 def rectified_flow(T: int = 1000, shift: float = 1.0) -> Schedule:
     """The levels of flow matching: alpha = 1 - s, sigma = s, t = T s.
 
@@ -264,8 +264,8 @@ def shift_noise(s: Tensor, shift: float) -> Tensor:
 
 def timesteps(T: int, steps: int, spacing: str, offset: int = 0) -> Tensor:
     """`steps` of the T training timesteps, descending (N,) int64. Source: Lin et al. 2023, table 2."""
-    choice("spacing", spacing, SPACINGS)
-    whole("offset", offset, f"a whole number from 0 to {T - 1} of timesteps", 0, T - 1)
+    check_choice("spacing", spacing, SPACINGS)
+    check_whole("offset", offset, f"a whole number from 0 to {T - 1} of timesteps", 0, T - 1)
     if offset and spacing != "leading":
         raise refusal("offset", f"{offset} beside spacing {spacing!r}", "offset=0, or 'leading', which alone it moves")
     if spacing == "leading":
@@ -282,24 +282,24 @@ def timesteps(T: int, steps: int, spacing: str, offset: int = 0) -> Tensor:
 
 def check_steps(steps: int, T: int) -> None:
     """Refuse a number of steps that the schedule of T timesteps does not have."""
-    whole("steps", steps, f"a whole number from 1 to {T}, the schedule's length", 1, T)
+    check_whole("steps", steps, f"a whole number from 1 to {T}, the schedule's length", 1, T)
 
 
 def check_length(T: int) -> None:
     """Refuse a number of noise levels that makes no schedule."""
-    whole("T", T, f"a whole number of noise levels, 2 to {MOST}; 1000 is usual", 2, MOST)
+    check_whole("T", T, f"a whole number of noise levels, 2 to {MOST}; 1000 is usual", 2, MOST)
 
 
 def check_betas(T: int, start: float, end: float) -> None:
     """Refuse ends of a schedule's betas that are none."""
     check_length(T)
     for name, beta in (("start", start), ("end", end)):
-        number(name, beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
+        check_number(name, beta, "a number above 0 and at most 1", lambda v: 0 < v <= 1)
 
 
 def check_shift(shift: float) -> None:
     """Refuse a shift of flow noise that is none."""
-    number("shift", shift, "a positive number; 1 leaves the grid as it is", lambda v: 0 < v < math.inf)
+    check_number("shift", shift, "a positive number; 1 leaves the grid as it is", lambda v: 0 < v < math.inf)
 
 
 def karras_ratios(low: float, high: float, steps: int, rho: float = 7.0) -> Tensor:

@@ -13,7 +13,7 @@ from .distributed.partition import Sharing
 from .stopping.final_error import DOUBT
 from .window.expected import Expected
 from .window.retry import Retry
-from .window.trace import Record, Span
+from .window.trace import FrameRecord, Span
 from .window.verify import Verification
 
 
@@ -56,7 +56,7 @@ class Solution:
 
     x: Tensor
     steps: int
-    records: tuple[Record, ...]
+    records: tuple[FrameRecord, ...]
     seconds: float
     model_seconds: float
     verification: Verification | None = None
@@ -70,7 +70,7 @@ class Solution:
     expected: Expected | None = None
 
     def __repr__(self) -> str:
-        return f"{spent(self)}\n{known(self)}"
+        return f"{spent_line(self)}\n{error_line(self)}"
 
     @property
     def speedup(self) -> float | None:
@@ -109,9 +109,9 @@ class Solution:
     @cached_property
     def sample_rounds(self) -> Tensor:
         """Rounds that each sample took (B,)."""
-        rounds = taken(self.records)
+        rounds = rounds_taken(self.records)
         for retry in self.retries:
-            rounds[list(retry.samples)] += taken(retry.records)
+            rounds[list(retry.samples)] += rounds_taken(retry.records)
         return rounds
 
     @cached_property
@@ -148,7 +148,7 @@ class Solution:
         """Of each sample "converged", where it stopped, or by how much it may miss the tolerance."""
         estimate = [0.0] * len(self.done) if self.estimate is None else self.estimate.tolist()
         ends = zip(self.done.tolist(), estimate, strict=True)
-        return tuple(status(done, self.steps, error, self.tolerance) for done, error in ends)
+        return tuple(sample_status(done, self.steps, error, self.tolerance) for done, error in ends)
 
     @property
     def error(self) -> Tensor | None:
@@ -166,7 +166,7 @@ class Solution:
         return None if self.error is None else float(self.error.median())
 
 
-def spent(solution: Solution) -> str:
+def spent_line(solution: Solution) -> str:
     """What was sampled and what it took, with the speedup, or why it was stepped."""
     n, window = len(solution.done), max(solution.windows, default=1)
     text = (
@@ -180,7 +180,7 @@ def spent(solution: Solution) -> str:
     return text + (f"; stepped one by one: {solution.reason}" if solution.reason else "")
 
 
-def known(solution: Solution) -> str:
+def error_line(solution: Solution) -> str:
     """The status, and what is known of the error."""
     bad = {b: each for b, each in enumerate(solution.status) if each != "converged"}
     parts = ["converged"]
@@ -197,7 +197,7 @@ def known(solution: Solution) -> str:
     return ", ".join(parts + ([f"{made} made again"] if made else []))
 
 
-def status(done: int, rows: int, error: float, tolerance: float | None) -> str:
+def sample_status(done: int, rows: int, error: float, tolerance: float | None) -> str:
     """Of one sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
     if done < rows:
         return f"stopped at row {done} of {rows}"
@@ -206,12 +206,12 @@ def status(done: int, rows: int, error: float, tolerance: float | None) -> str:
     return "converged"
 
 
-def taken(told: Sequence[Record]) -> Tensor:
+def rounds_taken(told: Sequence[FrameRecord]) -> Tensor:
     """The rounds each sample took (B,)."""
-    return torch.stack([part(each) for each in told]).sum(0)
+    return torch.stack([frame_rounds(each) for each in told]).sum(0)
 
 
-def part(told: Record) -> Tensor:
+def frame_rounds(told: FrameRecord) -> Tensor:
     """The rounds of a frame that each sample took part in (B,)."""
     stride = torch.tensor(told.stride)
     if told.taking is not None:

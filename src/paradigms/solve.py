@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks.solver import check_account, check_solver, watched
+from .checks.solver import check_account, check_solver, watched_frames
 from .execution.chunked import Model
 from .execution.mesh import run_on_mesh
 from .execution.torch_modes import isolated_from_torch_modes
@@ -26,24 +26,24 @@ from .solution import Comparison, Solution
 from .stopping.base import AbstractStop
 from .stopping.final_error import TOLERANCE as TOLERANCE
 from .stopping.final_error import FinalError
-from .stopping.rounding import finest
+from .stopping.rounding import finest_tolerance
 from .system import System
-from .validate import named
-from .window.attempt import Attempt, attempt
-from .window.auto.controller import auto
+from .validate import named_arguments
+from .window.attempt import RunOutcome, run_frames
+from .window.auto.controller import auto_window
 from .window.chain import UNLIMITED, Chain
 from .window.controller import FixedWindow, WindowController, YieldingWindow
 from .window.frame import Frame
-from .window.retry import Retry, retried
+from .window.retry import Retry, retry_doubtful
 from .window.steps import sequential_sample
-from .window.trace import Record
+from .window.trace import FrameRecord
 from .window.verify import verify_trajectory
 
 LEAST = 32  # rows of a call that verifies, at least
 DEFAULT, USUAL = Spectral(), FinalError()
 
 
-@named
+@named_arguments
 @isolated_from_torch_modes
 @run_on_mesh
 def iterate(
@@ -83,7 +83,7 @@ def iterate(
     return frames(open_chain(problem, method, window, tolerance, key))
 
 
-def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
+def criterion_of(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
     """The criterion of a tolerance; a `FinalError` without a grid takes that of a `Spectral`. Raises ValueError."""
     if method is DEFAULT and tolerance == TOLERANCE:
         return USUAL
@@ -92,7 +92,7 @@ def criterion(tolerance: float | AbstractStop, method: AbstractMethod) -> Abstra
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
 
 
-@named
+@named_arguments
 @isolated_from_torch_modes
 @run_on_mesh
 def sample(
@@ -166,11 +166,11 @@ def sample(
     def noise_again() -> Noise:
         return reference.replica().stream()
 
-    run, retries = _run(chain, lambda shown: watched(watch, shown), verify, noise_again)
+    run, retries = _run(chain, lambda shown: watched_frames(watch, shown), verify, noise_again)
     verification = comparison = None
     if verify and all(sum(map(len, p)) == len(system) + 1 for p in run.path):
         states = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
-        run.final, verification = verify_trajectory(chain.evaluate, states, noise_again(), widest(run))
+        run.final, verification = verify_trajectory(chain.evaluate, states, noise_again(), widest_window(run))
     seconds = time.perf_counter() - began
     sharing = chain.evaluate.team.spent if chain.evaluate.team else None
     if compare:
@@ -190,7 +190,7 @@ def sample(
         sharing=sharing,
         retries=retries,
         estimate=run.estimate,
-        tolerance=None if chain.method.law else max(chain.stop.tolerance, finest(run.final.dtype, rounding)),
+        tolerance=None if chain.method.law else max(chain.stop.tolerance, finest_tolerance(run.final.dtype, rounding)),
         reason=chain.controller.reason(),
         expected=chain.controller.expected(),
     )
@@ -198,28 +198,30 @@ def sample(
 
 def _run(
     chain: Chain, watch: Callable[[Iterator[Frame]], Iterable[Frame]], path: bool, noise: Callable[[], Noise]
-) -> tuple[Attempt, tuple[Retry, ...]]:
+) -> tuple[RunOutcome, tuple[Retry, ...]]:
     """The samples, and what was made again; a run that somebody stops early is left as it is."""
     N, B = len(chain), len(chain.stream.x)
     if chain.controller.only == 1 and not chain.keep and chain.limit >= N:  # nobody watches a step
         final = sequential_sample(chain.evaluate, chain.stream)
-        return Attempt(final, [Record([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evaluations, 1, N)], None, []), ()
+        return RunOutcome(
+            final, [FrameRecord([0] * B, [N] * B, [0.0] * B, N, chain.evaluate.evaluations, 1, N)], None, []
+        ), ()
     limit = None if chain.limit == UNLIMITED else chain.limit
-    run = attempt(watch(frames(chain)), chain.stream.x, path, limit)
+    run = run_frames(watch(frames(chain)), chain.stream.x, path, limit)
     last = run.records[-1]
     unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
     if limit is not None or unfinished or run.estimate is None:
         return run, ()
     windows = replace(chain, method=chain.method.windowed()) if isinstance(chain.method, Skeleton) else chain
-    return run, retried(windows, run, max(each.window for each in run.records), noise)
+    return run, retry_doubtful(windows, run, max(each.window for each in run.records), noise)
 
 
-def widest(run: Attempt) -> int:
+def widest_window(run: RunOutcome) -> int:
     """The rows of a call that verifies: as many as the widest window had, for the device had room for them."""
     return max(LEAST, *(each.window for each in run.records))
 
 
-@named
+@named_arguments
 @isolated_from_torch_modes
 def sequential(
     model: Model,
@@ -262,7 +264,7 @@ def open_chain(
     """A problem, and how `sample` solves it. Raises ValueError for a method or criterion that is not for its states."""
     check_solver(method, window, tolerance, key)
     method = method or DEFAULT
-    stop = criterion(tolerance, method)
+    stop = criterion_of(tolerance, method)
     method.check(problem.x)
     stop.check(problem.x)
     method = method.held_to(stop.tolerance)
@@ -271,7 +273,7 @@ def open_chain(
     evaluate, stream = problem.evaluator(), problem.stream()
     evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     if isinstance(window, str):
-        window = auto(evaluate, stream.x, method, stop, key)
+        window = auto_window(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):
         window = FixedWindow(window) if window == 1 or method.steady else YieldingWindow(window)
     return Chain(evaluate, stream, method, stop, window)

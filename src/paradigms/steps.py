@@ -30,7 +30,7 @@ from .solution import Solution
 from .solve import TOLERANCE, sample
 from .stopping.base import AbstractStop
 from .system import System
-from .validate import named, refusal, said
+from .validate import in_words, named_arguments, refusal
 from .window.controller import WindowController
 
 
@@ -59,7 +59,7 @@ class Rows:
 Solver = Generator[Rows, Tensor, Solution]
 
 
-@named
+@named_arguments
 def steps(
     system: System,
     x: Tensor,
@@ -92,7 +92,7 @@ def steps(
     check_solver(method, tolerance=tolerance)
     if isinstance(window, str) or not (callable(window) or (type(window) is int and window >= 1)):
         needed = "a whole number of rows, at least 1, or a function that gives one"
-        raise refusal("window", said(window), needed, "window=32")
+        raise refusal("window", in_words(window), needed, "window=32")
     pace = _Asked(window) if callable(window) else window
     how = {"window": pace, "tolerance": tolerance, "generator": generator, "noise": noise, "max_rounds": max_rounds}
     return _solver(_Channel(system, x, dict(condition or {})), x, method, how)
@@ -194,7 +194,7 @@ def together(model: Callable[..., Tensor], solvers: Sequence[Solver], most: int 
             advance(k, None)
         while asked:
             turn = list(asked.items())
-            for (k, _), answer in zip(turn, evaluated(model, [rows for _, rows in turn], most), strict=True):
+            for (k, _), answer in zip(turn, evaluate_together(model, [rows for _, rows in turn], most), strict=True):
                 advance(k, answer)
     finally:
         for solver in solvers:
@@ -202,7 +202,7 @@ def together(model: Callable[..., Tensor], solvers: Sequence[Solver], most: int 
     return [found[k] for k in range(len(solvers))]
 
 
-def evaluated(model: Callable[..., Tensor], asked: Sequence[Rows], most: int | None = None) -> list[Tensor]:
+def evaluate_together(model: Callable[..., Tensor], asked: Sequence[Rows], most: int | None = None) -> list[Tensor]:
     """The model's answers to the rows of several solvers, in one call, or in calls of at most so many rows.
 
     Raises ValueError where rows are of several shapes or have conditions of several names.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
-from .validate import named, number, refusal, said
+from .validate import check_number, in_words, named_arguments, refusal
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ class System:
                 )
         if not isinstance(self.denoiser, Denoiser):
             raise refusal(
-                "system: denoiser", said(self.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
+                "system: denoiser", in_words(self.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
             )
-        number("system: start", self.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf)
+        check_number(
+            "system: start", self.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf
+        )
         N = len(self.t)
         lengths = (len(v) for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
         if N < 1 or self.b.shape[1] < 1 or any(n != N for n in lengths):
@@ -141,7 +143,7 @@ class System:
             y.addcmul_(expand_like(b, x), D[first : first + len(x)])
         return y if z is None else y.addcmul_(expand_like(self.c[n], x), z)
 
-    @named
+    @named_arguments
     def noise(
         self,
         shape: tuple[int, ...],
@@ -172,13 +174,13 @@ class System:
         if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
         if generator is not None and not isinstance(generator, torch.Generator):
-            raise refusal("generator", said(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
+            raise refusal("generator", in_words(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise refusal("dtype", said(dtype), "a floating-point torch.dtype, or None", "torch.float32")
+            raise refusal("dtype", in_words(dtype), "a floating-point torch.dtype, or None", "torch.float32")
         try:
             device = None if device is None else torch.device(device)
         except (RuntimeError, TypeError) as error:
-            raise refusal("device", said(device), "a torch.device, its name, or None", "'cpu' or 'cuda'") from error
+            raise refusal("device", in_words(device), "a torch.device, its name, or None", "'cpu' or 'cuda'") from error
         return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
 
 
@@ -188,7 +190,7 @@ def expand_like(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * more) if more else coefficient
 
 
-def masked(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
+def masked_rows(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:
     """v (W, B, ...) where mask (W, B), which is on the CPU, is true, and `other` elsewhere; None is true throughout."""
     if mask is None:
         return v

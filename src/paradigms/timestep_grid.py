@@ -30,11 +30,11 @@ from .schedule import (
     timesteps,
 )
 from .system import System
-from .validate import choice, flag, refusal, whole
+from .validate import check_choice, check_flag, check_whole, refusal
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputReading:
     """How a model's answer is read: the arguments of `denoiser` that every rule has."""
 
     prediction: str
@@ -42,11 +42,11 @@ class Output:
     threshold: tuple[float, float] | None
 
 
-def preserving(rule: str, schedule: Schedule, steps: int) -> int:
+def check_preserving(rule: str, schedule: Schedule, steps: int) -> int:
     """T of a variance preserving schedule that has so many steps; refuses any other, and names what takes it."""
     check_schedule(schedule)
     check_steps(steps, T := len(schedule.t))
-    space = scaled(schedule)
+    space = space_scale(schedule)
     if space == "preserving":
         return T
     if space == "exploding":
@@ -61,7 +61,7 @@ def preserving(rule: str, schedule: Schedule, steps: int) -> int:
     raise refusal("schedule", "one whose alpha^2 + sigma^2 is not 1", needed)
 
 
-def scaled(schedule: Schedule) -> str:
+def space_scale(schedule: Schedule) -> str:
     """The space of a schedule: preserving, exploding (alpha = 1), flow (alpha + sigma = 1) or other."""
     alpha, sigma, one = schedule.alpha, schedule.sigma, torch.ones_like(schedule.alpha)
     for space, sum_of in (("preserving", alpha**2 + sigma**2), ("exploding", alpha), ("flow", alpha + sigma)):
@@ -70,7 +70,7 @@ def scaled(schedule: Schedule) -> str:
     return "other"
 
 
-def euler(g: Grid) -> tuple[Tensor, Tensor]:
+def euler_rows(g: Grid) -> tuple[Tensor, Tensor]:
     """a, b (N,) of the rows that hold D fixed."""
     a = g.sigma_next / g.sigma
     return a, g.alpha_next - g.alpha * a
@@ -88,23 +88,23 @@ def clip_of_data(clip: float | str | None, b: Tensor, alpha_next: Tensor) -> tup
     noise from what is left (denoising-diffusion-pytorch), which is what a gain of 1 says. Raises ValueError.
     """
     if isinstance(clip, str):
-        choice("clip", clip, ("rederive",))
+        check_choice("clip", clip, ("rederive",))
         return 1.0, None
     return clip, torch.where(b == 0, 1.0, alpha_next / b)
 
 
-def unit(g: Grid) -> Tensor:
+def tolerance_unit(g: Grid) -> Tensor:
     """The unit of the tolerance (N,): the posterior noise, floored where the chain ends and it would be 0."""
     std = posterior_std(g)
     positive = std[std > 1e-8]  # rounding leaves 1e-9 where the chain ends
     return std.clamp(min=float(positive.min()) if len(positive) else 1.0)
 
 
-def table(
+def table_of_grid(
     g: Grid,
     a: Tensor,
     taps: list[Tensor],
-    output: Output,
+    output: OutputReading,
     *,
     c: Tensor | None = None,
     start: float = 1.0,
@@ -114,10 +114,10 @@ def table(
     how: dict[str, Any] = {f.name: getattr(output, f.name) for f in fields(output)}
     reader = make_denoiser(g.alpha, g.sigma, g.into, clip_gain=clip_gain, **how)
     c = torch.zeros_like(a) if c is None else c
-    return System(g.t, a, torch.stack(taps, 1), c, unit(g), g.alpha, g.sigma, reader, start)
+    return System(g.t, a, torch.stack(taps, 1), c, tolerance_unit(g), g.alpha, g.sigma, reader, start)
 
 
-def trapezoid(g: Grid, start: float, output: Output, weight: Tensor | None = None) -> System:
+def trapezoid_rows(g: Grid, start: float, output: OutputReading, weight: Tensor | None = None) -> System:
     """Heun's rows: a predictor to sigma', and there x' = x + (sigma - sigma') / (2 sigma') (D[n] - D[n-1]).
 
     weight (N - 1,): in place of (sigma - sigma') / (2 sigma'), for levels where the rule holds in another scale.
@@ -125,22 +125,22 @@ def trapezoid(g: Grid, start: float, output: Output, weight: Tensor | None = Non
     N = len(g.t)
     level = (torch.arange(2 * N - 1) + 1) // 2  # the grid row whose level D is read at: 0, 1, 1, 2, 2, ...
     correct = torch.arange(1, 2 * N - 1, 2)
-    a, b = (v[level] for v in euler(g))
+    a, b = (v[level] for v in euler_rows(g))
     back = torch.zeros_like(b)
     a[correct] = 1.0
     b[correct] = (g.sigma[:-1] - g.sigma[1:]) / (2 * g.sigma[1:]) if weight is None else weight
     back[correct] = -b[correct]
     wide = Grid(*(getattr(g, f.name)[level] for f in fields(g)))
     span = torch.arange(2 * N - 1) // 2  # a corrector ends where its predictor did, and has its noise
-    return replace(table(wide, a, [b, back], output, start=start), std=unit(g)[span])
+    return replace(table_of_grid(wide, a, [b, back], output, start=start), std=tolerance_unit(g)[span])
 
 
 def dpm_grid(rule: str, schedule: Schedule, steps: int, spacing: str, karras: bool, final_zero: bool) -> Grid:
     """The chain of the DPM-Solvers; one more point than steps where not trailing."""
-    flag("karras", karras)
-    flag("final_zero", final_zero)
-    choice("spacing", spacing, SPACINGS)  # with karras too, where it changes nothing
-    T = preserving(rule, schedule, steps)
+    check_flag("karras", karras)
+    check_flag("final_zero", final_zero)
+    check_choice("spacing", spacing, SPACINGS)  # with karras too, where it changes nothing
+    T = check_preserving(rule, schedule, steps)
     alpha = schedule.alpha.clamp(min=2.0**-12)  # log SNR must stay finite at zero terminal SNR, as in diffusers
     ratio_of = (1 - alpha**2).sqrt() / alpha
     if karras:
@@ -159,7 +159,7 @@ def dpm_grid(rule: str, schedule: Schedule, steps: int, spacing: str, karras: bo
 
 def flow_grid(steps: int, shift: float, schedule: Schedule | None, T: int) -> Grid:
     """The flow's chain; the end points are shifted once by the schedule and once by the chain, as in diffusers."""
-    whole("T", T, "a whole number, the timestep of pure noise; 1000 is usual", 1)
+    check_whole("T", T, "a whole number, the timestep of pure noise; 1000 is usual", 1)
     check_steps(steps, T)
     check_shift(shift)
     if schedule is None:
@@ -183,13 +183,13 @@ def into_space(schedule: Schedule) -> Callable[[Tensor], Tensor]:
         "exploding": lambda s: 1 / (1 - s),
         "flow": torch.ones_like,
     }
-    if (space := scaled(schedule)) not in scales:
+    if (space := space_scale(schedule)) not in scales:
         needed = "one where alpha^2 + sigma^2, alpha or alpha + sigma is 1 at every level"
         raise refusal("schedule", "levels of another scale", needed)
     return scales[space]
 
 
-def interpolate(values: Tensor, t: Tensor) -> Tensor:
+def interpolate_linearly(values: Tensor, t: Tensor) -> Tensor:
     """`values` (T,) at fractional places t (N,), linearly."""
     low = t.floor().long().clamp(max=len(values) - 2)
     return torch.lerp(values[low].double(), values[low + 1].double(), t - low)

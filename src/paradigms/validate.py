@@ -19,7 +19,7 @@ from torch import Tensor
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def said(v: Any) -> str:
+def in_words(v: Any) -> str:
     """A value in words: the shape of a tensor, a plain value as it is typed, else what kind of thing it is."""
     if isinstance(v, Tensor):
         return f"{tuple(v.shape)}"
@@ -37,39 +37,39 @@ def refusal(name: str, given: str, needed: str, typed: str | None = None) -> Val
     return ValueError(f"{name}: given {given}; needed: {needed}" + (f"; type {typed}" if typed else ""))
 
 
-def number(name: str, v: Any, needed: str, ok: Callable[[float], bool] = math.isfinite) -> None:
+def check_number(name: str, v: Any, needed: str, ok: Callable[[float], bool] = math.isfinite) -> None:
     """Refuses what is no number, and a number that is not `ok`."""
     if isinstance(v, bool) or not isinstance(v, int | float) or math.isnan(v) or not ok(v):
-        raise refusal(name, said(v), needed)
+        raise refusal(name, in_words(v), needed)
 
 
-def whole(name: str, v: Any, needed: str, low: float, high: float = math.inf) -> None:
+def check_whole(name: str, v: Any, needed: str, low: float, high: float = math.inf) -> None:
     """Refuses what is no whole number from low to high."""
     if isinstance(v, bool) or not isinstance(v, int) or not low <= v <= high:
-        raise refusal(name, said(v), needed)
+        raise refusal(name, in_words(v), needed)
 
 
-def flag(name: str, v: Any) -> None:
+def check_flag(name: str, v: Any) -> None:
     """Refuses what is neither True nor False."""
     if not isinstance(v, bool):
-        raise refusal(name, said(v), "True or False")
+        raise refusal(name, in_words(v), "True or False")
 
 
-def choice(name: str, v: Any, names: Iterable[str]) -> None:
+def check_choice(name: str, v: Any, names: Iterable[str]) -> None:
     """Refuses what is none of the names, and says which is the closest."""
     names = list(names)
     if not (isinstance(v, str) and v in names):
-        raise refusal(name, said(v), f"one of {', '.join(names)}", closest(v, names, "{0!r}"))
+        raise refusal(name, in_words(v), f"one of {', '.join(names)}", closest_name(v, names, "{0!r}"))
 
 
-def closest(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:
+def closest_name(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:
     """The name that was probably meant, None where none is close."""
     lower = {name.lower(): name for name in names}
     near = get_close_matches(v.lower(), lower, 1) if isinstance(v, str) else []
     return form.format(lower[near[0]]) if near else None
 
 
-def unbound(function: Any, *args: Any, **kwargs: Any) -> tuple[str, str] | None:
+def why_unbound(function: Any, *args: Any, **kwargs: Any) -> tuple[str, str] | None:
     """What a function takes, in words, and why these arguments are none; None where they fit, or nobody can say."""
     try:
         takes = inspect.signature(function, follow_wrapped=False)
@@ -82,7 +82,7 @@ def unbound(function: Any, *args: Any, **kwargs: Any) -> tuple[str, str] | None:
     return None
 
 
-def named(function: F) -> F:
+def named_arguments(function: F) -> F:
     """The function or class, which names the closest of its arguments where it is given one that it does not have."""
     if isinstance(function, type):
         function.__init__ = called_by(function.__init__, function.__name__)  # type: ignore[misc]
@@ -99,7 +99,7 @@ def called_by(function: F, name: str) -> F:
         if "verified" in kwargs and "verify" in takes and "verify" not in kwargs:
             kwargs["verify"] = kwargs.pop("verified")  # as the first README printed it
         if unknown := next((k for k in kwargs if k not in takes), None):
-            meant = closest(unknown, takes, "{0}=...")
+            meant = closest_name(unknown, takes, "{0}=...")
             needed = f"one of its arguments {', '.join(takes)}" if takes else "no argument"
             needed += f"; type {meant}" if meant else ""
             raise TypeError(f"{name}: given {unknown}; needed: {needed}")
@@ -108,7 +108,7 @@ def called_by(function: F, name: str) -> F:
     return called  # type: ignore[return-value]
 
 
-class Checked:
+class CheckedFields:
     """A dataclass whose fields are of the kind that they are annotated with, before anything else looks at them."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -117,7 +117,7 @@ class Checked:
         if own is not None:
 
             @functools.wraps(own)
-            def both(self: Checked) -> None:
+            def both(self: CheckedFields) -> None:
                 check_fields(self)
                 own(self)
 
@@ -139,14 +139,18 @@ def check_fields(thing: Any) -> None:
             huge = (kind == "float" or f.name == "seed") and too_large(v)
             if isinstance(v, bool) or not isinstance(v, int | float if kind == "float" else int) or huge:
                 needed = "a finite number, 0 (to rounding) or more" if f.name == "tolerance" else "a finite number"
-                raise refusal(name, said(v), needed if kind == "float" else "a whole number")
+                raise refusal(name, in_words(v), needed if kind == "float" else "a whole number")
         elif kind == "bool":
-            flag(name, v)
-        elif isinstance(base := known(type(thing), kind), type) and base is not Any and not isinstance(v, base):
+            check_flag(name, v)
+        elif (
+            isinstance(base := known_annotation(type(thing), kind), type)
+            and base is not Any
+            and not isinstance(v, base)
+        ):
             kinds: list[type] = type.__subclasses__(base)
             made = [each.__name__ for each in kinds if each.__module__ == base.__module__]
-            typed = f"{v.__name__}()" if isinstance(v, type) else closest(v, made, "{0}()")
-            raise refusal(name, said(v), f"a {kind}: {' or '.join(f'{m}()' for m in made)}", typed)
+            typed = f"{v.__name__}()" if isinstance(v, type) else closest_name(v, made, "{0}()")
+            raise refusal(name, in_words(v), f"a {kind}: {' or '.join(f'{m}()' for m in made)}", typed)
 
 
 def too_large(v: float) -> bool:
@@ -154,7 +158,7 @@ def too_large(v: float) -> bool:
     return isinstance(v, int) and not -(2**63) <= v < 2**63
 
 
-def known(cls: type, name: str) -> Any:
+def known_annotation(cls: type, name: str) -> Any:
     """What a name means where a class, or one that it comes from, was written."""
     return next(
         (vars(sys.modules[k.__module__])[name] for k in cls.__mro__ if name in vars(sys.modules[k.__module__])), None

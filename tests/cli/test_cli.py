@@ -17,7 +17,7 @@ from command_line import SHORT, call, tiny
 from paradigms import models
 from paradigms.cli import model_job as job
 from paradigms.cli.errors import validate_or_exit
-from paradigms.files import folder, whole
+from paradigms.files import make_folder, write_whole
 from paradigms.models.net import UNet
 
 KEYS = {
@@ -214,18 +214,18 @@ def test_a_missing_library_is_told_with_its_extra(name: str, extras: str, capsys
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("before")
-    with pytest.raises(RuntimeError), whole(path) as partial:
+    with pytest.raises(RuntimeError), write_whole(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert [f.name for f in tmp_path.iterdir()] == ["file.txt"] and path.read_text() == "before"
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         partial.write_text("after")
         assert path.read_text() == "before"
     assert [f.name for f in tmp_path.iterdir()] == ["file.txt"] and path.read_text() == "after"
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
-    assert list(folder(tmp_path / "a" / "b").iterdir()) == []
+    assert list(make_folder(tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_the_demo_prints_its_table_and_writes_its_pictures(files: dict, tmp_path: Path) -> None:

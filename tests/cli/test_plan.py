@@ -30,10 +30,10 @@ from paradigms.distributed.plan import (
     plan_runs,
     predict_run,
 )
-from paradigms.window.auto.latency import Latency
+from paradigms.window.auto.latency import LatencyCurve
 
 ROUNDS = Path(__file__).parents[2] / "benchmarks" / "results" / "rounds.json"
-FLAT, LINE = Latency((1, 2), (0.5, 0.5)), Latency((1, 2), (0.5, 1.0))
+FLAT, LINE = LatencyCurve((1, 2), (0.5, 0.5)), LatencyCurve((1, 2), (0.5, 1.0))
 TRACE = Trace(N=10, window=4, batch=1, runs=((4, 4, 4, 3), (4, 4, 4, 4, 2)))
 
 
@@ -52,7 +52,7 @@ def traces(draw: st.DrawFn, batch: int = 1) -> Trace:
     return Trace(20, window, batch, tuple(runs))
 
 
-LATENCIES = st.dictionaries(st.integers(1, 32), st.floats(1e-3, 10), min_size=1, max_size=5).map(Latency.of)
+LATENCIES = st.dictionaries(st.integers(1, 32), st.floats(1e-3, 10), min_size=1, max_size=5).map(LatencyCurve.of)
 
 
 def test_where_rows_cost_nothing_the_speedup_is_steps_over_rounds() -> None:
@@ -118,24 +118,24 @@ def test_a_batch_is_compared_with_a_sequential_batch() -> None:
 def test_net_speedup_is_efficiency_over_cost_where_all_rounds_are_equal() -> None:
     trace = Trace(12, 4, 1, ((4,) * 5,))
     link = Link("some", 1e3, 0.01)
-    latency = Latency((1, 4), (0.5, 0.8))
+    latency = LatencyCurve((1, 4), (0.5, 0.8))
     whole = Trace(12, 4, 1, trace.runs, size=10.0)
     net = hardware_efficiency(latency, 4, 2, link, 10.0) / whole.cost
     assert predict_run(latency, whole, 2, link).speedup == pytest.approx(net)
 
 
 @given(LATENCIES, traces(), st.integers(1, 40))
-def test_at_no_cost_of_links_more_devices_are_never_slower(latency: Latency, trace: Trace, P: int) -> None:
+def test_at_no_cost_of_links_more_devices_are_never_slower(latency: LatencyCurve, trace: Trace, P: int) -> None:
     assert call_seconds(latency, trace, P + 1) <= call_seconds(latency, trace, P) * (1 + 1e-9)
 
 
 @given(LATENCIES, traces(), st.integers(2, 40), st.sampled_from(list(LINKS.values())))
-def test_a_link_only_ever_costs(latency: Latency, trace: Trace, P: int, link: Link) -> None:
+def test_a_link_only_ever_costs(latency: LatencyCurve, trace: Trace, P: int, link: Link) -> None:
     assert call_seconds(latency, trace, P, link) >= call_seconds(latency, trace, P, FREE)
 
 
 @given(LATENCIES, traces(batch=2), traces(batch=2), st.integers(1, 64), st.sampled_from(list(LINKS.values())))
-def test_the_best_is_never_slower_than_sequential(a: Latency, s: Trace, t: Trace, P: int, link: Link) -> None:
+def test_the_best_is_never_slower_than_sequential(a: LatencyCurve, s: Trace, t: Trace, P: int, link: Link) -> None:
     found = best_window(a, [s, t], P, link)
     assert found.speedup >= 1 - 1e-9
     assert found.window == 1 or found.window in (s.window, t.window)
@@ -271,7 +271,7 @@ def test_a_recorded_run_is_planned_and_written(tmp_path: Path) -> None:
     assert (tmp_path / "plan.png").stat().st_size > 10_000
     found = json.loads((tmp_path / "plan.json").read_text())
     assert [p["devices"] for p in found["plan"]] == [1, 2]
-    expected = predict_run(Latency((1, 8), (0.1, 0.1)), trace)
+    expected = predict_run(LatencyCurve((1, 8), (0.1, 0.1)), trace)
     assert found["plan"][0]["speedup"] == pytest.approx(max(expected.speedup, 1.0))
     assert found["traces"][0]["size"] == 4 * 256
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.noise import Noise, replica
+from paradigms.noise import Noise, replica_generators
 from problems import LINEAR, seeded
 
 N, B, d = 12, 3, 4
@@ -85,7 +85,7 @@ def test_a_generator_that_is_given_twice_is_one_in_its_replica_too(shared: list[
         made = [seeded(k) for k in range(3)]
         return [made[k] for k in shared]
 
-    copies = replica(generators(), torch.device("cpu"))
+    copies = replica_generators(generators(), torch.device("cpu"))
     assert [copies.index(g) for g in copies] == [shared.index(k) for k in shared]  # type: ignore[union-attr]
     system = pd.ddpm(LINEAR, 20)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.schedule import chain
-from paradigms.timestep_grid import Output, euler, table, trapezoid
+from paradigms.timestep_grid import OutputReading, euler_rows, table_of_grid, trapezoid_rows
 
 MU, WIDTH, TOP = 0.3, 0.7, 5.0
 
@@ -31,12 +31,14 @@ def error(order: int, steps: int) -> float:
     sigma = torch.linspace(TOP, 0.5, steps + 1, dtype=torch.float64)
     grid = chain(sigma[:-1], torch.ones_like(sigma), sigma)
     if order == 1:
-        a, b = euler(grid)
-        system = table(grid, a, [b], Output("x0", None, None))
+        a, b = euler_rows(grid)
+        system = table_of_grid(grid, a, [b], OutputReading("x0", None, None))
     else:
         # trapezoid ends with an Euler row, so let it end one row further on
-        system = trapezoid(
-            chain(sigma, torch.ones(steps + 2).double(), torch.cat([sigma, sigma[-1:]])), 1.0, Output("x0", None, None)
+        system = trapezoid_rows(
+            chain(sigma, torch.ones(steps + 2).double(), torch.cat([sigma, sigma[-1:]])),
+            1.0,
+            OutputReading("x0", None, None),
         )
     x = torch.tensor([[4.0]], dtype=torch.float64)
     exact = MU + (4.0 - MU) * math.sqrt((WIDTH**2 + 0.25) / (WIDTH**2 + TOP**2))

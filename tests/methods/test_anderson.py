@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.anderson import weights
-from paradigms.methods.scan import recur
+from paradigms.methods.anderson import mixing_weights
+from paradigms.methods.scan import recur_rows
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -28,7 +28,7 @@ def test_the_recurrence_of_several_taps_is_the_loop_it_replaces(K: int, W: int, 
     for n in range(W):
         past = sum(P[k, n].reshape(B, -1) * loop[n - 1 - k] for k in range(min(K, n)))
         loop.append(past + r[n])
-    assert torch.allclose(recur(r, P), torch.stack(loop), atol=1e-12)
+    assert torch.allclose(recur_rows(r, P), torch.stack(loop), atol=1e-12)
 
 
 def test_one_sweep_is_the_ddim_chain_with_its_noise_directions_frozen() -> None:
@@ -93,7 +93,7 @@ def test_the_weights_of_a_row_are_ridge_regression_on_the_rows_up_to_it(W: int, 
     """Least squares of the stacked rows, with sqrt(ridge tr G) I below them, by another algorithm."""
     dR = [torch.randn(W, B, 5, generator=seeded(seed + j), dtype=torch.float64) for j in range(m)]
     R = torch.randn(W, B, 5, generator=seeded(seed + 9), dtype=torch.float64)
-    gamma = weights(R, dR, 0.01)
+    gamma = mixing_weights(R, dR, 0.01)
     for n in range(W):
         for b in range(B):
             A = torch.stack([v[: n + 1, b].flatten() for v in dR], 1)  # (5 (n + 1), m)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.execution.model_check import ROWS
-from paradigms.methods.parareal import Blocks, CoarseSolver
+from paradigms.methods.parareal import ChainBlocks, CoarseSolver
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -143,7 +143,7 @@ def test_a_jump_is_the_blocks_own_rows_on_a_line_of_outputs(rule: str, s: int) -
     level, like = (system.alpha / system.sigma).log(), torch.zeros(1, dtype=torch.float64)
     for coarse, tilt in ((pd.HeldCoarse(), 0.0), (pd.LinearCoarse(), 0.7)):
         D = 1.3 + tilt * level
-        jump = Blocks.of(system, s, coarse, like).jump
+        jump = ChainBlocks.of(system, s, coarse, like).jump
         for f in range(s, len(system) - s, s):
             if level[f] == level[f - s]:
                 continue  # Heun's two rows of one level: no line goes through them

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.spectral import Secants
-from paradigms.methods.spectrum import Spectrum, spectrum
+from paradigms.methods.spectral import LearnedSecants
+from paradigms.methods.spectrum import Spectrum, spectrum_of
 from paradigms.methods.work import Evaluate, Memory, Update, WindowState
 from paradigms.models.mixture import FieldMixture
 from problems import LINEAR, RULES, seeded
 from toy import Mixture
 
 SHAPE, N = (1, 8, 8), 50
-SPECTRUM: Spectrum = spectrum(torch.zeros(1, *SHAPE, dtype=torch.float64))
+SPECTRUM: Spectrum = spectrum_of(torch.zeros(1, *SHAPE, dtype=torch.float64))
 LAMBDA = torch.tensor([0.02, 0.1, 1.5, 0.03, 0.6, 2.0, 0.2, 0.7], dtype=torch.float64)  # unlike any picture's
 
 
@@ -138,7 +138,7 @@ def test_it_remembers_two_states_a_row_and_two_numbers_a_band(rule: str, shape: 
         system, WindowState(x, torch.zeros(system.history + W, *x.shape[1:]), None, n, n >= 0, torch.zeros_like(n))
     )
     state = x[0, 0].numel()
-    (known,) = (v for v in memory if isinstance(v, Secants))
+    (known,) = (v for v in memory if isinstance(v, LearnedSecants))
     F = len(known.spectrum.count)
     moved, square, R = (v for v in memory if isinstance(v, Tensor))
     assert moved[0, 0].numel() == R[0, 0].numel() == state and square[0, 0].numel() == F

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.scan import onward, recur
-from paradigms.methods.spectrum import Spectrum, cosines, order, spectrum
+from paradigms.methods.scan import carried_on, recur_rows
+from paradigms.methods.spectrum import Spectrum, cosine_matrix, frequency_order, spectrum_of
 from problems import LINEAR, seeded, start
 from toy import Mixture
 
@@ -46,7 +46,7 @@ def test_the_transform_turns_and_does_not_stretch(
     shape: tuple[int, ...], grid: tuple[int, ...] | None, places: int
 ) -> None:
     x = states(shape)
-    s = spectrum(x[0], grid)
+    s = spectrum_of(x[0], grid)
     v = s.forward(x)
     assert v.shape == (3, 2, math.prod(shape) // places, places)
     torch.testing.assert_close(s.inverse(v, x), x, atol=1e-12, rtol=0)
@@ -58,7 +58,7 @@ def test_the_transform_turns_and_does_not_stretch(
 def test_coordinates_are_the_cosine_sums_of_the_books(shape: tuple[int, ...]) -> None:
     """The type-II cosine transform, written out: no matrix, no movement of axes."""
     x = states(shape, 1, 1)
-    v = spectrum(x[0]).forward(x)[0, 0]
+    v = spectrum_of(x[0]).forward(x)[0, 0]
     places = list(itertools.product(*(range(L) for L in shape[1:])))
     for c in range(shape[0]):
         for s, ks in enumerate(places):
@@ -74,21 +74,21 @@ def test_coordinates_are_the_cosine_sums_of_the_books(shape: tuple[int, ...]) ->
 @pytest.mark.parametrize("shape", [(2, 64, 96), (1, 96, 5), (1, 5, 64), (1, 64, 3, 2)])
 def test_a_long_axis_is_transformed_in_halves_to_the_same_sums(shape: tuple[int, ...]) -> None:
     x = states(shape)
-    s, found = spectrum(x[0]), x
+    s, found = spectrum_of(x[0]), x
     for axis, L in enumerate(shape[1:], 3):
-        found = (found.movedim(axis, -1) @ cosines(L)[order(L).long()].T).movedim(-1, axis)
+        found = (found.movedim(axis, -1) @ cosine_matrix(L)[frequency_order(L).long()].T).movedim(-1, axis)
     torch.testing.assert_close(s.forward(x), found.flatten(3), atol=1e-12, rtol=0)
     torch.testing.assert_close(s.inverse(s.forward(x), x), x, atol=1e-12, rtol=0)
 
 
 def test_a_row_of_actions_is_transformed_along_time_alone() -> None:
     x = states((5, 3), 1, 1)
-    torch.testing.assert_close(spectrum(x[0]).forward(x)[0, 0], x[0, 0].T @ cosines(5).T)
+    torch.testing.assert_close(spectrum_of(x[0]).forward(x)[0, 0], x[0, 0].T @ cosine_matrix(5).T)
 
 
 def test_a_vector_is_left_as_it_is_in_one_band() -> None:
     x = states((6,))
-    s = spectrum(x[0])
+    s = spectrum_of(x[0])
     assert torch.equal(s.forward(x)[..., 0], x)
     assert s.count.tolist() == [6] and s.prior.tolist() == [0.5]
 
@@ -98,7 +98,7 @@ def test_a_constant_picture_lives_in_band_0_alone_and_nothing_else_does(
     shape: tuple[int, ...], grid: tuple[int, ...] | None, places: int
 ) -> None:
     x = states(shape)
-    s = spectrum(x[0], grid)
+    s = spectrum_of(x[0], grid)
     flat = torch.full_like(x, 1.7)
     power = s.sums(s.forward(flat), s.forward(flat))
     torch.testing.assert_close(power[..., 0], flat.square().flatten(2).sum(2))
@@ -110,7 +110,7 @@ def test_a_constant_picture_lives_in_band_0_alone_and_nothing_else_does(
 def test_bands_part_the_places_by_half_octaves(
     shape: tuple[int, ...], grid: tuple[int, ...] | None, places: int
 ) -> None:
-    s = spectrum(states(shape)[0], grid)
+    s = spectrum_of(states(shape)[0], grid)
     assert s.bands.shape[1] == places and bool((s.bands.sum(0) == 1).all()) and bool((s.bands.sum(1) > 0).all())
     torch.testing.assert_close(s.count, s.bands.sum(1) * math.prod(shape) / places)
     f = torch.tensor(frequency(s), dtype=torch.float64)
@@ -127,7 +127,7 @@ def test_bands_part_the_places_by_half_octaves(
 def test_before_data_are_known_the_variance_is_a_half_in_the_mean_and_falls_as_in_pictures(
     shape: tuple[int, ...], grid: tuple[int, ...] | None, places: int
 ) -> None:
-    s = spectrum(states(shape)[0], grid)
+    s = spectrum_of(states(shape)[0], grid)
     assert float((s.count * s.prior).sum()) == pytest.approx(math.prod(shape) / 2)
     law = torch.tensor([1 / (1 + f**2) for f in frequency(s)], dtype=torch.float64)
     mean = torch.stack([law[band == 1].mean() for band in s.bands])
@@ -139,7 +139,7 @@ def test_sums_and_spread_are_loops_over_the_bands(
     shape: tuple[int, ...], grid: tuple[int, ...] | None, places: int
 ) -> None:
     x, y = states(shape), states(shape, seed=1)
-    s = spectrum(x[0], grid)
+    s = spectrum_of(x[0], grid)
     u, v = s.forward(x), s.forward(y)
     found = s.sums(u, v)
     wide = s.spread(found)
@@ -154,7 +154,7 @@ def test_sums_and_spread_are_loops_over_the_bands(
 def test_tokens_on_their_grid_are_the_picture_they_were_cut_from() -> None:
     picture = states((3, 4, 6))
     tokens = picture.flatten(3).mT  # (W, B, 24, 3)
-    one, two = spectrum(picture[0]), spectrum(tokens[0], (4, 6))
+    one, two = spectrum_of(picture[0]), spectrum_of(tokens[0], (4, 6))
     torch.testing.assert_close(one.forward(picture), two.forward(tokens), atol=1e-13, rtol=0)
     assert torch.equal(one.bands, two.bands) and torch.equal(one.prior, two.prior)
     torch.testing.assert_close(two.inverse(two.forward(tokens), tokens), tokens, atol=1e-12, rtol=0)
@@ -165,7 +165,7 @@ def test_a_grid_that_does_not_hold_the_tokens_is_refused_with_the_number_needed(
     x, model = start(pd.ddim(LINEAR, 5), 2, d=12 * 3).unflatten(1, (12, 3)), Mixture()
     with pytest.raises(ValueError, match=r"grid: given \(3, 5\), 15 places; needed: 12"):
         if where == "spectrum":
-            spectrum(x, (3, 5))
+            spectrum_of(x, (3, 5))
         elif where == "Spectral":
             pd.sample(model, pd.ddim(LINEAR, 5), x, pd.Spectral(grid=(3, 5)))
         else:
@@ -179,7 +179,7 @@ def test_a_carry_in_bands_is_the_loop_it_replaces(W: int, B: int, K: int, at: in
     """d[n] = sum_k p[k,n] d[n-1-k] + r[n] row by row, each coordinate with the number of its band."""
     shape, grid, _ = SHAPES[at]
     r = states(shape, W, B, seed)
-    s = spectrum(r[0], grid)
+    s = spectrum_of(r[0], grid)
     r = s.forward(r)
     p = torch.randn(K, W, B, len(s.bands), generator=seeded(seed + 1), dtype=torch.float64) / K
     wide, d = p[..., None, :] @ s.bands, torch.zeros_like(r)
@@ -188,5 +188,5 @@ def test_a_carry_in_bands_is_the_loop_it_replaces(W: int, B: int, K: int, at: in
         for k in range(min(K, n)):
             d[n] += wide[k, n] * d[n - 1 - k]
     close = 1e-9 * max(1.0, float(d.abs().max()))
-    torch.testing.assert_close(recur(r, s.spread(p)), d, atol=close, rtol=0)
-    torch.testing.assert_close(onward(recur(r, s.spread(p)), s.spread(p)), d - r, atol=close, rtol=0)
+    torch.testing.assert_close(recur_rows(r, s.spread(p)), d, atol=close, rtol=0)
+    torch.testing.assert_close(carried_on(recur_rows(r, s.spread(p)), s.spread(p)), d - r, atol=close, rtol=0)

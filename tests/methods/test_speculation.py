@@ -55,7 +55,7 @@ def test_the_law_is_that_of_sequential_sampling(rule: str, window: int) -> None:
 
 def test_the_test_of_the_law_sees_a_missing_reflection(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be vacuous if it accepted a sampler that takes the model's own step where a draft is refused."""
-    monkeypatch.setattr(speculation, "mirrored", lambda z, Delta: z)
+    monkeypatch.setattr(speculation, "mirrored_noise", lambda z, Delta: z)
     for rule in SDES:
         assert p_value(rule, 10) < 0.01, rule
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.files import whole
+from paradigms.files import write_whole
 from paradigms.methods.work import Evaluate, Memory, Update, WindowState
 from paradigms.window.controller import WindowController
 from problems import LINEAR, RULES, seeded, start
@@ -178,7 +178,7 @@ def test_a_file_is_replaced_in_one_move_and_who_reads_the_old_one_reads_it_to_it
     path.write_text("before " * 100)
     with path.open() as reader:
         assert reader.read(7) == "before "
-        with whole(path) as partial:
+        with write_whole(path) as partial:
             assert partial != path and partial.parent == path.parent, "a move to another disk would be a copy"
             partial.write_text("after")
             written = partial.stat().st_ino

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.spectrum import spectrum
-from paradigms.skeleton.choose import choose, order, within
-from paradigms.skeleton.levels import Levels, levels
-from paradigms.skeleton.nodes import Known, first, split
-from paradigms.skeleton.recurrence import run, segments
-from paradigms.skeleton.store import Store
-from paradigms.skeleton.surrogate import Surrogate, lagrange, weights
+from paradigms.methods.spectrum import spectrum_of
+from paradigms.skeleton.choose import choose_nodes, node_ranks, within_budget
+from paradigms.skeleton.levels import LevelScalars, level_scalars
+from paradigms.skeleton.nodes import KnownNodes, first, split
+from paradigms.skeleton.recurrence import run_stops, segment_sums
+from paradigms.skeleton.store import NodeStore
+from paradigms.skeleton.surrogate import Surrogate, interpolation_weights, lagrange_weights
 
 CASES = settings(max_examples=25, deadline=None)
 
@@ -34,14 +34,14 @@ def a_table(N: int, K: int, noisy: bool, seed: int) -> pd.System:
     return replace(system, a=torch.rand(N, generator=g, dtype=torch.float64), b=b, c=c)
 
 
-def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Surrogate, Store, Levels]:
+def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Surrogate, NodeStore, LevelScalars]:
     """A surrogate of two samples of states (2, 3, 3), its nodes at random and different for each."""
     g = torch.Generator().manual_seed(seed + 1)
     x = torch.randn(2, 2, 3, 3, generator=g, dtype=torch.float64)
-    s = spectrum(x)
-    table = levels(a_table(N, K, noisy, seed), s, 0.5, 0.03)
+    s = spectrum_of(x)
+    table = level_scalars(a_table(N, K, noisy, seed), s, 0.5, 0.03)
     coordinates = s.forward(x[None])[0]
-    store = Store(N, K, coordinates)
+    store = NodeStore(N, K, coordinates)
     mask = torch.rand(N, 2, generator=g) < share
     mask[0] = True
     n, b = mask.nonzero().unbind(1)
@@ -55,7 +55,7 @@ def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Sur
 def row_by_row(S: Surrogate) -> Tensor:
     """Equation (1) on the surrogate, a loop over rows: states (N + 1, B, C, S)."""
     t, s, K = S.levels.system, S.spectrum, S.levels.system.taps
-    h, base = weights(S.levels, S.known), S.known.base
+    h, base = interpolation_weights(S.levels, S.known), S.known.base
     e = sum(h[j][..., None, None] * S.at(base + j - 1) for j in range(4))
     x, D = [S.x], []
     for n in range(len(t)):
@@ -74,7 +74,7 @@ def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
     every = row_by_row(S)
     stop = store.mask | (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.2)
     for mask in (store.mask, stop, torch.ones_like(stop)):
-        stops = Known.of(mask)
+        stops = KnownNodes.of(mask)
         for nodes in (None, store):
             X = S.run(mask, nodes)
             for b in range(2):
@@ -86,37 +86,37 @@ def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
 @given(st.integers(1, 30), st.integers(1, 3), st.integers(0, 10**6))
 @CASES
 def test_blocks_of_steps_are_the_steps_one_by_one(V: int, K: int, seed: int) -> None:
-    g, s = torch.Generator().manual_seed(seed), spectrum(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
+    g, s = torch.Generator().manual_seed(seed), spectrum_of(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
     P = torch.randn(K, K, V, 2, len(s.count), generator=g, dtype=torch.float64) / K
     R, u = (torch.randn(K, *shape, 1, 16, generator=g, dtype=torch.float64) for shape in ((V, 2), (2,)))
-    found, now = run(s, P, R, u), u
+    found, now = run_stops(s, P, R, u), u
     for i in range(V):
         now = torch.stack([sum(s.spread(P[k, j, i]) * now[j] for j in range(K)) for k in range(K)]) + R[:, i]
         assert torch.allclose(found[:, i], now, rtol=1e-8, atol=1e-8 * float(now.abs().max()))
 
 
-def nodes_of(N: int, seed: int, share: float = 0.3) -> Known:
+def nodes_of(N: int, seed: int, share: float = 0.3) -> KnownNodes:
     """Nodes of two samples at random, the first and the last row among them."""
     mask = torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < share
     mask[0] = mask[-1] = True
-    return Known.of(mask)
+    return KnownNodes.of(mask)
 
 
 @pytest.mark.parametrize(("eta", "degree"), [(0.0, 2), (1.0, 1)])
 @given(seed=st.integers(0, 10**6))
 @CASES
 def test_what_is_a_low_polynomial_of_the_level_is_interpolated_exactly(eta: float, degree: int, seed: int) -> None:
-    table = levels(pd.ddim(pd.linear(), 50, eta=eta), spectrum(torch.zeros(1, 3)), 0.5, 0.03)
+    table = level_scalars(pd.ddim(pd.linear(), 50, eta=eta), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
     known, c = nodes_of(50, seed), torch.randn(degree + 1, dtype=torch.float64)
     said = sum(c[k] * table.level**k for k in range(degree + 1))  # type: ignore[arg-type]
-    h, base = weights(table, known), known.base
+    h, base = interpolation_weights(table, known), known.base
     rows = known.rows.clamp(max=49)
     for b in range(2):
         place = (base[:, b] + torch.arange(-1, 3)[:, None]).clamp(0, int(known.count[b]) - 1)
         found = (h[:, :, b] * said[rows[place, b]]).sum(0)
         inside = (base[:, b] >= degree - 1) & (base[:, b] < known.count[b] - degree)  # a parabola at both ends
         assert torch.allclose(found[inside], said[inside], atol=1e-9)
-    apart = lagrange(table, known)
+    apart = lagrange_weights(table, known)
     for b in range(2):
         V = int(known.count[b])
         e = torch.cat([torch.zeros(2), said[known.rows[:V, b]], torch.zeros(2)])
@@ -131,7 +131,7 @@ def test_a_round_evaluates_what_is_wanted_and_no_more_than_its_rows(N: int, B: i
     g = torch.Generator().manual_seed(seed)
     node, known, due, hot = (torch.rand(N, B, generator=g) < 0.5 for _ in range(4))
     want = node & (~known | due)
-    alone, pooled = (choose(node, known, due, hot, W, budget) for budget in (None, W * B))
+    alone, pooled = (choose_nodes(node, known, due, hot, W, budget) for budget in (None, W * B))
     assert bool((alone <= want).all()) and bool((pooled <= want).all())
     assert bool((alone.sum(0) == want.sum(0).clamp(max=W)).all())
     assert int(pooled.sum()) == min(int(want.sum()), W * B)
@@ -140,14 +140,14 @@ def test_a_round_evaluates_what_is_wanted_and_no_more_than_its_rows(N: int, B: i
 
 def test_what_must_come_first_does() -> None:
     want, must = torch.ones(4, 1, dtype=torch.bool), torch.tensor([[False], [False], [True], [False]])
-    assert order(want, must)[:, 0].tolist() == [1, 2, 0, 3]
-    assert within(order(want, must), 2)[:, 0].tolist() == [True, False, True, False]
+    assert node_ranks(want, must)[:, 0].tolist() == [1, 2, 0, 3]
+    assert within_budget(node_ranks(want, must), 2)[:, 0].tolist() == [True, False, True, False]
 
 
 @given(st.integers(2, 60), st.floats(2, 80))
 @CASES
 def test_the_first_nodes_hold_both_ends_and_are_about_as_many(N: int, few: float) -> None:
-    table = levels(pd.ddim(pd.linear(), N), spectrum(torch.zeros(1, 3)), 0.5, 0.03)
+    table = level_scalars(pd.ddim(pd.linear(), N), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
     node = first(table, few)
     assert bool(node[0]) and bool(node[-1])
     assert bool(node.all()) if few >= N else int(node.sum()) <= few + 2
@@ -156,7 +156,7 @@ def test_the_first_nodes_hold_both_ends_and_are_about_as_many(N: int, few: float
 @given(st.integers(4, 60), st.integers(0, 10**6), st.floats(1.0, 50.0))
 @CASES
 def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, seed: int, ratio: float) -> None:
-    table = levels(pd.ddim(pd.linear(), N), spectrum(torch.zeros(1, 3)), 0.5, 0.03)
+    table = level_scalars(pd.ddim(pd.linear(), N), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
     known = nodes_of(N, seed, 0.2)
     node = known.spread(torch.ones_like(known.rows, dtype=torch.bool), False)
     bad = node & (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.5)
@@ -175,7 +175,7 @@ def test_sums_over_segments_are_the_same_both_ways(lengths: list[int], seed: int
     v = torch.randn(sum(lengths), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     length = torch.tensor(lengths)
     expected = torch.stack([part.sum(0) for part in v.split(lengths)])
-    assert torch.allclose(segments(v, length), expected)
+    assert torch.allclose(segment_sums(v, length), expected)
     if len(v):
         reduced = torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)  # what other devices take
         assert torch.allclose(reduced, expected)

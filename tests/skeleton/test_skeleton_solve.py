@@ -161,7 +161,7 @@ def test_samples_that_take_too_long_are_made_again_by_windows_and_it_is_told() -
 
 
 def test_where_there_is_no_room_windows_are_taken_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free", lambda device: 1000)
+    monkeypatch.setattr(memory, "bytes_free", lambda device: 1000)
     solution = solve(pd.ddim(LINEAR, 60), skeleton(), tolerance=0.01, window=8)
     assert solution.reason is not None and "windows were taken with Skeleton(): the nodes of 60 rows" in solution.reason
     assert solution.max_error is not None and solution.max_error <= 0.01 and solution.converged

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.spectrum import spectrum
+from paradigms.methods.spectrum import spectrum_of
 from paradigms.methods.work import Update, WindowState
 from paradigms.models.mixture import FieldMixture
-from paradigms.stopping.final_error import becomes, share
+from paradigms.stopping.final_error import gaussian_growth, tolerance_share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -221,7 +221,7 @@ def test_a_change_is_measured_by_what_it_becomes_in_the_sample(rule: str, m: int
     Half its size comes of the sample's unit, 64 coordinates of variance 1 / 2. A rule's noise makes it forget.
     """
     system = RULES[rule](40).to("cpu", torch.float64)
-    s = spectrum(torch.zeros(1, *SHAPE, dtype=torch.float64))
+    s = spectrum_of(torch.zeros(1, *SHAPE, dtype=torch.float64))
     F, N = len(s.prior), len(system)  # the change of sample f lies in band f alone
     v = s.spread(torch.eye(F, dtype=torch.float64)) * torch.randn(1, F, 1, 64, generator=seeded(0), dtype=torch.float64)
     first = torch.full((1, F), m)
@@ -243,7 +243,7 @@ def test_a_change_is_measured_by_what_it_becomes_in_the_sample(rule: str, m: int
 def test_noise_makes_a_chain_forget_what_an_ode_carries_on() -> None:
     """What x[0] becomes: E[x0 | x] of Gaussian data by DDPM, alpha lambda; all of its spread by DDIM, sqrt(lambda)."""
     lam = torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64)
-    noisy, still = (becomes(r(1000).to("cpu", torch.float64), lam)[0] for r in (RULES["ddpm"], RULES["ddim"]))
+    noisy, still = (gaussian_growth(r(1000).to("cpu", torch.float64), lam)[0] for r in (RULES["ddpm"], RULES["ddim"]))
     torch.testing.assert_close(noisy, float(LINEAR.alpha[-1]) * lam, rtol=0.02, atol=0)
     torch.testing.assert_close(still, lam.sqrt(), rtol=0.1, atol=0)
 
@@ -253,7 +253,7 @@ def test_noise_makes_a_chain_forget_what_an_ode_carries_on() -> None:
 def test_the_tolerance_is_given_out_once(rule: str, steps: int) -> None:
     if steps == 1 and rule in ("heun", "flow_heun", "dpmsolver_single"):
         return
-    part = share(RULES[rule](steps))
+    part = tolerance_share(RULES[rule](steps))
     assert bool((part > 0).all()) and bool((part.diff() > 0).all()) and float(part[-1]) == pytest.approx(1)
 
 

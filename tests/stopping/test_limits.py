@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.methods.spectrum import spectrum
-from paradigms.stopping.final_error import becomes, weight
+from paradigms.methods.spectrum import spectrum_of
+from paradigms.stopping.final_error import gaussian_growth, row_weight
 from problems import LINEAR, RULES, seeded
 
 TOLERANCE = 0.003
@@ -103,5 +103,5 @@ def test_an_estimate_is_brought_back_to_the_size_of_a_sample(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_what_a_change_is_weighed_by_is_never_less_than_what_it_becomes(rule: str) -> None:
     system = RULES[rule](20)
-    variance = spectrum(torch.zeros(1, 1, 8, 8, dtype=torch.float64)).prior
-    assert bool((weight(system, variance) >= becomes(system, variance)[1:] - 1e-12).all())
+    variance = spectrum_of(torch.zeros(1, 1, 8, 8, dtype=torch.float64)).prior
+    assert bool((row_weight(system, variance) >= gaussian_growth(system, variance)[1:] - 1e-12).all())

@@ -21,7 +21,7 @@ from paradigms.window.auto import controller as auto
 from paradigms.window.auto import profile
 from paradigms.window.auto.acceptance import AcceptanceModel
 from paradigms.window.auto.budget import ALLOWED
-from paradigms.window.auto.profile import PREPARED, LatencyCurve, Profile
+from paradigms.window.auto.profile import PREPARED, LatencyCurve, ModelProfile
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -286,7 +286,7 @@ def test_a_curve_forgives_the_first_call_of_a_size_what_preparing_takes() -> Non
 
 def test_rounds_outside_of_the_model_go_on_as_they_did_from_the_smallest_to_the_largest() -> None:
     """Neither what the first round of a size prepared nor a close neighbour says what a larger one takes."""
-    known = Profile(torch.zeros(1, 64))
+    known = ModelProfile(torch.zeros(1, 64))
     curve = known.sweep("method")
     for M, seconds in ((4, 1.0e-3), (44, 1.1e-3), (48, 1.2e-3)):
         curve.record(M, 1.0)
@@ -306,7 +306,7 @@ def test_reach_counts_rounds_beyond_full_windows_by_place() -> None:
 
 
 def test_the_accelerator_is_ventured_on_with_more_rows_than_a_cpu() -> None:
-    cpu, other = Profile(torch.zeros(1, 4)), Profile(torch.zeros(1, 4, device="meta"))
+    cpu, other = ModelProfile(torch.zeros(1, 4)), ModelProfile(torch.zeros(1, 4, device="meta"))
     for known in (cpu, other):
         known.model.record(1, 1.0)
     assert other.growth > cpu.growth and other.model(16) < cpu.model(16)

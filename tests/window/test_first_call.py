@@ -12,7 +12,7 @@ import paradigms as pd
 from devices import STEP, SWEEP, Device, flat, knee, linear
 from paradigms.execution import clock, model_key, processor_wait
 from paradigms.window.auto.acceptance import AcceptanceModel
-from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, Ladder
+from paradigms.window.auto.first_call import LONG, MOST, ROWS, RUNGS, FirstCallLadder
 from problems import LINEAR, RULES
 
 
@@ -89,7 +89,7 @@ def test_a_reason_is_given_however_it_came_to_steps() -> None:
 
 def climbed(T: Callable[[int], float], N: int = 200, sweep: float = 1e-3) -> list[int]:
     """The windows of a ladder that is shown these times, 30 rounds."""
-    ladder, windows = Ladder(AcceptanceModel(N), lambda W: sweep), [1]
+    ladder, windows = FirstCallLadder(AcceptanceModel(N), lambda W: sweep), [1]
     for _ in range(ROWS):
         ladder.record(T(1), 0.0)
     for _ in range(30):
@@ -105,7 +105,7 @@ def test_a_ladder_is_climbed_as_far_as_rows_are_free_and_down_where_they_are_not
 
 
 def test_windows_that_lose_a_lot_are_left_for_good() -> None:
-    ladder = Ladder(AcceptanceModel(200), lambda W: 1e-3)
+    ladder = FirstCallLadder(AcceptanceModel(200), lambda W: 1e-3)
     ladder.record(0.01, 0.0)
     ladder.record(0.01, 0.0)
     assert ladder.next(0.0) == RUNGS[0] and ladder.next(100.0) == 1 and ladder.next(0.0) == 1
@@ -114,7 +114,11 @@ def test_windows_that_lose_a_lot_are_left_for_good() -> None:
 
 def test_short_chains_and_grids_without_the_rungs_begin_otherwise() -> None:
     grid = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-    assert Ladder.fits(LONG, grid) and not Ladder.fits(LONG - 1, grid) and not Ladder.fits(200, (32,))
+    assert (
+        FirstCallLadder.fits(LONG, grid)
+        and not FirstCallLadder.fits(LONG - 1, grid)
+        and not FirstCallLadder.fits(200, (32,))
+    )
 
 
 def test_a_wait_for_a_processor_is_left_out_of_what_decides_and_not_of_what_is_reported(

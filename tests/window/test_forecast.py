@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paradigms.window.auto.acceptance import PLACES
 from paradigms.window.auto.forecast import LESS, Forecast
-from paradigms.window.auto.profile import Profile
+from paradigms.window.auto.profile import ModelProfile
 
 GRID = (2, 4, 8, 16, 32, 64)
 SECONDS = st.floats(1e-4, 1e-2)
@@ -17,7 +17,7 @@ SECONDS = st.floats(1e-4, 1e-2)
 
 def outlook(N: int, one: float, more: float, sweep: float, extra: list[float], B: int = 1) -> Forecast:
     """Of a model that takes `one` and `more` a row, rounds that take `sweep` beside it, and q counted as `extra`."""
-    known = Profile(torch.zeros(B, 8))
+    known = ModelProfile(torch.zeros(B, 8))
     reach = known.acceptance("chain", N)
     made = Forecast(known, reach, "method", B, GRID)
     for _ in range(3):

@@ -36,7 +36,7 @@ class Net(nn.Module):
 X = torch.zeros(1, 6)
 
 
-def known(model: Any, key: Any = None) -> profile.Profile:
+def known(model: Any, key: Any = None) -> profile.ModelProfile:
     return profile.profile_of(model, X, key=key)
 
 

@@ -8,8 +8,8 @@
 | a library's name that a file beside it takes         | "unet": ["diffusers", "X"]; a diffusers.py  | unet/diffusers |
 | any configuration: classes for transformers' Auto    | "auto_map": {"AutoModel": "model.Mine"}     | model.py       |
 
-`check` reads the folder, and the folders of pipelines within it, before anything is loaded; `untrusted` shuts the doors
-by which diffusers and transformers load code, for what a folder may name that is not in it.
+`check_folder` reads the folder and those of pipelines within it before anything is loaded; `remote_code_refused` shuts the
+doors by which diffusers and transformers load code, for what a folder may name that is not in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from ..files import brief, read_json
+from ..files import brief_name, read_json
 
 ASK = "read that code, and if you trust it type --trust-remote-code"
 LIBRARIES = ("diffusers", "transformers", "onnxruntime.training")  # what components come from
@@ -45,20 +45,20 @@ def check_folder(folder: str | Path) -> None:
             try:
                 content = read_json(here / name)
             except ValueError as error:
-                raise ValueError(f"folder {brief(folder)} cannot be loaded: {error}") from error
+                raise ValueError(f"folder {brief_name(folder)} cannot be loaded: {error}") from error
             if name.endswith("model_index.json"):
                 check_index(here, name, content)
             if mapped := values_under(content, "auto_map"):
-                refuse_code(here / name, f"auto_map: {brief(mapped, 60)}")
+                refuse_code(here / name, f"auto_map: {brief_name(mapped, 60)}")
 
 
 def check_index(folder: Path, name: str, content: dict[str, Any]) -> None:
     """Raises UntrustedError where a pipeline's index names code of the folder."""
     where = folder / name
     if not isinstance(content.get("_class_name", ""), str):
-        refuse_code(where, f"_class_name: {brief(content['_class_name'], 60)}")
+        refuse_code(where, f"_class_name: {brief_name(content['_class_name'], 60)}")
     if content.get("custom_pipeline") is not None:
-        refuse_code(where, f"custom_pipeline: {brief(content['custom_pipeline'], 60)}")
+        refuse_code(where, f"custom_pipeline: {brief_name(content['custom_pipeline'], 60)}")
     if (folder / "None.py").exists():  # what the name of no custom pipeline makes
         refuse_code(folder / "None.py", "None.py")
     for part, entry in content.items():
@@ -67,7 +67,7 @@ def check_index(folder: Path, name: str, content: dict[str, Any]) -> None:
             continue
         own = os.path.exists(os.path.join(folder, part, f"{library}.py"))
         if own or (len(entry) == 2 and library not in LIBRARIES and not is_diffusers_class(library)):
-            refuse_code(where, f"{part}: {brief(entry, 60)}")
+            refuse_code(where, f"{part}: {brief_name(entry, 60)}")
 
 
 def is_diffusers_class(library: str) -> bool:
@@ -97,13 +97,15 @@ def folders_within(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         folders[:] = [f for f in folders if os.path.realpath(os.path.join(here, f)) not in seen]
         seen.add(os.path.realpath(here))
         if len(seen) > MOST:
-            raise ValueError(f"{brief(folder)} holds more than {MOST} folders; type the path of a pipeline's folder")
+            raise ValueError(
+                f"{brief_name(folder)} holds more than {MOST} folders; type the path of a pipeline's folder"
+            )
         yield Path(here), folders, files
 
 
 def refuse_code(where: Path, what: str) -> NoReturn:
     """Raises the error of code that was not asked for."""
-    raise UntrustedError(f"{brief(where)} names code of its own ({what}), which is not run unasked; {ASK}")
+    raise UntrustedError(f"{brief_name(where)} names code of its own ({what}), which is not run unasked; {ASK}")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ..execution.guidance import Guided
 from ..execution.model_check import unfit_for_batches
 from ..schedule import Schedule
 from ..system import System
-from ..validate import refusal, said, unbound
+from ..validate import in_words, refusal, why_unbound
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
@@ -54,12 +54,12 @@ def check_generator(generator: Any, B: int) -> None:
         return
     typed = f"torch.Generator().manual_seed({generator if type(generator) is int else 0})"
     if not isinstance(generator, list | tuple):
-        raise refusal("generator", said(generator), "a torch.Generator, or a list of one for each sample", typed)
+        raise refusal("generator", in_words(generator), "a torch.Generator, or a list of one for each sample", typed)
     if len(generator) != B:
         raise ValueError(f"generator: given {len(generator)}; needed: one, or one for each of the {B} samples")
     for g in generator:
         if not isinstance(g, torch.Generator):
-            raise refusal("generator", f"a list with {said(g)} in it", "a torch.Generator for each sample", typed)
+            raise refusal("generator", f"a list with {in_words(g)} in it", "a torch.Generator for each sample", typed)
 
 
 def check_condition(condition: Any, x: Tensor) -> None:
@@ -68,7 +68,7 @@ def check_condition(condition: Any, x: Tensor) -> None:
         return
     B, typed = len(x), "condition={'label': labels}, the names being those that the model takes"
     if not isinstance(condition, Mapping):
-        raise refusal("condition", said(condition), "a dict of tensors by name", typed)
+        raise refusal("condition", in_words(condition), "a dict of tensors by name", typed)
     for name, value in condition.items():
         if not isinstance(name, str) or name in ("x", "t"):
             raise refusal("condition", f"the name {name!r}", "a name of the model's own, but neither x nor t", typed)
@@ -106,7 +106,7 @@ def check_system(system: Any) -> None:
         made = f"{name}()" if isinstance(system, type) else "scheduler"
         raise refusal("system", f"the scheduler {name}", "its table", f"from_scheduler({made}, steps)")
     raise refusal(
-        "system", said(system), "a System: a sampler as a table", f"{RULES}, or from_scheduler(scheduler, steps)"
+        "system", in_words(system), "a System: a sampler as a table", f"{RULES}, or from_scheduler(scheduler, steps)"
     )
 
 
@@ -114,13 +114,13 @@ def check_model(model: Any, condition: Mapping[str, Any]) -> None:
     """Raises ValueError for what cannot be called as a model, or is in training mode where that matters."""
     needed = "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)"
     if isinstance(model, type):
-        raise refusal("model", said(model), "an instance of it", f"{model.__name__}(...)")
+        raise refusal("model", in_words(model), "an instance of it", f"{model.__name__}(...)")
     parts = ("unet", "transformer", "components")
     if not isinstance(model, nn.Module) and hasattr(model, "scheduler") and any(hasattr(model, p) for p in parts):
         name = type(model).__name__
         raise refusal("model", f"the pipeline {name}", "a network", "enable_parallel_sampling(pipe), and call the pipe")
     if not callable(model):
-        raise refusal("model", said(model), needed)
+        raise refusal("model", in_words(model), needed)
     check_arguments(model, condition, needed)
     if isinstance(model, Guided):
         model.check(condition)
@@ -135,5 +135,5 @@ def check_arguments(model: Any, condition: Mapping[str, Any], needed: str) -> No
         if model._forward_pre_hooks or type(model).__call__ is not nn.Module.__call__:
             return  # what forward is given is not ours to say
         called = model.forward
-    if why := unbound(called, None, None, **dict.fromkeys(condition)):
+    if why := why_unbound(called, None, None, **dict.fromkeys(condition)):
         raise refusal("model", why[0], f"{needed}; called with ({', '.join(['x', 't', *condition])}) it is: {why[1]}")

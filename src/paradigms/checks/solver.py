@@ -9,7 +9,7 @@ from typing import Any
 from ..methods.base import AbstractMethod
 from ..methods.guess import Guess
 from ..stopping.base import AbstractStop
-from ..validate import closest, flag, number, refusal, said, unbound, whole
+from ..validate import check_flag, check_number, check_whole, closest_name, in_words, refusal, why_unbound
 from ..window.controller import WindowController
 
 
@@ -23,10 +23,10 @@ def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0,
 
 def check_account(verify: Any, compare: Any, max_rounds: Any, watch: Any) -> None:
     """Raises ValueError for what `sample` takes beside that."""
-    flag("verify", verify)
-    flag("compare", compare)
+    check_flag("verify", verify)
+    check_flag("compare", compare)
     if max_rounds is not None:
-        whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
+        check_whole("max_rounds", max_rounds, "a whole number, at least 1, or None for no limit", 1)
     check_watch(watch)
 
 
@@ -34,8 +34,8 @@ def check_watch(watch: Any) -> None:
     """Raises ValueError for what cannot be called with an iterator of frames alone."""
     needed, typed = "a function of an iterator of frames that gives one", "watch=tqdm.tqdm"
     if not callable(watch):
-        raise refusal("watch", said(watch), needed, typed)
-    if why := unbound(watch, None):
+        raise refusal("watch", in_words(watch), needed, typed)
+    if why := why_unbound(watch, None):
         raise refusal("watch", why[0], f"{needed}: {why[1]}", typed)
 
 
@@ -43,34 +43,37 @@ def check_window(window: Any) -> None:
     """Raises ValueError for what is no window."""
     number = isinstance(window, int) and not isinstance(window, bool) and window >= 1
     if not (number or (isinstance(window, str) and window == "auto") or isinstance(window, WindowController)):
-        raise ValueError(f"window: given {said(window)}; needed: a whole number of rows, at least 1, or 'auto'")
+        raise ValueError(f"window: given {in_words(window)}; needed: a whole number of rows, at least 1, or 'auto'")
 
 
 def check_method(method: Any) -> None:
     """Raises ValueError for what is no method; None is the default."""
     if method is None or isinstance(method, AbstractMethod):
         return
-    names = methods()
+    names = typed_methods()
     if isinstance(method, type) and issubclass(method, AbstractMethod):
-        raise refusal("method", said(method), "an instance of it", f"{method.__name__}()")
+        raise refusal("method", in_words(method), "an instance of it", f"{method.__name__}()")
     if isinstance(method, AbstractStop):
         raise refusal(
-            "method", said(method), "a method; a criterion is the tolerance", f"tolerance={type(method).__name__}(...)"
+            "method",
+            in_words(method),
+            "a method; a criterion is the tolerance",
+            f"tolerance={type(method).__name__}(...)",
         )
     if isinstance(method, Guess):
         raise refusal(
-            "method", said(method), "a method, which it is the guess of", f"Picard({type(method).__name__}())"
+            "method", in_words(method), "a method, which it is the guess of", f"Picard({type(method).__name__}())"
         )
     if isinstance(method, int | float) and not isinstance(method, bool):
         raise refusal(
-            "method", said(method), f"one of {', '.join(names)}", f"tolerance={method} if it is the tolerance"
+            "method", in_words(method), f"one of {', '.join(names)}", f"tolerance={method} if it is the tolerance"
         )
     raise refusal(
-        "method", said(method), f"one of {', '.join(names)}", closest(method, [n[:-2] for n in names], "{0}()")
+        "method", in_words(method), f"one of {', '.join(names)}", closest_name(method, [n[:-2] for n in names], "{0}()")
     )
 
 
-def methods() -> list[str]:
+def typed_methods() -> list[str]:
     """How each method is typed."""
     found, todo = set[str](), [AbstractMethod]
     while todo:
@@ -86,12 +89,12 @@ def check_tolerance(tolerance: Any) -> None:
     if isinstance(tolerance, AbstractStop):
         return
     if isinstance(tolerance, type) and issubclass(tolerance, AbstractStop):
-        raise refusal("tolerance", said(tolerance), "an instance of it", f"{tolerance.__name__}(0.01)")
+        raise refusal("tolerance", in_words(tolerance), "an instance of it", f"{tolerance.__name__}(0.01)")
     needed = "a finite number, 0 (to rounding) or more, such as 0.003, or a criterion such as StepNoise(0.1)"
-    number("tolerance", tolerance, needed, lambda v: 0 <= v < float("inf"))
+    check_number("tolerance", tolerance, needed, lambda v: 0 <= v < float("inf"))
 
 
-def watched(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[Any]) -> Iterator[Any]:
+def watched_frames(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[Any]) -> Iterator[Any]:
     """The frames that `watch` gives of frames; raises ValueError where it gives none, or something else."""
     needed, typed = (
         "an iterator of the frames that it is given",
@@ -99,10 +102,10 @@ def watched(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iterator[An
     )
     shown, some = watch(frames), False
     if not isinstance(shown, Iterable):
-        raise refusal("watch", f"one that gives {said(shown)}", needed, typed)
+        raise refusal("watch", f"one that gives {in_words(shown)}", needed, typed)
     for frame in shown:
         if not hasattr(frame, "record"):
-            raise refusal("watch", f"one that gives {said(frame)}", needed, typed)
+            raise refusal("watch", f"one that gives {in_words(frame)}", needed, typed)
         some = True
         yield frame
     if not some:

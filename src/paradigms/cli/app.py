@@ -130,10 +130,10 @@ def sample_command(
 
 def open_folder(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | None) -> None:
     """Makes the folder, on the rank that writes; raises ValueError where it cannot be, or holds other samples."""
-    from ..files import folder
+    from ..files import make_folder
 
     if team is None or team.rank == 0:
-        folder(out)
+        make_folder(out)
         if settings is not None:
             from .many import check_settings
 
@@ -142,11 +142,11 @@ def open_folder(out: Path, team: Any, settings: Callable[[], dict[str, Any]] | N
 
 def choose_target(target: str | None, model: str | None) -> tuple[str | None, str | None, bool]:
     """MODEL, --model, and whether it is a pipeline, no shipped name and no file; ValueError where both are given."""
-    from ..files import brief, is_file
+    from ..files import brief_name, is_file
     from ..models.store import NAMES
 
     if target is not None and model is not None:
-        raise ValueError(f"MODEL is {brief(target)} and --model {brief(model)}; type one of them")
+        raise ValueError(f"MODEL is {brief_name(target)} and --model {brief_name(model)}; type one of them")
     if model == "latent":
         target, model = model, None
     return target, model, target is not None and target not in NAMES and not is_file(target)
@@ -186,7 +186,7 @@ def plan_command(
 
     paradigms sample scenes --window 32 --out out/run; paradigms plan out/run/trace.json --latency sd2-a100
     """
-    from ..files import folder
+    from ..files import make_folder
     from . import plan as planrun
     from .model_job import Request, prepare_job
 
@@ -202,13 +202,13 @@ def plan_command(
         found = validate_or_exit(
             lambda: planrun.fit_traces(curve, [t for p in traces for t in planrun.read_traces(p, group)])
         )
-        validate_or_exit(lambda: folder(out))
+        validate_or_exit(lambda: make_folder(out))
     else:
         wide = validate_or_exit(lambda: planrun.parse_numbers(windows, "--windows"))
         how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
         how["device"] = device
         job = validate_or_exit(lambda: prepare_job(Request(model, rule or "ddpm", **how)))
-        validate_or_exit(lambda: folder(out))
+        validate_or_exit(lambda: make_folder(out))
         here, found = run_or_exit(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
         curve = curve or here
         found = planrun.fit_traces(curve, found)
@@ -224,14 +224,14 @@ def demo_command(
     quick: options.Quick = False,
 ) -> None:
     """Step by step against in parallel: a robot's policy, then pictures, one sample at a time; tables and pictures."""
-    from ..files import folder
+    from ..files import make_folder
     from .demo import demo
     from .demo_cases import cases
     from .devices import device_named
 
     prepared = validate_or_exit(lambda: cases(model, batch, quick, device))
     where = validate_or_exit(lambda: device_named(device))
-    validate_or_exit(lambda: folder(out))
+    validate_or_exit(lambda: make_folder(out))
     sys.exit(run_or_exit(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
 
 

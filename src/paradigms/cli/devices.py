@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..files import brief
+from ..files import brief_name
 
 
 def available_devices() -> list[str]:
@@ -25,7 +25,7 @@ def device_named(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if "cuda" in known else "cpu")
     if name not in known and name.removesuffix(":0") not in known:
-        raise ValueError(f"--device is {brief(name)}, which is not here; type {' or '.join(known)}")
+        raise ValueError(f"--device is {brief_name(name)}, which is not here; type {' or '.join(known)}")
     found = torch.device(name)
     try:
         torch.empty(1, device=found)

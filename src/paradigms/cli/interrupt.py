@@ -2,7 +2,7 @@
 
 | while               | Ctrl-C                                                                                     |
 | importing, checking | ends the process at once: an import that is torn apart would fail later, as another error  |
-| working             | raises KeyboardInterrupt, so that half-written files are removed; `came` says that it came |
+| working             | raises KeyboardInterrupt, so that half-written files are removed; `was_pressed` says so     |
 """
 
 from __future__ import annotations

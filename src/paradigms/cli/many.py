@@ -20,7 +20,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 
 from ..distributed.partition import Sharing
 from ..distributed.team import Team
-from ..files import brief, is_png, read_json, write_json
+from ..files import brief_name, is_png, read_json, write_json
 from .output import CommandOutput
 
 SETTINGS = "settings.json"
@@ -39,22 +39,22 @@ def check_settings(out: Path, settings: dict[str, Any]) -> None:
         try:
             found = read_json(kept)
         except ValueError as error:
-            raise ValueError(f"--out {brief(out)} holds settings that are not ours: {error}") from error
+            raise ValueError(f"--out {brief_name(out)} holds settings that are not ours: {error}") from error
         if other := [k for k in settings if found.get(k) != settings[k]]:
             name = other[0]
             raise ValueError(
-                f"--out {brief(out)} holds samples of {name} {shown_setting(found.get(name))}, "
+                f"--out {brief_name(out)} holds samples of {name} {shown_setting(found.get(name))}, "
                 f"not {shown_setting(settings[name])}; type another folder, or the same options"
             )
     elif any(out.glob("[0-9]*.png")):
-        raise ValueError(f"--out {brief(out)} holds pictures of unknown origin; type another folder")
+        raise ValueError(f"--out {brief_name(out)} holds pictures of unknown origin; type another folder")
     else:
         write_json(kept, settings)
 
 
 def shown_setting(value: Any) -> str:
     """A setting as an error shows it."""
-    return repr(value) if len(repr(value)) < 80 else brief(value, 60)
+    return repr(value) if len(repr(value)) < 80 else brief_name(value, 60)
 
 
 def missing_seeds(out: Path, seeds: range, team: Team | None) -> list[int]:

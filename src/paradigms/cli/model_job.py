@@ -27,7 +27,7 @@ from ..checks.problem import check_condition
 from ..checks.solver import check_window
 from ..execution.chunked import Model
 from ..execution.guidance import Guided
-from ..files import brief
+from ..files import brief_name
 from ..methods.anderson import Anderson
 from ..methods.base import AbstractMethod
 from ..methods.guess import Copy, Extrapolate, Guess
@@ -218,14 +218,14 @@ def window_of(text: str | None, gif: bool = False) -> int | str:
     if text is None or text == "auto":
         return "wide" if gif and text is None else "auto"
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--window is {brief(text)}; type a whole number from 1, or auto")
+        raise ValueError(f"--window is {brief_name(text)}; type a whole number from 1, or auto")
     return int(text)
 
 
 def choose(option: str, given: str, known: dict[str, Any]) -> Any:
     """The entry of `known` that was asked for."""
     if given not in known:
-        raise ValueError(f"{option} is {brief(given)}; type one of {', '.join(known)}")
+        raise ValueError(f"{option} is {brief_name(given)}; type one of {', '.join(known)}")
     return known[given]
 
 

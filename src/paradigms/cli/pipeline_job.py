@@ -29,7 +29,7 @@ import torch
 
 from ..adapters import parallelize
 from ..adapters.remote_code import UntrustedError, check_folder, remote_code_refused
-from ..files import brief, is_file, is_folder
+from ..files import brief_name, is_file, is_folder
 from ..methods.anderson import ExponentialPicard
 from ..methods.base import AbstractMethod
 from ..methods.picard import Jacobi, Picard
@@ -139,11 +139,13 @@ def load_pipeline(ask: PipelineRequest) -> Any:
         raise ImportError("pipelines need diffusers; type: pip install 'paradigms-sampling[cli,zoo]'") from error
     name = str(shipped_weights("latent")) if ask.model == LATENT else ask.model
     if is_folder(name) and not is_file(Path(name) / "model_index.json"):
-        raise ValueError(f"folder {brief(name)} holds no pipeline; type the path of one that save_pretrained wrote")
+        raise ValueError(
+            f"folder {brief_name(name)} holds no pipeline; type the path of one that save_pretrained wrote"
+        )
     if not is_folder(name) and (len(name) > LONGEST_ID or not HUB_ID.fullmatch(name)):
         raise ValueError(
-            f"there is no folder {brief(name)}; type digits, scenes, latent, the path of a folder that save_pretrained "
-            "wrote, or a hub id such as google/ddpm-church-256"
+            f"there is no folder {brief_name(name)}; type digits, scenes, latent, the path of a folder that "
+            "save_pretrained wrote, or a hub id such as google/ddpm-church-256"
         )
     folder = name if is_folder(name) else download_pipeline(DiffusionPipeline, ask)
     if not ask.trust:
@@ -157,7 +159,7 @@ def load_pipeline(ask: PipelineRequest) -> Any:
     except Exception as error:  # whatever a folder that is not whole makes it raise
         why = first_line(error.__cause__ or error)
         raise ValueError(
-            f"folder {brief(folder)} cannot be loaded ({why}); type the path of a whole pipeline"
+            f"folder {brief_name(folder)} cannot be loaded ({why}); type the path of a whole pipeline"
         ) from error
 
 

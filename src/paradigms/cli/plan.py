@@ -21,9 +21,9 @@ import torch
 from rich.table import Table
 
 from ..distributed.plan import LINKS, Link, Prediction, Trace, check_together, plan_runs
-from ..files import brief, read_json, write_json
-from ..window.auto.latency import Latency
-from ..window.auto.latency import measure as measure_latency
+from ..files import brief_name, read_json, write_json
+from ..window.auto.latency import LatencyCurve
+from ..window.auto.latency import measure_latency as measure_latency
 from .model_job import Job
 from .tables import print_table
 
@@ -35,7 +35,7 @@ WINDOWS = (4, 8, 16, 32, 64, 128)
 class Curve:
     """A latency, what it is of, and the bytes of a row's output in float32, where the shape is known."""
 
-    latency: Latency
+    latency: LatencyCurve
     about: str
     size: float | None = None
 
@@ -45,7 +45,7 @@ def read_curve(name: str) -> Curve:
     path = NAMED.get(name, Path(name))
     found = read_json(path)
     try:
-        latency = Latency(tuple(found["rows"]), tuple(found["seconds"]))
+        latency = LatencyCurve(tuple(found["rows"]), tuple(found["seconds"]))
         shape = found.get("shape")
         size = None if shape is None else 4.0 * prod(int(n) for n in shape)
         return Curve(latency, str(found.get("about", path.name)), size)
@@ -172,7 +172,7 @@ def parse_numbers(text: str, option: str) -> list[int]:
     except ValueError:
         found = []
     if not found or found[0] < 1:
-        raise ValueError(f"{option} is {brief(text)}; type whole numbers from 1, as 1,2,4,8")
+        raise ValueError(f"{option} is {brief_name(text)}; type whole numbers from 1, as 1,2,4,8")
     return found
 
 
@@ -181,7 +181,7 @@ def parse_links(text: str) -> list[Link]:
     known = {name.lower(): link for name, link in LINKS.items()}
     for name in text.split(","):
         if name.strip().lower() not in known:
-            raise ValueError(f"--links is {brief(text)}; type some of {', '.join(LINKS)}")
+            raise ValueError(f"--links is {brief_name(text)}; type some of {', '.join(LINKS)}")
     return [known[name.strip().lower()] for name in text.split(",")]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import typer
 
-from ..files import brief, whole
+from ..files import brief_name, write_whole
 from ..race.document import recorded, standalone
 from ..race.serve import address, bound, serve
 from ..race.server import application
@@ -38,7 +38,7 @@ def writable(path: Path) -> None:
     """Raises ValueError for a file whose folder is not there."""
     if not path.parent.is_dir():
         raise ValueError(
-            f"--export is {brief(path)}, whose folder is not there; type the path of a file in one that is"
+            f"--export is {brief_name(path)}, whose folder is not there; type the path of a file in one that is"
         )
 
 
@@ -51,7 +51,7 @@ def export(path: Path) -> None:
     text = standalone(races, choices(), machine())
     if len(text.encode()) > LARGEST:
         raise ValueError(f"the file would have {len(text.encode())} bytes; needed: at most {LARGEST}")
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
     typer.echo(path)
 

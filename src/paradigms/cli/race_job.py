@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import brief
+from ..files import brief_name
 from ..race.images import Images
 from ..race.pushing import Observed, Pushing
 from ..race.recording import Contest
@@ -77,7 +77,8 @@ def contest(query: dict[str, str]) -> Contest:
     known = {"model", *COMMON, *USUAL[model]}
     if other := sorted(set(given) - known):
         raise ValueError(
-            f"--{brief(other[0])[1:-1]} is not for {model}; leave it out, or type one of {', '.join(sorted(known))}"
+            f"--{brief_name(other[0])[1:-1]} is not for {model}; leave it out, "
+            f"or type one of {', '.join(sorted(known))}"
         )
     if absent := missing(model):
         extra = f"pip install 'paradigms-sampling[{EXTRA[model]}]'"
@@ -158,7 +159,7 @@ def latent(given: dict[str, str]) -> Images:
     def decoded(x: Tensor) -> Tensor:
         return vae.decode(x / vae.config.scaling_factor).sample  # type: ignore[no-any-return]
 
-    title = f"“{brief(given['prompt'], 60)[1:-1]}”, {RULES[given['rule']].title} of {steps} steps"
+    title = f"“{brief_name(given['prompt'], 60)[1:-1]}”, {RULES[given['rule']].title} of {steps} steps"
     guided = Guided(network, GUIDANCE, words=none[0])
     facts = told(given, len(system)) | {"decoded": True}
     return Images(title, guided, system, start, window, stop, method, {"words": words}, decoded, facts)
@@ -206,7 +207,7 @@ def whole(name: str, given: dict[str, str]) -> int:
     """A whole number of 18 digits at most; raises ValueError."""
     text = given[name]
     if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19):
-        raise ValueError(f"--{name} is {brief(text)}; type a whole number")
+        raise ValueError(f"--{name} is {brief_name(text)}; type a whole number")
     if name == "seed" and text.startswith("-"):
         raise ValueError(f"--seed is {text}; type a whole number from 0")
     return int(text)
@@ -216,4 +217,4 @@ def positive(name: str, given: dict[str, str]) -> float:
     """A number; raises ValueError for what is none."""
     with contextlib.suppress(ValueError):
         return float(given[name])
-    raise ValueError(f"--{name} is {brief(given[name])}; type a number such as 0.003")
+    raise ValueError(f"--{name} is {brief_name(given[name])}; type a number such as 0.003")

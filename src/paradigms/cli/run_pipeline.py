@@ -23,7 +23,7 @@ from ..adapters import Run, parallelize
 from ..distributed.partition import Sharing
 from ..distributed.team import Team
 from ..execution.evaluate import NonFiniteError
-from ..files import whole, write_json
+from ..files import write_json, write_whole
 from ..solution import relative_error
 from .many import sample_many, seconds_of_ranks
 from .output import CommandOutput
@@ -123,7 +123,7 @@ def write_picture(path: Path, x: Tensor) -> None:
     frames = (x if x.ndim == 4 else x[None]).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     first, *rest = [Image.fromarray(frame.squeeze(-1).numpy()) for frame in frames]
     more: dict[str, Any] = {"save_all": True, "append_images": rest, "duration": FILM, "loop": 0} if rest else {}
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         first.save(partial, format="PNG", **more)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 HEADER, ALIGN = 512, 16  # bytes
-HEAD = struct.Struct("<qqdddddq")  # the numbers of a `Head`, and the length of its error
+HEAD = struct.Struct("<qqdddddq")  # the numbers of a `Header`, and the length of its error
 
 
 class Header(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..validate import number, refusal, said
+from ..validate import check_number, in_words, refusal
 from .chunked import Model
 from .model_output import output_tensor
 
@@ -38,13 +38,15 @@ class Guided(nn.Module):
     def __init__(self, model: Model, scale: float, **null: Tensor | float) -> None:
         super().__init__()
         if not callable(model) or isinstance(model, type):
-            raise refusal("model", said(model), "a callable model(x, t, **condition)")
-        number("scale", scale, "a finite number; 1 is no guidance")
+            raise refusal("model", in_words(model), "a callable model(x, t, **condition)")
+        check_number("scale", scale, "a finite number; 1 is no guidance")
         if not null:
             raise refusal("null", "nothing", "by name what means no condition", "Guided(model, 3.0, label=10)")
         for name, value in null.items():
             if not isinstance(value, Tensor | int | float):
-                raise refusal(f"null {name!r}", said(value), "a number or a tensor shaped as one sample's condition")
+                raise refusal(
+                    f"null {name!r}", in_words(value), "a number or a tensor shaped as one sample's condition"
+                )
         self.model, self.scale, self.null = model, scale, null
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
@@ -70,5 +72,5 @@ class Guided(nn.Module):
                 k not in (1, m) for k, m in zip(null.shape[::-1], v.shape[::-1], strict=False)
             ):
                 raise refusal(
-                    f"null {name!r}", said(null), f"a number, or the shape of one sample's, {tuple(v.shape[1:])}"
+                    f"null {name!r}", in_words(null), f"a number, or the shape of one sample's, {tuple(v.shape[1:])}"
                 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..validate import refusal, said
+from ..validate import in_words, refusal
 
 PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # binary ones, of a number
 ODD = 1 / 16  # of the numbers, that use the last place of their dtype; of random ones half do
@@ -73,11 +73,11 @@ def single_tensor(returned: Any, x: Tensor) -> Tensor:
         raise refusal("model", "an answer that is None", "one tensor; does the function end without `return`?")
     if found:
         first = "lambda x, t: model(x, t)[0] for the first of several"
-        raise refusal("model", f"an answer that is {said(returned)} of {len(found)} tensors", "one tensor", first)
+        raise refusal("model", f"an answer that is {in_words(returned)} of {len(found)} tensors", "one tensor", first)
     if type(returned).__module__ == "numpy":
         what, typed = f"an answer that is numpy's {type(returned).__name__}", "torch.from_numpy(answer).to(x)"
         raise refusal("model", what, "one tensor", typed)
-    raise refusal("model", f"an answer that is {said(returned)}", f"one tensor, {tuple(x.shape)} as x")
+    raise refusal("model", f"an answer that is {in_words(returned)}", f"one tensor, {tuple(x.shape)} as x")
 
 
 def output_parts(returned: Any) -> Iterable[Any]:

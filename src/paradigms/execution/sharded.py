@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed.team import Team
-from ..validate import named, refusal, said
+from ..validate import in_words, named_arguments, refusal
 from .chunked import Chunked, Model
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -54,7 +54,7 @@ class Sharded(nn.Module):
         return m.to(self.said[x.dtype])
 
 
-@named
+@named_arguments
 def sharded(model: Model, mesh: Any) -> Sharded:
     """A model whose batches are divided among the ranks of a mesh.
 
@@ -70,5 +70,5 @@ def sharded(model: Model, mesh: Any) -> Sharded:
         RankError: In a call, where a rank fails.
     """
     if not callable(model) or isinstance(model, type):
-        raise refusal("model", said(model), "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)")
+        raise refusal("model", in_words(model), "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)")
     return Sharded(model, Team(mesh))

@@ -19,13 +19,13 @@ from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop
 from ..system import System
-from ..validate import named, refusal, said
+from ..validate import in_words, named_arguments, refusal
 from .rows import rows_of
 
 SAMPLERS = ("DDPMSampler", "DDIMSampler", "EulerSampler", "HeunSampler")
 
 
-@named
+@named_arguments
 def parallel(
     sampler: Any, *, tolerance: float | AbstractStop = TOLERANCE, window: int | str = "auto"
 ) -> ParallelSampler:
@@ -46,7 +46,9 @@ def parallel(
     """
     name = type(sampler).__name__
     if name not in SAMPLERS:
-        raise refusal("sampler", said(sampler), f"azula's {', '.join(SAMPLERS)}", "DDIMSampler(denoiser, steps=256)")
+        raise refusal(
+            "sampler", in_words(sampler), f"azula's {', '.join(SAMPLERS)}", "DDIMSampler(denoiser, steps=256)"
+        )
     if name == "DDIMSampler" and not 0 <= sampler.eta <= 1:
         raise refusal("sampler", f"eta = {sampler.eta:g}", "eta from 0 to 1")
     return ParallelSampler(sampler, tolerance, window)

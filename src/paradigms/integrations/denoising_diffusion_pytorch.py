@@ -20,7 +20,7 @@ from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop
 from ..system import System
-from ..validate import named, refusal, said
+from ..validate import in_words, named_arguments, refusal
 
 PREDICTIONS = {"pred_noise": "epsilon", "pred_x0": "x0", "pred_v": "v"}
 
@@ -31,7 +31,7 @@ def system_of(diffusion: Any) -> System:
     Raises ValueError for what is none, and for self-conditioning, where the model is shown its last answer.
     """
     if not all(hasattr(diffusion, name) for name in ("betas", "objective", "is_ddim_sampling", "model")):
-        raise refusal("diffusion", said(diffusion), "a GaussianDiffusion of denoising-diffusion-pytorch")
+        raise refusal("diffusion", in_words(diffusion), "a GaussianDiffusion of denoising-diffusion-pytorch")
     if diffusion.self_condition:
         needed = "a model of x and t alone; one that is shown its last answer is not sampled in parallel yet"
         raise refusal("diffusion", "one with self_condition=True", needed, "self_condition=False")
@@ -46,7 +46,7 @@ def system_of(diffusion: Any) -> System:
     return from_levels(times[:-1], level.sqrt(), (1 - level).sqrt(), prediction=PREDICTIONS[diffusion.objective], **how)
 
 
-@named
+@named_arguments
 @torch.no_grad()
 def parallel_sample(
     diffusion: Any,

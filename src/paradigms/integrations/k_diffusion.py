@@ -22,13 +22,13 @@ from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop
 from ..system import System
-from ..validate import choice, named, refusal, said
+from ..validate import check_choice, in_words, named_arguments, refusal
 from .rows import rows_of
 
 SAMPLERS = {"euler": "ddim", "euler_ancestral": "ddim", "heun": "heun", "dpmpp_2m": "dpmsolver", "lms": "lms"}
 
 
-@named
+@named_arguments
 @torch.no_grad()
 def sample_paradigms(
     model: Any,
@@ -72,9 +72,9 @@ def sample_paradigms(
 
     Source: Karras et al. 2022; Lu et al. 2022b.
     """
-    choice("sampler", sampler, SAMPLERS)
+    check_choice("sampler", sampler, SAMPLERS)
     if callback is not None and not callable(callback):
-        raise refusal("callback", said(callback), "a function of a dict, or None")
+        raise refusal("callback", in_words(callback), "a function of a dict, or None")
     rule = SAMPLERS[sampler]
     how = {"eta": eta} if sampler == "euler_ancestral" else {"order": order} if rule == "lms" else {}
     system = from_levels(None, 1.0, sigmas, rule, prediction="x0", **how)

@@ -38,13 +38,13 @@ from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop
 from ..system import System
-from ..validate import named, refusal, said
+from ..validate import in_words, named_arguments, refusal
 
 # rows of one call: 10 samples of 499 steps took 0.37 of sbi's CPU time so and 0.5 with "auto", one sample 0.12 and 0.26
 FEW = 8192
 
 
-@named
+@named_arguments
 def parallel(
     posterior: VectorFieldPosterior,
     *,
@@ -72,7 +72,7 @@ def parallel(
     """
     if type(posterior) is not VectorFieldPosterior:
         needed = "the VectorFieldPosterior that NPSE or FMPE builds"
-        raise refusal("posterior", said(posterior), needed, "NPSE(prior, sde_type='vp').build_posterior(estimator)")
+        raise refusal("posterior", in_words(posterior), needed, "NPSE(prior, sde_type='vp').build_posterior(estimator)")
     if posterior.sample_with != "sde":
         raise refusal(
             "posterior", f"one that samples with {posterior.sample_with!r}", "sampling by its SDE",

@@ -18,10 +18,10 @@ from ..levels import from_levels
 from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop
-from ..validate import named
+from ..validate import named_arguments
 
 
-@named
+@named_arguments
 @torch.no_grad()
 def parallel_samples(
     model: Any,

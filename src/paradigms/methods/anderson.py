@@ -29,18 +29,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, expand_like, masked
-from ..validate import named, whole
+from ..system import System, expand_like, masked_rows
+from ..validate import check_whole, named_arguments
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .scan import finite, onward, recur, rms, run, scaled
-from .work import Evaluate, Memory, Update, WindowState, pick
+from .scan import carried_on, recur_in_place, recur_rows, rms, scale_in_place, zero_nonfinite
+from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
 RIDGE, GROWTH = 1e-3, 2.0
 DEEPEST = 100  # iterates that are kept, each of two windows' states
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class ExponentialPicard(AbstractMethod):
     """Picard iteration with the carry of Gaussian data, p = a + b J.
@@ -63,12 +63,12 @@ class ExponentialPicard(AbstractMethod):
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)
-        J, P = gaussian(system, work, self.variance)
-        x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Update(x, D, y, work.live, shift=shift(J, x, work)), memory
+        J, P = gaussian_carry(system, work, self.variance)
+        x = y + zero_nonfinite(carried_on(recur_rows(y - work.x[1:], P), P))
+        return Update(x, D, y, work.live, shift=jacobian_shift(J, x, work)), memory
 
 
-class Safeguards(NamedTuple):
+class StepLimits(NamedTuple):
     """The limits on an Anderson step: times what moved before a row, the ridge, and what R may grow by in a sweep."""
 
     most: float
@@ -76,14 +76,14 @@ class Safeguards(NamedTuple):
     growth: float = GROWTH
 
 
-class History(NamedTuple):
+class SweepHistory(NamedTuple):
     """The states x and the corrections R (W, B, ...) of 1, 2, ... sweeps ago."""
 
     states: tuple[Tensor, ...]
     corrections: tuple[Tensor, ...]
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Anderson(AbstractMethod):
     """Triangular Anderson acceleration of `ExponentialPicard`: the method of ParaTAA.
@@ -112,7 +112,7 @@ class Anderson(AbstractMethod):
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
-        whole("depth", self.depth, f"a whole number of iterates, 0 to {DEEPEST}; 2 is usual", 0, DEEPEST)
+        check_whole("depth", self.depth, f"a whole number of iterates, 0 to {DEEPEST}; 2 is usual", 0, DEEPEST)
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge: given {self.ridge!r}; needed: a finite number, 0 or more; 0.001 is usual")
         for name in ("most", "growth"):
@@ -121,53 +121,53 @@ class Anderson(AbstractMethod):
 
     def init(self, system: System, work: WindowState) -> Memory:
         zeros = [torch.zeros_like(work.x[1:]) for _ in range(2 * self.depth)]
-        return History(tuple(zeros[: self.depth]), tuple(zeros[self.depth :]))
+        return SweepHistory(tuple(zeros[: self.depth]), tuple(zeros[self.depth :]))
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)
-        J, P = gaussian(system, work, self.variance)
+        J, P = gaussian_carry(system, work, self.variance)
         old = work.x[1:]
-        x = y + finite(onward(recur(y - old, P), P))
+        x = y + zero_nonfinite(carried_on(recur_rows(y - old, P), P))
         R = x - old
         states, corrections = memory
         if self.depth:
             before = [(old - was, of) for was, of in zip(states, corrections, strict=True)]
-            limits = Safeguards(self.most, self.ridge, self.growth)
-            x = x + safeguarded(torch.zeros_like(R), work, R, before, P, limits)
-        latest = History((old, *states)[: self.depth], (R, *corrections)[: self.depth])
-        return Update(x, D, y, work.live, shift=shift(J, x, work)), latest
+            limits = StepLimits(self.most, self.ridge, self.growth)
+            x = x + safeguarded_step(torch.zeros_like(R), work, R, before, P, limits)
+        latest = SweepHistory((old, *states)[: self.depth], (R, *corrections)[: self.depth])
+        return Update(x, D, y, work.live, shift=jacobian_shift(J, x, work)), latest
 
 
-def safeguarded(
+def safeguarded_step(
     found: Tensor,
     work: WindowState,
     R: Tensor,
     before: list[tuple[Tensor, Tensor]],
     P: Sequence[Tensor] | Tensor,
-    limits: Safeguards,
+    limits: StepLimits,
 ) -> Tensor:
     """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
-    before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur` takes it.
+    before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur_rows` takes it.
     """
     if not (k := work.revisited_rows):
         return found
     known = [work.revisited, *(work.visited(j) for j in range(2, len(before) + 1))]  # no row after k is
-    dR = [masked(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
-    gamma = weights(R[:k], dR, limits.ridge)  # (k, B, m)
+    dR = [masked_rows(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
+    gamma = mixing_weights(R[:k], dR, limits.ridge)  # (k, B, m)
     for j, (dX, _) in enumerate(before):
-        found[:k].addcmul_(expand_like(-gamma[..., j], R), dR[j].add_(masked(known[j], dX[:k])))
+        found[:k].addcmul_(expand_like(-gamma[..., j], R), dR[j].add_(masked_rows(known[j], dX[:k])))
     size, length = rms(R[:k]), rms(found[:k])  # (k, B)
     largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
     ok = (largest > 0) & (size <= limits.growth * rms(before[0][1][:k])) & (length < math.inf)
     fits = (limits.most * largest / length).clamp(max=1)
-    scaled(found[:k], torch.where(masked(known[0], ok, False), fits, 0))
+    scale_in_place(found[:k], torch.where(masked_rows(known[0], ok, False), fits, 0))
     first = k
     if known[0] is not None:  # some samples have seen less rows than others
         seen = (work.seen > 0) & work.live
-        first, P = int(seen.sum(0).min()), [masked(~seen, expand_like(p, R)) for p in P]
-    run(found, P, max(first, 1))
-    finite(found[first:])
+        first, P = int(seen.sum(0).min()), [masked_rows(~seen, expand_like(p, R)) for p in P]
+    recur_in_place(found, P, max(first, 1))
+    zero_nonfinite(found[first:])
     return found
 
 
@@ -177,17 +177,17 @@ def check_variance(v: float) -> None:
         raise ValueError(f"variance: given {v!r}; needed: 0 or more, 1 for data of unit scale, math.inf for frozen eps")
 
 
-def gaussian(system: System, work: WindowState, v: float) -> tuple[Tensor, Tensor]:
+def gaussian_carry(system: System, work: WindowState, v: float) -> tuple[Tensor, Tensor]:
     """J (W, B) of data of variance v, and the carry P (K, W, B): P[0] = a + b[0] J, P[k] = b[k] J[n-k]."""
     alpha, sigma = system.alpha, system.sigma
     known = alpha > 1e-12 if v == math.inf else alpha >= 0
     J = torch.where(known, alpha / (alpha**2 + sigma**2 / v) if v else 0 * alpha, 0)  # (N,)
     P = torch.stack([system.b[:, k] * J.roll(k) for k in range(system.taps)])  # (K, N)
     P[0] = torch.where(known, P[0] + system.a, 1)
-    return masked(work.on, J[work.n]), torch.stack([masked(work.on, p) for p in P[:, work.n]])
+    return masked_rows(work.on, J[work.n]), torch.stack([masked_rows(work.on, p) for p in P[:, work.n]])
 
 
-def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
+def mixing_weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     """gamma (W, B, m): least squares of R by dR over the rows up to each, added up and solved in float64."""
     tiny = torch.finfo(torch.float64).tiny
     if len(dR) == 1:  # a matrix of one number
@@ -202,12 +202,14 @@ def weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
 
 
-def shift(J: Tensor, x: Tensor, work: WindowState) -> Callable[[Tensor], Tensor]:
+def jacobian_shift(J: Tensor, x: Tensor, work: WindowState) -> Callable[[Tensor], Tensor]:
     """J[n] (x[n] - its old value) of the new states x[1:] (W, B, ...), as `Update` has it; the first state stays."""
     old, new = work.x[1:], x
 
     def shift(w: Tensor) -> Tensor:
         before = (w - 1).clamp(min=0)
-        return expand_like(w > 0, x) * expand_like(pick(J, w), x) * (pick(new, before) - pick(old, before))
+        return (
+            expand_like(w > 0, x) * expand_like(pick_rows(J, w), x) * (pick_rows(new, before) - pick_rows(old, before))
+        )
 
     return shift

@@ -29,14 +29,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..system import System, masked
-from ..validate import Checked
+from ..system import System, masked_rows
+from ..validate import CheckedFields
 from .guess import Copy, Guess
 from .work import Evaluate, Memory, Update, WindowState
 
 
 @dataclass(frozen=True)
-class AbstractMethod(Checked, ABC):
+class AbstractMethod(CheckedFields, ABC):
     """A method: how the states of a window are corrected after its states were evaluated.
 
     Write your own as a frozen dataclass with a `sweep`; `Picard` is one in nine lines.
@@ -100,7 +100,7 @@ def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Te
         Outputs D (W, B, ...), which are as before where a row is not evaluated, and y[n] = step(x)[n] (W, B, ...).
     """
     (D,) = evaluate(work.x[:-1])
-    D = masked(work.on, D, work.D[-len(D) :])
+    D = masked_rows(work.on, D, work.D[-len(D) :])
     return D, system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
 
 

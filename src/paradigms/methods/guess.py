@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..system import System, expand_like, masked
-from ..validate import named
-from .scan import run
-from .work import WindowState, partly
+from ..system import System, expand_like, masked_rows
+from ..validate import named_arguments
+from .scan import recur_in_place
+from .work import WindowState, partial_mask
 
 
 class Guess(ABC):
@@ -31,7 +31,7 @@ class Guess(ABC):
         """
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Copy(Guess):
     """Copies the last state.
@@ -44,7 +44,7 @@ class Copy(Guess):
         return work.x
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Extrapolate(Guess):
     """Goes on with the last denoised estimate held fixed, and the noise that is drawn already.
@@ -65,7 +65,7 @@ class Extrapolate(Guess):
         r, p = expand_like(system.b[n].sum(-1), x) * last, system.a[n]
         if work.z is not None:
             r.addcmul_(expand_like(system.c[n], x), work.z[k:])
-        new = partly(torch.arange(k, W)[:, None] >= known)  # (W - k, B)
-        r, p = masked(new, r, work.x[k + 1 :]), masked(new, p)
+        new = partial_mask(torch.arange(k, W)[:, None] >= known)  # (W - k, B)
+        r, p = masked_rows(new, r, work.x[k + 1 :]), masked_rows(new, p)
         r[0].addcmul_(expand_like(p, r)[0], work.x[k])
-        return torch.cat([work.x[: k + 1], run(r, [p])])
+        return torch.cat([work.x[: k + 1], recur_in_place(r, [p])])

@@ -22,22 +22,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, expand_like, masked
-from ..validate import named
-from .anderson import shift
+from ..system import System, expand_like, masked_rows
+from ..validate import named_arguments
+from .anderson import jacobian_shift
 from .base import AbstractMethod, with_history
 from .guess import Extrapolate, Guess
-from .scan import carry, finite, onward, recur
+from .scan import carried_on, carry_matrices, recur_rows, zero_nonfinite
 from .work import Evaluate, Memory, Update, WindowState
 
 
-class Probe(NamedTuple):
+class ProbeSigns(NamedTuple):
     """The signs v (1, B, ...) that every row is probed along; they do not slide."""
 
     signs: Tensor
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class QuasiNewton(AbstractMethod):
     """Newton's iteration with the diagonal of the model's Jacobian; two evaluations a step (quasi-DEER).
@@ -74,19 +74,19 @@ class QuasiNewton(AbstractMethod):
         """The probe's signs."""
         shape = work.x.shape[2:]
         coin = torch.randint(2, shape, generator=torch.Generator().manual_seed(self.seed))
-        return Probe((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]))
+        return ProbeSigns((2 * coin - 1).to(work.x).expand(1, *work.x.shape[1:]))
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         W, (v,) = len(work.n), memory
         h = expand_like(self.reach * system.sigma.clamp(min=1e-6)[work.n], work.x)
         D, probed = evaluate(work.x[:-1], work.x[:-1] + h * v)
         J = v * (probed - D) / h
-        D = masked(work.on, D, work.D[-W:])
+        D = masked_rows(work.on, D, work.D[-W:])
         y = system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
         J = self.bounded(system, work, J)
-        P = carry(system, work.n, work.on, J)
-        x = y + finite(onward(recur(y - work.x[1:], P), P))
-        return Update(x, D, y, work.live, shift=shift(J, x, work)), memory
+        P = carry_matrices(system, work.n, work.on, J)
+        x = y + zero_nonfinite(carried_on(recur_rows(y - work.x[1:], P), P))
+        return Update(x, D, y, work.live, shift=jacobian_shift(J, x, work)), memory
 
     def bounded(self, system: System, work: WindowState, J: Tensor) -> Tensor:
         """damping J (W, B, ...) within its bounds; 0 where alpha is 0 and has none, or where it is not finite.

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from ..system import System, expand_like
-from ..validate import named, number, whole
+from ..validate import check_number, check_whole, named_arguments
 from .base import AbstractMethod
-from .scan import leading, rms, scan
-from .work import Evaluate, Memory, Update, WindowState, pick
+from .scan import leading_rows, rms, scan
+from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
 SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %
 
@@ -42,7 +42,7 @@ class CoarseSolver(ABC):
         """lean (N,) of all rows, where a row's block begins at row f = first (N,) and the one before at before (N,)."""
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class HeldCoarse(CoarseSolver):
     """Coarse solver of `Parareal`: the denoised estimate at the block's first step, held over the block.
@@ -54,7 +54,7 @@ class HeldCoarse(CoarseSolver):
         return torch.zeros(len(system), dtype=torch.float64)
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class LinearCoarse(CoarseSolver):
     """Coarse solver of `Parareal`, of second order: a line through the estimates of this block and the one before.
@@ -69,14 +69,14 @@ class LinearCoarse(CoarseSolver):
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ChainBlocks:
     """Blocks of s rows of a chain, and the jump over each at its first row, A, B0, B1 (N, 3)."""
 
     s: int
     jump: Tensor
 
     @classmethod
-    def of(cls, system: System, s: int, coarse: CoarseSolver, like: Tensor) -> Blocks:
+    def of(cls, system: System, s: int, coarse: CoarseSolver, like: Tensor) -> ChainBlocks:
         """The blocks of a system; the jump's coefficients run its own rows, so that it is of any rule."""
         n = torch.arange(len(system))
         first = n // s * s
@@ -99,7 +99,7 @@ class Blocks:
         return A * work.x[:-1] + B0 * D + B1 * (D - before)
 
 
-class Marches(NamedTuple):
+class BlockMarches(NamedTuple):
     """Where the marches of a window stand, see `Parareal`.
 
     due (W + 1, B): the row of a state that awaits the model, else -1. known (W + 1, B): whether it answered.
@@ -107,7 +107,7 @@ class Marches(NamedTuple):
     last march through. past (1, B, ...): the D[f] that last left the window.
     """
 
-    blocks: Blocks
+    blocks: ChainBlocks
     due: Tensor
     known: Tensor
     promised: Tensor
@@ -115,7 +115,7 @@ class Marches(NamedTuple):
     past: Tensor
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Parareal(AbstractMethod):
     """Parareal: blocks of steps at once, each started from a coarse jump over the block before it (SRDS).
@@ -144,12 +144,12 @@ class Parareal(AbstractMethod):
 
     def __post_init__(self) -> None:
         if self.block is not None:
-            whole(
+            check_whole(
                 "Parareal: block", self.block, "a whole number of rows, at least 1 and at most the window's", 1, 2**31
             )
         if self.tolerance is not None:
             needed = "a finite number, 0 (exact) or more"
-            number("Parareal: tolerance", self.tolerance, needed, lambda v: 0 <= v < math.inf)
+            check_number("Parareal: tolerance", self.tolerance, needed, lambda v: 0 <= v < math.inf)
 
     def held_to(self, tolerance: float) -> Parareal:
         return replace(
@@ -165,7 +165,7 @@ class Parareal(AbstractMethod):
         due = torch.full((W + 1, B), -1, device=work.n.device)
         due[0] = 0  # a row's own number, so that the copies which sliding makes of the last slot are none
         zero = torch.zeros_like(work.x)
-        return Marches(Blocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1])
+        return BlockMarches(ChainBlocks.of(system, s, self.coarse, work.x), due, due > 0, zero, zero, zero[:1])
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         blocks, due, known, G, C, past = memory
@@ -181,7 +181,7 @@ class Parareal(AbstractMethod):
         if system.taps > 1:  # rows that no march has reached are as the jump takes them
             start = row[:-1] - at[:-1] % s  # their block's first row
             new = hit.gather(0, start.clamp(min=0)) & (start >= 0) & (seen + hit == 0)
-            D = torch.where(expand_like(new, D), pick(D, start.clamp(min=0)), D)
+            D = torch.where(expand_like(new, D), pick_rows(D, start.clamp(min=0)), D)
         y = system.step(work.x[:-1], torch.cat([work.D[:-W], D]), work.z, work.n)
 
         # every march takes along what G promised at its start, so that F - G is of one start when it arrives
@@ -201,7 +201,7 @@ class Parareal(AbstractMethod):
         moved[1:] |= marched
 
         settled = known[:-1] & ~moved[:-1] & live
-        good = leading(settled & (rms(x[1:] - y) <= (self.tolerance or 0) * system.std[work.n]))  # (B,)
+        good = leading_rows(settled & (rms(x[1:] - y) <= (self.tolerance or 0) * system.std[work.n]))  # (B,)
         mend = settled & (row[:-1] == good)  # a right state whose next is not: that is then this row's own step
         x[1:] = torch.where(expand_like(mend, y), y, x[1:])
         moved[1:] |= mend
@@ -209,8 +209,8 @@ class Parareal(AbstractMethod):
 
         due = torch.where(moved, at, torch.where(known, -1, due))
         left = torch.where(first[:-1] & (row[:-1] < stride), row[:-1], -1).amax(0, keepdim=True)  # (1, B)
-        past = torch.where(expand_like(left >= 0, y), pick(D, left.clamp(min=0)), past)
-        return Update(x[1:], D, y, asked, stride), Marches(blocks, due, known & ~moved, G, C, past)
+        past = torch.where(expand_like(left >= 0, y), pick_rows(D, left.clamp(min=0)), past)
+        return Update(x[1:], D, y, asked, stride), BlockMarches(blocks, due, known & ~moved, G, C, past)
 
     def _refine(
         self, system: System, work: WindowState, U: Tensor, told: Tensor, there: Tensor

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..system import System
-from ..validate import named
+from ..validate import named_arguments
 from .base import AbstractMethod, step_rows
 from .scan import scan
 from .work import Evaluate, Memory, Update, WindowState
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Jacobi(AbstractMethod):
     """Every state takes its own step and nothing else (p = 0): the least that a method must beat.
@@ -27,7 +27,7 @@ class Jacobi(AbstractMethod):
         return Update(y, D, y, work.live), memory
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Picard(AbstractMethod):
     """Picard iteration, the paper's method: all steps of a window are added up.

@@ -30,18 +30,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, expand_like, masked
-from ..validate import named
-from .anderson import Safeguards, safeguarded
+from ..system import System, expand_like, masked_rows
+from ..validate import named_arguments
+from .anderson import StepLimits, safeguarded_step
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .scan import carry, finite, recur, rms
-from .spectrum import Spectrum, check_grid, spectrum
-from .work import Evaluate, Memory, Update, WindowState, pick
+from .scan import carry_matrices, recur_rows, rms, zero_nonfinite
+from .spectrum import Spectrum, check_grid, spectrum_of
+from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
 
 @dataclass(frozen=True)
-class Secants:
+class LearnedSecants:
     """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
 
     prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal, and
@@ -73,10 +73,10 @@ class LastRound(NamedTuple):
     moved: Tensor
     square: Tensor
     carried: Tensor
-    known: Secants
+    known: LearnedSecants
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Spectral(AbstractMethod):
     """The spectral secant, the default: learns for each frequency band how corrections travel from step to step.
@@ -118,15 +118,15 @@ class Spectral(AbstractMethod):
     def check(self, x: Tensor) -> None:
         check_grid(self.grid, x.shape[1])
 
-    def begun(self, system: System, x: Tensor) -> Secants:
+    def begun(self, system: System, x: Tensor) -> LearnedSecants:
         """What is known before states like x (B, ...) were looked at."""
-        s, high = spectrum(x, self.grid), level(system)
+        s, high = spectrum_of(x, self.grid), log_snr(system)
         g = system.alpha[:, None] ** 2 * s.prior
         g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
         alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
         per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
         least = system.denoiser.least[:, None, None]
-        return Secants(
+        return LearnedSecants(
             s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count))
         )
 
@@ -147,37 +147,39 @@ class Spectral(AbstractMethod):
             XD, DD = s.sums(moved[:k], dD), torch.linalg.vector_norm(dD.flatten(2), dim=2).square()
             known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.revisited), (square[:k], XD, DD)
         J = self.jacobian(system, known, work)  # (W, B, F)
-        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry(system, work.n, work.on, J)]
-        R = recur(r, P)  # of x[n+1], (W, B, C, S)
-        finite(R, rms(R))
+        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry_matrices(system, work.n, work.on, J)]
+        R = recur_rows(r, P)  # of x[n+1], (W, B, C, S)
+        zero_nonfinite(R, rms(R))
         before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
         if self.most:
-            safeguarded(moved[1:], work, R, before, P, Safeguards(self.most))
+            safeguarded_step(moved[1:], work, R, before, P, StepLimits(self.most))
         moved[1:].add_(R)
         square = s.sums(moved, moved)
         x = y.clone()  # of the first row, and of others what is carried to them
         x[1:].add_(s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y))
 
         def shift(w: Tensor) -> Tensor:
-            return s.inverse(s.spread(pick(J, w)) * pick(moved, w), y)
+            return s.inverse(s.spread(pick_rows(J, w)) * pick_rows(moved, w), y)
 
         update = Update(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift)
         return update, LastRound(moved, square, R, known)
 
-    def learn(self, system: System, known: Secants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None) -> Secants:
+    def learn(
+        self, system: System, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None
+    ) -> LearnedSecants:
         """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.
 
         twice (W, B): which of them are such rows, all if None.
         """
         told = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
-        ok = masked(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
+        ok = masked_rows(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
         left = self.forget * known.XY
         if twice is not None:
-            left = masked(twice.any(0).expand(len(left), -1), left, known.XY)
+            left = masked_rows(twice.any(0).expand(len(left), -1), left, known.XY)
         b = torch.arange(n.shape[1], device=n.device)
         return replace(known, XY=left.index_put_((n, b), torch.where(expand_like(ok, told), told, 0), accumulate=True))
 
-    def jacobian(self, system: System, known: Secants, work: WindowState) -> Tensor:
+    def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
         begin = work.begin.tolist()
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
@@ -186,9 +188,9 @@ class Spectral(AbstractMethod):
         J = share * known.per[first:last]  # of all rows from the first to the last
         if first == max(begin) and len(J) == len(work.n):
             return J
-        return pick(J, work.n - first)
+        return pick_rows(J, work.n - first)
 
 
-def level(system: System) -> Tensor:
+def log_snr(system: System) -> Tensor:
     """l = log(alpha / sigma) (N,), within what a float32 square holds."""
     return (system.alpha.clamp(min=1e-12) / system.sigma.clamp(min=1e-12)).log()

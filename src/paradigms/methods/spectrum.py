@@ -40,7 +40,7 @@ class Spectrum:
 
     shape: tuple[int, ...]
     places: tuple[int, ...]
-    cosines: tuple[Cosines, ...]
+    cosines: tuple[CosineTransform, ...]
     bands: Tensor
     count: Tensor
     prior: Tensor
@@ -100,7 +100,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True)
-class Cosines:
+class CosineTransform:
     """C of one axis of `length` places; where it is long, in halves, which is half the work: even k first, then odd.
 
     v[even] = even (x[i] + x[L-1-i]),    v[odd] = odd (x[i] - x[L-1-i]),    i < L / 2
@@ -111,48 +111,48 @@ class Cosines:
     odd: Tensor | None = None
 
     @classmethod
-    def of(cls, C: Tensor) -> Cosines:
+    def of(cls, C: Tensor) -> CosineTransform:
         """The transform of an axis by its C (L, L), whose rows are in the order of `order`."""
         h = len(C) // 2
-        return cls(len(C), C[:h, :h].contiguous(), C[h:, :h].contiguous()) if halved(len(C)) else cls(len(C), C)
+        return cls(len(C), C[:h, :h].contiguous(), C[h:, :h].contiguous()) if in_halves(len(C)) else cls(len(C), C)
 
     def forward(self, x: Tensor, axis: int) -> Tensor:
         """C x along an axis < 0 of x."""
         if self.odd is None:
-            return times(self.even, x, axis)
+            return matrix_times(self.even, x, axis)
         one, other = x.chunk(2, axis)
         other = other.flip(axis)
-        even = times(self.even, one + other, axis)
-        return torch.cat([even, times(self.odd, torch.sub(one, other, out=other), axis)], axis)
+        even = matrix_times(self.even, one + other, axis)
+        return torch.cat([even, matrix_times(self.odd, torch.sub(one, other, out=other), axis)], axis)
 
     def inverse(self, v: Tensor, axis: int) -> Tensor:
         """C^T v along an axis < 0 of v."""
         if self.odd is None:
-            return times(self.even.T, v, axis)
+            return matrix_times(self.even.T, v, axis)
         even, odd = v.chunk(2, axis)
-        even, odd = times(self.even.T, even, axis), times(self.odd.T, odd, axis)
+        even, odd = matrix_times(self.even.T, even, axis), matrix_times(self.odd.T, odd, axis)
         return torch.cat([even + odd, torch.sub(even, odd, out=odd).flip(axis)], axis)
 
 
-def halved(L: int) -> bool:
+def in_halves(L: int) -> bool:
     """Whether an axis of L places is transformed in halves."""
     return L >= LONG and L % 2 == 0
 
 
-def order(L: int) -> Tensor:
+def frequency_order(L: int) -> Tensor:
     """The frequencies k (L,) of an axis in the order of its coordinates."""
     k = torch.arange(L, dtype=torch.float64)
-    return torch.cat([k[::2], k[1::2]]) if halved(L) else k
+    return torch.cat([k[::2], k[1::2]]) if in_halves(L) else k
 
 
-def times(M: Tensor, x: Tensor, axis: int) -> Tensor:
+def matrix_times(M: Tensor, x: Tensor, axis: int) -> Tensor:
     """M x along an axis < 0 of x; the last two by plain products, the fastest."""
     if axis == -1:
         return x @ M.T
     return M @ x if axis == -2 else torch.tensordot(M, x, ([1], [x.ndim + axis])).movedim(0, axis)
 
 
-def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
+def spectrum_of(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
     """The `Spectrum` of states x (B, ...); grid: how many tokens (L, C) lie along each axis of their picture.
 
     Raises ValueError where a grid does not hold the tokens.
@@ -165,13 +165,13 @@ def spectrum(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
 def _spectrum(
     shape: tuple[int, ...], grid: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device
 ) -> Spectrum:
-    places = transformed(shape)
+    places = transformed_axes(shape)
     if grid is not None:
         shape, places = (*grid, *shape[1:]), tuple(range(len(grid)))
     lengths = [shape[axis] for axis in places]
     f = torch.zeros(lengths, dtype=torch.float64)
     for i, L in enumerate(lengths):
-        k = order(L) * max(lengths) / L
+        k = frequency_order(L) * max(lengths) / L
         f = f + k.square().reshape([-1 if j == i else 1 for j in range(len(lengths))])
     f = f.sqrt().flatten()  # (S,)
     _, band = torch.where(f < 1, -1, (OCTAVE * f.clamp(min=1).log2() + 1e-9).floor()).unique(return_inverse=True)
@@ -180,9 +180,11 @@ def _spectrum(
     prior = bands @ (1 / (1 + f**2)) / places_of
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
-    each = [cosines(L)[order(L).long()].to(device, dtype) for L in lengths]
+    each = [cosine_matrix(L)[frequency_order(L).long()].to(device, dtype) for L in lengths]
     few = 1 < len(f) <= FEW
-    parts = [Cosines(len(f), functools.reduce(torch.kron, each))] if few else [Cosines.of(C) for C in each]
+    parts = (
+        [CosineTransform(len(f), functools.reduce(torch.kron, each))] if few else [CosineTransform.of(C) for C in each]
+    )
     return Spectrum(shape, places, tuple(parts), *(v.to(device, dtype) for v in (bands, count, prior)))
 
 
@@ -199,12 +201,12 @@ def check_grid(grid: Sequence[int] | None, tokens: int | None = None) -> None:
         raise ValueError(f"grid: given {tuple(grid)}, {math.prod(grid)} places; needed: {tokens}, one a token")
 
 
-def transformed(shape: tuple[int, ...]) -> tuple[int, ...]:
+def transformed_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of a state of `shape` along which neighbours are alike."""
     return {1: (), 2: (0,)}.get(len(shape), tuple(range(1, len(shape))))
 
 
-def cosines(L: int) -> Tensor:
+def cosine_matrix(L: int) -> Tensor:
     """The orthonormal cosine transform C (L, L), float64."""
     k = torch.arange(L, dtype=torch.float64)
     C = torch.cos(math.pi * (k + 0.5) * k[:, None] / L) * math.sqrt(2 / L)

@@ -22,19 +22,19 @@ import torch
 from torch import Tensor
 
 from ..system import System, expand_like
-from ..validate import named
+from ..validate import named_arguments
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
 from .work import Evaluate, Memory, Update, WindowState
 
 
-class Coins(NamedTuple):
+class RowCoins(NamedTuple):
     """U (1, B, N), one coin a row and sample; they do not slide."""
 
     U: Tensor
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class Speculation(AbstractMethod):
     """Drafts that are accepted at random so that the samples have exactly the sequential sampler's law.
@@ -67,7 +67,7 @@ class Speculation(AbstractMethod):
             )
         g = torch.Generator().manual_seed(self.seed)
         coins = [torch.rand(len(system), generator=g, dtype=torch.float64) for _ in range(work.n.shape[1])]
-        return Coins(torch.stack(coins)[None].to(work.x.device))
+        return RowCoins(torch.stack(coins)[None].to(work.x.device))
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)
@@ -78,9 +78,9 @@ class Speculation(AbstractMethod):
             stands, other = torch.zeros_like(live), y
         else:
             Delta = (work.x[1:] - y) / expand_like(torch.where(c > 0, c, 1), y)
-            ratio = -dot(work.z, Delta) - dot(Delta, Delta) / 2
-            stands = (Coins(*memory).U[0, b, work.n].log() <= ratio) & (c > 0) & live
-            other = y + expand_like(c, y) * (mirrored(work.z, Delta) - work.z)
+            ratio = -row_dot(work.z, Delta) - row_dot(Delta, Delta) / 2
+            stands = (RowCoins(*memory).U[0, b, work.n].log() <= ratio) & (c > 0) & live
+            other = y + expand_like(c, y) * (mirrored_noise(work.z, Delta) - work.z)
         first = stands.long().cumprod(0).sum(0)  # (B,), the first row that does not stand
         count = live.long().sum(0)
         stride = (first + 1).minimum(count)
@@ -92,12 +92,12 @@ class Speculation(AbstractMethod):
         return Update(Extrapolate().fill(system, after, stride.cpu())[1:], D, y, work.live, stride), memory
 
 
-def mirrored(z: Tensor, Delta: Tensor) -> Tensor:
+def mirrored_noise(z: Tensor, Delta: Tensor) -> Tensor:
     """z (W, B, ...) reflected in the plane that Delta is normal to; z itself where Delta is 0."""
-    square = dot(Delta, Delta)
-    return z - expand_like(2 * dot(z, Delta) / torch.where(square > 0, square, 1), z) * Delta
+    square = row_dot(Delta, Delta)
+    return z - expand_like(2 * row_dot(z, Delta) / torch.where(square > 0, square, 1), z) * Delta
 
 
-def dot(u: Tensor, v: Tensor) -> Tensor:
+def row_dot(u: Tensor, v: Tensor) -> Tensor:
     """u . v (W, B) of u, v (W, B, ...)."""
     return (u * v).flatten(2).sum(2)

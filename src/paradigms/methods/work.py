@@ -58,7 +58,7 @@ class WindowState:
     @cached_property
     def on(self) -> Tensor | None:
         """live as a mask, None where all rows are."""
-        return partly(self.live)
+        return partial_mask(self.live)
 
     @cached_property
     def revisited_rows(self) -> int:
@@ -72,15 +72,15 @@ class WindowState:
 
     def visited(self, times: int) -> Tensor | None:
         """The mask of the rows that were evaluated so often before and are again, of the first `revisited_rows`."""
-        return partly(((self.seen >= times) & self.live)[: self.revisited_rows])
+        return partial_mask(((self.seen >= times) & self.live)[: self.revisited_rows])
 
 
-def pick(v: Tensor, w: Tensor) -> Tensor:
+def pick_rows(v: Tensor, w: Tensor) -> Tensor:
     """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at rows w (R, B)."""
     return v[w, torch.arange(v.shape[1], device=v.device)]
 
 
-def partly(mask: Tensor) -> Tensor | None:
+def partial_mask(mask: Tensor) -> Tensor | None:
     """A mask, or None where it is true throughout."""
     return None if bool(mask.all()) else mask
 
@@ -112,5 +112,5 @@ class Update:
 
     def known(self, w: Tensor) -> Tensor:
         """What the stand-in says of the new states (R, B, ...) at rows w (R, B) of the window: D + J (x - old)."""
-        D = pick(self.D, w)
+        D = pick_rows(self.D, w)
         return D if self.shift is None else D + self.shift(w)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import brief, is_file, parsed
+from ..files import brief_name, is_file, parse_object
 from .net import UNet
 from .noise import BETAS
 from .weights import shipped_weights
@@ -99,7 +99,7 @@ def find(name_or_path: str | os.PathLike[str], suffix: str) -> Path:
     path = Path(name_or_path)
     if not is_file(path):
         raise ValueError(
-            f"there is no model {brief(name_or_path)}; type one of {', '.join(map(repr, NAMES))} "
+            f"there is no model {brief_name(name_or_path)}; type one of {', '.join(map(repr, NAMES))} "
             "or the path of a .safetensors file written by paradigms.models.save"
         )
     return path
@@ -119,7 +119,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise refuse(path, "it is missing, cut short or not a safetensors file") from error
     try:
-        about = parsed(metadata[KEY], KEY)
+        about = parse_object(metadata[KEY], KEY)
     except (KeyError, ValueError) as error:
         raise refuse(path, "it is a safetensors file without our metadata") from error
     if about.get("kind") != kind:
@@ -165,6 +165,6 @@ def rebuild(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 
 def refuse(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"cannot load {brief(path)}: {why}; type one of {', '.join(map(repr, NAMES))} or the path "
+        f"cannot load {brief_name(path)}: {why}; type one of {', '.join(map(repr, NAMES))} or the path "
         "of a .safetensors file written by paradigms.models.save"
     )

@@ -10,8 +10,8 @@ from ..window import loop as windows
 from ..window.chain import Chain
 from ..window.controller import FixedWindow
 from ..window.frame import Frame
-from .loop import rounds
-from .memory import refused
+from .loop import node_rounds
+from .memory import why_no_room
 from .method import Skeleton as Skeleton
 from .method import check_skeleton as check_skeleton
 
@@ -25,10 +25,10 @@ def frames(chain: Chain) -> Iterator[Frame]:
     assert isinstance(stop, FinalError) and isinstance(pace, FixedWindow)
     x, (window, _) = chain.stream.x, pace.next(0)
     drawn = any(chain.system.drawn)
-    why = None if window == 1 else refused(len(chain.system), len(x), x[0].nbytes, drawn, x.device)
+    why = None if window == 1 else why_no_room(len(chain.system), len(x), x[0].nbytes, drawn, x.device)
     if why:
         pace.why = f"windows were taken with Skeleton(): {why}"
     if why or window == 1:
         yield from windows.frames(replace(chain, method=method.windowed()))
     else:
-        yield from rounds(chain, method, stop, window)
+        yield from node_rounds(chain, method, stop, window)

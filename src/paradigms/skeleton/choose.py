@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 
-def order(want: Tensor, first: Tensor) -> Tensor:
+def node_ranks(want: Tensor, first: Tensor) -> Tensor:
     """The rank (N, B) of wanted nodes, those in `first` before the rest; N elsewhere."""
     one, other = want & first, want & ~first
     rank = torch.where(one, one.cumsum(0) - 1, one.sum(0) + other.cumsum(0) - 1)
     return torch.where(want, rank, len(want))
 
 
-def within(rank: Tensor, budget: int) -> Tensor:
+def within_budget(rank: Tensor, budget: int) -> Tensor:
     """The mask (N, B) of the `budget` smallest ranks, of equal ones the first samples'."""
     N = len(rank)
     if int((rank < N).sum()) <= budget:
@@ -28,8 +28,8 @@ def within(rank: Tensor, budget: int) -> Tensor:
     return key < key.flatten().kthvalue(budget + 1).values
 
 
-def choose(node: Tensor, known: Tensor, due: Tensor, hot: Tensor, window: int, budget: int | None) -> Tensor:
+def choose_nodes(node: Tensor, known: Tensor, due: Tensor, hot: Tensor, window: int, budget: int | None) -> Tensor:
     """The nodes (N, B) to evaluate; budget: of all samples, None for `window` of each."""
     want = node & (~known | due)
-    rank = order(want, ~known | hot)
-    return rank < min(window, len(rank)) if budget is None else within(rank, budget)
+    rank = node_ranks(want, ~known | hot)
+    return rank < min(window, len(rank)) if budget is None else within_budget(rank, budget)

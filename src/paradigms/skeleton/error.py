@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .levels import Levels
-from .nodes import Known, split
+from .levels import LevelScalars
+from .nodes import KnownNodes, split
 
 # Of the second and third prototype: tuned on mixture-64, mixture-1024, digits and scenes, seeds below 1000.
 MARGIN, RHO, SKIP = 1.5, 0.5, 0.5
@@ -35,7 +35,7 @@ ETA, FORK = 0.02, 3.0
 
 
 @dataclass(frozen=True)
-class Parts:
+class ErrorParts:
     """What a round measured, by node: mu (N, B), plain (N, B) without caution, each (N, B) its interpolation part.
 
     All are 0 where a row is not known.
@@ -102,7 +102,7 @@ class Parts:
         return self.beyond(SKIP * self.S.maximum(floor))
 
 
-def shares(levels: Levels, node: Tensor) -> Tensor:
+def node_shares(levels: LevelScalars, node: Tensor) -> Tensor:
     """dp (N, B): the part of the tolerance that lies between a node and the next."""
     N, B = node.shape
     end = torch.where(node, torch.arange(N)[:, None], N).flip(0).cummin(0).values.flip(0)
@@ -110,9 +110,9 @@ def shares(levels: Levels, node: Tensor) -> Tensor:
     return torch.where(node, levels.share[end] - levels.share[:N, None], 0).clamp(min=1e-9)
 
 
-def new_nodes(levels: Levels, known: Known, parts: Parts, window: int) -> Tensor:
+def new_nodes(levels: LevelScalars, known: KnownNodes, parts: ErrorParts, window: int) -> Tensor:
     """The rows (N, B) that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
-    p, dp = parts, shares(levels, parts.node)
+    p, dp = parts, node_shares(levels, parts.node)
     Q, S, each, mu = p.Q, p.S, p.each, p.plain
     wide = Q * dp.sqrt()
     bad = (each > wide) & (mu < MARGIN * (each + S * dp)) & (mu.cumsum(0) < each + S)

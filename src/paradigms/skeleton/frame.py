@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..window.trace import Record
-from .error import Parts
-from .surrogate import Surrogate, weights
+from ..window.trace import FrameRecord
+from .error import ErrorParts
+from .surrogate import Surrogate, interpolation_weights
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class NodeRound:
     stride: Tensor
     who: Tensor
     surrogate: Surrogate
-    parts: Parts
+    parts: ErrorParts
     last: Tensor
     evaluate: Evaluator
     estimate: Tensor
@@ -60,7 +60,7 @@ class NodeRound:
         S, who = self.surrogate, self.who.to(self.last.device)
         J, every = S.spectrum.spread(S.J.to(self.last)), S.known.base
         e = torch.zeros_like(self.coordinates[:-1])
-        for j, h in zip((-1, 0, 1, 2), weights(S.levels, S.known).unbind(), strict=True):
+        for j, h in zip((-1, 0, 1, 2), interpolation_weights(S.levels, S.known).unbind(), strict=True):
             e += h[..., None, None].to(e) * S.at(every + j)
         D = self.last.new_zeros(len(e), *self.last.shape)
         D[:, who] = S.spectrum.inverse(J * self.coordinates[:-1] + e, D[:, who])
@@ -83,8 +83,8 @@ class NodeRound:
         return torch.zeros(len(self.begin)).index_copy(0, self.who, self.parts.residual.float())
 
     @property
-    def record(self) -> Record:
+    def record(self) -> FrameRecord:
         """What is kept of it."""
         N, taking = len(self.parts.node), self.who.tolist()
         each = self.begin.tolist(), self.stride.tolist(), torch.where(self.stride > 0, self.residual, 0).tolist()
-        return Record(*each, N, self.evaluations, self.window, 0, taking)
+        return FrameRecord(*each, N, self.evaluations, self.window, 0, taking)

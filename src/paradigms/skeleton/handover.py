@@ -15,24 +15,24 @@ import torch
 from torch import Tensor
 
 from .error import HALF as OF_TOLERANCE
-from .error import Parts
+from .error import ErrorParts
 
 START, EARLY, MANY = 0.55, 0.6, 0.8  # of the third prototype; tuned on mixtures, digits and scenes
 SLACK, HALF, FAR = 5.0, 0.5, 10.0
 ORDER = {True: 2.0, False: 1.0}  # of the interpolation, as errors fell with nodes: of an ODE, and with noise
 
 
-def foretold(parts: Parts, ode: bool) -> Tensor:
+def foretold_nodes(parts: ErrorParts, ode: bool) -> Tensor:
     """K* (B,)."""
     more = (parts.quad / (OF_TOLERANCE * parts.tolerance) / parts.A.amax(0)).clamp(min=1)
     nodes = parts.known.sum(0) * more ** (1 / ORDER[ode])
     return nodes.maximum(parts.node.sum(0).double())
 
 
-def gives_way(parts: Parts, first: Tensor, round: int, window: int, ode: bool) -> Tensor:
+def gives_way(parts: ErrorParts, first: Tensor, round: int, window: int, ode: bool) -> Tensor:
     """The samples (B,) that go on with all rows, after `round` rounds; first (B,): the nodes that they began with."""
     N = len(parts.node)
-    K = foretold(parts, ode)
+    K = foretold_nodes(parts, ode)
     start = first >= START * N
     early = (K > MANY * N) & torch.tensor(round >= max(3, EARLY * N / window))
     late = ((K > HALF * N) | (parts.secant > FAR * parts.S)) & torch.tensor(round > N / window + SLACK)

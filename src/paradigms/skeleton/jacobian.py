@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .levels import Levels
+from .levels import LevelScalars
 
 # Of the second prototype: mixture-64 and mixture-1024, DDIM-200 and DDPM-1000, seeds below 1000. FORGET, WIDTH and
 # WEIGHT are the spectral secant's.
@@ -41,7 +41,7 @@ GROWN = 1e4
 ACROSS = 0.01  # cosine of dX and dD below which their product says nothing
 
 
-class Seen(NamedTuple):
+class ReevaluatedNodes(NamedTuple):
     """M nodes (row n, sample b) that were evaluated again: sums by band (M, F) of dX dX, dX dD, defect squared and
     dD dD."""
 
@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedJacobian:
     """What B samples taught: XY and their running mean (N, B, 2, F), J (N, B, F), eps and gain (N, B).
 
     told (N, B): of which rows the gain is known; rounds (B,) that each sample learned in.
@@ -69,24 +69,26 @@ class Learned:
     rounds: Tensor
 
     @classmethod
-    def nothing(cls, levels: Levels, B: int) -> Learned:
+    def nothing(cls, levels: LevelScalars, B: int) -> LearnedJacobian:
         """Before the first round: the Jacobian of Gaussian data."""
         N, F = levels.J.shape
         zero, two = torch.zeros(N, B, dtype=levels.J.dtype), torch.zeros(N, B, 2, F, dtype=levels.J.dtype)
         J = levels.J[:, None].expand(N, B, F)
         return cls(two, two, J, zero + FIRST, zero, zero > 0, torch.zeros(B, dtype=levels.J.dtype))
 
-    def part(self, keep: Tensor) -> Learned:
+    def part(self, keep: Tensor) -> LearnedJacobian:
         """Of some samples alone."""
         by = {k: getattr(self, k)[:, keep] for k in ("XY", "mean", "J", "eps", "gain", "told")}
         return replace(self, **by, rounds=self.rounds[keep])
 
-    def after(self, levels: Levels, seen: Seen, mass: Tensor, unit: Tensor, smallest: Tensor, tiny: float) -> Learned:
+    def after(
+        self, levels: LevelScalars, seen: ReevaluatedNodes, mass: Tensor, unit: Tensor, smallest: Tensor, tiny: float
+    ) -> LearnedJacobian:
         """With a round's nodes: mass (N, B) is what D of a node counts for, unit (B,) the size of a sample, smallest
         (B,) what a state must have moved by to tell, tiny a movement, in the sample, that tells nothing."""
         total = seen.XX.sum(1)
         fine = total > smallest[seen.b].square()
-        XY, gain, told = self.secants(levels, Seen(*(v[fine] for v in seen)), total[fine])
+        XY, gain, told = self.secants(levels, ReevaluatedNodes(*(v[fine] for v in seen)), total[fine])
         rounds = self.rounds + 1
         late = torch.where(rounds > SETTLE, 1 / (rounds - SETTLE + 1).clamp(min=1), 1.0)
         mean = self.mean + late[:, None, None] * (XY - self.mean)
@@ -94,9 +96,9 @@ class Learned:
         X, Y = (levels.alike[:, some] @ mean[some].flatten(1)).unflatten(1, mean.shape[1:]).unbind(2)
         aJ = ((Y + levels.prior[:, None]) / (X + WEIGHT)).clamp(0, MOST)
         eps = self.error(levels, seen, mass, unit, tiny)
-        return Learned(XY, mean, aJ * levels.per[:, None, None], eps, gain, told, rounds)
+        return LearnedJacobian(XY, mean, aJ * levels.per[:, None, None], eps, gain, told, rounds)
 
-    def secants(self, levels: Levels, seen: Seen, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def secants(self, levels: LevelScalars, seen: ReevaluatedNodes, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """XY, gain and told with what was seen."""
         n, b, XX, XD, _, DD = seen
         system = levels.system
@@ -104,13 +106,13 @@ class Learned:
         XY[:, torch.zeros(XY.shape[1], dtype=torch.bool).index_fill(0, b, True)] *= FORGET
         XY[n, b] += torch.stack([XX, system.alpha[n][:, None] * XD], 1) / total[:, None, None]
         j = levels.J[n]
-        g, j = steepest(total, XD.sum(1), DD.sum(1)), (j.square() * XX).sum(1) / (j * XX).sum(1).clamp(min=1e-30)
+        g, j = steepest_slope(total, XD.sum(1), DD.sum(1)), (j.square() * XX).sum(1) / (j * XX).sum(1).clamp(min=1e-30)
         a, by = system.a[n], system.b[n].sum(1)
         gain[n, b] = ((a + by * g).abs().clamp(min=1e-6) / (a + by * j).abs().clamp(min=1e-6)).log()
         told[n, b] = True
         return XY, gain, told
 
-    def error(self, levels: Levels, seen: Seen, mass: Tensor, unit: Tensor, tiny: float) -> Tensor:
+    def error(self, levels: LevelScalars, seen: ReevaluatedNodes, mass: Tensor, unit: Tensor, tiny: float) -> Tensor:
         """eps (N, B) with the defects that were found."""
         n, b = seen.n, seen.b
         G2, counts = levels.G[n + 1].square(), mass[n, b] / unit[b]
@@ -134,6 +136,6 @@ class Learned:
         return (ahead - upto)[1:].exp().clamp(max=GROWN)
 
 
-def steepest(XX: Tensor, XD: Tensor, DD: Tensor) -> Tensor:
+def steepest_slope(XX: Tensor, XD: Tensor, DD: Tensor) -> Tensor:
     """g (M,) of the sums dX dX, dX dD and dD dD (M,); where an answer moves across its state, |dD| / |dX|."""
     return torch.where(ACROSS * (XX * DD).sqrt() < XD, DD / XD.clamp(min=1e-30), (DD / XX).sqrt())

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..methods.spectrum import Spectrum
-from ..stopping.error_growth import slope
-from ..stopping.final_error import becomes, share
+from ..stopping.error_growth import gaussian_slope
+from ..stopping.final_error import gaussian_growth, tolerance_share
 from ..system import System
 
 # Of the prototypes: tuned on mixture-64, mixture-1024 and digits, DDIM-200 and DDPM-1000, seeds below 1000.
@@ -33,7 +33,7 @@ TIED = 0.25  # of a mean step in level: how far apart rows of one level are put,
 
 
 @dataclass(frozen=True)
-class Levels:
+class LevelScalars:
     """The scalars of a table of N rows, F bands; float64, on the CPU.
 
     ode: no row draws noise. J (N, F): the slope of Gaussian data. prior (N, F): alpha J, times the prior's weight; per
@@ -59,7 +59,7 @@ class Levels:
         return len(self.level)
 
 
-def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
+def level_scalars(system: System, s: Spectrum, width: float, weight: float) -> LevelScalars:
     """The `Levels` of a table for states of a spectrum; width, weight: of the learned Jacobian, see `jacobian.py`."""
     table, variance = system.to("cpu", torch.float64), s.prior.cpu().double()
     N, alpha, sigma = len(table), table.alpha[:, None], table.sigma[:, None]
@@ -71,24 +71,24 @@ def levels(system: System, s: Spectrum, width: float, weight: float) -> Levels:
     place = (1 - BLEND) * torch.arange(N) / max(N - 1, 1) + BLEND * part
     reach = [torch.cat([table.b[k:, k], table.b.new_zeros(k)]) for k in range(table.taps)]
     per = torch.where(table.alpha > 0, 1 / table.alpha.clamp(min=1e-30), 0)
-    return Levels(
+    return LevelScalars(
         system=table,
         ode=not any(system.drawn),
-        level=apart(level),
+        level=rising_levels(level),
         place=place,
         alike=alike,
         near=torch.exp(-(place[:, None] - place).abs() / NEAR),
         prior=weight * g,
         per=per,
-        J=slope(table, variance),
-        G=becomes(table, variance),
-        share=torch.cat([torch.zeros(1, dtype=torch.float64), share(table)]),
+        J=gaussian_slope(table, variance),
+        G=gaussian_growth(table, variance),
+        share=torch.cat([torch.zeros(1, dtype=torch.float64), tolerance_share(table)]),
         weight=torch.stack(reach).cumsum(0).abs().amax(0),
         caution=torch.where(table.alpha < table.sigma, CAUTION, 1.0).double(),
     )
 
 
-def apart(level: Tensor) -> Tensor:
+def rising_levels(level: Tensor) -> Tensor:
     """Levels (N,) that grow from row to row, so that they can be interpolated in; as they are where they do."""
     if len(level) < 2:
         return level

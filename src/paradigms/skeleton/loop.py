@@ -23,13 +23,13 @@ from ..window.chain import Chain
 from ..window.controller import FixedWindow
 from .frame import NodeRound
 from .method import Skeleton
-from .samples import Samples
+from .samples import ActiveSamples
 
 
-def rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Iterator[NodeRound]:
+def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Iterator[NodeRound]:
     """The rounds until every sample is done or given up, or as many as the limit allows."""
     raise_mmap_threshold()
-    run, evaluate, N = Samples(chain, method, stop, window), chain.evaluate, len(chain.system)
+    run, evaluate, N = ActiveSamples(chain, method, stop, window), chain.evaluate, len(chain.system)
     B, given_up = len(run.who), 0
     assert isinstance(chain.controller, FixedWindow)
     begin, estimate = torch.zeros(B, dtype=torch.long), torch.full((B,), torch.inf, dtype=torch.float64)

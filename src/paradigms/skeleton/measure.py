@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from .error import RHO
-from .levels import Levels
-from .nodes import Known
-from .store import Store
+from .levels import LevelScalars
+from .nodes import KnownNodes
+from .store import NodeStore
 from .surrogate import Surrogate
 
 
-class Sums(NamedTuple):
+class NodeSums(NamedTuple):
     """moved (V, B, F), size (V, B): the norm of a state, each (V, B), all (B,); float64, on the CPU."""
 
     moved: Tensor
@@ -28,7 +28,7 @@ class Sums(NamedTuple):
     all: Tensor
 
 
-def measured(found: Surrogate, X: Tensor, store: Store, counts: Tensor, unit: Tensor) -> Sums:
+def measure_nodes(found: Surrogate, X: Tensor, store: NodeStore, counts: Tensor, unit: Tensor) -> NodeSums:
     """The sums of states X (V + 1, B, C, S) at the known nodes; counts (N, B): A w, unit (B,): of a finished sample."""
     s, known, levels = found.spectrum, found.known, found.levels
     G = levels.G[known.rows.clamp(max=len(levels) - 1) + 1]
@@ -41,17 +41,17 @@ def measured(found: Surrogate, X: Tensor, store: Store, counts: Tensor, unit: Te
     V, B, F = by.shape
     moves, leaves, size, both = told.split([V * B * F, V * B * F, V * B, B])
     each = (leaves.view(V, B, F) * by.square()).sum(2).sqrt()
-    return Sums(moves.view(V, B, F), size.view(V, B), each, both)
+    return NodeSums(moves.view(V, B, F), size.view(V, B), each, both)
 
 
-def secant(levels: Levels, known: Known, sums: Sums, mass: Tensor, still: float) -> Tensor:
+def secant_size(levels: LevelScalars, known: KnownNodes, sums: NodeSums, mass: Tensor, still: float) -> Tensor:
     """|w (x - x_seen) / alpha|_G (V, B), 0 where a state moved by no more than `still` of its size."""
     at = known.rows.clamp(max=len(levels) - 1)
     raw = (sums.moved * levels.G[at + 1].square()).sum(2).sqrt() * known.picked(mass) * levels.per[at]
     return torch.where(sums.moved.sum(2).sqrt() <= still * sums.size, 0.0, raw)
 
 
-def missed(levels: Levels, known: Known, moved: Tensor, J: Tensor) -> Tensor:
+def step_residual(levels: LevelScalars, known: KnownNodes, moved: Tensor, J: Tensor) -> Tensor:
     """The norm, in std, of how far a known node's next state is from the step that the model gave, at most (B,).
 
     moved (V, B, F) as above, J (N, B, F).
@@ -62,7 +62,7 @@ def missed(levels: Levels, known: Known, moved: Tensor, J: Tensor) -> Tensor:
     return (square.sqrt() / t.std[at]).amax(0).nan_to_num(torch.inf)
 
 
-def mass(levels: Levels, known: Known) -> Tensor:
+def node_mass(levels: LevelScalars, known: KnownNodes) -> Tensor:
     """w (N, B): what D of each known node counts for, in its own row and in those that take e from it."""
     level, base = levels.level, known.base.clamp(min=0)
     (lo, _), (hi, closed) = known.beside(base, 0), known.beside(base, 1)

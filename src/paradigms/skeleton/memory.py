@@ -14,12 +14,12 @@ import torch
 STATES, SHARE = 10, 0.8
 
 
-def needed(N: int, B: int, state: int, drawn: bool) -> int:
+def bytes_needed(N: int, B: int, state: int, drawn: bool) -> int:
     """Bytes for N rows of B samples of `state` bytes each, all of them nodes."""
     return (STATES + drawn) * N * B * state + 3 * 8 * N * N
 
 
-def free(device: torch.device) -> int | None:
+def bytes_free(device: torch.device) -> int | None:
     """Bytes that are free on a device, None where nobody can say."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -38,9 +38,9 @@ def free(device: torch.device) -> int | None:
         return None
 
 
-def refused(N: int, B: int, state: int, drawn: bool, device: torch.device) -> str | None:
+def why_no_room(N: int, B: int, state: int, drawn: bool, device: torch.device) -> str | None:
     """Why there is no room for the nodes, None where there is."""
-    need, have = needed(N, B, state, drawn), free(device)
+    need, have = bytes_needed(N, B, state, drawn), bytes_free(device)
     if have is None or need <= SHARE * have:
         return None
     return f"the nodes of {N} rows may need {need / 2**30:.2g} GiB and {have / 2**30:.2g} are free"

@@ -28,7 +28,7 @@ from ..methods.work import Evaluate, Memory, Update, WindowState
 from ..stopping.base import AbstractStop
 from ..stopping.final_error import FinalError
 from ..system import System
-from ..validate import number, refusal, said, whole
+from ..validate import check_number, check_whole, in_words, refusal
 from ..window.controller import WindowController
 from .jacobian import WEIGHT, WIDTH
 
@@ -70,14 +70,14 @@ class Skeleton(AbstractMethod):
 
     def __post_init__(self) -> None:
         if self.few is not None:
-            whole("few", self.few, "a whole number of first nodes, at least 2, or None", 2)
+            check_whole("few", self.few, "a whole number of first nodes, at least 2, or None", 2)
         for name in ("width", "weight"):
-            number(name, getattr(self, name), "a positive, finite number", lambda v: 0 < v < math.inf)
+            check_number(name, getattr(self, name), "a positive, finite number", lambda v: 0 < v < math.inf)
         needed = "two numbers, rounds in units of N / window and rounds more, such as (2.5, 12)"
         if not isinstance(self.last, tuple | list) or len(self.last) != 2:
-            raise refusal("last", said(self.last), needed)
+            raise refusal("last", in_words(self.last), needed)
         for v in self.last:
-            number("last", v, needed, lambda v: v >= 0)
+            check_number("last", v, needed, lambda v: v >= 0)
         check_grid(self.grid)
 
     def check(self, x: Tensor) -> None:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .levels import Levels
+from .levels import LevelScalars
 
 PIECES = 6  # of an interval, at most, in a round; of the prototypes
 POWER = 0.6  # pieces grow so with the error: of an interpolation of order 1 to 2
 
 
-def first(levels: Levels, few: float) -> Tensor:
+def first(levels: LevelScalars, few: float) -> Tensor:
     """The first nodes (N,), about `few` of them; all rows where the chain has no more."""
     N = len(levels)
     if few >= N:
@@ -33,7 +33,7 @@ def first(levels: Levels, few: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownNodes:
     """The V rows of each of B samples that were marked in a mask (N, B), in order.
 
     rows (V, B): N beyond a sample's count (B,). base (N, B): the place in `rows` of the last one at or before each row,
@@ -45,7 +45,7 @@ class Known:
     base: Tensor
 
     @classmethod
-    def of(cls, mask: Tensor) -> Known:
+    def of(cls, mask: Tensor) -> KnownNodes:
         """From a mask (N, B)."""
         N = len(mask)
         count = mask.sum(0)
@@ -73,7 +73,7 @@ class Known:
         return v.gather(0, self.rows.clamp(max=len(v) - 1))
 
 
-def split(levels: Levels, known: Known, node: Tensor, bad: Tensor, ratio: Tensor) -> Tensor:
+def split(levels: LevelScalars, known: KnownNodes, node: Tensor, bad: Tensor, ratio: Tensor) -> Tensor:
     """New nodes (N, B): of intervals one end of which is bad (N, B), `ratio` (N, B) times what it may be.
 
     An interval that still holds a node that was not evaluated is left alone.

@@ -22,12 +22,12 @@ from ..methods.spectrum import Spectrum
 from ..system import System
 
 
-def times(P: Tensor, Q: Tensor) -> Tensor:
+def matrix_product(P: Tensor, Q: Tensor) -> Tensor:
     """P Q of small matrices (K, K, ...)."""
     return P * Q if len(P) == 1 else (P[:, :, None] * Q[None]).sum(1)
 
 
-def matrices(system: System, J: Tensor) -> Tensor:
+def row_matrices(system: System, J: Tensor) -> Tensor:
     """M (K, K, N, B, F) of Jacobians J (N, B, F)."""
     K, (N, B, F) = system.taps, J.shape
     M = J.new_zeros(K, K, N, B, F)
@@ -39,14 +39,14 @@ def matrices(system: System, J: Tensor) -> Tensor:
     return M
 
 
-def ends(stop: Tensor) -> Tensor:
+def next_stops(stop: Tensor) -> Tensor:
     """The next stop after each row (N, B), N after the last."""
     N, B = stop.shape
     row = torch.where(stop, torch.arange(N)[:, None], N).flip(0).cummin(0).values.flip(0)
     return torch.cat([row[1:], row.new_full((1, B), N)])
 
 
-def products(M: Tensor, end: Tensor) -> Tensor:
+def interval_products(M: Tensor, end: Tensor) -> Tensor:
     """M[end-1] ... M[n+1] (K, K, N, B, F) of each row, in log2 of the longest interval passes."""
     N, row = len(end), torch.arange(len(end))[:, None]
     one = torch.eye(len(M), dtype=M.dtype)[:, :, None, None, None]
@@ -54,19 +54,19 @@ def products(M: Tensor, end: Tensor) -> Tensor:
     on = end > row + 1
     found[:, :, :-1] = torch.where(on[:-1, :, None], M[:, :, 1:], found[:, :, :-1])
     while bool((on := end > row + s).any()) and s < N:
-        longer = times(found[:, :, s:], found[:, :, :-s])
+        longer = matrix_product(found[:, :, s:], found[:, :, :-s])
         found[:, :, :-s] = torch.where(on[:-s, :, None], longer, found[:, :, :-s])
         s *= 2
     return found
 
 
-def coefficients(system: System, M: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
+def interval_coefficients(system: System, M: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
     """P (K, K, N, B, F), of which the rows of stops matter, and T (K, N, B, F)."""
-    found = products(M, ends(stop))
-    return times(found, M), found[:, 0]
+    found = interval_products(M, next_stops(stop))
+    return matrix_product(found, M), found[:, 0]
 
 
-def gathered(system: System, T: Tensor, h: Tensor, base: Tensor, interval: Tensor, V: int) -> Tensor:
+def gather_weights(system: System, T: Tensor, h: Tensor, base: Tensor, interval: Tensor, V: int) -> Tensor:
     """What node values count for in each interval: (K + 3, K, V, B, F), slot o + K is the node o places from its base.
 
     h (4, N, B): weights of the nodes at places base - 1, ..., base + 2 in e; T (K, N, B, F); interval (N, B).
@@ -97,11 +97,11 @@ def noise_between(s: Spectrum, T: Tensor, z: Tensor, length: Tensor) -> Tensor:
     for b in range(B):  # one sample at a time: the products take as much room as its noise
         for k in range(K):
             carried = (s.spread(T[k, b]) * z[b]).flatten(1)
-            out[k, :, b] = segments(carried, length[b].contiguous()).view(V, C, S)
+            out[k, :, b] = segment_sums(carried, length[b].contiguous()).view(V, C, S)
     return out
 
 
-def segments(v: Tensor, length: Tensor) -> Tensor:
+def segment_sums(v: Tensor, length: Tensor) -> Tensor:
     """Sums of v (N, d) over consecutive rows, so many each (V,), in the same order every time on every device."""
     if v.device.type != "cpu":
         return torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)
@@ -109,7 +109,7 @@ def segments(v: Tensor, length: Tensor) -> Tensor:
     return v.new_zeros(len(length), v.shape[1]).index_add_(0, into, v)  # half of the time there
 
 
-def applied(P: Tensor, u: Tensor) -> Tensor:
+def apply_matrices(P: Tensor, u: Tensor) -> Tensor:
     """P u (K, ..., C, S) of P (K, K, ..., 1, S) and states u (K, ..., C, S)."""
     out = P[:, 0] * u[0]
     for j in range(1, len(u)):
@@ -117,7 +117,7 @@ def applied(P: Tensor, u: Tensor) -> Tensor:
     return out
 
 
-def run(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
+def run_stops(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
     """u[i+1] = P[i] u[i] + R[i]: all of them after the first, (K, V, B, C, S).
 
     P (K, K, V, B, F) on the CPU, R (K, V, B, C, S), u (K, B, C, S) the first.
@@ -133,12 +133,12 @@ def run(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
     upto = P.clone()  # products from a block's first step on
     wide = s.spread(P.to(R))
     for j in range(1, size):
-        R[:, :, j] += applied(wide[:, :, :, j], R[:, :, j - 1])
-        upto[:, :, :, j] = times(P[:, :, :, j], upto[:, :, :, j - 1])
+        R[:, :, j] += apply_matrices(wide[:, :, :, j], R[:, :, j - 1])
+        upto[:, :, :, j] = matrix_product(P[:, :, :, j], upto[:, :, :, j - 1])
     wide = s.spread(upto.to(R))
     begin = [u]
     for i in range(blocks - 1):
-        begin.append(applied(wide[:, :, i, -1], begin[-1]) + R[:, i, -1])
+        begin.append(apply_matrices(wide[:, :, i, -1], begin[-1]) + R[:, i, -1])
     for j in range(size):
-        R[:, :, j] += applied(wide[:, :, :, j], torch.stack(begin, 1))
+        R[:, :, j] += apply_matrices(wide[:, :, :, j], torch.stack(begin, 1))
     return R.flatten(1, 2)[:, :V]

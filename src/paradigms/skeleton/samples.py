@@ -12,20 +12,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..methods.spectrum import Spectrum, spectrum
+from ..methods.spectrum import Spectrum, spectrum_of
 from ..stopping.final_error import MARGIN as USUAL
 from ..stopping.final_error import FinalError
-from ..stopping.rounding import QUIET, SPARE, finest
+from ..stopping.rounding import QUIET, SPARE, finest_tolerance
 from ..window.chain import Chain
-from .choose import choose
-from .error import MARGIN, Parts, new_nodes
+from .choose import choose_nodes
+from .error import MARGIN, ErrorParts, new_nodes
 from .handover import gives_way
-from .jacobian import TINY, Learned, Seen
-from .levels import Levels, levels
-from .measure import mass, measured, missed, secant
+from .jacobian import TINY, LearnedJacobian, ReevaluatedNodes
+from .levels import LevelScalars, level_scalars
+from .measure import measure_nodes, node_mass, secant_size, step_residual
 from .method import Skeleton
-from .nodes import Known, first
-from .store import Store
+from .nodes import KnownNodes, first
+from .store import NodeStore
 from .surrogate import Surrogate
 
 STILL = 2.0  # ulps of a state: what moved less did not move; with 1 rounding made up to twice the rounds at tolerance 0
@@ -35,15 +35,15 @@ CLOSE = 30.0  # times the finest tolerance: above it rounding is no part of the 
 ROWS = 64  # of noise that are transformed at once
 
 
-class Judged(NamedTuple):
+class JudgedRound(NamedTuple):
     """What a round leaves to the next: the parts of the error, states X (V + 1, B, C, S) at the stops."""
 
-    parts: Parts
+    parts: ErrorParts
     X: Tensor
-    stops: Known
+    stops: KnownNodes
 
 
-class Samples:
+class ActiveSamples:
     """The samples that are not done, B of them: who (B,) they are in the batch.
 
     tolerance: what they are held to, unit (B,): the size of a finished one, first (B,): nodes at the beginning.
@@ -53,28 +53,28 @@ class Samples:
         self.chain, self.method, self.stop, self.window = chain, method, stop, window
         x, system = chain.stream.x, chain.system
         self.like = x[:1]
-        self.spectrum: Spectrum = spectrum(x, method.grid or stop.grid)
-        self.levels: Levels = levels(system, self.spectrum, method.width, method.weight)
+        self.spectrum: Spectrum = spectrum_of(x, method.grid or stop.grid)
+        self.levels: LevelScalars = level_scalars(system, self.spectrum, method.width, method.weight)
         self.rounding = 0.0
         few = method.nodes(self.levels.ode, self.tolerance) if stop.tolerance > 0 else len(system)
         N, B = len(system), len(x)
         self.budget = window * B if method.pooled else None
         self.who = torch.arange(B)
         self.x = self.spectrum.forward(x[None])[0]
-        self.z = drawn(chain, self.spectrum)
-        self.store = Store(N, system.taps, self.x)
+        self.z = scaled_noise(chain, self.spectrum)
+        self.store = NodeStore(N, system.taps, self.x)
         self.node = first(self.levels, few)[:, None].repeat(1, B)
         self.first = self.node.sum(0)
         self.dense = torch.zeros(B, dtype=torch.bool)
         self.unit = torch.full((B,), self.spectrum.size, dtype=torch.float64)
-        self.learned = Learned.nothing(self.levels, B)
+        self.learned = LearnedJacobian.nothing(self.levels, B)
         self.mass = torch.zeros(N, B, dtype=torch.float64)
-        self.judged: Judged | None = None
+        self.judged: JudgedRound | None = None
 
     @property
     def tolerance(self) -> float:
         """Of the relative error; no less than the numbers hold."""
-        return max(self.stop.tolerance, finest(self.like.dtype, self.rounding) / SPARE)
+        return max(self.stop.tolerance, finest_tolerance(self.like.dtype, self.rounding) / SPARE)
 
     @property
     def eps(self) -> float:
@@ -87,9 +87,9 @@ class Samples:
         return STILL * self.eps + self.rounding / QUIET
 
     @property
-    def exact(self) -> Store | None:
+    def exact(self) -> NodeStore | None:
         """The nodes, where steps between neighbours must be the model's own to the last digit."""
-        return self.store if self.tolerance < CLOSE * finest(self.like.dtype) else None
+        return self.store if self.tolerance < CLOSE * finest_tolerance(self.like.dtype) else None
 
     def surrogate(self) -> Surrogate:
         """What is known by now."""
@@ -101,10 +101,10 @@ class Samples:
         """The rows n and samples b (M,) that this round evaluates."""
         known = self.store.mask
         if self.judged is None:
-            mask = choose(self.node, known, known, known, self.window, self.budget)
+            mask = choose_nodes(self.node, known, known, known, self.window, self.budget)
         else:
             p = self.judged.parts
-            mask = choose(self.node, known, p.due, p.hot, self.window, self.budget)
+            mask = choose_nodes(self.node, known, p.due, p.hot, self.window, self.budget)
             none = ~mask.any(0)
             if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
                 most = torch.where(known, p.mu, -1.0)
@@ -119,7 +119,7 @@ class Samples:
             X, stops = self.judged.X, self.judged.stops
         else:
             stop = known | self.node
-            X, stops = self.surrogate().run(stop, self.exact), Known.of(stop)
+            X, stops = self.surrogate().run(stop, self.exact), KnownNodes.of(stop)
         x = X[stops.base[n, b].to(X.device), b.to(X.device)]
         t, data = self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
         far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None, None]
@@ -138,7 +138,7 @@ class Samples:
         told = torch.cat([*sums, torch.linalg.vector_norm(D.flatten(1), dim=1)]).cpu().double()  # waits
         XX, XD, defect, DD = told[: 4 * len(no) * F].view(4, len(no), F)
         smallest = (TELLS * self.eps + self.rounding / QUIET) * self.unit
-        seen = Seen(no, bo, XX, XD, defect, DD)
+        seen = ReevaluatedNodes(no, bo, XX, XD, defect, DD)
         self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
         last, size = n == len(self.levels) - 1, told[4 * len(no) * F :]
@@ -148,16 +148,16 @@ class Samples:
         """Runs the chain on what is known now, and finds the parts of the error."""
         found, known = self.surrogate(), self.store.known
         X = found.run(self.store.mask, self.exact)
-        self.mass, A = mass(self.levels, known), self.learned.growth()
-        sums = measured(found, X, self.store, self.mass * A, self.unit)
+        self.mass, A = node_mass(self.levels, known), self.learned.growth()
+        sums = measure_nodes(found, X, self.store, self.mass * A, self.unit)
         margin = MARGIN * self.stop.margin / USUAL
-        mu = margin * secant(self.levels, known, sums, self.mass, self.still) / self.unit * known.picked(A)
+        mu = margin * secant_size(self.levels, known, sums, self.mass, self.still) / self.unit * known.picked(A)
         plain = (mu * known.picked(self.learned.eps)).nan_to_num(torch.inf)
         plain = known.spread(plain)
         each = sums.each.square().sum(0).sqrt()
         quad = sums.all.maximum(each).nan_to_num(torch.inf)
-        off = missed(self.levels, known, sums.moved, self.learned.J)
-        parts = Parts(
+        off = step_residual(self.levels, known, sums.moved, self.learned.J)
+        parts = ErrorParts(
             mu=plain * self.levels.caution[:, None],
             plain=plain,
             each=known.spread(sums.each),
@@ -169,7 +169,7 @@ class Samples:
             residual=off / self.spectrum.count.sum().item() ** 0.5,
             tolerance=self.tolerance,
         )
-        self.judged = Judged(parts, X, known)
+        self.judged = JudgedRound(parts, X, known)
         return found
 
     def grow(self, round: int) -> Tensor:
@@ -199,10 +199,10 @@ class Samples:
         p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
         X = self.judged.X
         V = len(self.store.known)
-        self.judged = Judged(p, torch.cat([X[:V, there], X[-1:, there]]), self.store.known)
+        self.judged = JudgedRound(p, torch.cat([X[:V, there], X[-1:, there]]), self.store.known)
 
 
-def drawn(chain: Chain, s: Spectrum) -> Tensor | None:
+def scaled_noise(chain: Chain, s: Spectrum) -> Tensor | None:
     """The noise of all rows as it is added, c[n] z[n], in coordinates (B, N, C, S); None where none is drawn."""
     system, stream = chain.system, chain.stream
     if not any(system.drawn):

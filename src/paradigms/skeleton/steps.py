@@ -20,12 +20,12 @@ from torch import Tensor
 
 from ..methods.spectrum import Spectrum
 from ..system import System
-from .nodes import Known
-from .recurrence import applied, run
-from .store import Store
+from .nodes import KnownNodes
+from .recurrence import apply_matrices, run_stops
+from .store import NodeStore
 
 
-def exact(stops: Known, store: Store) -> Tensor:
+def single_step_stops(stops: KnownNodes, store: NodeStore) -> Tensor:
     """The stops (V, B) from which the next is one step away, and that step looks back on evaluated rows alone."""
     N, known = len(store.slot), store.mask
     rows = stops.rows
@@ -38,8 +38,8 @@ def from_steps(
     system: System,
     s: Spectrum,
     chain: tuple[Tensor, Tensor],
-    stops: tuple[Known, Tensor],
-    store: Store,
+    stops: tuple[KnownNodes, Tensor],
+    store: NodeStore,
     z: Tensor | None,
     u: Tensor,
 ) -> Tensor:
@@ -47,30 +47,30 @@ def from_steps(
     (P, R), (at, known) = chain, stops
     rows, K, B = at.rows, len(R), R.shape[2]
     n, device = rows.clamp(max=len(system) - 1), R.device
-    y = coefficient(system.a[n], R) * store.taken(store.at, n)
+    y = state_factors(system.a[n], R) * store.taken(store.at, n)
     for k in range(K):
-        y.addcmul_(coefficient(system.b[n, k], R), store.taken(store.D, n - k))
+        y.addcmul_(state_factors(system.b[n, k], R), store.taken(store.D, n - k))
     if z is not None:
         y += z[torch.arange(B, device=device), n.to(device)]
     seen = [store.mask.gather(0, (n - k).clamp(min=0)) & (rows - k >= 0) & (rows < len(system)) for k in range(K)]
     ref = torch.stack(
-        [torch.where(wide(ok, R), store.taken(store.at, n - k), 0.0) for k, ok in enumerate(seen)]
+        [torch.where(wide_mask(ok, R), store.taken(store.at, n - k), 0.0) for k, ok in enumerate(seen)]
     )  # (K, V, B, C, S)
-    step = applied(s.spread(P.to(R)), ref).add_(R)
-    step[0] = torch.where(wide(known, R), y, step[0])
+    step = apply_matrices(s.spread(P.to(R)), ref).add_(R)
+    step[0] = torch.where(wide_mask(known, R), y, step[0])
     for k in range(1, K):
-        step[k] = torch.where(wide(known, R), ref[k - 1], step[k])
+        step[k] = torch.where(wide_mask(known, R), ref[k - 1], step[k])
     step[:, :-1] -= ref[:, 1:]
-    V = run(s, P, step, u - ref[:, 0])[0]
+    V = run_stops(s, P, step, u - ref[:, 0])[0]
     V[:-1] += ref[0, 1:]
     return torch.cat([u[:1], V])
 
 
-def coefficient(c: Tensor, like: Tensor) -> Tensor:
+def state_factors(c: Tensor, like: Tensor) -> Tensor:
     """Coefficients (V, B) as factors of states (V, B, C, S)."""
     return c[..., None, None].to(like)
 
 
-def wide(mask: Tensor, like: Tensor) -> Tensor:
+def wide_mask(mask: Tensor, like: Tensor) -> Tensor:
     """A mask (V, B) for states (V, B, C, S)."""
     return mask[..., None, None].to(like.device)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..methods.spectrum import Spectrum
-from .nodes import Known
+from .nodes import KnownNodes
 
 SPARE = 8  # slots, so that not every new node moves all of them
 
 
-class Store:
+class NodeStore:
     """The evaluated nodes of samples x (B, C, S), all in coordinates of a spectrum."""
 
     def __init__(self, N: int, taps: int, x: Tensor) -> None:
@@ -22,7 +22,7 @@ class Store:
         self.slot = torch.full((N, len(x)), -1)
         self.count = torch.zeros(len(x), dtype=torch.long)
         self.at, self.D = x.new_empty(0, *x.shape), x.new_empty(0, *x.shape)
-        self.known = Known.of(self.mask)
+        self.known = KnownNodes.of(self.mask)
 
     @property
     def mask(self) -> Tensor:
@@ -47,7 +47,7 @@ class Store:
             if more > 0:
                 room = (min(more + SPARE, len(self.slot) - len(self.D)), *self.D.shape[1:])
                 self.at, self.D = (torch.cat([v, v.new_zeros(room)]) for v in (self.at, self.D))
-            self.known = Known.of(self.mask)
+            self.known = KnownNodes.of(self.mask)
         there = self.slot[n, b].to(D.device), b.to(D.device)
         self.at[there], self.D[there] = at, D
 
@@ -78,4 +78,4 @@ class Store:
         there = keep.to(self.D.device)
         self.slot, self.count = self.slot[:, keep], self.count[keep]
         self.at, self.D = self.at[:, there], self.D[:, there]
-        self.known = Known.of(self.mask)
+        self.known = KnownNodes.of(self.mask)

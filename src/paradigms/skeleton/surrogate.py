@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from ..methods.spectrum import Spectrum
-from .levels import Levels
-from .nodes import Known
-from .recurrence import coefficients, gathered, matrices, noise_between, run
-from .steps import exact, from_steps
-from .store import Store
+from .levels import LevelScalars
+from .nodes import KnownNodes
+from .recurrence import gather_weights, interval_coefficients, noise_between, row_matrices, run_stops
+from .steps import from_steps, single_step_stops
+from .store import NodeStore
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,23 @@ class Surrogate:
     noise as it is added, None where none is.
     """
 
-    levels: Levels
+    levels: LevelScalars
     spectrum: Spectrum
     J: Tensor
-    known: Known
+    known: KnownNodes
     E: Tensor
     x: Tensor
     z: Tensor | None
 
-    def run(self, stop: Tensor, store: Store | None = None) -> Tensor:
+    def run(self, stop: Tensor, store: NodeStore | None = None) -> Tensor:
         """The chain on S: states (V + 1, B, C, S) at the stops (N, B) of each sample and, last, at row N.
 
         Row 0 and all known nodes are stops. A sample with fewer stops than another stands at row N from its last on.
         store: of the nodes that this surrogate is made of; with it runs of nodes are exact, see `steps.py`.
         """
-        system, s, stops = self.levels.system, self.spectrum, Known.of(stop)
+        system, s, stops = self.levels.system, self.spectrum, KnownNodes.of(stop)
         V, K, base = len(stops), self.levels.system.taps, self.known.base
-        P, T = coefficients(system, matrices(system, self.J), stop)
+        P, T = interval_coefficients(system, row_matrices(system, self.J), stop)
         there = stops.rows < len(stop)
         one = torch.eye(K, dtype=P.dtype)[:, :, None, None, None]
         at = stops.rows.clamp(max=len(stop) - 1)
@@ -66,16 +66,16 @@ class Surrogate:
             length.scatter_add_(0, stops.base, torch.ones_like(stops.base))
             R = noise_between(s, T, self.z, length)
         if len(self.known):
-            h = weights(self.levels, self.known)
-            Q = gathered(system, T, h, base, stops.base, V)
+            h = interpolation_weights(self.levels, self.known)
+            Q = gather_weights(system, T, h, base, stops.base, V)
             first = base.gather(0, at)  # of each interval
             for slot, q in enumerate(Q.unbind()):
                 if bool(q.any()):
                     R.addcmul_(s.spread(q.to(R)), self.at(first + slot - K)[None])
         u = torch.cat([self.x[None], self.x.new_zeros(K - 1, *self.x.shape)])
-        known = exact(stops, store) if store else None
+        known = single_step_stops(stops, store) if store else None
         if store is None or known is None or not bool(known.any()):
-            return torch.cat([self.x[None], run(s, P, R, u)[0]])
+            return torch.cat([self.x[None], run_stops(s, P, R, u)[0]])
         return from_steps(self.levels.system, s, (P, R), (stops, known), store, self.z, u)
 
     def at(self, place: Tensor) -> Tensor:
@@ -88,20 +88,20 @@ class Surrogate:
 
     def apart(self) -> Tensor:
         """How far e is from what its neighbours say (V, B, C, S), 0 where they say nothing."""
-        out, level = torch.zeros_like(self.E), lagrange(self.levels, self.known)
+        out, level = torch.zeros_like(self.E), lagrange_weights(self.levels, self.known)
         for j, c in zip((-2, -1, 0, 1, 2), level.unbind(), strict=True):
             here, there = slice(max(-j, 0), len(out) - max(j, 0)), slice(max(j, 0), len(out) + min(j, 0))
             if bool(c.any()) and len(out) > abs(j):
                 out[here] += c[here, :, None, None].to(out) * self.E[there]
         return out
 
-    def row(self, n: Tensor, X: Tensor, stop: Known) -> Tensor:
+    def row(self, n: Tensor, X: Tensor, stop: KnownNodes) -> Tensor:
         """States (R, B, C, S) at rows n (R, B), which are stops, of states X that `run` gave."""
         at = stop.base.gather(0, n).to(X.device)
         return X[at, torch.arange(n.shape[1], device=X.device)]
 
 
-def weights(levels: Levels, known: Known) -> Tensor:
+def interpolation_weights(levels: LevelScalars, known: KnownNodes) -> Tensor:
     """h (4, N, B): what the nodes at places base - 1, base, base + 1, base + 2 count for in e of each row."""
     level, base = levels.level, known.base.clamp(min=0)
     (before, has), (lo, _), (hi, closed), (after, more) = (known.beside(base, j) for j in (-1, 0, 1, 2))
@@ -121,7 +121,7 @@ def weights(levels: Levels, known: Known) -> Tensor:
     return h
 
 
-def lagrange(levels: Levels, known: Known) -> Tensor:
+def lagrange_weights(levels: LevelScalars, known: KnownNodes) -> Tensor:
     """Weights (5, V, B) of the nodes at -2, ..., 2 places in `apart`; 0 where a node has not both neighbours.
 
     Where they are the rows beside it, or one of them is, nothing is interpolated and nothing can be told.
@@ -131,14 +131,14 @@ def lagrange(levels: Levels, known: Known) -> Tensor:
     rows, there = zip(*(known.beside(i, j) for j in (-2, -1, 0, 1, 2)), strict=True)
     ok = there[1] & there[2] & there[3] & (rows[3] - rows[1] > 2)
     t = [levels.level[r] for r in rows]
-    two = basis(t, (1, 3))
+    two = leave_one_out_weights(t, (1, 3))
     if levels.ode:
-        two = torch.where(there[0] & there[4], basis(t, (0, 1, 3, 4)), two)
+        two = torch.where(there[0] & there[4], leave_one_out_weights(t, (0, 1, 3, 4)), two)
     two[2] = 1.0
     return torch.where(ok, two, 0.0)
 
 
-def basis(t: Sequence[Tensor], some: Sequence[int]) -> Tensor:
+def leave_one_out_weights(t: Sequence[Tensor], some: Sequence[int]) -> Tensor:
     """Less the Lagrange weights (5, V, B) at t[2] of the polynomial through the places t[j] for j in some."""
     out = torch.zeros(5, *t[2].shape, dtype=t[2].dtype)
     for i in some:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..methods.work import Memory, Update, WindowState
 from ..system import System
-from ..validate import Checked
+from ..validate import CheckedFields
 
 
 @dataclass(frozen=True)
-class AbstractStop(Checked, ABC):
+class AbstractStop(CheckedFields, ABC):
     """A stopping rule: which steps are finished. Write your own as a frozen dataclass with a `judge`.
 
     Args:

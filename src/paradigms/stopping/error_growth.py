@@ -16,8 +16,8 @@ from torch import Tensor
 from ..methods.scan import scan
 from ..methods.spectrum import Spectrum
 from ..methods.work import Update, WindowState
-from ..system import System, masked
-from .rounding import rounding
+from ..system import System, masked_rows
+from .rounding import unmoved_rounding
 
 LEAST, MOST = 0.5, 100.0  # of rho: what a row shrinks by more may have been measured in another direction
 ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
@@ -26,7 +26,7 @@ ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
 Secant = tuple[Tensor, Tensor, Tensor]  # sums of dX dX and dX dD by band (k, B, F), and of dD dD (k, B)
 
 
-def growth(
+def measured_growth(
     system: System, work: WindowState, secant: Secant | None, rho: Tensor, again: Tensor | None, J: Tensor
 ) -> Tensor:
     """rho (W, B) with what this round measured: the rows evaluated twice whose states moved well above rounding."""
@@ -34,7 +34,7 @@ def growth(
         return rho
     k, (XX, XD, DD) = work.revisited_rows, secant
     n, total = work.n[:k], XX.sum(2)
-    least = ABOVE * max(rounding(work), work.rounding)  # an answer's rounding is no growth
+    least = ABOVE * max(unmoved_rounding(work), work.rounding)  # an answer's rounding is no growth
     moved = total.sqrt() > least * work.x[:k].flatten(2).norm(dim=2)
     a, b = system.a[n], system.b[n].sum(-1)
     usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
@@ -42,11 +42,11 @@ def growth(
     new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
     if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
         new = torch.where(system.denoiser.least[n] < 0, new.clamp(min=1), new)
-    new = torch.where(masked(again, moved, False) & new.isfinite(), new, rho[:k])
+    new = torch.where(masked_rows(again, moved, False) & new.isfinite(), new, rho[:k])
     return torch.cat([new, rho[k:]])
 
 
-def secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
+def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
     """What the rows evaluated before, k of them, have moved by since then; None where there is none."""
     k = work.revisited_rows
     if not k or work.before is None:
@@ -56,14 +56,14 @@ def secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
     return s.sums(dX, dX), s.sums(dX, dD), dD.square().flatten(2).sum(2)
 
 
-def carried(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
+def carried_errors(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
     """S[n+1] = rho[n] (S[n] + each[n]) (W, B), from `grown` (1, B) before the first row."""
     S = rho * each
     S[:1].addcmul_(rho[:1], grown)
     return scan(S, rho)
 
 
-def slope(system: System, variance: Tensor) -> Tensor:
+def gaussian_slope(system: System, variance: Tensor) -> Tensor:
     """j (N, F), the slope of the model of Gaussian data of `variance` (F,)."""
     alpha, sigma = system.alpha[:, None], system.sigma[:, None]
     return alpha * variance / (alpha**2 * variance + sigma**2).clamp(min=1e-30)

@@ -43,14 +43,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..methods.scan import leading, recur, rms
-from ..methods.spectrum import Spectrum, check_grid, spectrum
+from ..methods.scan import leading_rows, recur_rows, rms
+from ..methods.spectrum import Spectrum, check_grid, spectrum_of
 from ..methods.work import Memory, Update, WindowState
-from ..system import System, masked
-from ..validate import named
+from ..system import System, masked_rows
+from ..validate import named_arguments
 from .base import AbstractStop
-from .error_growth import carried, growth, secants, slope
-from .rounding import SPARE, finest, rounding
+from .error_growth import carried_errors, gaussian_slope, measured_growth, observed_secants
+from .rounding import SPARE, finest_tolerance, unmoved_rounding
 
 TOLERANCE = 0.003  # relative error of the finished sample, where none is given
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect
@@ -68,7 +68,7 @@ FAR = 3.0  # steps' noise; accepted rows of trained models lie within 0.4, of ta
 
 
 @dataclass(frozen=True)
-class Known:
+class TableFacts:
     """What `FinalError` knows of a table: spectrum, G^2 at row n + 1 (N, F), share (N,), which rows are early (N,),
     j (N, F), the slope of Gaussian data, and a D within its limits."""
 
@@ -93,10 +93,10 @@ class ErrorSoFar(NamedTuple):
     spent: Tensor
     grown: Tensor
     worst: Tensor
-    known: Known
+    known: TableFacts
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class FinalError(AbstractStop):
     """The default: the relative error of the finished sample, ``|x - sequential| / |sequential|``, as it is estimated.
@@ -144,27 +144,31 @@ class FinalError(AbstractStop):
         check_grid(self.grid, x.shape[1])
 
     def init(self, system: System, work: WindowState) -> Memory:
-        s = spectrum(work.x[0], self.grid)
+        s = spectrum_of(work.x[0], self.grid)
         moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
-        early, J = system.alpha < system.sigma, slope(system, s.prior)
-        known = Known(s, weight(system, s.prior) ** 2, share(system), early, J, system.denoiser.within)
+        early, J = system.alpha < system.sigma, gaussian_slope(system, s.prior)
+        known = TableFacts(
+            s, row_weight(system, s.prior) ** 2, tolerance_share(system), early, J, system.denoiser.within
+        )
         return ErrorSoFar(moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known)
 
     def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved, rho, eps, spent, grown, worst, known = memory
         square, k, size = self.square(work, sweep, known.spectrum), work.revisited_rows, rms(sweep.x)
         plain = (square.sum(2) / math.prod(work.x.shape[2:])).sqrt() / size.clamp(min=1e-30)
-        change = self.norm(square, work, sweep, known).masked_fill(plain <= rounding(work), 0)  # of x[n+1]
+        change = self.norm(square, work, sweep, known).masked_fill(plain <= unmoved_rounding(work), 0)  # of x[n+1]
         usual = sweep.live is work.live
         again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
-        off, of = (masked(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
-        tolerance = max(self.tolerance, finest(work.x.dtype, work.rounding) / SPARE)
+        off, of = (masked_rows(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
+        tolerance = max(self.tolerance, finest_tolerance(work.x.dtype, work.rounding) / SPARE)
         tiny = max(TINY * tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps).clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
-            moved = moved + masked(~sweep.live, before)
-        rho = growth(system, work, sweep.secant or secants(work, sweep, known.spectrum), rho, again, known.J)
+            moved = moved + masked_rows(~sweep.live, before)
+        rho = measured_growth(
+            system, work, sweep.secant or observed_secants(work, sweep, known.spectrum), rho, again, known.J
+        )
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
         left = torch.where((work.seen > 0).to(eps.device, non_blocking=True), eps, eps.clamp(min=FIRST))
@@ -173,10 +177,10 @@ class FinalError(AbstractStop):
         limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
         size = (E / limit).maximum(plain * known.early[work.n] / self.early).maximum(far)
-        settled = size <= 1 if usual else masked(sweep.live | (work.seen > 0), size <= 1, False)
+        settled = size <= 1 if usual else masked_rows(sweep.live | (work.seen > 0), size <= 1, False)
         most = self.most(system, work, again)
-        count = leading(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
-        S = carried(each, rho, grown)
+        count = leading_rows(settled).minimum(most.to(E.device, non_blocking=True)).clamp(min=1)
+        S = carried_errors(each, rho, grown)
         inside = (work.live.sum(0) > 0).to(E.device, non_blocking=True)
         last = (count if sweep.stride is None else sweep.stride.to(count.device).clamp(min=1))[None] - 1
         grown, spent = (torch.where(inside, now.gather(0, last), was) for now, was in ((S, grown), (E, spent)))
@@ -192,7 +196,7 @@ class FinalError(AbstractStop):
         c = s.forward(sweep.x - work.x[1:])
         return s.sums(c, c)
 
-    def norm(self, square: Tensor, work: WindowState, sweep: Update, known: Known) -> Tensor:
+    def norm(self, square: Tensor, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""
         unit = torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp(
             min=known.spectrum.size
@@ -208,34 +212,34 @@ class FinalError(AbstractStop):
         return torch.where(told, inside, inside - (inside * self.overlap).ceil().long())
 
 
-def becomes(system: System, variance: Tensor) -> Tensor:
+def gaussian_growth(system: System, variance: Tensor) -> Tensor:
     """G (N + 1, F): what a change of x[m] becomes in x[N] for Gaussian data of `variance` (F,), the noise held."""
-    N, J = len(system), slope(system, variance)  # (N, F)
+    N, J = len(system), gaussian_slope(system, variance)  # (N, F)
     P = J.new_zeros(system.taps, N + 1, 1, len(variance))  # place j is row N - j, for news of it travels backwards
     for k in range(system.taps):
         P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
     P[0, 1:, 0] += system.a.flip(0)[:, None]
     last = J.new_zeros(N + 1, 1, len(variance))
     last[0] = P[0, 0] = 1
-    G = recur(last, P) if system.taps > 1 else P[0].cumprod(0)
+    G = recur_rows(last, P) if system.taps > 1 else P[0].cumprod(0)
     return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
 
 
-def weight(system: System, variance: Tensor) -> Tensor:
+def row_weight(system: System, variance: Tensor) -> Tensor:
     """G (N, F) of x[n+1], or what its D, read again, becomes by the taps of later rows where that is more.
 
     In G both cancel, as they do where they agree: in Heun's rows of a steep grid by 7 to 1. What a carry leaves of
     either is its own.
     """
-    G, N = becomes(system, variance), len(system)
+    G, N = gaussian_growth(system, variance), len(system)
     alone = torch.zeros_like(G)
     for k in range(1, min(system.taps, N)):  # D[m] in row m + k
         alone[: N - k] += system.b[k:, k, None].abs() * G[k + 1 :]
-    alone[:-1] *= slope(system, variance)
+    alone[:-1] *= gaussian_slope(system, variance)
     return G.maximum(alone.clamp(max=MOST))[1:]
 
 
-def share(system: System) -> Tensor:
+def tolerance_share(system: System) -> Tensor:
     """The share (N,) of the tolerance that may be spent by the end of each row, 1 at the last."""
     N = len(system)
     even = torch.arange(1, N + 1, device=system.a.device, dtype=system.a.dtype) / N

@@ -18,11 +18,11 @@ QUIET = 16.0  # bfloat16 and float16: with 1 chains of 200 rows were 2 and 13 ep
 SPARE = 5.0  # a criterion is held to so much less than the finest, for its estimate is of that quality
 
 
-def rounding(work: WindowState) -> float:
+def unmoved_rounding(work: WindowState) -> float:
     """What a state's RMS may change by, relatively, and count as unmoved."""
     return ULPS * torch.finfo(work.x.dtype).eps + work.rounding / QUIET
 
 
-def finest(dtype: torch.dtype, network: float = 0.0) -> float:
+def finest_tolerance(dtype: torch.dtype, network: float = 0.0) -> float:
     """The least tolerance that states of a dtype can hold, and a network's answers of a relative rounding."""
     return max(80 * torch.finfo(dtype).eps, 1e-12, network)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..methods.scan import leading, rms
+from ..methods.scan import leading_rows, rms
 from ..methods.work import Memory, Update, WindowState
 from ..system import System
-from ..validate import named
+from ..validate import named_arguments
 from .base import AbstractStop
-from .rounding import rounding
+from .rounding import unmoved_rounding
 
 
-@named
+@named_arguments
 @dataclass(frozen=True)
 class StepNoise(AbstractStop):
     """The paper's rule: a state is finished when it moves by less than a share of the noise that its step adds.
@@ -44,8 +44,8 @@ class StepNoise(AbstractStop):
 
     def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         moved = rms(sweep.x - work.x[1:])
-        still = moved / rms(sweep.x).clamp(min=1e-30) <= rounding(work)  # and not where either is infinite
+        still = moved / rms(sweep.x).clamp(min=1e-30) <= unmoved_rounding(work)  # and not where either is infinite
         change = torch.where(still, 0, moved / system.std[work.n])
-        settled = leading(change <= self.tolerance)
+        settled = leading_rows(change <= self.tolerance)
         inside = work.live.sum(0).to(settled.device, non_blocking=True)
         return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory

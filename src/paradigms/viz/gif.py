@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..files import whole
+from ..files import write_whole
 from .frame import draw_frame
 from .palette import DRAWN
 from .story import Story
@@ -30,7 +30,7 @@ def write_gif(path: Path, story: Story) -> None:
     flat = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     pace = 90 if len(flat) > 40 else 125
     durations = [HOLD_FIRST, *[pace] * (len(flat) - 2), HOLD_LAST][-len(flat) :]
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         flat[0].save(partial, "GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0, disposal=1)
 
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..files import whole
+from ..files import write_whole
 from ..solution import Solution
 from .palette import ACCENT, FAINT, GREY, INK, PAPER, Pixels, difference, enlarge, pixels
 
@@ -37,7 +37,7 @@ def write_sample(path: Path, x: Tensor) -> None:
     """Write one sample (1, C, H, W) as it is, pixel for pixel."""
     from PIL import Image
 
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         Image.fromarray(pixels(x)[0]).save(partial, format="PNG")
 
 
@@ -93,5 +93,5 @@ def dress_axes(axes: Any) -> None:
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     FigureCanvasAgg(figure)
-    with whole(path) as partial:
+    with write_whole(path) as partial:
         figure.savefig(partial, format="png", facecolor=figure.get_facecolor())

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .frame import Frame
-from .trace import Record
+from .trace import FrameRecord
 
 
 @dataclass
-class Attempt:
+class RunOutcome:
     """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
 
     final: Tensor
-    records: list[Record]
+    records: list[FrameRecord]
     estimate: Tensor | None
     path: list[list[Tensor]]
 
 
-def attempt(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> Attempt:
+def run_frames(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> RunOutcome:
     """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
-    run = Attempt(x, [], None, [[v[None]] for v in x] if path else [])
+    run = RunOutcome(x, [], None, [[v[None]] for v in x] if path else [])
     for frame in shown:
         run.records.append(frame.record)
         run.estimate = run.estimate if frame.estimate is None else frame.estimate

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.work import Evaluate, Memory, Update, WindowState, partly, pick
+from ..methods.work import Evaluate, Memory, Update, WindowState, partial_mask, pick_rows
 from ..system import System
 
 
 @dataclass(frozen=True)
-class Position:
+class ChainPosition:
     """Where the samples stand: states x (B, ...) at rows begin (B,), outputs D (H, B, ...) before, rounds so far.
 
     memories: what method and criterion remember; of the rows of a window nothing is kept, see `kept`.
@@ -34,7 +34,7 @@ class Position:
     memories: tuple[Memory, Memory] | None = None
 
     @classmethod
-    def start(cls, system: System, x: Tensor) -> Position:
+    def start(cls, system: System, x: Tensor) -> ChainPosition:
         """Before the first row."""
         return cls(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
 
@@ -44,7 +44,7 @@ class Position:
         return int(min(self.begin.tolist()))
 
 
-class Shift(NamedTuple):
+class WindowShift(NamedTuple):
     """How a window moves: by stride (B,) rows, of `last` (B,) that lay in the chain, to [begin, end) (B,), W long."""
 
     stride: Tensor
@@ -54,7 +54,7 @@ class Shift(NamedTuple):
     W: int
 
 
-def open_window(at: Position, W: int, end: Tensor, N: int) -> WindowState:
+def open_window(at: ChainPosition, W: int, end: Tensor, N: int) -> WindowState:
     """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
     row, n = torch.arange(W)[:, None], row_numbers(at.begin, W, N, at.x)
     D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
@@ -78,16 +78,16 @@ def updated_outputs(system: System, work: WindowState, sweep: Update, stride: Te
         return sweep.known(w.to(D.device, non_blocking=True))
     H = len(work.D) - len(D)  # rows before this window, where nothing moves any more
     D, place, w = torch.cat([work.D[:H], D]), w + H, w.clamp(min=0)
-    return pick(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
+    return pick_rows(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
 
 
-def advance(system: System, work: WindowState, sweep: Update, shift: Shift) -> WindowState:
+def advance_window(system: System, work: WindowState, sweep: Update, shift: WindowShift) -> WindowState:
     """The window after a sweep, moved up."""
     stride, last, begin, end, W = shift
     more, row, N = W - len(work.n), torch.arange(W)[:, None], len(system)
     now = updated_outputs(system, work, sweep, stride, last)
     x = shift_rows(sweep.x, stride, last, more, work.x[:1])
-    D = outputs(work, sweep, now, stride, more)
+    D = shifted_outputs(work, sweep, now, stride, more)
     seen = shift_rows(work.seen + sweep.live, stride, more=more) * (row < last - stride)
     shown = work.x[:-1]
     moved = WindowState(
@@ -97,15 +97,17 @@ def advance(system: System, work: WindowState, sweep: Update, shift: Shift) -> W
     return moved
 
 
-def leave(system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+def leave_window(
+    system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor
+) -> tuple[Tensor, Tensor]:
     """x (B, ...) where each sample stands after a sweep, and D (H, B, ...) of the rows before."""
     W = len(work.n)
     x = shift_rows(sweep.x, stride, None, -W, work.x[:1])
-    return x[0], outputs(work, sweep, updated_outputs(system, work, sweep, stride, last), stride, -W)
+    return x[0], shifted_outputs(work, sweep, updated_outputs(system, work, sweep, stride, last), stride, -W)
 
 
-def outputs(work: WindowState, sweep: Update, now: Tensor | None, stride: Tensor, more: int) -> Tensor:
-    """D (H + W + more, B, ...) moved up by stride (B,) rows; now as `reread` finds it."""
+def shifted_outputs(work: WindowState, sweep: Update, now: Tensor | None, stride: Tensor, more: int) -> Tensor:
+    """D (H + W + more, B, ...) moved up by stride (B,) rows; now as `updated_outputs` finds it."""
     D = shift_rows(sweep.D, stride, None, more, work.D[: -len(work.n)])
     return D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
 
@@ -142,7 +144,7 @@ def of_rows(m: Any) -> bool:
     return isinstance(m, Tensor) and len(m) > 1
 
 
-def batch(evaluate: Evaluator, work: WindowState) -> Evaluate:
+def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
     """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
     W, B = work.n.shape
     n, b = work.n.flatten(), torch.arange(B, device=work.x.device).expand(W, B).flatten()
@@ -151,7 +153,7 @@ def batch(evaluate: Evaluator, work: WindowState) -> Evaluate:
         live = work.live if live is None else live & work.live
         P = len(points)
         x = (torch.stack(points) if P > 1 else points[0][None]).flatten(1, 2)  # (P, W B, ...)
-        if (work.on if live is work.live else partly(live)) is None:
+        if (work.on if live is work.live else partial_mask(live)) is None:
             return ask(x, n, b).unflatten(1, (W, B)).unbind()
         some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
         return torch.zeros_like(x).index_copy_(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
@@ -185,7 +187,7 @@ def shift_rows(
     v = v if before is None else torch.cat([before, v])
     last = stride.new_tensor(len(v) - 1) if last is None else last
     place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
-    return pick(v, place)
+    return pick_rows(v, place)
 
 
 def row_numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from .frame import Frame
 UNLIMITED = 1 << 62  # rounds: more than any chain takes
 
 
-class Stream(Protocol):
+class NoiseStream(Protocol):
     """The noise of samples x (B, ...), see `noise.py`."""
 
     x: Tensor
@@ -42,7 +42,7 @@ class Chain:
     """
 
     evaluate: Evaluator
-    stream: Stream
+    stream: NoiseStream
     method: AbstractMethod
     stop: AbstractStop
     controller: WindowController

@@ -16,7 +16,7 @@ from .expected import Expected
 NEAR = 0.8  # of the steps' number: rounds that come nearer are given up
 
 
-class Timed(Protocol):
+class HasClock(Protocol):
     """What has a clock."""
 
     @property
@@ -36,10 +36,10 @@ class WindowController(ABC):
     def next(self, row: int) -> Plan:
         """The window of the next round, and for a window of 1 the steps before the next question."""
 
-    def on_steps(self, row: int, steps: int, evaluate: Timed) -> None:  # noqa: B027
+    def on_steps(self, row: int, steps: int, evaluate: HasClock) -> None:  # noqa: B027
         """`steps` single rows from `row` on were stepped through."""
 
-    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:  # noqa: B027
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: HasClock) -> None:  # noqa: B027
         """A round from `row` evaluated `asked` rows of all samples; the slowest sample moved by `count`."""
 
     def reason(self) -> str | None:
@@ -95,10 +95,10 @@ class YieldingWindow(WindowController):
         self.due -= steps
         return (1, steps) if steps else (self.window, 1)
 
-    def on_steps(self, row: int, steps: int, evaluate: Timed) -> None:
+    def on_steps(self, row: int, steps: int, evaluate: HasClock) -> None:
         self.given += steps
 
-    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: HasClock) -> None:
         self.moved.append(count)
         near = len(self.moved) == self.window and NEAR * sum(self.moved) < self.window
         if near and getattr(evaluate, "rounding", 0.0) > 0:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.work import Update, pick
-from .trace import Record
+from ..methods.work import Update, pick_rows
+from .trace import FrameRecord
 
 
 class Frame(Protocol):
@@ -61,11 +61,11 @@ class Frame(Protocol):
     @property
     def single(self) -> int: ...
     @property
-    def record(self) -> Record: ...
+    def record(self) -> FrameRecord: ...
 
 
 @dataclass(frozen=True)
-class Round:
+class WindowRound:
     """A round of a window: `first` (B, ...) is its first state, `sweep` what it found.
 
     The rows W are those that the chain has left, of the `window` that was asked for.
@@ -97,10 +97,10 @@ class Round:
     @property
     def last(self) -> Tensor:
         """The last accepted states (B, ...)."""
-        return pick(self.x, self.stride[None].to(self.x.device))[0]
+        return pick_rows(self.x, self.stride[None].to(self.x.device))[0]
 
     @property
-    def record(self) -> Record:
+    def record(self) -> FrameRecord:
         """What is kept of it."""
         each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
-        return Record(*each, max(self.end.tolist()), self.evaluate.evaluations, self.window, 0)
+        return FrameRecord(*each, max(self.end.tolist()), self.evaluate.evaluations, self.window, 0)

@@ -23,10 +23,19 @@ from torch import Tensor
 from ..execution.memory import raise_mmap_threshold
 from ..methods.scan import rms
 from ..methods.work import Update, WindowState
-from .buffers import Position, Shift, advance, batch, carry_over, leave, open_window, shift_memory
+from .buffers import (
+    ChainPosition,
+    WindowShift,
+    advance_window,
+    batch_evaluate,
+    carry_over,
+    leave_window,
+    open_window,
+    shift_memory,
+)
 from .chain import Chain
 from .controller import Plan
-from .frame import Frame, Round
+from .frame import Frame, WindowRound
 from .steps import stepped
 
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
@@ -34,15 +43,15 @@ AHEAD = 4  # no sample's window reaches further than this many windows past the 
 
 def frames(chain: Chain) -> Iterator[Frame]:
     """Rounds of windows and stretches of single steps, from the first row to the last or to the limit on rounds."""
-    at, (window, steps) = Position.start(chain.system, chain.stream.x), chain.controller.next(0)
+    at, (window, steps) = ChainPosition.start(chain.system, chain.stream.x), chain.controller.next(0)
     while at.row < len(chain) and at.round < chain.limit:
         if min(window, len(chain)) > 1:
-            at, (window, steps) = yield from rounds(chain, at, window)
+            at, (window, steps) = yield from window_rounds(chain, at, window)
         else:
             at, (window, steps) = yield from stepped(chain, at, steps)
 
 
-def rounds(chain: Chain, at: Position, window: int) -> Generator[Frame, None, tuple[Position, Plan]]:
+def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Frame, None, tuple[ChainPosition, Plan]]:
     """Rounds of windows, until the controller answers with single steps or the chain is done."""
     raise_mmap_threshold()
     system, method, stop, N = chain.system, chain.method, chain.stop, len(chain)
@@ -57,13 +66,15 @@ def rounds(chain: Chain, at: Position, window: int) -> Generator[Frame, None, tu
     while True:
         round, evaluations = round + 1, chain.evaluate.evaluations
         # 1, 2. Evaluate every row as one batch, and let the method correct the states.
-        sweep, memory = method.sweep(system, work, batch(chain.evaluate, work), memory)
+        sweep, memory = method.sweep(system, work, batch_evaluate(chain.evaluate, work), memory)
         work.rounding = chain.evaluate.rounding
         # 3. Rows before the first one that still moves are settled.
         size, good, judged = stop.judge(system, work, sweep, judged)
-        stride, residual = accepted(chain, work, sweep, good, end - begin)
+        stride, residual = accepted_rows(chain, work, sweep, good, end - begin)
         estimate = stop.estimate(judged) if sweep.stride is None else None
-        frame = Round(round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate)
+        frame = WindowRound(
+            round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate
+        )
         yield from chain.shown(frame)
         # 4. Slide past them, each sample by its own stride, to a window of the rows that the controller asks for.
         last, begin = end - begin, begin + stride
@@ -72,11 +83,11 @@ def rounds(chain: Chain, at: Position, window: int) -> Generator[Frame, None, tu
         plan = chain.controller.next(now) if now < N else (1, 1)
         row, window = now, min(plan[0], N)
         if window == 1:
-            x, D = leave(system, work, sweep, stride, last)
-            return Position(x, D, begin, round, (memory, judged)), plan
+            x, D = leave_window(system, work, sweep, stride, last)
+            return ChainPosition(x, D, begin, round, (memory, judged)), plan
         end, W = window_end(begin, window, N), rows_in(chain, window, row)
-        shift = Shift(stride, last, begin, end, W)
-        longer, work = W - len(work.n), advance(system, work, sweep, shift)
+        shift = WindowShift(stride, last, begin, end, W)
+        longer, work = W - len(work.n), advance_window(system, work, sweep, shift)
         memory, judged = shift_memory(memory, stride, longer), shift_memory(judged, stride, longer)
         work.z = chain.stream.rows(work.n, row, max(end.tolist()))
         # 5. Guess the rows that entered.
@@ -85,7 +96,9 @@ def rounds(chain: Chain, at: Position, window: int) -> Generator[Frame, None, tu
             work.x = method.guess.fill(system, work, known)
 
 
-def accepted(chain: Chain, work: WindowState, sweep: Update, good: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+def accepted_rows(
+    chain: Chain, work: WindowState, sweep: Update, good: Tensor, inside: Tensor
+) -> tuple[Tensor, Tensor]:
     """The rows (B,) that each sample moves by, of `inside` (B,) in the chain, and the residual (B,) of those.
 
     good (B,): the rows that the criterion would accept; a method that has its own stride overrules it. Both results are

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ..noise import Noise
 from ..stopping.final_error import DOUBT, FinalError
-from ..stopping.rounding import finest
-from .attempt import Attempt, attempt
+from ..stopping.rounding import finest_tolerance
+from .attempt import RunOutcome, run_frames
 from .chain import Chain
 from .controller import FixedWindow
 from .loop import frames
-from .trace import Record
+from .trace import FrameRecord
 
 STRICTER = 30.0
 STEPS = 64  # rows in a stretch of steps
@@ -41,10 +41,10 @@ class Retry:
 
     samples: tuple[int, ...]
     tolerance: float
-    records: tuple[Record, ...]
+    records: tuple[FrameRecord, ...]
 
 
-class Part:
+class PartOfNoise:
     """The noise of some samples (M,) of a batch, drawn as the whole batch draws it."""
 
     def __init__(self, whole: Noise, samples: Tensor) -> None:
@@ -58,7 +58,7 @@ class Part:
         return None if z is None else z[:, self.samples]
 
 
-def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise]) -> tuple[Retry, ...]:
+def retry_doubtful(chain: Chain, first: RunOutcome, window: int, noise: Callable[[], Noise]) -> tuple[Retry, ...]:
     """Makes the samples of the first attempt that are in doubt again, and puts them in their places.
 
     window: of the first attempt. noise: makes the stream anew from its first row.
@@ -66,7 +66,7 @@ def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise
     stop, dtype = chain.stop, chain.stream.x.dtype
     if not isinstance(stop, FinalError) or first.estimate is None:
         return ()
-    least = finest(dtype, chain.evaluate.rounding)
+    least = finest_tolerance(dtype, chain.evaluate.rounding)
     asked, retries = max(stop.tolerance, least), list[Retry]()
     hard = sum(each.single or 1 for each in first.records) > len(chain) / 2  # then a second attempt pays no more
     finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
@@ -75,9 +75,9 @@ def retried(chain: Chain, first: Attempt, window: int, noise: Callable[[], Noise
         if not len(doubted):
             break
         controller = FixedWindow(1, STEPS) if again is None else FixedWindow(window)
-        part, stream = chain.evaluate.part(doubted), Part(noise(), doubted)
+        part, stream = chain.evaluate.part(doubted), PartOfNoise(noise(), doubted)
         retry = replace(chain, evaluate=part, stream=stream, stop=again or stop, controller=controller)
-        run = attempt(frames(retry), stream.x, bool(first.path))
+        run = run_frames(frames(retry), stream.x, bool(first.path))
         retries.append(Retry(tuple(doubted.tolist()), again.tolerance if again else 0.0, tuple(run.records)))
         chain.evaluate.evaluations += part.evaluations
         first.final = first.final.index_copy(0, doubted, run.final)

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from .buffers import Position
-from .chain import Chain, Stream
+from .buffers import ChainPosition
+from .chain import Chain, NoiseStream
 from .controller import Plan
 from .frame import Frame
-from .trace import Record
+from .trace import FrameRecord
 
 
 @dataclass(frozen=True)
-class Steps:
+class SingleSteps:
     """So many single steps of a chain of N rows: the states before, between and after them, and outputs (.., B, ...).
 
     Where it is of no use but to go on from, states and outputs are the first and the last alone.
@@ -73,36 +73,38 @@ class Steps:
         return self.states[-1]
 
     @property
-    def record(self) -> Record:
+    def record(self) -> FrameRecord:
         """What is kept of it."""
         begin = self.begin.tolist()
         stride = [min(self.single, self.N - row) for row in begin]
         end = min(max(begin) + self.single, self.N)
-        return Record(begin, stride, [0.0] * len(begin), end, self.evaluate.evaluations, 1, self.single)
+        return FrameRecord(begin, stride, [0.0] * len(begin), end, self.evaluate.evaluations, 1, self.single)
 
 
-def sequential_sample(evaluate: Evaluator, stream: Stream) -> Tensor:
+def sequential_sample(evaluate: Evaluator, stream: NoiseStream) -> Tensor:
     """The sample (B, ...), all rows one by one."""
     system = evaluate.system
-    steps = single_steps(evaluate, stream, Position.start(system, stream.x), len(system))
+    steps = single_steps(evaluate, stream, ChainPosition.start(system, stream.x), len(system))
     ((final, _),) = deque(steps, maxlen=1)
     return final
 
 
-def stepped(chain: Chain, at: Position, steps: int) -> Generator[Frame, None, tuple[Position, Plan]]:
+def stepped(chain: Chain, at: ChainPosition, steps: int) -> Generator[Frame, None, tuple[ChainPosition, Plan]]:
     """So many single steps as one frame; where the samples stand then, and what the controller says next."""
     N, row = len(chain), at.row
     steps = min(steps, N - row, chain.limit - at.round)
     found = deque(single_steps(chain.evaluate, chain.stream, at, steps), maxlen=None if chain.keep else 1)
     states, outputs = [at.x, *(x for x, _ in found)], [D for _, D in found]
     chain.controller.on_steps(row, steps, chain.evaluate)
-    frame = Steps(at.round + steps, at.begin, steps, N, states, outputs, chain.evaluate)
+    frame = SingleSteps(at.round + steps, at.begin, steps, N, states, outputs, chain.evaluate)
     yield from chain.shown(frame)
-    at = Position(frame.last, outputs[-1][-len(at.D) :], frame.end, frame.round, at.memories)
+    at = ChainPosition(frame.last, outputs[-1][-len(at.D) :], frame.end, frame.round, at.memories)
     return at, chain.controller.next(at.row) if at.row < N else (1, 1)
 
 
-def single_steps(evaluate: Evaluator, stream: Stream, at: Position, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+def single_steps(
+    evaluate: Evaluator, stream: NoiseStream, at: ChainPosition, steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """States x (B, ...) and outputs D (H + 1, B, ...) row by row, each sample from its own row on."""
     x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
     first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 Span = tuple[int, int, int]
 
 
-class Record(NamedTuple):
+class FrameRecord(NamedTuple):
     """Of a frame: first rows, rows accepted and residuals of each sample, the last row's next, evaluations by then."""
 
     begin: list[int]

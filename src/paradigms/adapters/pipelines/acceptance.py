@@ -21,7 +21,7 @@ from torch import Tensor
 from ...methods.work import Memory, Update, WindowState
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
-from ...stopping.rounding import finest, rounding
+from ...stopping.rounding import finest_tolerance, unmoved_rounding
 from ...system import System
 from ...window.buffers import carry_over, shift_memory
 from ..schedulers.linearized import LinearizedScheduler
@@ -82,7 +82,7 @@ class AcceptanceTest:
     @property
     def finest(self) -> float:
         """The least tolerance that the states and what the networks say can hold."""
-        return finest(torch.float32, self.rounding)
+        return finest_tolerance(torch.float32, self.rounding)
 
     def __call__(
         self,
@@ -148,7 +148,7 @@ class AcceptanceTest:
             before, answer = self.evidence(begin, shown[:-1], D, y[: R - 1], old, (a, b))
             work.before, work.D = lambda: before, answer
         if isinstance(self.stop, FinalError):  # where states are kept in half precision, they move by rounding alone
-            self.stop = replace(self.stop, early=max(self.stop.early, rounding(work)))
+            self.stop = replace(self.stop, early=max(self.stop.early, unmoved_rounding(work)))
         if self.memory is None:
             self.memory = self.stop.init(system, work)
             self.memory = self.memory if self.before is None else carry_over(self.memory, self.before)

@@ -19,7 +19,7 @@ class BatchingError(Exception):
 
 
 def split_batches(calls: list[NetworkCall], layout: str) -> list[list[int]]:
-    """The places of calls that one batch may hold, see `companions`."""
+    """The places of calls that one batch may hold, see `fit_one_batch`."""
     found: list[list[int]] = []
     for k, call in enumerate(calls):
         home = next((part for part in found if fit_one_batch(calls[part[0]], call, layout)), None)
@@ -80,7 +80,7 @@ def join(values: list[Any], B: int, halves: int, layout: str) -> Any:
     elif v.numel() == 1:
         wide = torch.stack([w.reshape(1).expand(B) for w in values])
     else:
-        return v  # equal in all, see `companions`
+        return v  # equal in all, see `fit_one_batch`
     return wide.unflatten(1, (halves, -1)).transpose(0, 1).flatten(0, 2) if R > 1 else values[0]
 
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...methods.anderson import ExponentialPicard, gaussian
+from ...methods.anderson import ExponentialPicard, gaussian_carry
 from ...methods.base import AbstractMethod
 from ...methods.picard import Jacobi, Picard
 from ...methods.spectral import Spectral
@@ -101,7 +101,7 @@ def _(method: Spectral, system: System, x: Tensor) -> AssumedJacobian:
 def _(method: ExponentialPicard, system: System, x: Tensor) -> AssumedJacobian:
     n = torch.arange(len(system))[:, None]
     work = WindowState(x, x, None, n, torch.ones_like(n, dtype=torch.bool), n)
-    return FixedJacobian(gaussian(system, work, method.variance)[0][:, 0])
+    return FixedJacobian(gaussian_carry(system, work, method.variance)[0][:, 0])
 
 
 @jacobian_of.register

@@ -3,7 +3,7 @@
     real(network, *args, **kwargs) = real(network, *unflatten(leaves))
 
 The sample is the first floating argument of more than one axis. Some networks take and give lists of one tensor a
-sample: such a list is one leaf, `Listed`, and one leaf of what they say, `Rows`.
+sample: such a list is one leaf, `ListLeaf`, and one leaf of what they say, `Rows`.
 """
 
 from __future__ import annotations

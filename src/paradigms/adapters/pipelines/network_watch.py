@@ -22,7 +22,7 @@ _watched: dict[int, weakref.ref[Any]] = {}
 
 
 def watch_network_fields(pipe: Any) -> None:
-    """From now on, until `unwatch` or the pipeline's end, what steps set of networks is noticed."""
+    """From now on, until `unwatch_network_fields` or the pipeline's end, what steps set of networks is noticed."""
     global _own
     key = id(pipe)
     if key not in _watched:
@@ -33,7 +33,7 @@ def watch_network_fields(pipe: Any) -> None:
 
 
 def unwatch_network_fields(pipe: Any) -> None:
-    """The opposite of `watch`."""
+    """The opposite of `watch_network_fields`."""
     drop_watcher(id(pipe))
 
 

@@ -6,7 +6,7 @@
 | "object"    | anything with fields or slots                       | the fields, and a dict's or list's items   |
 | "array"     | numpy's arrays                                      | a copy                                     |
 | "cell"      | a variable of a closure                             | its value                                  |
-| "class"     | a class, within `Attributes`                        | its attributes that can be a state         |
+| "class"     | a class, within `ClassAttributes`                        | its attributes that can be a state         |
 |              | a module's global variables, within `Globals`       | those that can be a state                  |
 | "parts"     | tuples, functions, bound methods: they do not change, what they hold may                          |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |

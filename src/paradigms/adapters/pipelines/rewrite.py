@@ -42,7 +42,7 @@ class UnparallelError(Exception):
 
 @functools.lru_cache(maxsize=4096)
 def has_loop(function: Callable[..., Any], helpers: frozenset[str] = frozenset()) -> bool:
-    """Whether a function holds a denoising loop, as far as its source can be read; helpers: as `rewindable`'s."""
+    """Whether a function holds a denoising loop, as its source tells; helpers: as `rewindable_function`'s."""
     try:
         return _speaks(innermost_function(function), helpers) and bool(
             _loops(_tree(innermost_function(function)), helpers)

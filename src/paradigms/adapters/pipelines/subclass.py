@@ -84,7 +84,7 @@ def rewinding_subclass(kind: type) -> type:
 
 @functools.lru_cache(maxsize=256)
 def subclass_of_methods(kind: type, loops: tuple[tuple[type, str, Any], ...], known: frozenset[str]) -> type:
-    """`rewound`, of the methods as they are now; those of parents stand before these, where super() finds them."""
+    """`rewinding_subclass`, of the methods as they are now; parents' stand before these, where super() finds them."""
     bar: Any = getattr(kind, "progress_bar", None)
 
     def progress_bar(self: Any, iterable: Any = None, total: Any = None, **how: Any) -> Any:

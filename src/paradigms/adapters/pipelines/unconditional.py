@@ -33,7 +33,7 @@ KNOWN = {"DDPMPipeline": (), "DDIMPipeline": ("eta", "use_clipped_model_output")
 
 
 class TableLoop:
-    """A loop that runs once: its only row sets the state to the sample. The hooks are those of `Loop`.
+    """A loop that runs once: its only row sets the state to the sample. The hooks are those of `WindowedLoop`.
 
     Before, where that was not yet done for such a pipeline, its own loop runs on a stub in place of its network.
     """
@@ -51,7 +51,7 @@ class TableLoop:
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
         self.outside: dict[str, Any] = {}
-        self.own = self.clocked = False  # as `Loop`'s
+        self.own = self.clocked = False  # as `WindowedLoop`'s
         self.trial: TableTrial | None = None
         self.row = 0
 

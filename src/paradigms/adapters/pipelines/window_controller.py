@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...window.auto.controller import AutoWindow, resting
+from ...window.auto.controller import AutoWindow, resting_window
 from ...window.auto.profile import profile_of
-from ...window.auto.window_sizes import windows
+from ...window.auto.window_sizes import candidate_windows
 from ...window.controller import FixedWindow, WindowController
 from ..report import Settings
 from .batched_network import is_compiled
@@ -31,10 +31,10 @@ def controller_of(
     known = profile_of(pipe, x, ranks=ranks, sweep=VISITS)
     chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
     reach = known.acceptance((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
-    if rest := resting(reach, 1):
+    if rest := resting_window(reach, 1):
         return rest
     size = x.numel() * x.element_size()
-    sizes = windows(len(times), 1, size)
+    sizes = candidate_windows(len(times), 1, size)
     if any(isinstance(m, nn.Module) and is_compiled(m) for m in pipe.components.values()):
         sizes = tuple(W for W in (PAD,) if W in sizes)
     return AutoWindow(known, reach, settings.method, 1, size, sizes)

@@ -5,8 +5,8 @@
 | diffusion_policy's U-Net policies         | policy.conditional_sample               | model(x, t, local, global)   |
 | diffusion_policy's transformer policies   | policy.conditional_sample               | model(x, t, cond)            |
 
-All hold `noise_scheduler` and `num_inference_steps`. A call becomes an `Ask`; what the call draws before its loop has
-then been drawn, from the same stream. Sources: the interfaces of LeRobot and diffusion_policy, Chi et al. 2023.
+All hold `noise_scheduler` and `num_inference_steps`. A call becomes a `SamplingRequest`; what it draws before its loop
+has then been drawn, from the same stream. Sources: the interfaces of LeRobot and diffusion_policy, Chi et al. 2023.
 """
 
 from __future__ import annotations

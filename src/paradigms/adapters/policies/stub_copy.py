@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...noise import replica
+from ...noise import replica_generators
 from .interface import NAME, PolicyInterface
 
 PRIVATE = ("_modules", "_parameters", "_buffers")  # of torch's own machinery
@@ -74,7 +74,7 @@ class StubPolicy:
 
 
 def stub_policy(seam: PolicyInterface, loop: Any, half: torch.dtype | None = None) -> StubPolicy:
-    """A copy of a policy's holder and of its loop, see the docstring above; half: as `Stub`'s."""
+    """A copy of a policy's holder and of its loop, see the docstring above; half: as `StubNetwork`'s."""
     stub, holder = StubNetwork(seam.network, half), seam.holder
     kind: Any = type(holder)
     made = kind.__new__(kind)
@@ -117,7 +117,7 @@ def share_parameters(module: nn.Module, memo: dict[int, Any], wide: bool) -> Non
 def copy_attribute(value: Any, memo: dict[int, Any], name: str, failed: set[str]) -> Any:
     """A copy of an attribute; itself, with its name noted, where there can be none."""
     if isinstance(value, torch.Generator):
-        return replica(value, value.device)
+        return replica_generators(value, value.device)
     try:
         return rebind_cell(value, memo)
     except Exception:  # a lock, a file, a generator of Python's: whatever cannot be copied

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...schedule import Schedule
 from ...system import System
-from ...validate import number, refusal, said, whole
+from ...validate import check_number, check_whole, in_words, refusal
 from .probe import PASSED
 
 NUMBERS = {"strength", "eta", "s_churn", "s_tmin", "s_tmax", "s_noise"}
@@ -29,7 +29,7 @@ def check_scheduler(scheduler: Any, steps: Any, more: Any, given: Mapping[str, A
     try:
         if isinstance(scheduler, type):
             raise refusal(
-                "scheduler", said(scheduler), "an instance of it", f"from_scheduler({scheduler.__name__}(), steps)"
+                "scheduler", in_words(scheduler), "an instance of it", f"from_scheduler({scheduler.__name__}(), steps)"
             )
         if isinstance(scheduler, System | Schedule):
             own = "is a table already" if isinstance(scheduler, System) else "is for rules: ddim(schedule, steps)"
@@ -37,13 +37,13 @@ def check_scheduler(scheduler: Any, steps: Any, more: Any, given: Mapping[str, A
         if not hasattr(scheduler, "step") and hasattr(scheduler, "scheduler"):
             raise refusal("scheduler", f"{type(scheduler).__name__}, which has one", needed, "pipe.scheduler")
         if not hasattr(scheduler, "step") and isinstance(scheduler, str | int | float | type(None)):
-            raise refusal("scheduler", said(scheduler), needed, "from_scheduler(DDIMScheduler(), steps)")
+            raise refusal("scheduler", in_words(scheduler), needed, "from_scheduler(DDIMScheduler(), steps)")
         if steps is not None:
-            whole("steps", steps, "a whole number, at least 1, or None where timesteps or sigmas say it", 1)
+            check_whole("steps", steps, "a whole number, at least 1, or None where timesteps or sigmas say it", 1)
         if more is not None and not (isinstance(more, Mapping) and all(isinstance(k, str) for k in more)):
-            raise refusal("more", said(more), "a dict of arguments by name", "more={'order': 2}")
+            raise refusal("more", in_words(more), "a dict of arguments by name", "more={'order': 2}")
         for name in given.keys() & NUMBERS:
-            number(name, given[name], "a number", lambda v: True)
+            check_number(name, given[name], "a number", lambda v: True)
         sets = inspect.signature(scheduler.set_timesteps).parameters if hasattr(scheduler, "set_timesteps") else {}
         first = next(iter(sets.values()), None)
         if steps is None and first is not None and first.default is first.empty and not {*given, *(more or {})} & LISTS:

@@ -30,7 +30,7 @@ from torch import Tensor
 from ...denoiser import Denoiser
 from ...solve import sequential
 from ...system import System
-from ...validate import named
+from ...validate import named_arguments
 from .levels import levels_agree, tolerance_unit
 from .prepare import check_scheduler, prepare_scheduler, refuse_scheduler
 from .probe import Reading, Tap, read_steps, walk_scheduler
@@ -41,7 +41,7 @@ DRAWN = 1e-30  # c of a row that draws noise and uses none, so that the stream o
 EQUAL = 1e-5  # how far a table's sample may be from its scheduler's
 
 
-@named
+@named_arguments
 def from_scheduler(
     scheduler: Any,
     steps: int | None = None,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...adapters.remote_code import check_folder
-from ...files import brief, is_file
+from ...files import brief_name, is_file
 from ..weights import shipped_weights
 
 
@@ -19,7 +19,9 @@ def load(path: str | Path | None = None) -> Any:
     """
     path = shipped_weights("latent") if path is None else path
     if not is_file(Path(path) / "model_index.json"):
-        raise ValueError(f"there is no pipeline in {brief(path)}; give a folder that save_pretrained wrote or none")
+        raise ValueError(
+            f"there is no pipeline in {brief_name(path)}; give a folder that save_pretrained wrote or none"
+        )
     check_folder(path)
     try:
         import torch

@@ -10,14 +10,14 @@ A round whose outcome is not known must be affordable; one that was measured is 
 from __future__ import annotations
 
 from .acceptance import AcceptanceModel
-from .profile import Profile
+from .profile import ModelProfile
 
 ALLOWED = 0.015  # of the seconds that stepping the chain takes: what the README promises a call may be slower by
 CREDIT = 0.2  # of these seconds: what may be saved up, about what the first rounds of a window cost that then pays
 FORGIVEN = 0.7  # what a call leaves of what windows lost before: a third of it after three calls
 
 
-class Budget:
+class ExplorationBudget:
     """The budget of one call; the balance is kept with what is known of the model.
 
     Args:
@@ -26,7 +26,7 @@ class Budget:
         skipped: calls before this one that were not asked; what they would have been allowed is added.
     """
 
-    def __init__(self, known: Profile, acceptance: AcceptanceModel, skipped: int) -> None:
+    def __init__(self, known: ModelProfile, acceptance: AcceptanceModel, skipped: int) -> None:
         self.known, self.acceptance, self.calls = known, acceptance, 1 + skipped
         self.opened = False  # whether this call's allowance was added
         self.limit = 0.0  # seconds, unknown before a step was timed

@@ -16,17 +16,17 @@ from torch import Tensor
 from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
 from ...stopping.base import AbstractStop
-from ..controller import FixedWindow, Plan, Timed, WindowController
+from ..controller import FixedWindow, HasClock, Plan, WindowController
 from ..expected import Expected
 from .acceptance import AcceptanceModel
 from .backoff import Backoff
-from .budget import Budget
-from .first_call import ROWS, Ladder
-from .forecast import BETTER, Forecast, tau
-from .meter import Meter
-from .profile import Profile, profile_of
+from .budget import ExplorationBudget
+from .first_call import ROWS, FirstCallLadder
+from .forecast import BETTER, Forecast, seconds_per_row
+from .meter import CallMeter
+from .profile import ModelProfile, profile_of
 from .trials import LONG
-from .window_sizes import stretch, windows
+from .window_sizes import candidate_windows, longest_stretch
 
 NEW = 0.5  # rows of a place that were seen, of which less is as good as none
 FIRST = 2  # times the budget's limit, what the first round of a window that is kept may take
@@ -41,7 +41,7 @@ class AutoWindow(WindowController):
 
     def __init__(
         self,
-        known: Profile,
+        known: ModelProfile,
         acceptance: AcceptanceModel,
         method: AbstractMethod,
         B: int,
@@ -56,13 +56,13 @@ class AutoWindow(WindowController):
         self.backoff = acceptance.backoffs.setdefault(B, Backoff())
         self.skipped = self.backoff.span  # calls before this one that were not asked
         self.backoff.end()
-        climbs = B not in acceptance.begun and Ladder.fits(self.N, grid)
-        self.ladder = Ladder(acceptance, lambda W: known.shape(W * B)) if climbs else None
+        climbs = B not in acceptance.begun and FirstCallLadder.fits(self.N, grid)
+        self.ladder = FirstCallLadder(acceptance, lambda W: known.shape(W * B)) if climbs else None
         acceptance.begun.add(B)
-        self.budget = Budget(known, acceptance, self.skipped)
-        self.meter = Meter(self.forecast, self.budget, self.ladder)
+        self.budget = ExplorationBudget(known, acceptance, self.skipped)
+        self.meter = CallMeter(self.forecast, self.budget, self.ladder)
         self.window = 1
-        self.steps = self.most = stretch(size)
+        self.steps = self.most = longest_stretch(size)
         self.never_pays = True  # no budget would have made windows worth it
         self.kept: int | None = None  # the window to keep all along, 0 for none, see `trials.py`
         self.trusted = False  # and it was kept often enough
@@ -134,12 +134,12 @@ class AutoWindow(WindowController):
             return self.window if new else 1  # what was never seen is worth a look where it can be afforded
         if self.window not in table:
             return W
-        if least > BETTER * tau(rows, now, self.acceptance.at(place)):
+        if least > BETTER * seconds_per_row(rows, now, self.acceptance.at(place)):
             return self.window
         budget.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
         return W
 
-    def on_steps(self, row: int, steps: int, evaluate: Timed) -> None:
+    def on_steps(self, row: int, steps: int, evaluate: HasClock) -> None:
         self.meter.steps(steps, evaluate)
         if row + steps == self.N and self.budget.opened:
             self.ended()
@@ -148,7 +148,7 @@ class AutoWindow(WindowController):
                 self.backoff.lengthen(max(RESTS, int(STRETCH / (self.forecast.step * self.N))))
                 self.backoff.controller = FixedWindow(1, self.steps, self.forecast.why(), self.expected())
 
-    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Timed) -> None:
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: HasClock) -> None:
         self.meter.round(row, window, asked, count, evaluate, self.trusted)
         if row + count == self.N:
             self.meter.report_loss()
@@ -167,7 +167,7 @@ class AutoWindow(WindowController):
         return self.meter.why_stepped() if self.grid else "no window fits into the chain and the memory"
 
 
-def auto(
+def auto_window(
     evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop, key: Hashable | None = None
 ) -> WindowController:
     """The windows of a call from x (B, ...); key: what the model is remembered by, in place of itself."""
@@ -179,10 +179,12 @@ def auto(
     kind = (evaluate.dtype, *sorted(evaluate.condition))
     known = profile_of(evaluate.source, x, kind, ranks, key=key)
     acceptance = known.acceptance((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
-    return resting(acceptance, B) or AutoWindow(known, acceptance, method, B, x.nbytes, windows(N, B, x.nbytes, ranks))
+    return resting_window(acceptance, B) or AutoWindow(
+        known, acceptance, method, B, x.nbytes, candidate_windows(N, B, x.nbytes, ranks)
+    )
 
 
-def resting(acceptance: AcceptanceModel, B: int) -> FixedWindow | None:
+def resting_window(acceptance: AcceptanceModel, B: int) -> FixedWindow | None:
     """The steps of a call of B samples that is not asked, None where one is."""
     backoff = acceptance.backoffs.get(B)
     return backoff.controller if backoff and backoff.skips() else None

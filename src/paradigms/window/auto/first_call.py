@@ -31,7 +31,7 @@ UP, DOWN = 0.7, 0.6  # of the seconds a row: what another rung must take to be c
 HALF = 4  # rows of a window that takes half of the rounds beyond full windows that a long one does
 
 
-class Ladder:
+class FirstCallLadder:
     """The windows of one call of N rows; window: the rung it is on, 1 before and after.
 
     shape: about the seconds that a round of W rows takes outside of the model, until they are measured.

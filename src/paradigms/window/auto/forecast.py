@@ -16,7 +16,7 @@ from collections.abc import Hashable, Sequence
 
 from ..expected import Expected
 from .acceptance import PLACES, AcceptanceModel
-from .profile import Profile
+from .profile import ModelProfile
 from .trials import WindowTrials
 
 BETTER = 0.8  # of the seconds a row: what is worth a change, which costs rounds that accept few rows
@@ -33,7 +33,7 @@ class Forecast:
     """What is expected of windows of a grid for B samples; points: evaluations a row, as far as was seen."""
 
     def __init__(
-        self, known: Profile, acceptance: AcceptanceModel, method: Hashable, B: int, grid: Sequence[int]
+        self, known: ModelProfile, acceptance: AcceptanceModel, method: Hashable, B: int, grid: Sequence[int]
     ) -> None:
         self.known, self.acceptance, self.sweep, self.N = known, acceptance, known.sweep(method), acceptance.N
         self.B, self.grid = B, grid
@@ -81,7 +81,7 @@ class Forecast:
         q, least, best = self.acceptance.at(place), math.inf, 1
         for W, R in self.table().items():
             rows = min(W, left)
-            each = tau(rows, R if rows == W else self.round(rows), LESS * q if now > rows else q)
+            each = seconds_per_row(rows, R if rows == W else self.round(rows), LESS * q if now > rows else q)
             if each < least:
                 least, best = each, W
             if rows < W:
@@ -103,7 +103,7 @@ class Forecast:
         gains, kept all along: its rounds have W (1 - W / 2N) rows in the mean, for a window ends with the chain."""
         step, q = self.step or math.inf, self.acceptance.mean
         rows = {W: W * (1 - W / (2 * self.N)) for W, R in self.table().items() if W <= self.N and most >= R}
-        return {W: 1 - tau(W, self.round(mean), q) / step for W, mean in rows.items()}
+        return {W: 1 - seconds_per_row(W, self.round(mean), q) / step for W, mean in rows.items()}
 
     def expected(self) -> Expected | None:
         """What the window that gains most, kept all along, is expected to take for the chain."""
@@ -147,6 +147,6 @@ class Forecast:
         return first, gain, cost - step  # one row is sure
 
 
-def tau(W: int, R: float, q: float) -> float:
+def seconds_per_row(W: int, R: float, q: float) -> float:
     """Seconds a row of windows of W rows whose rounds take R."""
     return R * (1 / (W - 0.5) + q)

@@ -20,7 +20,7 @@ WIDE = 2 / 3  # of the last point's rows
 
 
 @dataclass(frozen=True)
-class Latency:
+class LatencyCurve:
     """Seconds of one model call of M rows, at measured points; `latency(M)` anywhere.
 
     Raises ValueError unless rows rise from 1 or more and seconds are positive.
@@ -37,25 +37,25 @@ class Latency:
                 f"latency: given rows {self.rows}, seconds {self.seconds}; needed: rising rows from 1 on, and as many "
                 "positive seconds"
             )
-        object.__setattr__(self, "seconds", tuple(lowered(self.seconds)))
+        object.__setattr__(self, "seconds", tuple(never_falling(self.seconds)))
 
     @classmethod
-    def of(cls, points: Mapping[int, float]) -> Latency:
+    def of(cls, points: Mapping[int, float]) -> LatencyCurve:
         """The latency through points {rows: seconds}."""
         return cls(*zip(*sorted(points.items()), strict=True))
 
     def __call__(self, M: float) -> float:
         """Seconds of a call of M rows."""
-        return between(self.rows, self.seconds, M)
+        return interpolate_seconds(self.rows, self.seconds, M)
 
 
-def lowered(seconds: Sequence[float]) -> list[float]:
+def never_falling(seconds: Sequence[float]) -> list[float]:
     """Seconds of rising rows, none of which is more than a later one."""
     least = seconds[-1]
     return [least := min(least, s) for s in reversed(seconds)][::-1]
 
 
-def between(rows: Sequence[int], seconds: Sequence[float], M: float, wide: float = WIDE) -> float:
+def interpolate_seconds(rows: Sequence[int], seconds: Sequence[float], M: float, wide: float = WIDE) -> float:
     """T(M) through the points (rows, seconds); beyond the last with the slope from a point of at most `wide` of it."""
     if len(rows) == 1 or rows[0] >= M:
         return seconds[0] * max(M / rows[0], 1.0)
@@ -65,12 +65,12 @@ def between(rows: Sequence[int], seconds: Sequence[float], M: float, wide: float
     return seconds[i + 1] + (M - rows[i + 1]) * (seconds[i + 1] - seconds[j]) / (rows[i + 1] - rows[j])
 
 
-def measure(
+def measure_latency(
     call: Callable[[int], object],
     rows: Iterable[int],
     repeats: int = 3,
     clock: Callable[[], float] = time.perf_counter,
-) -> Latency:
+) -> LatencyCurve:
     """The latency of `call(M)`, which must be done when it returns: the least of `repeats` calls after one to warm up.
 
     The least, because whatever else runs on a machine only ever adds to it.
@@ -84,4 +84,4 @@ def measure(
             call(M)
             seconds.append(clock() - began)
         points[M] = min(seconds)
-    return Latency.of(points)
+    return LatencyCurve.of(points)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..controller import Timed
-from .budget import Budget
-from .first_call import ROWS, Ladder
+from ..controller import HasClock
+from .budget import ExplorationBudget
+from .first_call import ROWS, FirstCallLadder
 from .forecast import Forecast
 
 OTHERS = 3  # times the usual is the most that a measurement may cost: more is what else the machine did
 
 
-class Meter:
+class CallMeter:
     """The measurements of one call of B samples."""
 
-    def __init__(self, forecast: Forecast, budget: Budget, ladder: Ladder | None) -> None:
+    def __init__(self, forecast: Forecast, budget: ExplorationBudget, ladder: FirstCallLadder | None) -> None:
         self.forecast, self.budget, self.ladder = forecast, budget, ladder
         self.known, self.acceptance, self.sweep, self.B = (
             forecast.known,
@@ -41,13 +41,13 @@ class Meter:
         """Windows begin."""
         self.rounds, self.widest, self.budget.loss = 0, 0, 0.0
 
-    def elapsed(self, evaluate: Timed) -> tuple[float, float]:
+    def elapsed(self, evaluate: HasClock) -> tuple[float, float]:
         """Seconds in the model and outside since it was last asked."""
         before, self.clock = self.clock, evaluate.clock.read()
         evaluate.clock.exact = self.known.cpu and self.ladder is not None
         return self.clock[0] - before[0], self.clock[1] - before[1]
 
-    def steps(self, steps: int, evaluate: Timed) -> None:
+    def steps(self, steps: int, evaluate: HasClock) -> None:
         """So many single steps were taken."""
         inside, outside = self.elapsed(evaluate)
         self.singles[self.rounds > 0] += steps
@@ -58,12 +58,12 @@ class Meter:
         gaps = steps - first  # before its first call is what a window, or nothing, left to do
         if first and self.rounds:
             usual = outside - gaps * self.known.step(self.B)
-            self.budget.spend(bounded(usual, self.pending) - self.pending)
+            self.budget.spend(bounded_seconds(usual, self.pending) - self.pending)
             self.report_loss()
         elif gaps:
             self.known.step.record(self.B, outside / gaps)
 
-    def round(self, row: int, window: int, M: int, count: int, evaluate: Timed, trusted: bool) -> None:
+    def round(self, row: int, window: int, M: int, count: int, evaluate: HasClock, trusted: bool) -> None:
         """A round from `row` evaluated M rows of all samples; the slowest sample moved by `count`.
 
         trusted: its window is known well, and is looked at no closer, for that takes time.
@@ -81,7 +81,7 @@ class Meter:
     def charge(self, M: int, count: int, seconds: float) -> None:
         """The budget pays for a round that tells nothing new."""
         before, self.pending = self.pending, self.pending or self.sweep(M)
-        spent = bounded(seconds, self.known.model(M) + self.pending) + self.pending - before
+        spent = bounded_seconds(seconds, self.known.model(M) + self.pending) + self.pending - before
         self.budget.spend(spent - count * (self.forecast.step or 0.0))
         self.last = 0
 
@@ -96,10 +96,10 @@ class Meter:
         self.forecast.points = max(self.forecast.points, M / (rows * self.B))
         before, self.pending = self.pending, self.sweep(M)
         if self.rounds:
-            found = bounded(outside, before) - before
+            found = bounded_seconds(outside, before) - before
         else:
-            found = bounded(outside or self.pending, self.pending)
-        self.budget.spend(found + bounded(inside, self.known.model(M)) + self.pending - count * step)
+            found = bounded_seconds(outside or self.pending, self.pending)
+        self.budget.spend(found + bounded_seconds(inside, self.known.model(M)) + self.pending - count * step)
         if not self.decayed:
             self.decayed = True
             self.acceptance.decay()
@@ -122,6 +122,6 @@ class Meter:
         self.acceptance.record_loss(0.0 if self.ladder else self.budget.loss)
 
 
-def bounded(seconds: float, usual: float) -> float:
+def bounded_seconds(seconds: float, usual: float) -> float:
     """A time without what else the machine did meanwhile, as far as one can know."""
     return min(max(seconds, 0.0), OTHERS * usual)

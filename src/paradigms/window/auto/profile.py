@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...execution.model_key import memory
 from .acceptance import USUAL, AcceptanceModel
-from .latency import WIDE, between, lowered
+from .latency import WIDE, interpolate_seconds, never_falling
 
 TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
 RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
@@ -74,7 +74,7 @@ class LatencyCurve:
 
     def __call__(self, M: float) -> float:
         if len(self.used) > 1:
-            self.through = self.through or points(self.used)
+            self.through = self.through or sorted_points(self.used)
             return self.between(self.through, M)
         for m, seconds in self.used.items():
             return seconds * self.shape(M) / self.shape(m) if m != M else seconds
@@ -82,7 +82,7 @@ class LatencyCurve:
 
     def between(self, through: Points, M: float) -> float:
         """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
-        return between(*through, M, 0 if self.absolute else WIDE)
+        return interpolate_seconds(*through, M, 0 if self.absolute else WIDE)
 
     def drop_outliers(self, single: int, every: bool) -> None:
         """Forgets the sizes but one that took longer than hoped: every one, or what something else may have slowed."""
@@ -102,14 +102,14 @@ class LatencyCurve:
     def optimistic(self, M: float) -> float:
         """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
         if not self.alone:
-            self.sure = self.sure or points({m: self.used[m] for m in self.trusted})
+            self.sure = self.sure or sorted_points({m: self.used[m] for m in self.trusted})
             return min(self.between(self.sure, M), self(M))
         for m in self.trusted:
             return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
         return min(self.shape(M), self(M)) if self.absolute else self(M)
 
 
-class Profile:
+class ModelProfile:
     """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
 
     def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
@@ -143,10 +143,10 @@ class Profile:
         return found
 
 
-def points(used: dict[int, float]) -> Points:
+def sorted_points(used: dict[int, float]) -> Points:
     """Points in the order of their rows, that never fall."""
     rows = sorted(used)
-    return rows, lowered([used[M] for M in rows])
+    return rows, never_falling([used[M] for M in rows])
 
 
 def profile_of(
@@ -156,7 +156,7 @@ def profile_of(
     ranks: int = 1,
     sweep: tuple[float, float] | None = None,
     key: Hashable | None = None,
-) -> Profile:
+) -> ModelProfile:
     """What is known of a model on states like x (B, ...), as `model_key.py` tells models apart, or of what has a key.
 
     kind: what else tells its calls apart, such as its dtype. ranks: that share its rows. sweep: seconds of a round
@@ -164,7 +164,7 @@ def profile_of(
     """
     mine, parts = memory(model, key)
     call = (x.shape[1:], x.dtype, x.device, torch.get_num_threads(), ranks, *kind, parts)
-    found: Profile | None = mine.get(call)
+    found: ModelProfile | None = mine.get(call)
     if found is None:
-        found = mine[call] = Profile(x, ranks, sweep)
+        found = mine[call] = ModelProfile(x, ranks, sweep)
     return found

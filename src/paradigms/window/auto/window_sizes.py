@@ -9,13 +9,13 @@ ROOM = 2**30  # bytes that the states of a window may take, of which a method ho
 MOST, KEPT = 256, 2**26  # steps and bytes of states between two questions while stepping
 
 
-def stretch(size: int) -> int:
+def longest_stretch(size: int) -> int:
     """The most steps in a row of samples of so many bytes, for all that they leave is kept until they are recorded."""
     return max(min(KEPT // (3 * size), MOST), 1)
 
 
 @lru_cache
-def windows(N: int, B: int, size: int, ranks: int = 1) -> tuple[int, ...]:
+def candidate_windows(N: int, B: int, size: int, ranks: int = 1) -> tuple[int, ...]:
     """The windows there are for a chain of N rows and states of so many bytes; all ranks have the same work."""
     even = [W for W in GRID if W * B % ranks == 0] or GRID
     return tuple(W for W in even if W <= N and 12 * W * size <= ROOM)
