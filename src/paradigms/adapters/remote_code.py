@@ -8,8 +8,8 @@
 | a library's name that a file beside it takes         | "unet": ["diffusers", "X"]; a diffusers.py  | unet/diffusers |
 | any configuration: classes for transformers' Auto    | "auto_map": {"AutoModel": "model.Mine"}     | model.py       |
 
-`check_folder` reads the folder and those of pipelines within it before anything is loaded; `remote_code_refused` shuts the
-doors by which diffusers and transformers load code, for what a folder may name that is not in it.
+`check_folder` reads the folder and those of pipelines within it before anything is loaded; `remote_code_refused` shuts
+the doors by which diffusers and transformers load code, for what a folder may name that is not in it.
 """
 
 from __future__ import annotations
