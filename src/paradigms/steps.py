@@ -36,7 +36,7 @@ from .window.controller import WindowController
 
 @dataclass(frozen=True)
 class Rows:
-    """M rows to be evaluated, each by itself: answer with model(x, t, **condition) (M, ...).
+    """M rows to be evaluated, each by itself: answer with `model(x, t, **condition)` (M, ...).
 
     Attributes:
         x: (M, ...), the states as the model is shown them.
