@@ -55,8 +55,8 @@ from .rounding import SPARE, finest_tolerance, unmoved_rounding
 TOLERANCE = 0.003  # relative error of the finished sample, where none is given
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect
 # The same at tolerance 0, where rows that say nothing of later ones must not vouch for them. Of the random cases
-# 50000 to 56600 (`python -m benchmarks random`) three were off by 2e-6, 2e-8 (float64) and 1.4e-3 (float32); with it by 0, 2e-9
-# and 2e-5. It costs 0 to 2 rounds of 14 (DDIM, DDPM, DPM-Solver and Heun of 50 steps).
+# 50000 to 56600 (`python -m benchmarks random`) three were off by 2e-6, 2e-8 (float64) and 1.4e-3 (float32); with
+# it by 0, 2e-9 and 2e-5. It costs 0 to 2 rounds of 14 (DDIM, DDPM, DPM-Solver and Heun of 50 steps).
 SURE = 0.1
 # FIRST: eps of a row that was evaluated once. Of 6,912 samples of narrow modes (width 0.1) 80 were beyond the tolerance
 # without it, up to 4.4 times; with it and `weight` none of 17,280, in 1.02 times the rounds.
