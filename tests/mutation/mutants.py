@@ -81,11 +81,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "test_an_anderson_step_is_no_longer_than_the_largest_correction_before_it",
     ),
     of(
-        "stop.LEAST = 0",
+        "rows that say nothing vouch for later ones at tolerance 0",
         "stopping/final_error.py",
-        "LEAST = 1e-6 ",
-        "LEAST = 0.0 ",
-        "test_a_carry_that_was_right_for_fifty_rounds_is_not_taken_for_right_on_rows_evaluated_once",
+        "SURE = 0.1",
+        "SURE = LEAST",
+        "core/test_promises_random.py::test_a_model_that_is_constant_at_first_is_exact_at_tolerance_0",
     ),
     of(
         "no MOST clamp",
