@@ -82,8 +82,13 @@ def test_pictures_of_unknown_origin_are_left_alone(files: dict, tmp_path: Path) 
 
 
 def test_a_job_whose_rank_was_killed_goes_on_where_it_was(files: dict, tmp_path: Path) -> None:
-    how = (files["plain"], *SHORT_DDPM, "--count", "4", "--out", str(tmp_path), "--json")
-    done = torchrun(2, (str(Path(ranks.__file__).with_name("killed.py")),), *how, restarts=1)
+    for k in range(2):  # now and then torch's own threads abort a rank that has ended its work, seen once in six runs
+        at = tmp_path / str(k)
+        how = (files["plain"], *SHORT_DDPM, "--count", "4", "--out", str(at), "--json")
+        done = torchrun(2, (str(Path(ranks.__file__).with_name("killed.py")),), *how, restarts=1)
+        if "terminate called without an active exception" not in done.stderr:
+            break
+    tmp_path = at
     assert done.returncode == 0, done.stderr
     assert "(exitcode: -9) local_rank: 1" in done.stderr  # torchrun's account of the first attempt
     said = json.loads(done.stdout)
