@@ -51,7 +51,7 @@ __version__ = "0.1.0"
 
 
 def __dir__() -> list[str]:
-    """The public names alone: what a folder of this package is called is nobody's to type."""
+    """The public names alone: folders of this package are not part of the interface."""
     return [*__all__, "__version__"]
 
 

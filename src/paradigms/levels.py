@@ -160,7 +160,7 @@ def euler(
 
     Args:
         times: (N + 1,), within [0, 1], falling or rising throughout, not necessarily evenly.
-        scale: what times are multiplied by before the model is told of them; 1000 for models that count timesteps.
+        scale: what times are multiplied by before the model sees them; 1000 for models that count timesteps.
         prediction: None takes the velocity that the direction asks for; "x0" and "epsilon" are read as such.
         clip: limit of the data estimate.
 

@@ -1,6 +1,6 @@
 """The demo's first part: the PushT policy acts, step by step and in parallel, in episodes of the same seeds and noise.
 
-actions a second = actions carried out / seconds of the policy's calls        the simulator's own time is nobody's
+actions a second = actions carried out / seconds of the policy's calls        the simulator's own time is not counted
 """
 
 from __future__ import annotations

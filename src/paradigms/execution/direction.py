@@ -55,7 +55,7 @@ def applies(system: System) -> bool:
 def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> None:
     """Looks at a model through `ask`, at states of noise like x (B, ...), in the conditions of the samples (B,).
 
-    Raises ValueError for a velocity of the other sign, or told of time in other units; warns with `DirectionWarning` of
+    Raises ValueError for a velocity of the other sign, or given time in other units; warns with `DirectionWarning` of
     one whose data seem to lie where the chain begins. A model that fails where it was not to be asked is let alone.
     """
     P = min(-(-NUMBERS // x[0].numel()), MOST)

@@ -103,7 +103,7 @@ class Evaluator:
         return D
 
     def _way(self) -> tuple[object, ...]:
-        """What a direction is remembered by: how the model is told of time."""
+        """What a direction is remembered by: the units of time that the model is given."""
         t = self.system.t
         return "direction", self.system.denoiser.prediction, float(t[0]), float(t[-1])
 

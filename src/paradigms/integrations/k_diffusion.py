@@ -144,7 +144,7 @@ def _watch(
                         {"x": x, "i": step, "sigma": sigmas[step], "sigma_hat": sigmas[step], "denoised": denoised}
                     )
                 for states in path:
-                    states[path_row] = (x[:0], x[:0])  # told of: no longer kept
+                    states[path_row] = (x[:0], x[:0])  # shown already: no longer kept
                 told += 1
                 if bar is not None:
                     bar.update(1)

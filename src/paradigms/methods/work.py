@@ -71,7 +71,7 @@ class WindowState:
         return self.visited(1)
 
     def visited(self, times: int) -> Tensor | None:
-        """The mask of the rows that were evaluated so often before and are again, of the first `revisited_rows`."""
+        """The mask of the rows evaluated at least `times` times before and again now, of the first `revisited_rows`."""
         return partial_mask(((self.seen >= times) & self.live)[: self.revisited_rows])
 
 

@@ -92,7 +92,7 @@ class Recording:
             self.away += time.perf_counter() - left
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The same frames, each told of."""
+        """The same frames, each reported."""
         evals = 0
         for frame in frames:
             with self.resting() as seconds:
@@ -102,7 +102,7 @@ class Recording:
             yield frame
 
     def moment(self, frame: Frame, seconds: float, times: Tensor) -> Event:
-        """What is told of a round of one sample."""
+        """The event that reports a round of one sample."""
         begin, end, stride = (int(v[0]) for v in (frame.begin, frame.end, frame.stride))
         rows = self.rows(times, begin, end) if not frame.single else [[begin, end]]
         event: Event = {

@@ -59,7 +59,7 @@ class Chain:
         return len(self.evaluate.system)
 
     def shown(self, frame: Frame) -> Iterator[Frame]:
-        """The frame, while the clock rests: what is done with it is nobody's round."""
+        """The frame, while the clock rests: what is done with it is not counted as a round."""
         self.evaluate.clock.pause()
         yield frame
         self.evaluate.clock.resume()

@@ -1,4 +1,4 @@
-"""One round as it ended, before the window slides; a stretch of single steps is told of as one.
+"""One round as it ended, before the window slides; consecutive single steps form one record.
 
 of B samples the rows [begin, end) were evaluated, and the first `stride` of them accepted
 """

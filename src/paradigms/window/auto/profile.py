@@ -121,7 +121,7 @@ class ModelProfile:
         self.step = LatencyCurve(lambda M: 50e-6, absolute=False)
         self.sweeps: dict[Hashable, LatencyCurve] = {}
         self.acceptances: dict[Hashable, AcceptanceModel] = {}
-        self.growth = 4 if cpu else 8  # how many times the largest batch that was measured is ventured
+        self.growth = 4 if cpu else 8  # how many times the largest measured batch may be tried
         self.balance = 0.0
 
     def shape(self, M: float) -> float:
