@@ -26,7 +26,7 @@ QUESTIONS: dict[str, set[str]] = {
     "Where is the stride decided?": {
         "docs/architecture.md", "docs/how-it-works.md", "window/loop.py", "stopping/final_error.py",
     },
-    "How do I add a rule?": {"CONTRIBUTING.md", "docs/architecture.md", "rules.py"},
+    "How do I add a rule?": {"CONTRIBUTING.md", "docs/architecture.md", "rules/schedule_rules.py"},
     "How do I add a method of my own?": {"CONTRIBUTING.md", "docs/architecture.md", "docs/own-method.md"},
     "Why did it step one by one?": {"docs/window.md", "docs/pipelines.md", "docs/policies.md", "docs/start.md"},
     "What does the report's residual mean?": {

@@ -20,7 +20,6 @@ from .execution.direction import DirectionWarning
 from .execution.evaluate import NonFiniteError
 from .execution.guidance import Guided
 from .execution.sharded import sharded
-from .levels import edm, euler, from_levels
 from .methods.anderson import Anderson, ExponentialPicard
 from .methods.base import AbstractMethod, step_rows
 from .methods.guess import Copy, Extrapolate, Guess
@@ -31,7 +30,7 @@ from .methods.spectral import Spectral
 from .methods.speculation import Speculation
 from .methods.work import Evaluate, Update, WindowState
 from .problem import Problem
-from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, flow, flow_heun, heun
+from .rules import ddim, ddpm, dpmsolver, dpmsolver_single, edm, euler, flow, flow_heun, from_levels, heun
 from .schedule import Schedule, cosine, from_betas, linear, rectified_flow, scaled_linear, zero_terminal_snr
 from .skeleton import Skeleton
 from .solution import Comparison, Solution

@@ -3,7 +3,7 @@
     x[n+1] = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]                                                    (1)
 
 D[n] is the model's denoised estimate at row n (see `denoiser.py`), z[n] standard noise, k = 0..K-1 the taps of a
-multistep rule. The rules that fill the table are in `rules.py`; nothing else knows one rule from another.
+multistep rule. The rules that fill the table are in `rules/`; nothing else knows one rule from another.
 """
 
 from __future__ import annotations

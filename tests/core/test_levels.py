@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.level_rules import adams_bashforth
+from paradigms.rules.level_rules import adams_bashforth
 from toy import Mixture
 
 F64 = torch.float64

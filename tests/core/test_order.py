@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
+from paradigms.rules.timestep_grid import OutputReading, euler_rows, table_of_grid, trapezoid_rows
 from paradigms.schedule import chain
-from paradigms.timestep_grid import OutputReading, euler_rows, table_of_grid, trapezoid_rows
 
 MU, WIDTH, TOP = 0.3, 0.7, 5.0
 

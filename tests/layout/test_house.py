@@ -15,16 +15,13 @@ import paradigms
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "paradigms"
 # From the bottom up: what each folder, or module at the root, may import of the package. A new entry is a decision.
-CORE = ["validate", "schedule", "denoiser", "system", "timestep_grid", "rules", "level_rules", "levels", "noise"]
+CORE = ["validate", "schedule", "denoiser", "system", "rules", "noise"]
 BELOW: dict[str, set[str]] = {
     "validate": set(),
     "schedule": {"validate"},
     "denoiser": {"validate"},
     "system": {"denoiser", "validate"},
-    "timestep_grid": {"denoiser", "schedule", "system", "validate"},
-    "rules": {"schedule", "system", "timestep_grid", "validate"},
-    "level_rules": {"denoiser", "schedule", "system", "timestep_grid", "validate"},
-    "levels": {"level_rules", "schedule", "system", "timestep_grid", "validate"},
+    "rules": {"denoiser", "schedule", "system", "validate"},
     "noise": {"system"},
     "files": set(),
     "methods": {"system", "validate"},
@@ -110,7 +107,7 @@ def test_the_core_needs_torch_alone(folder: str) -> None:
 
 def test_a_file_at_the_root_is_a_deliberate_act() -> None:
     at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert at_root == {*CORE, "files", "problem", "solution", "solve", "steps"}
+    assert at_root == {*CORE, "files", "problem", "solution", "solve", "steps"} - {"rules"}
 
 
 def test_importing_the_library_imports_torch_alone() -> None:

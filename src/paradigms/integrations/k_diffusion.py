@@ -3,8 +3,8 @@
     from paradigms.integrations.k_diffusion import sample_dpmpp_2m
     x = sample_dpmpp_2m(model, x, sigmas, extra_args={"class_cond": labels}, callback=shown)
 
-States are data + sigma noise, and the rules those of `levels.py`: euler (ddim), euler_ancestral (ddim with eta), heun,
-dpmpp_2m (dpmsolver), lms. The library itself is not needed.
+States are data + sigma noise, and the rules those of `from_levels`: euler (ddim), euler_ancestral (ddim with eta),
+heun, dpmpp_2m (dpmsolver), lms. The library itself is not needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..levels import from_levels
+from ..rules import from_levels
 from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop

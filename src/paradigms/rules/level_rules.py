@@ -19,12 +19,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser, make_denoiser
-from .schedule import Grid
-from .system import System
+from ..denoiser import Denoiser, make_denoiser
+from ..schedule import Grid
+from ..system import System
+from ..validate import check_number, check_whole, refusal
 from .timestep_grid import OutputReading, clip_of_data, posterior_std, table_of_grid, tolerance_unit, trapezoid_rows
 from .timestep_grid import euler_rows as held
-from .validate import check_number, check_whole, refusal
 
 NEAR = 1e-6  # how far alpha^2 + sigma^2 may be from 1 in levels that were computed in float32
 

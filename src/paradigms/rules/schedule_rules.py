@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import torch
 
-from .schedule import Grid, Schedule, chain, karras_ratios, timesteps
-from .system import System
+from ..schedule import Grid, Schedule, chain, karras_ratios, timesteps
+from ..system import System
+from ..validate import check_choice, check_flag, check_number, named_arguments
 from .timestep_grid import (
     OutputReading,
     check_preserving,
@@ -29,7 +30,6 @@ from .timestep_grid import (
     table_of_grid,
     trapezoid_rows,
 )
-from .validate import check_choice, check_flag, check_number, named_arguments
 
 
 @named_arguments

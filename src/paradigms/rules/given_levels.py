@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..schedule import Grid, chain, karras_ratios
+from ..system import System
+from ..validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
 from .level_rules import epsilon_steps, heun_steps, preconditioned_reader, preserving_levels, single_steps
-from .schedule import Grid, chain, karras_ratios
-from .system import System
 from .timestep_grid import OutputReading, clip_of_data
-from .validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
 
 RULES = ("ddim", "ddpm", "dpmsolver", "heun", "lms", "gamma")
 OF_EPSILONS = ("lms", "gamma")

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import make_denoiser
-from .schedule import (
+from ..denoiser import make_denoiser
+from ..schedule import (
     SPACINGS,
     Grid,
     Schedule,
@@ -29,8 +29,8 @@ from .schedule import (
     shift_noise,
     timesteps,
 )
-from .system import System
-from .validate import check_choice, check_flag, check_whole, refusal
+from ..system import System
+from ..validate import check_choice, check_flag, check_whole, refusal
 
 
 @dataclass(frozen=True)
