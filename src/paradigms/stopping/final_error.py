@@ -177,7 +177,7 @@ class FinalError(AbstractStop):
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
         left = torch.where((work.seen > 0).to(eps.device, non_blocking=True), eps, eps.clamp(min=FIRST))
-        each = self.margin * left * bent * moved
+        each = self.margin * (left * bent * moved if sweep.stride is None else self.left_behind(work, sweep, known))
         E = spent + each.cumsum(0)
         limit = (self.tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
@@ -200,6 +200,11 @@ class FinalError(AbstractStop):
             return sweep.change[1]
         c = s.forward(sweep.x - work.x[1:])
         return s.sums(c, c)
+
+    def left_behind(self, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
+        """|x[n+1] - y[n]|_{n+1} (W, B), how far each state is from the model's step, where a method accepts by that."""
+        c = known.spectrum.forward(sweep.x - sweep.y)
+        return self.norm(known.spectrum.sums(c, c), work, sweep, known)
 
     def norm(self, square: Tensor, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""

@@ -6,7 +6,9 @@
 
 The last is what tolerance 0 asks for, and no estimate: each accepted state is the step y[n] that the model gave from
 the state before, as it was evaluated, up to rounding. So the accepted rows are the sequential sampler's, rounded
-elsewhere. eps is the distance from 1 to the next number: 1.2e-7 in float32, 7.8e-3 in bfloat16. eps(network) is 0 where a network
+elsewhere.
+
+eps is the distance from 1 to the next number: 1.2e-7 in float32, 7.8e-3 in bfloat16. eps(network) is 0 where a network
 answers in the states' dtype or a finer one.
 """
 
