@@ -29,7 +29,9 @@ def output_tensor(returned: Any, x: Tensor) -> Tensor:
             f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; "
             f"needed: the same shape{variance_advice(m, x)}"
         )
-    if not m.is_floating_point():
+    if m.layout != torch.strided:
+        raise refusal("model", f"an answer of {m.layout}", "a dense one", "model(x, t).to_dense()")
+    if m.dtype not in (torch.float64, *PLACES):
         raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", casting_advice(m.dtype))
     if m.device != x.device:
         raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
