@@ -16,7 +16,7 @@ DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/para
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test browser docs oldest floor robots integrations lint install bench clean mutants mutation diffusers-tests
+.PHONY: demo gpu-small test browser docs oldest floor robots integrations lint install bench clean mutants mutation diffusers-tests
 
 install: $(READY)
 
@@ -108,6 +108,12 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 diffusers-tests: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
+
+# every part of the GPU's measurement, in small on the CPU
+gpu-small: $(READY)
+	rm -rf out/gpu-small
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 5 --out out/gpu-small
+	$(BIN)/python -m benchmarks.gpu.complete out/gpu-small/gpu.json
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks engine
