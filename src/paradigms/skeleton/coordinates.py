@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..methods.spectrum import Spectrum, spectrum_of
 
-WIDE = 1 << 14  # coordinates of a state from which sums are made band by band; below, one product is faster
+WIDE = 1 << 11  # coordinates of a state from which bands are gone through; below, one product is faster
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BandCoordinates:
 
     def spread(self, c: Tensor) -> Tensor:
         """Coefficients of coordinates (..., d) from those of bands (..., F)."""
-        return c.index_select(-1, self.band) if len(self.edges) > 2 else c.expand(*c.shape[:-1], len(self.band))
+        return c @ self.member.T.to(c)
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (..., F), coordinates u, v (..., d)."""
