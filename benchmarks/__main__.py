@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 from paradigms.cli import interrupt
 
 
 def main() -> None:
-    """Runs a benchmark; Ctrl-C ends it in one line."""
+    """Runs a benchmark; Ctrl-C ends it in one line. `gpu` needs torch alone, and so none of the others' imports."""
     interrupt.begin()
+    if sys.argv[1:2] == ["gpu"]:
+        from .gpu.command import main as gpu
+
+        sys.exit(gpu(sys.argv[2:]))
     from .app import bench
 
     bench(prog_name="python -m benchmarks")

@@ -70,7 +70,7 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
         # 3. Rows before the first one that still moves are settled.
         size, good, judged = stop.judge(system, work, sweep, judged)
         stride, residual = accepted_rows(chain, work, sweep, good, end - begin)
-        estimate = stop.estimate(judged) if sweep.stride is None else None
+        estimate = None if method.law else stop.estimate(judged)
         frame = WindowRound(
             round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate
         )
