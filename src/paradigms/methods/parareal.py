@@ -126,7 +126,8 @@ class Parareal(AbstractMethod):
     Args:
         guess: What states hold before the model has seen them.
         block: Steps in a block; None is the root of half the window, which takes the fewest rounds.
-        tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's.
+        tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's. Where it is too loose
+            for that, samples are made again step by step.
         coarse: The coarse solver, `HeldCoarse()` or `Linear()`.
 
     Raises:
