@@ -10,13 +10,14 @@ FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
 INTEGRATIONS = $(VENV)-integrations
 MUTATION = $(VENV)-mutation
+DIST = $(VENV)-dist
 AXE = .cache/node_modules/axe-core/axe.min.js
 # modules whose docstrings have examples that run
 DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/paradigms/schedule.py src/paradigms/system.py \
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo gpu-small test browser docs oldest floor robots integrations lint install bench clean mutants mutation diffusers-tests
+.PHONY: demo test gpu-small browser docs oldest floor robots integrations lint install bench clean dist mutants mutation diffusers-tests
 
 install: $(READY)
 
@@ -109,6 +110,19 @@ diffusers-tests: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
 
+# the two distributions in dist/, as an index would be given them, with their checks
+dist: $(DIST)/.ready
+	rm -rf dist
+	$(DIST)/bin/python -m build --quiet --outdir dist weights
+	$(DIST)/bin/python -m build --quiet --outdir dist .
+	$(DIST)/bin/python -m twine check --strict dist/*
+	$(DIST)/bin/check-wheel-contents dist/*.whl
+
+$(DIST)/.ready:
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 check-wheel-contents==0.6.3 twine==7.0.0
+	touch $(DIST)/.ready
+
 # every part of the GPU's measurement, in small on the CPU
 gpu-small: $(READY)
 	rm -rf out/gpu-small
@@ -119,4 +133,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks engine
 
 clean:
-	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(INTEGRATIONS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(INTEGRATIONS) $(MUTATION) $(DIST) dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis

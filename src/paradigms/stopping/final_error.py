@@ -19,6 +19,8 @@ and a plain RMS would hide it among the fine. share gives most of what may be of
 noise levels change fast and rounds are spent. At least every other round, some last rows of a window are left to be
 evaluated again.
 
+At tolerance 0, and at any that the numbers cannot hold, nothing is estimated: rows must be exact, see `rounding.py`.
+
 Data have modes, and near the boundary between two of them a change grows more than G says. Three rules guard that:
 
   1. While a state is more noise than data (alpha < sigma), where modes are decided, a row that still moves by more
@@ -50,14 +52,10 @@ from ..system import System, masked_rows
 from ..validate import named_arguments
 from .base import AbstractStop
 from .error_growth import carried_errors, gaussian_slope, measured_growth, observed_secants
-from .rounding import SPARE, finest_tolerance, unmoved_rounding
+from .rounding import distance_from_exact, finer_than_numbers, unmoved_rounding
 
 TOLERANCE = 0.003  # relative error of the finished sample, where none is given
 LEAST = 1e-6  # of eps: a carry is never believed to be perfect
-# The same at tolerance 0, where rows that say nothing of later ones must not vouch for them. Of the random cases
-# 50000 to 56600 (`python -m benchmarks random`) three were off by 2e-6, 2e-8 (float64) and 1.4e-3 (float32); with
-# it by 0, 2e-9 and 2e-5. It costs 0 to 2 rounds of 14 (DDIM, DDPM, DPM-Solver and Heun of 50 steps).
-SURE = 0.1
 # FIRST: eps of a row that was evaluated once. Of 6,912 samples of narrow modes (width 0.1) 80 were beyond the tolerance
 # without it, up to 4.4 times; with it and `weight` none of 17,280, in 1.02 times the rounds.
 FIRST, FALL = 0.1, 0.1  # FALL: what a round leaves of eps at least
@@ -157,6 +155,9 @@ class FinalError(AbstractStop):
         return ErrorSoFar(moved, torch.ones_like(moved), FIRST * one, 0 * one, 0 * one, 0 * one, known)
 
     def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+        if finer_than_numbers(self.tolerance, work):  # nothing is estimated
+            size = distance_from_exact(work, sweep)
+            return size, leading_rows(size <= 1).clamp(min=1), memory
         moved, rho, eps, spent, grown, worst, known = memory
         square, k, size = self.square(work, sweep, known.spectrum), work.revisited_rows, rms(sweep.x)
         plain = (square.sum(2) / math.prod(work.x.shape[2:])).sqrt() / size.clamp(min=1e-30)
@@ -164,10 +165,9 @@ class FinalError(AbstractStop):
         usual = sweep.live is work.live
         again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
         off, of = (masked_rows(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
-        tolerance = max(self.tolerance, finest_tolerance(work.x.dtype, work.rounding) / SPARE)
-        tiny = max(TINY * tolerance, torch.finfo(of.dtype).tiny)
+        tiny = max(TINY * self.tolerance, torch.finfo(of.dtype).tiny)
         eps = ((off + tiny * eps) / (of + tiny)).nan_to_num(1.0, 1.0).maximum(FALL * eps)
-        eps = eps.clamp(min=SURE if self.tolerance == 0 else LEAST)
+        eps = eps.clamp(min=LEAST)
         before, moved = moved, torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n]
         if not usual or work.on is not None:
             moved = moved + masked_rows(~sweep.live, before)
@@ -177,9 +177,9 @@ class FinalError(AbstractStop):
         measured = torch.full_like(of, k) if again is None else again.sum(0).to(of)
         bent = (moved.cumsum(0) / (of / measured.clamp(min=1) + tiny)).clamp(1, BENT)
         left = torch.where((work.seen > 0).to(eps.device, non_blocking=True), eps, eps.clamp(min=FIRST))
-        each = self.margin * left * bent * moved
+        each = self.margin * (left * bent * moved if sweep.stride is None else self.left_behind(work, sweep, known))
         E = spent + each.cumsum(0)
-        limit = (tolerance * known.share[work.n]).clamp(min=1e-30)
+        limit = (self.tolerance * known.share[work.n]).clamp(min=1e-30)
         far = rms(sweep.x - sweep.y) / (FAR * system.std[work.n])
         size = (E / limit).maximum(plain * known.early[work.n] / self.early).maximum(far)
         settled = size <= 1 if usual else masked_rows(sweep.live | (work.seen > 0), size <= 1, False)
@@ -200,6 +200,11 @@ class FinalError(AbstractStop):
             return sweep.change[1]
         c = s.forward(sweep.x - work.x[1:])
         return s.sums(c, c)
+
+    def left_behind(self, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
+        """|x[n+1] - y[n]|_{n+1} (W, B), how far each state is from the model's step, where a method accepts by that."""
+        c = known.spectrum.forward(sweep.x - sweep.y)
+        return self.norm(known.spectrum.sums(c, c), work, sweep, known)
 
     def norm(self, square: Tensor, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
         """|change of x[n+1]|_{n+1} (W, B)."""
