@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu.complete FILE`: fails unless a gpu.json has every row, and every way its sample."""
+"""`python -m benchmarks.gpu.complete FILE`: fails unless a gpu.json has every row, and every way the right sample."""
 
 from __future__ import annotations
 

@@ -105,7 +105,8 @@ class Cuda(Cpu):
     captures = "a CUDA graph of the network for each batch size; the sampler's own operations are not captured"
 
     def __init__(self, name: str = "cuda") -> None:
-        super().__init__(name)
+        given = torch.device(name)
+        self.where = torch.device("cuda", torch.cuda.current_device() if given.index is None else given.index)
         torch.cuda.set_device(self.where)  # events, graphs and pools are of the current device
 
     def facts(self) -> dict[str, str]:
