@@ -35,7 +35,7 @@ def measure(bench: Bench, name: str, dtype: str, mode: str) -> dict[str, Any]:
     device.release()
     return {
         "network": name, "dtype": dtype, "mode": mode, "parameters": net.parameters, "shape": net.shape,
-        "points": points, "sizes not tried": [M for M in settings.sizes if M > points[-1]["rows"]],
+        "points": points, "sizes not tried": [M for M in settings.sizes if points[-1]["rows"] < M],
     }  # fmt: skip
 
 

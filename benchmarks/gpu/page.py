@@ -37,7 +37,9 @@ def about(data: Found, rows: Sequence[Row], bench: Bench) -> str:
     n = sum(row.name in data["rows"] for row in rows)
     facts = "\n".join(f"- {k}: {data['device'][k]}" for k in ("device", "cuda", "float32", "captured", "compiled")
                       if k in data["device"])  # fmt: skip
-    small = "Small networks and short chains: what is measured here shows that the program works, not what a GPU does.\n\n"
+    small = (
+        "Small networks and short chains: what is measured here shows that the program works, not what a GPU does.\n\n"
+    )
     return (
         f"{small * bench.settings.small}{n} of {len(rows)} rows were measured. The others say so, and why; "
         f"this measures them on a GPU, and goes on where it was stopped:\n\n    {FULL}\n\n{facts}"

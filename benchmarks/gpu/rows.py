@@ -94,7 +94,13 @@ def of_calls(settings: Settings) -> list[Row]:
 def of_rounds(bench: Bench) -> list[Row]:
     """d."""
     return [
-        Row("outside", f"outside: {name}", 1, lambda settings: outside.assumed(bench), partial(outside.measure, name=name))
+        Row(
+            "outside",
+            f"outside: {name}",
+            1,
+            lambda settings: outside.assumed(bench),
+            partial(outside.measure, name=name),
+        )
         for name in STATES
     ]
 

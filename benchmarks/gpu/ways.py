@@ -118,7 +118,8 @@ class Runs:
             "evaluations": mean([s.evaluations for s in solutions]) if solutions else steps,
             "in the model": summary([s.model_seconds for s in solutions]) if solutions else None,
             "errors": errors,
-            "speedup": found.get(STEPPED[0], {}).get("seconds", summary(seconds))["median"] / summary(seconds)["median"],
+            "speedup": found.get(STEPPED[0], {}).get("seconds", summary(seconds))["median"]
+            / summary(seconds)["median"],
         }
 
     def maker(self, way: str, found: dict[str, Any]) -> Callable[[Tensor, Tensor | None], Made]:
