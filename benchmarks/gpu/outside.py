@@ -19,7 +19,8 @@ from paradigms.schedule import linear
 from paradigms.solution import Solution
 from paradigms.solve import sample
 
-from ..core.overhead import STATES, Operations, shown, waits
+from ..core.counting import Operations, waits
+from ..core.overhead import STATES, shown
 from .device import summary
 from .settings import Bench
 

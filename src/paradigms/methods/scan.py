@@ -19,7 +19,7 @@ from ..system import Coefficients, expand_like, masked_rows
 
 # Where one call is faster than a multiply-add a row: numbers of a state for each row, and of all matrices. With these
 # a window of 32 rows of 64 numbers takes 22 microseconds in place of 63, one of 8 rows of 2048 numbers is left alone.
-FEW, MATRICES = 4, 2**19
+FEW, MATRICES = 6, 2**19
 
 
 def scan(r: Tensor) -> Tensor:

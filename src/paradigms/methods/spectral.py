@@ -77,6 +77,11 @@ class LastRound(NamedTuple):
     carried: Tensor
     known: LearnedSecants
 
+    @property
+    def of_known_rows(self) -> bool:
+        """Rows that enter the window are not looked at before they were evaluated."""
+        return True
+
 
 @named_arguments
 @dataclass(frozen=True)
