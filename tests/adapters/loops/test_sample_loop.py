@@ -122,7 +122,7 @@ def test_a_loops_model_whose_rows_depend_on_each_other_is_refused() -> None:
         pd.sample_loop(lambda x, t: mixture(x - x.mean(0), t), toy.step, toy.system, toy.x)
 
 
-def test_a_gradient_through_a_stand_in_is_an_error_and_not_wrong() -> None:
+def test_a_gradient_through_a_surrogate_is_an_error_and_not_wrong() -> None:
     toy = plain()
 
     def step(x: Tensor, model: Any, n: int) -> Tensor:

@@ -15,7 +15,7 @@ from ...distributed.device_time import now
 from ...execution.chunked import BatchLimit
 from ...execution.model_check import ROUNDING, relative_difference
 from ...validate import in_words, refusal
-from .stand_in import Call
+from .surrogate import Call
 
 
 class Batches:

@@ -1,7 +1,7 @@
-"""Rounds of a loop: the user's steps run on stand-ins, the model answers all that they showed it as one batch.
+"""Rounds of a loop: the user's steps run on surrogates, the model answers all that they showed it as one batch.
 
     a round:  1. all that the model was shown by steps [begin, end), and has not answered, is one batch
-              2. the steps run again, one after the other, on the better stand-ins: no model in it
+              2. the steps run again, one after the other, on the better surrogates: no model in it
               3. those that the stopping rule calls finished are accepted
               4. steps up to begin + window follow, on guesses
 
@@ -30,8 +30,8 @@ from ...window.trace import FrameRecord
 from ..policies.random_streams import RandomStreams
 from .accept import Acceptance
 from .batches import Batches
-from .stand_in import Call, StandIn
 from .steps import State, Step, StepRun, packed, run_step
+from .surrogate import Call, CallSurrogate
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LoopWindow:
         self.loop, self.batches, self.method, self.window = loop, batches, method, window
         self.system, self.B = loop.system, len(loop.state[0])
         self.accept = Acceptance(stop, loop.system, max(window, 2))
-        self.stand_ins: list[StandIn] = []
+        self.surrogates: list[CallSurrogate] = []
         self.runs: dict[int, StepRun] = {}
         self.random: dict[int, RandomStreams] = {0: loop.streams()}
         self.records: list[FrameRecord] = []
@@ -83,7 +83,7 @@ class LoopWindow:
             self.record(begin, count, end, residual, self.window)
             self.accept.slide(count)
             begin, idle = begin + count, 0 if count else idle + 1
-            if idle > len(self.stand_ins) + 1:
+            if idle > len(self.surrogates) + 1:
                 raise RuntimeError("its steps do not settle; this is a fault of paradigms, please report it")
             self.forget(begin)
             end = self.sweep(end, min(begin + self.window, N)) if begin < N else end
@@ -91,7 +91,7 @@ class LoopWindow:
         return self.runs[N - 1].after
 
     def sweep(self, first: int, stop: int) -> int:
-        """Runs steps [first, stop) on stand-ins, on the states and random streams that are there."""
+        """Runs steps [first, stop) on surrogates, on the states and random streams that are there."""
         if first < stop:
             self.random[first].restore()
         for n in range(first, stop):
@@ -102,31 +102,31 @@ class LoopWindow:
         return max(first, stop)
 
     def one(self, n: int, state: State, D: Tensor | None) -> StepRun:
-        """Step n from a state, its calls answered by stand-ins; what none can answer the model is asked at once."""
+        """Step n from a state, its calls answered by surrogates; what none can answer the model is asked at once."""
         run = StepRun(state, D=D)
 
         def answer(c: int, call: Call) -> Tensor:
-            while len(self.stand_ins) <= c:
-                self.stand_ins.append(StandIn(self.method, self.system))
-            stand_in = self.stand_ins[c]
-            found = stand_in.answer(n, call, run.D)
+            while len(self.surrogates) <= c:
+                self.surrogates.append(CallSurrogate(self.method, self.system))
+            surrogate = self.surrogates[c]
+            found = surrogate.answer(n, call, run.D)
             if found is None:
-                found = self.ask(n, stand_in, call), True
+                found = self.ask(n, surrogate, call), True
             run.calls.append(call)
             run.own.append(found[1])
-            D = stand_in.denoised(n, call, found[0])
+            D = surrogate.denoised(n, call, found[0])
             run.D = run.D if D is None else D
             return found[0]
 
         run.after = run_step(self.loop.step, n, state, self.loop.plain, answer)
         return run
 
-    def ask(self, n: int, stand_in: StandIn, call: Call) -> Tensor:
+    def ask(self, n: int, surrogate: CallSurrogate, call: Call) -> Tensor:
         """The model's answer to one call, in a round of its own."""
         (m,) = self.batches([call])
         check_finite(n, len(self.system), m)
         self.alone += 1
-        stand_in.heard({n: (call, m)})
+        surrogate.heard({n: (call, m)})
         self.record(n, 0, n + 1, m.new_zeros(self.B), 1)
         return m.clone()
 
@@ -137,8 +137,8 @@ class LoopWindow:
         bad = min((n for (n, _), m in zip(todo, said, strict=True) if not bool(torch.isfinite(m).all())), default=end)
         if bad == begin:
             check_finite(bad, len(self.system), *[m for (n, _), m in zip(todo, said, strict=True) if n == bad])
-        for c, stand_in in enumerate(self.stand_ins):
-            stand_in.heard(
+        for c, surrogate in enumerate(self.surrogates):
+            surrogate.heard(
                 {n: (self.runs[n].calls[c], m) for (n, k), m in zip(todo, said, strict=True) if k == c and n < bad}
             )
         return bad
@@ -171,8 +171,8 @@ class LoopWindow:
             del self.runs[n]
         for n in [n for n in self.random if n < begin]:
             del self.random[n]
-        for stand_in in self.stand_ins:
-            stand_in.forget(begin)
+        for surrogate in self.surrogates:
+            surrogate.forget(begin)
 
 
 def same_numbers(v: Tensor, w: Tensor) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...validate import in_words, refusal
-from .stand_in import Call
+from .surrogate import Call
 
 State = tuple[Tensor, ...]  # (B, ...) each; the first is the sample
 Answer = Callable[[int, Call], Tensor]  # the call's number within the step, and what it shows

@@ -66,7 +66,7 @@ class Call:
         return [self.x, self.t, *self.condition.values()]
 
 
-class StandIn:
+class CallSurrogate:
     """Answers to one of the calls that each step makes, by what the model said to it and to its neighbours."""
 
     def __init__(self, method: AbstractMethod, system: System) -> None:
