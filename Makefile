@@ -15,7 +15,7 @@ AXE = .cache/node_modules/axe-core/axe.min.js
 # modules whose docstrings have examples that run
 DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/paradigms/schedule.py src/paradigms/system.py \
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
-	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
+	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py src/paradigms/adapters/loops/sample.py
 
 .PHONY: demo test gpu-small browser docs oldest floor robots integrations lint install bench clean dist mutants mutation diffusers-tests
 
