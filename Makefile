@@ -113,7 +113,7 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 # diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
 diffusers-tests: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT) --commit '$(COMMIT)'
 
 # the two distributions in dist/, as an index would be given them, with their checks
 dist: $(DIST)/.ready
