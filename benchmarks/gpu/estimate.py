@@ -16,7 +16,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..core.overhead import Operations
+from ..core.counting import Operations
 from .networks import load
 
 HOST = {"eager": 8e-6, "captured": 2e-6, "compiled": 4e-6}  # seconds an operator, assumed
