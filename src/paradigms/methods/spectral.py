@@ -202,7 +202,7 @@ class Spectral(AbstractMethod):
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
-        W, begin = len(work.n), work.begin.tolist()
+        W, begin = len(work.n), work.begin.tolist() if work.first is None else [work.first]
         rows = slice(min(begin), min(max(begin) + W, len(system)))
         sums = torch.addmm(known.base[rows], known.alike[rows], known.XY.flatten(1))
         X, Y = sums.view(-1, *known.XY.shape[1:]).unbind(2)
