@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,6 +104,8 @@ class Spectral(AbstractMethod):
     Source:
         Ours; the equations are in the file.
     """
+
+    compiles: ClassVar[bool] = True
 
     guess: Guess = field(default_factory=Extrapolate)
     width: float = 0.5
