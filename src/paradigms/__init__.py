@@ -12,6 +12,7 @@ from .adapters import (
     enable_parallel_sampling,
     from_scheduler,
     parallelize,
+    sample_loop,
 )
 from .denoiser import Denoiser, make_denoiser
 from .distributed.failures import RankError
@@ -64,5 +65,6 @@ __all__ = [
     "WindowController", "WindowState", "compiled", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
     "dpmsolver_single", "edm", "enable_parallel_sampling", "euler", "flow", "flow_heun", "from_betas",
     "from_levels", "from_scheduler", "heun", "iterate", "linear", "make_denoiser", "parallelize", "rectified_flow",
-    "sample", "scaled_linear", "sequential", "sharded", "step_rows", "steps", "together", "zero_terminal_snr",
+    "sample", "sample_loop", "scaled_linear", "sequential", "sharded", "step_rows", "steps", "together",
+    "zero_terminal_snr",
 ]  # fmt: skip
