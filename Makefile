@@ -17,7 +17,8 @@ DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/para
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
 
-.PHONY: demo test browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation diffusers-tests
+.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation \
+	diffusers-tests
 
 install: $(READY)
 
@@ -127,6 +128,12 @@ $(DIST)/.ready:
 	$(PYTHON) -m venv $(DIST)
 	$(DIST)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 check-wheel-contents==0.6.3 twine==7.0.0
 	touch $(DIST)/.ready
+
+# every part of the GPU's measurement, in small on the CPU
+gpu-small: $(READY)
+	rm -rf out/gpu-small
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 5 --out out/gpu-small
+	$(BIN)/python -m benchmarks.gpu.complete out/gpu-small/gpu.json
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks engine

@@ -62,6 +62,21 @@ def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Qu
 
 
 @command
+def gpu(
+    out: options.Out = OUT,
+    minutes: own.Minutes = 8.0,
+    parts: own.Parts = "latency,ways,tables,outside,planner",
+    device: options.Device = None,
+    small: own.Small = False,
+    plan: own.Plan = False,
+) -> Work:
+    """Every number that a GPU is asked for, the most important first; goes on where it was stopped."""
+    from .gpu.command import Asked, prepared
+
+    return prepared(Asked(out, minutes, parts, device, small, plan))
+
+
+@command
 def reading(out: options.Out = OUT, source: own.Source = None) -> Work:
     """What one opens to follow a call, and how the source reads beside other libraries."""
     from .reading import found, main

@@ -25,6 +25,7 @@ Cases = Annotated[int, option("--cases", "random cases, of seeds SEED, SEED + 1,
 Seeds = Annotated[str, option("--seeds", "report, tune (to choose constants by), or the first seed as a number")]
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
 Busy = Annotated[bool, option("--busy", "equal first calls in fresh processes while every core has other work")]
+Parts = Annotated[str, option("--parts", "some of latency,ways,tables,outside,planner")]
 Task = Annotated[str, option("--task", "pusht, square or kitchen")]
 Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
 PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]

@@ -1,11 +1,10 @@
 """The device as measurements see it: CUDA's events, memory counts and graphs, and a CPU twin with the same methods.
 
-| method      | CUDA                                                          | CPU                                        |
-| timed       | two events around the calls                                   | a clock around them                        |
-| peak        | the allocator's largest count above the one at first          | the resident set's                         |
-| capture     | a graph of what `work` launches, as its replay                | `work` itself                              |
-| compiled    | torch.compile's inductor                                      | aot_eager: traced, and run without a compiler |
-| out of memory | torch.OutOfMemoryError                                      | the same, and MemoryError                  |
+| method   | CUDA                                                 | CPU                                              |
+| timed    | two events around the calls                          | a clock around them                              |
+| peak     | the allocator's largest count above the one at first | the resident set's                               |
+| capture  | a graph of what `work` launches, as its replay       | `work` itself                                    |
+| compiled | torch.compile's inductor                             | aot_eager: traced, and run without a compiler    |
 
 Whoever measures calls these alone, so that what runs on the CPU in CI is what runs on a GPU.
 Source: torch's notes "CUDA semantics" (graphs, events) and "Understanding CUDA Memory Usage".
@@ -25,7 +24,7 @@ from ..images.network import Gauge
 
 Work = Callable[[], object]
 WARM = 3  # calls before a capture: cuBLAS, cuDNN and lazy modules set themselves up, as torch's notes ask
-LEAST = 0.02  # seconds of a timed stretch: a hundred times the resolution of an event is far below
+LEAST = 0.02  # seconds of a timed stretch: events have a resolution of half a microsecond
 
 
 class Cpu:
@@ -90,8 +89,7 @@ class Cpu:
         return torch.compile(model, dynamic=True, backend=self.compiler)
 
     def release(self) -> None:
-        """Gives back memory that nothing holds."""
-        gc.collect()
+        """Gives back memory that nothing holds; on a CPU the system does."""
 
     def activities(self) -> Sequence[torch.profiler.ProfilerActivity]:
         """What the profiler records."""

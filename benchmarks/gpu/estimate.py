@@ -22,7 +22,7 @@ from .networks import load
 HOST = {"eager": 8e-6, "captured": 2e-6, "compiled": 4e-6}  # seconds an operator, assumed
 PEAK = {"float32": 6e13, "bfloat16": 9e14, "float16": 9e14}  # operations a second, about an H200's nominal figures
 SHARE = 0.3  # of the peak that a network of convolutions reaches, assumed
-COMPILE = {"policy-4.2M": 25.0, "policy-65.8M": 25.0, "scenes": 25.0, "sd2": 90.0, "church": 60.0}  # seconds, assumed
+COMPILE = {"sd2": 60.0, "church": 40.0}  # seconds of one compilation, assumed; of the others 10
 LOAD = {"sd2": 12.0, "church": 4.0}  # seconds to make the weights, assumed
 OUTSIDE = 4e-3  # seconds of a round outside the network, assumed: about 400 operators at HOST
 

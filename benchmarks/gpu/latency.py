@@ -21,7 +21,7 @@ MODES = ("eager", "captured", "compiled", "compiled, captured")
 
 
 def measure(bench: Bench, name: str, dtype: str, mode: str) -> dict[str, Any]:
-    """Points of rising rows; raises Missing where the network cannot be made."""
+    """Points of rising rows; raises MissingError where the network cannot be made."""
     device, settings = bench.device, bench.settings
     net = load(name, device.where, dtype, settings.small)
     model = device.compiled(net.model) if mode.startswith("compiled") else net.model
@@ -35,7 +35,7 @@ def measure(bench: Bench, name: str, dtype: str, mode: str) -> dict[str, Any]:
     device.release()
     return {
         "network": name, "dtype": dtype, "mode": mode, "parameters": net.parameters, "shape": net.shape,
-        "points": points, "sizes not tried": [M for M in settings.sizes if M > points[-1]["rows"]],
+        "points": points, "sizes not tried": [M for M in settings.sizes if points[-1]["rows"] < M],
     }  # fmt: skip
 
 
@@ -71,5 +71,5 @@ def assumed(settings: Settings, name: str, dtype: str, mode: str) -> float:
         for M in settings.sizes
         if Calls(name, M, 1, dtype, way).seconds <= settings.longest
     ]
-    compiles = COMPILE.get(name, 25.0) * 2 if mode.startswith("compiled") else 0.0  # one row, and any other number
+    compiles = COMPILE.get(name, 10.0) * 2 if mode.startswith("compiled") else 0.0  # one row, and any other number
     return total(calls, 0.5 + 0.15 * len(calls) + LOAD.get(name, 0.5) + compiles)

@@ -38,7 +38,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 SEED = 0
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """What a row needs and this machine lacks; the message says what to type."""
 
 
@@ -66,7 +66,7 @@ class Network:
 
 
 def load(name: str, device: torch.device, dtype: str = "float32", small: bool = False) -> Network:
-    """The network of a name. Raises Missing where it cannot be made here."""
+    """The network of a name. Raises MissingError where it cannot be made here."""
     if name in PUBLISHED:
         return published(name, device, DTYPES[dtype], small)
     if name == "scenes":
@@ -106,7 +106,7 @@ def policy_call(net: nn.Module, dtype: torch.dtype) -> Model:
 
 def policy_chain(rule: str, steps: int) -> System:
     """The published chain of diffusion policies: squared cosine, 100 levels, data clipped to [-1, 1]."""
-    return {"ddpm": ddpm, "ddim": ddim}[rule](cosine(100), steps, clip=1.0)
+    return (ddpm if rule == "ddpm" else ddim)(cosine(100), steps, clip=1.0)
 
 
 def scenes(device: torch.device, dtype: torch.dtype) -> Network:
@@ -118,7 +118,7 @@ def scenes(device: torch.device, dtype: torch.dtype) -> Network:
         return net(x.to(dtype), t)  # type: ignore[no-any-return]
 
     def chain(rule: str, steps: int) -> System:
-        return {"ddpm": ddpm, "ddim": ddim}[rule](linear(), steps, prediction=about["prediction"])
+        return (ddpm if rule == "ddpm" else ddim)(linear(), steps, prediction=about["prediction"])
 
     return Network("scenes", call, call, tuple(about["shape"]), dtype, size_of(net), chain)
 
@@ -126,7 +126,7 @@ def scenes(device: torch.device, dtype: torch.dtype) -> Network:
 def published(name: str, device: torch.device, dtype: torch.dtype, small: bool) -> Network:
     """A published network by its configuration, with random weights."""
     if find_spec("diffusers") is None:
-        raise Missing("diffusers is not installed; put its wheel on PYTHONPATH, or type: pip install diffusers")
+        raise MissingError("diffusers is not installed; put its wheel on PYTHONPATH, or type: pip install diffusers")
     from ..images.network import SPECS, build, network
 
     spec = SPECS[name]
@@ -134,7 +134,7 @@ def published(name: str, device: torch.device, dtype: torch.dtype, small: bool) 
 
     def chain(rule: str, steps: int) -> System:
         levels = scaled_linear() if spec.guided else linear()
-        return {"ddpm": ddpm, "ddim": ddim}[rule](levels, steps, prediction=spec.prediction)
+        return (ddpm if rule == "ddpm" else ddim)(levels, steps, prediction=spec.prediction)
 
     return Network(name, net.model, net.model, net.shape, dtype, net.parameters, chain)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 
 from paradigms.rules import ddim, ddpm
 from paradigms.schedule import linear
@@ -25,12 +25,14 @@ from .settings import Bench
 
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpy", "cudaMemset")
 SHORT = 20  # steps of the small run
+ASSUMED = 4.0  # seconds of a row
 
 
 def measure(bench: Bench, name: str) -> dict[str, Any]:
     """The account of one state."""
     shape, window, rule, steps = STATES[name]
-    system = {"ddpm": ddpm, "ddim": ddim}[rule](linear(), SHORT if bench.settings.small else steps)
+    steps = SHORT if bench.settings.small else steps
+    system = ddpm(linear(), steps) if rule == "ddpm" else ddim(linear(), steps)
     x = system.noise((1, *shape), torch.Generator().manual_seed(0)).to(bench.device.where)
 
     def run() -> Solution:
@@ -67,8 +69,3 @@ def profiled(bench: Bench, run: Callable[[], Solution]) -> dict[str, float | Non
         "launches and copies": launches / n if gpu else None,
         "synchronisations": waited / n if gpu else None,
     }
-
-
-def assumed(bench: Bench) -> float:
-    """Seconds of a row."""
-    return 4.0

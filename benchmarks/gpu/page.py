@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from ..report import table, write
 from .latency import MODES
-from .settings import PARTS, Bench
+from .settings import FULL, PARTS, Bench
 
 if TYPE_CHECKING:
     from .rows import Row
 
 NOT = "not measured"
-FULL = "python -m benchmarks gpu --minutes 8 --out benchmarks/results"
+COMMAND = "python -m benchmarks gpu --minutes 8 --out benchmarks/results"
 WAYS_HEAD = ("way", "ms a sample, median", "least - most", "speedup", "rounds", "evaluations", "largest error")
 Found = dict[str, Any]
 
 
-def write_page(out: Path, name: str, data: Found, rows: Sequence[Row], bench: Bench) -> str:
-    """Writes OUT/name.md and .json; returns the page."""
+def write_page(out: Path, name: str, data: Found, rows: Sequence[Row], bench: Bench, full: Sequence[Row] = ()) -> str:
+    """Writes OUT/name.md and .json; returns the page. full: the rows of a full run, of which an estimate is made."""
     sections = [("What this is", about(data, rows, bench))]
     for part, title in PARTS.items():
         named = [row for row in rows if row.part == part]
         if named:
             sections.append((title, section(part, named, data)))
-    sections.append(("The time it takes", times(data, rows, bench)))
-    kept = {**data, "estimate": {row.name: row.seconds(bench.settings) for row in rows}}
+    sections.append(("The time it takes", times(data, rows, full)))
+    kept = {**data, **({"estimate": {row.name: row.seconds(FULL) for row in full}} if full else {})}
     title = "On a GPU" if not bench.settings.small else "The GPU measurement in small, on this machine"
     return write(out, name, title, sections, kept)
 
@@ -37,10 +37,12 @@ def about(data: Found, rows: Sequence[Row], bench: Bench) -> str:
     n = sum(row.name in data["rows"] for row in rows)
     facts = "\n".join(f"- {k}: {data['device'][k]}" for k in ("device", "cuda", "float32", "captured", "compiled")
                       if k in data["device"])  # fmt: skip
-    small = "Small networks and short chains: what is measured here shows that the program works, not what a GPU does.\n\n"
+    small = (
+        "Small networks and short chains: what is measured here shows that the program works, not what a GPU does.\n\n"
+    )
     return (
         f"{small * bench.settings.small}{n} of {len(rows)} rows were measured. The others say so, and why; "
-        f"this measures them on a GPU, and goes on where it was stopped:\n\n    {FULL}\n\n{facts}"
+        f"this measures them on a GPU, and goes on where it was stopped:\n\n    {COMMAND}\n\n{facts}"
     )
 
 
@@ -141,22 +143,32 @@ def plans(found: Sequence[tuple[str, Found]]) -> str:
     return table(head, body)
 
 
-def times(data: Found, rows: Sequence[Row], bench: Bench) -> str:
-    """What was assumed and taken."""
+def times(data: Found, rows: Sequence[Row], full: Sequence[Row]) -> str:
+    """What rows took, and what the full run is assumed to take."""
     parts = []
-    for part in PARTS:
+    for part, title in PARTS.items():
         named = [row for row in rows if row.part == part]
-        taken = [data["seconds"][row.name]["taken"] for row in named if row.name in data["seconds"]]
-        assumed = sum(row.seconds(bench.settings) for row in named)
+        taken = [data["seconds"][row.name] for row in named if row.name in data["seconds"]]
         if named:
-            parts.append([PARTS[part], len(named), f"{assumed:.0f}", f"{sum(taken):.0f} ({len(taken)} rows)"])
-    whole = sum(row.seconds(bench.settings) for row in rows)
+            both = [f"{sum(t[k] for t in taken):.0f}" for k in ("taken", "on the processor")]
+            parts.append([title, f"{len(taken)} of {len(named)}", *both])
+    text = table(("part", "rows", "s, taken", "s on the processor"), parts)
+    if not full:
+        return text
+    assumed = [[title, sum(row.part == part for row in full), f"{assumed_seconds(full, part):.0f}"]
+               for part, title in PARTS.items()]  # fmt: skip
     note = (
-        f"The estimate of all rows, **{whole / 60:.1f} minutes, is an estimate**: calls and operations that were "
-        "counted, at latencies of a large GPU that were assumed (`benchmarks/gpu/estimate.py`). Rows are measured in "
-        "the order of their importance while there is time; a second run goes on."
+        f"**An estimate, not a measurement: {sum(assumed_seconds(full, part) for part in PARTS) / 60:.1f} minutes for "
+        "all rows of the full run.** Calls, operators and operations of the networks are counted; what one of them "
+        "takes on a large GPU, and how many rounds a chain takes, is assumed (`benchmarks/gpu/estimate.py`). Rows are "
+        "measured in the order of their importance while there is time, and a second run goes on."
     )
-    return f"{table(('part', 'rows', 's, estimated', 's, taken'), parts)}\n\n{note}"
+    return f"{text}\n\n{note}\n\n{table(('part', 'rows', 's, estimated'), assumed)}"
+
+
+def assumed_seconds(rows: Sequence[Row], part: str) -> float:
+    """Of a part of the full run."""
+    return sum(row.seconds(FULL) for row in rows if row.part == part)
 
 
 SECTIONS = {"latency": calls, "ways": chains, "tables": chains, "outside": rounds, "planner": plans}

@@ -10,17 +10,17 @@ import torch
 from paradigms.solution import relative_error
 
 from .device import summary
-from .networks import DTYPES, Missing
+from .networks import DTYPES, MissingError
 from .settings import Bench
 
 PROMPT = "pines, snow, mountains, day"
 
 
 def measure(bench: Bench, dtype: str, steps: int, window: int) -> dict[str, Any]:
-    """Sequential and in parallel, the same seeds; raises Missing where a library is."""
+    """Sequential and in parallel, the same seeds; raises MissingError where a library is."""
     for needed in ("diffusers", "transformers", "safetensors"):
         if find_spec(needed) is None:
-            raise Missing(f"{needed} is not installed; put its wheel on PYTHONPATH, or type: pip install {needed}")
+            raise MissingError(f"{needed} is not installed; put its wheel on PYTHONPATH, or type: pip install {needed}")
     from paradigms.adapters import parallelize
     from paradigms.models.latent import load
 

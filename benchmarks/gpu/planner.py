@@ -57,9 +57,7 @@ def measure(bench: Bench, chain: Chain) -> dict[str, Any]:
     for window in windows:
         run(7, window)
         told = run(0, window)
-        trace = Trace(
-            steps, window, 1, (rows_of(told),), 4.0 * prod(net.shape), outside_of(told), chain.name, step
-        )
+        trace = Trace(steps, window, 1, (rows_of(told),), 4.0 * prod(net.shape), outside_of(told), chain.name, step)
         taken = summary([bench.device.seconds(lambda s=s, w=window: run(s, w))[0] for s in seeds])  # type: ignore[misc]
         predicted, alone = call_seconds(latency, trace), sequential_seconds(latency, trace)
         found.append(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..core.overhead import STATES
 from . import latency, outside, pipeline, planner, ways
-from .networks import DTYPES, LARGE, POLICIES, PUBLISHED, Missing
-from .settings import Bench, Settings
+from .networks import DTYPES, LARGE, POLICIES, PUBLISHED, MissingError
+from .settings import PARTS, Bench, Settings
 from .ways import Chain
 
 Work = Callable[[Bench], dict[str, Any]]
@@ -20,11 +20,34 @@ DDIM_15 = {"rule": "ddim", "steps": 15, "windows": (8, 15)}
 SCENES = Chain("scenes", "ddpm", 1000, (80, 32, 160))
 POLICY = Chain("policy-4.2M", **DDPM_100)  # type: ignore[arg-type]
 LATENT_STEPS, LATENT_WINDOW = 50, 16
+CALLS: list[tuple[int, str, str, str]] = [  # float16 is as quick as bfloat16, so it is measured eager alone
+    *((2, name, "float32", "eager") for name in OWN),
+    *((5, name, "bfloat16", mode) for name in OWN for mode in ("captured", "eager")),
+    *((13, name, "bfloat16", "eager") for name in PUBLISHED),
+    *((14, name, "float32", "captured") for name in OWN),
+    *((16, name, "float16", "eager") for name in (*OWN, *PUBLISHED)),
+    *((17, name, "float32", "eager") for name in PUBLISHED),
+    *((18, name, "bfloat16", "captured") for name in PUBLISHED),
+    *((19, name, "bfloat16", "compiled, captured") for name in OWN),
+    *((20, name, dtype, "compiled") for name in OWN for dtype in ("bfloat16", "float32")),
+    *((30, name, "bfloat16", "compiled") for name in PUBLISHED),
+]
+SMALL_CALLS = {
+    *(("policy-4.2M", dtype, "eager") for dtype in DTYPES),
+    ("policy-4.2M", "float32", "captured"),
+    ("policy-4.2M", "bfloat16", "compiled, captured"),
+    *((name, "float32", "eager") for name in (LARGE, "scenes", *PUBLISHED)),
+    ("sd2", "bfloat16", "captured"),
+}
+SMALL_CHAINS = {  # a row of each kind
+    "ways: policy-4.2M DDPM-100 float32", "ways: scenes DDPM-1000 float32", "ways: policy-65.8M DDPM-100 bfloat16",
+    "tables: kitchen DDIM-15 float32", "tables: scenes DDIM-200 float32", "tables: latent pipeline float32",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to measure. after: rows with smaller numbers come before it; assumed: seconds, or Missing."""
+    """One thing to measure. after: rows with smaller numbers come before it; assumed: seconds, or MissingError."""
 
     part: str
     name: str
@@ -36,13 +59,14 @@ class Row:
         """Assumed; 0 where the network cannot be made here."""
         try:
             return self.assumed(settings)
-        except Missing:
+        except MissingError:
             return 0.0
 
 
-def all_rows(bench: Bench, parts: tuple[str, ...]) -> list[Row]:
+def all_rows(settings: Settings, parts: Sequence[str] = tuple(PARTS)) -> list[Row]:
     """The rows of some parts, in the order in which they are measured."""
-    rows = [*of_chains(), *of_calls(bench.settings), *of_rounds(bench), *of_plans(bench.settings)]
+    chains = [row for row in of_chains() if not settings.small or row.name in SMALL_CHAINS]
+    rows = [*chains, *of_calls(settings), *of_rounds(), *of_plans()]
     chosen = [row for row in rows if row.part in parts]
     return sorted(chosen, key=lambda row: row.after)
 
@@ -75,31 +99,24 @@ def of_chains() -> list[Row]:
 
 def of_calls(settings: Settings) -> list[Row]:
     """a."""
-    after = {(name, "float32", "eager"): 2 for name in OWN} | {(name, "bfloat16", "captured"): 5 for name in OWN}
-    after |= {("sd2", "bfloat16", "eager"): 4, ("church", "bfloat16", "eager"): 14, ("sd2", "float16", "eager"): 18}
-    found = []
-    for name in (*OWN, *PUBLISHED):
-        for dtype in DTYPES:
-            for mode in latency.MODES:
-                if settings.small and mode != "eager" and dtype != "float32":
-                    continue  # the same code again
-                usual = 17 + 3 * latency.MODES.index(mode) + (dtype == "float16") + 4 * (name in PUBLISHED)
-                at = after.get((name, dtype, mode), usual)
-                work = partial(latency.measure, name=name, dtype=dtype, mode=mode)
-                cost = partial(latency.assumed, name=name, dtype=dtype, mode=mode)
-                found.append(Row("latency", f"latency: {name} {dtype} {mode}", at, cost, work))
-    return found
+
+    def row(after: int, name: str, dtype: str, mode: str) -> Row:
+        how: dict[str, Any] = {"name": name, "dtype": dtype, "mode": mode}
+        named = f"latency: {name} {dtype} {mode}"
+        return Row("latency", named, after, partial(latency.assumed, **how), partial(latency.measure, **how))
+
+    return [row(*call) for call in CALLS if not settings.small or call[1:] in SMALL_CALLS]
 
 
-def of_rounds(bench: Bench) -> list[Row]:
+def of_rounds() -> list[Row]:
     """d."""
     return [
-        Row("outside", f"outside: {name}", 1, lambda settings: outside.assumed(bench), partial(outside.measure, name=name))
+        Row("outside", f"outside: {name}", 1, lambda settings: outside.ASSUMED, partial(outside.measure, name=name))
         for name in STATES
     ]
 
 
-def of_plans(settings: Settings) -> list[Row]:
+def of_plans() -> list[Row]:
     """e."""
     return [
         Row("planner", f"planner: {chain.name}", 4, partial(planner.assumed, chain=chain),

@@ -20,7 +20,7 @@ from paradigms.files import read_json
 
 from ..report import machine
 from . import page
-from .networks import Missing
+from .networks import MissingError
 from .rows import Row
 from .settings import Bench
 
@@ -40,8 +40,9 @@ class Results:
         path = out / f"{NAME}.json"
         if path.is_file():
             before = read_json(path)
-            self.check(before.get("device", {}))
-            self.data |= {k: before[k] for k in ("rows", "seconds") if k in before}
+            if before.get("rows"):
+                self.check(before.get("device", {}))
+                self.data |= {k: before[k] for k in ("rows", "seconds") if k in before}
 
     def check(self, before: dict[str, str]) -> None:
         """Raises ValueError for results of another machine, version or size."""
@@ -56,9 +57,9 @@ class Results:
         """Whether an earlier row or run has measured it."""
         return row.name in self.data["rows"]
 
-    def write(self, rows: Sequence[Row]) -> str:
-        """The page and the JSON."""
-        return page.write_page(self.out, NAME, self.data, rows, self.bench)
+    def write(self, rows: Sequence[Row], full: Sequence[Row] = ()) -> str:
+        """The page and the JSON; full: rows of a full run, whose seconds are estimated."""
+        return page.write_page(self.out, NAME, self.data, rows, self.bench, full)
 
 
 def measure(results: Results, rows: Sequence[Row]) -> None:
@@ -72,14 +73,17 @@ def measure(results: Results, rows: Sequence[Row]) -> None:
         if bench.left < needed + KEEP:
             results.data["left out"][row.name] = f"no time: it may take {needed:.0f} s, {bench.left:.0f} s were left"
             continue
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         one(results, row)
-        took = time.monotonic() - began
+        took, worked = time.monotonic() - began, time.process_time() - worked
         if results.done(row):
             taken, assumed = taken + took, assumed + row.seconds(bench.settings)
-            results.data["seconds"][row.name] = {"taken": took, "assumed": row.seconds(bench.settings)}
+            results.data["seconds"][row.name] = {
+                "taken": took, "on the processor": worked, "assumed": row.seconds(bench.settings)
+            }  # fmt: skip
         results.write(rows)
-        print(f"{row.name}: {took:.1f} s, {bench.left:.0f} s left", file=sys.stderr, flush=True)
+        said = f"{row.name}: {took:.1f} s ({worked:.1f} s on the processor), {bench.left:.0f} s left"
+        print(said, file=sys.stderr, flush=True)
 
 
 def one(results: Results, row: Row) -> None:
@@ -87,7 +91,7 @@ def one(results: Results, row: Row) -> None:
     try:
         results.data["rows"][row.name] = row.work(results.bench)
         results.data["left out"].pop(row.name, None)
-    except Missing as why:
+    except MissingError as why:
         results.data["left out"][row.name] = str(why)
     except Exception as error:
         traceback.print_exc()

@@ -26,15 +26,15 @@ class Settings:
     repeats: int
     seeds: int
     longest: float
-    fewer: int  # a chain of 1000 steps has 1000 / fewer
+    fewer: int  # a chain of N steps has N / fewer of them
 
     def steps(self, steps: int) -> int:
         """Of a chain, at least 15."""
         return max(steps // self.fewer, 15)
 
 
-FULL = Settings(False, tuple(2**k for k in range(8)), 5, 3, 1.5, 1)
-SMALL = Settings(True, (1, 2, 4), 2, 1, 1.5, 20)
+FULL = Settings(False, tuple(2**k for k in range(8)), 5, 3, 1.0, 1)
+SMALL = Settings(True, (1, 3), 2, 1, 1.5, 40)
 
 
 @dataclass

@@ -111,14 +111,15 @@ class Runs:
             self.reference = [x for x, _ in made]
         errors = [float(relative_error(x, y)) for (x, _), y in zip(made, self.reference, strict=True)]
         solutions = [s for _, s in made if s is not None]
-        steps = self.fewer(found) if way == FEWER else self.steps
+        steps, taken = self.fewer(found) if way == FEWER else self.steps, summary(seconds)
+        plain = found.get(STEPPED[0], {}).get("seconds", taken)
         return {
-            "seconds": summary(seconds),
+            "seconds": taken,
             "rounds": mean([s.rounds for s in solutions]) if solutions else steps,
             "evaluations": mean([s.evaluations for s in solutions]) if solutions else steps,
             "in the model": summary([s.model_seconds for s in solutions]) if solutions else None,
             "errors": errors,
-            "speedup": found.get(STEPPED[0], {}).get("seconds", summary(seconds))["median"] / summary(seconds)["median"],
+            "speedup": plain["median"] / taken["median"],
         }
 
     def maker(self, way: str, found: dict[str, Any]) -> Callable[[Tensor, Tensor | None], Made]:

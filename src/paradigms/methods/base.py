@@ -101,7 +101,7 @@ def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Te
     """
     (D,) = evaluate(work.x[:-1])
     D = masked_rows(work.on, D, work.D[-len(D) :])
-    return D, system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
+    return D, work.coefficients(system).step(work.x[:-1], with_history(system, work, D), work.z)
 
 
 def with_history(system: System, work: WindowState, D: Tensor) -> Tensor:

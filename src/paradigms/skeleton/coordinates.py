@@ -9,7 +9,7 @@ The Jacobian, and with it all that the chain on the surrogate does, is a number 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..methods.spectrum import Spectrum, spectrum_of
 
-WIDE = 1 << 14  # coordinates of a state from which sums are made band by band; below, one product is faster
+WIDE = 1 << 11  # coordinates of a state from which bands are gone through; below, one product is faster
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,44 @@ class BandCoordinates:
 
     def spread(self, c: Tensor) -> Tensor:
         """Coefficients of coordinates (..., d) from those of bands (..., F)."""
-        return c.index_select(-1, self.band) if len(self.edges) > 2 else c.expand(*c.shape[:-1], len(self.band))
+        return c @ self.member.T.to(c)
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (..., F), coordinates u, v (..., d)."""
-        if u.shape[-1] < WIDE:
+        if not self.wide:
             return (u * v) @ self.member.to(u)
         return torch.stack([(u[..., f] * v[..., f]).sum(-1) for f in self.slices], -1)
 
     def plus(self, v: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """v + c u (..., d), c by band (..., F)."""
         c = c.to(v)
-        if v.shape[-1] < WIDE:
+        if not self.wide:
             return torch.addcmul(v, self.spread(c), u)
         out = torch.empty_like(v)
         for f, part in enumerate(self.slices):
             torch.addcmul(v[..., part], c[..., f : f + 1], u[..., part], out=out[..., part])
         return out
+
+    def weighted(self, c: Tensor, v: Callable[[slice], Tensor]) -> Tensor:
+        """sum_l c v (M, d), c by band (L, M, F), v(part) (L, M, ...) some coordinates."""
+        if not self.wide:
+            return (self.spread(c) * v(slice(None))).sum(0)
+        return torch.cat([(c[..., f : f + 1] * v(part)).sum(0) for f, part in enumerate(self.slices)], 1)
+
+    def product(self, H: Tensor, U: Tensor) -> Tensor:
+        """H U (B, R, d): of each band its H (F, B, R, n) times the coordinates of U (B, n, d)."""
+        parts = U.split_with_sizes(self.widths, 2)
+        return torch.cat([torch.bmm(h, u) for h, u in zip(H.unbind(), parts, strict=True)], 2)
+
+    @functools.cached_property
+    def wide(self) -> bool:
+        """Whether bands are gone through one by one."""
+        return len(self.band) >= WIDE
+
+    @functools.cached_property
+    def widths(self) -> list[int]:
+        """The coordinates that each band has."""
+        return [hi - lo for lo, hi in zip(self.edges, self.edges[1:], strict=False)]
 
     @functools.cached_property
     def slices(self) -> tuple[slice, ...]:

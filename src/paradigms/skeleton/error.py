@@ -21,6 +21,7 @@ node.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -54,22 +55,22 @@ class ErrorParts:
     residual: Tensor
     tolerance: float
 
-    @property
+    @cached_property
     def secant(self) -> Tensor:
         """The secant part (B,)."""
         return self.mu.sum(0)
 
-    @property
+    @cached_property
     def S(self) -> Tensor:
         """What the secant part may be (B,)."""
         return torch.where(self.dense, GIVE, 1 - HALF).double() * self.tolerance
 
-    @property
+    @cached_property
     def Q(self) -> Tensor:
         """What the interpolation part may be (B,): anything where nothing is interpolated."""
         return torch.where(self.dense, torch.inf, HALF * self.tolerance).double()
 
-    @property
+    @cached_property
     def whole(self) -> Tensor:
         """Whether all nodes are known (B,)."""
         return (self.known | ~self.node).all(0)

@@ -10,7 +10,6 @@ Nodes lie in a store in the order of evaluation; matrices are in that order, wei
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +82,10 @@ class NodeLayout:
         by, out = self.levels.weight[:, None], torch.zeros(self.known.base.shape, dtype=torch.float64)
         return out.scatter_add(0, lo, by * (1 - t)).scatter_add(0, hi, by * t)
 
+    def slot_at(self, place: Tensor, b: Tensor) -> Tensor:
+        """The slots (..., M) of places (..., M) in the order of rows, kept within those of samples b (M,)."""
+        return self.ranked[place.clamp(min=0).minimum(self.known.count[b] - 1).clamp(min=0), b]
+
     def by_slot(self, v: Tensor) -> Tensor:
         """Values (B, n, ...) of slots, of rows' v (N, B, ...); 0 in empty slots."""
         row = self.row.clamp(max=len(v) - 1)
@@ -122,24 +125,23 @@ def lagrange_weights(levels: LevelScalars, known: KnownNodes) -> Tensor:
     Where they are the rows beside it, or one of them is, nothing is interpolated and nothing can be told.
     """
     V, B = known.rows.shape
-    i = torch.arange(V)[:, None].expand(V, B)
-    rows, there = zip(*(known.beside(i, j) for j in (-2, -1, 0, 1, 2)), strict=True)
-    ok = there[1] & there[2] & there[3] & (rows[3] - rows[1] > 2)
-    t = [levels.level[r] for r in rows]
-    two = leave_one_out_weights(t, (1, 3))
+    place = torch.arange(V)[:, None].expand(V, B) + torch.arange(-2, 3)[:, None, None]
+    there = (place >= 0) & (place < known.count)
+    rows = known.rows.expand(5, V, B).gather(1, place.clamp(0, max(V - 1, 0))).clamp(max=len(levels) - 1)
+    ok = there[1:4].all(0) & (rows[3] - rows[1] > 2)
+    t = levels.level[rows]
+    out = torch.zeros_like(t)
+    out[1:4:2] = leave_one_out_weights(t[1:4:2], t[2])
     if levels.ode:
-        two = torch.where(there[0] & there[4], leave_one_out_weights(t, (0, 1, 3, 4)), two)
-    two[2] = 1.0
-    return torch.where(ok, two, 0.0)
+        four, other = there.all(0), [0, 1, 3, 4]
+        out[other] = torch.where(four, leave_one_out_weights(t[other], t[2]), out[other])
+    out[2] = 1.0
+    return torch.where(ok, out, 0.0)
 
 
-def leave_one_out_weights(t: Sequence[Tensor], some: Sequence[int]) -> Tensor:
-    """Less the Lagrange weights (5, V, B) at t[2] of the polynomial through the places t[j] for j in some."""
-    out = torch.zeros(5, *t[2].shape, dtype=t[2].dtype)
-    for i in some:
-        out[i] = -1.0
-        for j in some:
-            if j != i:
-                apart = t[i] - t[j]
-                out[i] *= (t[2] - t[j]) / torch.where(apart.abs() < 1e-9, 1e-9, apart)
-    return out
+def leave_one_out_weights(t: Tensor, at: Tensor) -> Tensor:
+    """Less the Lagrange weights (P, ...), at places `at` (...), of the polynomial through places t (P, ...)."""
+    apart = t[:, None] - t
+    apart = torch.where(apart.abs() < 1e-9, 1e-9, apart)
+    ratio = (at - t) / apart
+    return -ratio.where(~torch.eye(len(t), dtype=torch.bool).view(len(t), len(t), *(1,) * at.ndim), 1.0).prod(1)

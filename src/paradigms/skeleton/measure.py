@@ -40,7 +40,11 @@ def measure_nodes(
     row = layout.row.clamp(max=len(levels) - 1)
     G = levels.G[row + 1]  # (B, n, F)
     by = RHO * (layout.by_slot(counts) / unit[:, None])[..., None] * G
-    m = way.measured(store, by.transpose(1, 2)) if isinstance(way, ChainMatrix) else measured_run(found, way, store, by)
+    m = (
+        way.measured(store, by.permute(2, 0, 1))
+        if isinstance(way, ChainMatrix)
+        else measured_run(found, way, store, by)
+    )
     each = layout.by_rank((m.apart * by).square().sum(2).sqrt())
     return NodeSums(layout.by_rank(m.moved.square()), each, m.all.square().sum(1).sqrt(), m.end)
 

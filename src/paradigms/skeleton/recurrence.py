@@ -21,10 +21,6 @@ from torch import Tensor
 from ..system import System
 from .coordinates import BandCoordinates
 
-NARROW = (
-    1 << 10
-)  # coordinates of a state below which its noise is summed in one pass, for passes cost more than numbers
-
 
 def matrix_product(P: Tensor, Q: Tensor) -> Tensor:
     """P Q of small matrices (K, K, ...)."""
@@ -53,13 +49,24 @@ def next_stops(stop: Tensor) -> Tensor:
 def interval_products(M: Tensor, end: Tensor) -> Tensor:
     """M[end-1] ... M[n+1] (K, K, N, B, F) of each row, in log2 of the longest interval passes."""
     N, row = len(end), torch.arange(len(end))[:, None]
+    left = (end - row)[..., None]  # rows to the end of an interval
     one = torch.eye(len(M), dtype=M.dtype)[:, :, None, None, None]
-    found, s = one.expand_as(M).clone(), 1
-    on = end > row + 1
-    found[:, :, :-1] = torch.where(on[:-1, :, None], M[:, :, 1:], found[:, :, :-1])
-    while bool((on := end > row + s).any()) and s < N:
+    found = torch.cat([torch.where(left[:-1] > 1, M[:, :, 1:], one), one.expand_as(M[:, :, :1])], 2)
+    s, longest = 1, int(left.max())
+    while s < min(longest, N):
         longer = matrix_product(found[:, :, s:], found[:, :, :-s])
-        found[:, :, :-s] = torch.where(on[:-s, :, None], longer, found[:, :, :-s])
+        found[:, :, :-s] = torch.where(left[:-s] > s, longer, found[:, :, :-s])
+        s *= 2
+    return found
+
+
+def suffix_products(M: Tensor) -> Tensor:
+    """M[L-1] ... M[l] (K, K, L, ...) of each l."""
+    if len(M) == 1:
+        return M.flip(2).cumprod(2).flip(2)
+    found, s = M.clone(), 1
+    while s < M.shape[2]:
+        found[:, :, :-s] = matrix_product(found[:, :, s:], found[:, :, :-s])
         s *= 2
     return found
 
@@ -97,7 +104,7 @@ def noise_between(s: BandCoordinates, T: Tensor, z: Tensor, interval: Tensor, V:
     into = (interval + V * torch.arange(B)).T.flatten().to(z.device)
     T = T.transpose(1, 2).to(z)  # (K, B, N, F)
     for k in range(K):
-        if d < NARROW:
+        if not s.wide:
             out[k] = segment_sums((s.spread(T[k]) * z).flatten(0, 1), into, B * V)
             continue
         for f, part in enumerate(s.slices):  # so that what is between stays near the processor

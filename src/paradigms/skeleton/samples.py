@@ -131,17 +131,15 @@ class ActiveSamples:
     def states(self, n: Tensor, b: Tensor) -> Tensor:
         """States (M, d) at rows n of samples b (M,)."""
         stop, judged = self.store.mask, self.judged
-        if judged is not None and bool(stop[n, b].all()):
-            way = judged.way
-        else:
+        way = None if judged is None else judged.way
+        if way is None or not (isinstance(way, ChainMatrix) or bool(stop[n, b].all())):
             stop = stop.index_put((n, b), torch.tensor(True))
             stop[0] = True
             way = self.way(self.surrogate() if judged is None else judged.found, stop)
-        x = (
-            way.states(n, b)
-            if isinstance(way, ChainMatrix)
-            else way[(stop.cumsum(0) - 1)[n, b].to(way.device), b.to(way.device)]
-        )
+        if isinstance(way, ChainMatrix):
+            x = way.states(n, b)
+        else:
+            x = way[(stop.cumsum(0) - 1)[n, b].to(way.device), b.to(way.device)]
         t, data = self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
         far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None]
         return x.nan_to_num(0.0, 0.0, 0.0).minimum(far).maximum(-far)

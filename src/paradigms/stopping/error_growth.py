@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.scan import scan
+from ..methods.scan import recur_rows
 from ..methods.spectrum import Spectrum
 from ..methods.work import Update, WindowState
 from ..system import System, masked_rows
@@ -60,7 +60,7 @@ def carried_errors(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
     """S[n+1] = rho[n] (S[n] + each[n]) (W, B), from `grown` (1, B) before the first row."""
     S = rho * each
     S[:1].addcmul_(rho[:1], grown)
-    return scan(S, rho)
+    return recur_rows(S, [rho])
 
 
 def gaussian_slope(system: System, variance: Tensor) -> Tensor:

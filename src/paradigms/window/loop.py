@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from ..execution.memory import raise_mmap_threshold
-from ..methods.scan import rms
-from ..methods.work import Update, WindowState
+from ..methods.work import Update, WindowState, row_places
 from .buffers import (
     ChainPosition,
     WindowShift,
@@ -57,7 +56,7 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
     system, method, stop, N = chain.system, chain.method, chain.stop, len(chain)
     begin, row, round, window = at.begin, at.row, at.round, min(window, N)
     W, end = rows_in(chain, window, row), window_end(begin, window, N)
-    work = open_window(at, W, end, N)
+    work = open_window(system, at, W, end)
     work.z = chain.stream.rows(work.n, row, max(end.tolist()))
     work.x = method.guess.fill(system, work, torch.zeros_like(begin))
     memory, judged = method.init(system, work), stop.init(system, work)
@@ -105,13 +104,16 @@ def accepted_rows(
     on the CPU: the one time in a round that the device is asked for something, but for whether the model is finite.
     Raises RuntimeError where no sample moves.
     """
-    off = rms(sweep.x - sweep.y) / chain.system.std[work.n]  # how far, in std, each state (W, B) is from its step
-    both = torch.cat([(good if sweep.stride is None else sweep.stride)[None].to(off), off]).cpu()
-    stride = both[0].long().minimum(inside)
+    off = sweep.apart / work.coefficients(chain.system).std  # how far, in std, each state (W, B) is from its step
+    doubts, B = chain.evaluate.doubts, len(inside)
+    asked = [(good if sweep.stride is None else sweep.stride).to(off), off.flatten(), *(d.total[None] for d in doubts)]
+    told = torch.cat(asked).cpu()
+    chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
+    stride, off = told[:B].long().minimum(inside), told[B : B + off.numel()].view(off.shape)
     if not max(stride.tolist()) > 0:
         what = type(chain.stop if sweep.stride is None else chain.method).__name__
         raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
-    return stride, torch.where(torch.arange(len(off))[:, None] < stride, both[1:], 0).amax(0)
+    return stride, torch.where(row_places(len(off)) < stride, off, 0).amax(0)
 
 
 def rows_in(chain: Chain, window: int, row: int) -> int:
