@@ -17,7 +17,8 @@ DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/para
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py src/paradigms/adapters/loops/sample.py
 
-.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation diffusers-tests
+.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation \
+	diffusers-tests
 
 install: $(READY)
 
@@ -113,7 +114,7 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 # diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
 diffusers-tests: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT) --commit '$(COMMIT)'
 
 # the two distributions in dist/, as an index would be given them, with their checks
 dist: $(DIST)/.ready

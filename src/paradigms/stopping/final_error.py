@@ -170,11 +170,10 @@ class FinalError(AbstractStop):
         size = (E / self.limit(rows)).maximum(plain.mul_(rows.early / self.early))
         size = size.maximum(sweep.apart / (FAR * rows.std))
         settled = size <= 1 if usual else masked_rows(sweep.live | (work.seen > 0), size <= 1, False)
-        most = self.most(system, work, again)
-        count = leading_rows(settled).minimum(most.to(E.device, non_blocking=True)).clamp_(min=1)
+        count = self.most(system, work, again, leading_rows(settled)).clamp_(min=1)
         S = carried_errors(each, rho, grown)
         last = (count if sweep.stride is None else sweep.stride.to(count.device).clamp(min=1))[None] - 1
-        inside = partial_mask(work.inside[None] > 0)
+        inside = None if work.on is None else partial_mask(work.inside[None] > 0)
         grown, spent = (masked_rows(inside, now.gather(0, last), was) for now, was in ((S, grown), (E, spent)))
         return size, count, ErrorSoFar(moved, rho, eps, spent, grown, worst.maximum(grown), known)
 
@@ -204,16 +203,22 @@ class FinalError(AbstractStop):
     def left_behind(self, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
         """|x[n+1] - y[n]|_{n+1} (W, B), how far each state is from the model's step, where a method accepts by that."""
         c = known.spectrum.forward(sweep.x - sweep.y)
-        return known.rows(work).sums(known.spectrum.sums(c, c))[..., 1].sqrt() / self.unit(sweep, known)
+        return self.norm(known.spectrum.sums(c, c), work, sweep, known)
+
+    def norm(self, square: Tensor, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
+        """|change of x[n+1]|_{n+1} (W, B) of its square by band (W, B, F)."""
+        return known.rows(work).sums(square)[..., 1].sqrt() / self.unit(sweep, known)
 
     def unit(self, sweep: Update, known: TableFacts) -> Tensor:
         """The size (B,) of the sample that the window's first row leads to."""
         return torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp_(min=known.spectrum.size)
 
-    def most(self, system: System, work: WindowState, again: Tensor | None) -> Tensor:
-        """How many rows (B,) may be accepted: all where this round told eps (B,) or the chain ends, else not quite."""
-        inside = work.inside
+    def most(self, system: System, work: WindowState, again: Tensor | None, settled: Tensor) -> Tensor:
+        """How many of the settled rows (B,) are accepted: all where this round told eps or the chain ends, else some
+        last ones are left."""
         if work.revisited_rows and again is None:
-            return inside
+            return settled if work.on is None else settled.minimum(work.inside.to(settled.device, non_blocking=True))
+        inside = work.inside
         told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
-        return torch.where(told, inside, inside - (inside * self.overlap).ceil().long())
+        most = torch.where(told, inside, inside - (inside * self.overlap).ceil().long())
+        return settled.minimum(most.to(settled.device, non_blocking=True))

@@ -191,7 +191,9 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)
         rows = (n, b) if P == 1 else (v.expand(P, -1).flatten() for v in (n, b))
-        return evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        D = evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        work.rounding = evaluate.rounding
+        return D
 
     return batch
 
