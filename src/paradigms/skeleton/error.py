@@ -31,9 +31,10 @@ from .nodes import KnownNodes, split
 
 # Of the second and third prototype: tuned on mixture-64, mixture-1024, digits and scenes, seeds below 1000.
 MARGIN, SKIP = 1.5, 0.5
-RHO = {True: 0.15, False: 0.25}  # of an ODE, and with noise
+RHO, RISE = {True: 0.15, False: 0.25}, 0.0  # of an ODE, and with noise
 HALF, GIVE = 0.5, 0.7  # of the tolerance: Q and S each; S where all rows are nodes
 ETA, FORK = 0.02, 3.0
+ENOUGH = 0.7
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class ErrorParts:
         return self.beyond(SKIP * self.S.maximum(floor))
 
 
+def interpolation_share(levels: LevelScalars, count: Tensor) -> Tensor:
+    """rho (B,) of samples with `count` (B,) known nodes."""
+    return RHO[levels.ode] + RISE * (count / len(levels)).double().square()
+
+
 def node_shares(levels: LevelScalars, node: Tensor) -> Tensor:
     """dp (N, B): the part of the tolerance that lies between a node and the next."""
     N, B = node.shape
@@ -118,6 +124,7 @@ def new_nodes(levels: LevelScalars, known: KnownNodes, parts: ErrorParts, window
     Q, S, each, mu = p.Q, p.S, p.each, p.plain
     wide = Q * dp.sqrt()
     bad = (each > wide) & (mu < MARGIN * (each + S * dp)) & (mu.cumsum(0) < each + S)
+    bad &= p.quad > ENOUGH * Q
     load = (p.node & (~p.known | p.due)).sum(0)
     of = (p.quad / Q).square()
     of = of / (of + (p.secant / S).square()).clamp(min=1e-30)
