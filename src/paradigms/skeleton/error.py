@@ -1,7 +1,7 @@
 """Three parts of the error of a sample, each as it can be known, and what is done about it.
 
     secant         mu[m]   = MARGIN caution[m] eps[m] A[m] |w[m] (x - x_seen)[m] / alpha[m]|_G      at every known node
-    interpolation  quad    = max(|sum_m L[m] A[m] G|, sqrt(sum_m (A[m] |L[m]|_G)^2)),   L[m] = RHO w[m] apart[m]
+    interpolation  quad    = max(|sum_m L[m] A[m] G|, sqrt(sum_m (A[m] |L[m]|_G)^2)),   L[m] = rho w[m] apart[m]
     growth         A[m]    in both, see `jacobian.py`
 
     |v|_G^2 = sum_f G[m+1,f]^2 |v_f|^2 / |D[N-1]|^2        what v at row m + 1 becomes in the sample, of its size
