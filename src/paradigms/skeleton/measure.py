@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .error import RHO
+from .error import interpolation_share
 from .levels import LevelScalars
 from .matrices import ChainMatrix, MeasuredStates
 from .nodes import KnownNodes
@@ -39,7 +39,8 @@ def measure_nodes(
     layout, levels = found.layout, found.levels
     row = layout.row.clamp(max=len(levels) - 1)
     G = levels.G[row + 1]  # (B, n, F)
-    by = RHO[levels.ode] * (layout.by_slot(counts) / unit[:, None])[..., None] * G
+    share = interpolation_share(levels, layout.known.count)
+    by = (layout.by_slot(counts) * (share / unit)[:, None])[..., None] * G
     m = (
         way.measured(store, by.permute(2, 0, 1))
         if isinstance(way, ChainMatrix)
