@@ -116,10 +116,15 @@ def devices(out: options.Out = OUT, repeats: own.Repeats = 7, quick: options.Qui
 
 
 @command
-def skeleton(out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 60.0) -> Work:
+def skeleton(
+    out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 60.0, clock: own.Clock = False
+) -> Work:
     """Skeleton sampling beside the windows of the default and of ParaDiGMS; goes on where it was stopped."""
     from .core.skeleton import FIRST, run
+    from .core.skeleton_clock import main
 
+    if clock:
+        return partial(main, make_folder(out), only, minutes)
     return partial(run, make_folder(out), FIRST, minutes, only)
 
 
