@@ -100,9 +100,7 @@ class AcceptanceTest:
         states = [self.states(n, old[n], new[n], standins, width) for n in rows]
         self.widths |= {len(s.new) for s in states if s}
         if len(self.widths) > 1:
-            raise UnparallelError(
-                "the number of its samples changes along its loop, so errors cannot be followed"
-            )
+            raise UnparallelError("the number of its samples changes along its loop, so errors cannot be followed")
         moved = [relative_change(*s) if s else 0.0 for s in states]
         fine = [
             answered_by_networks(new[n]) or (s is not None and moved_little(old[n], new[n], WITH_STATE * v))
