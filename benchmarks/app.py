@@ -204,6 +204,15 @@ def census(out: options.Out = OUT, only: own.Only = "") -> Work:
 
 
 @command
+def kinds(out: options.Out = OUT) -> Work:
+    """The census' other kinds: bfloat16, two threads, loops of one's own, DDPMPipeline under every scheduler."""
+    from .pipelines.census_kinds import main
+
+    make_folder(out)
+    return lambda: None if main(out) else sys.exit(1)
+
+
+@command
 def plan(out: options.Out = OUT, quick: options.Quick = False) -> Work:
     """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
     from .devices.plan import main

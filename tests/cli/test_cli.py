@@ -117,6 +117,8 @@ BAD = {
     "rounds 0": ("plain", "--max-rounds", "0"),
     "negative seed": ("plain", "--seed", "-1"),
     "eta for another rule": ("plain", "--eta", "0.5"),
+    "timeout of no number": ("plain", "--timeout", "nan"),
+    "height 0 of no pipeline": ("plain", "--height", "0"),
     "eta above 1": ("plain", "--rule", "ddim", "--eta", "2"),
     "truncated model": ("cut",),
     "foreign model": ("foreign",),
