@@ -15,9 +15,10 @@ AXE = .cache/node_modules/axe-core/axe.min.js
 # modules whose docstrings have examples that run
 DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/paradigms/schedule.py src/paradigms/system.py \
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
-	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
+	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py src/paradigms/adapters/loops/sample.py
 
-.PHONY: demo test gpu-small browser docs oldest floor robots integrations lint install bench clean dist mutants mutation diffusers-tests
+.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation \
+	diffusers-tests
 
 install: $(READY)
 
@@ -41,6 +42,11 @@ browser: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs out/docs
 	$(BIN)/python -m pytest -n 0 -q --doctest-modules $(DOCTESTS)
+
+# runs the notebooks in docs/notebooks and keeps their outputs; a test runs their cells without these two libraries
+notebooks: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check nbclient==0.11.0 ipykernel==7.4.0
+	$(BIN)/python docs/notebooks/execute.py
 
 # with the oldest diffusers and transformers of the declared ranges: schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
@@ -108,7 +114,7 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 # diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
 diffusers-tests: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT) --commit '$(COMMIT)'
 
 # the two distributions in dist/, as an index would be given them, with their checks
 dist: $(DIST)/.ready

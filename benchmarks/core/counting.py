@@ -5,8 +5,9 @@ calls = what torch dispatches,  kernels = those that a GPU would be given,  wait
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from paradigms.solution import Solution
 from paradigms.system import System
 
 
@@ -69,3 +71,17 @@ def on_device(system: System) -> list[Tensor]:
     """The tensors of a table, which lie where the states do."""
     tables = [*vars(system).values(), *vars(system.denoiser).values()]
     return [v for v in tables if isinstance(v, Tensor)]
+
+
+def waits(run: Callable[[], Solution]) -> float | None:
+    """How often a round waits for a CUDA device, as torch's debug mode says; None where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            n = run().rounds
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(w.message) for w in said) / n

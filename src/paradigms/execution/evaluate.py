@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
+from .compiled import Compiled
 from .direction import applies, check_direction
 from .model_check import Assumptions, known_assumptions, modules_of, undisturbed
 from .model_output import grain
@@ -52,6 +53,7 @@ class Evaluator:
     def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
         self.model: Sharded | Chunked = model if isinstance(model, Sharded) else Chunked(model)
         self.team = model.team if isinstance(model, Sharded) else None
+        self.graph = model if isinstance(model, Compiled) else None  # what compiles the rounds of this model
         inner = self.model.model if isinstance(self.model, Sharded) else self.model
         self.source, self.room = inner.model, inner.room
         self.system, self.condition = system, dict(condition or {})

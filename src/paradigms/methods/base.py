@@ -46,11 +46,14 @@ class AbstractMethod(CheckedFields, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
+        compiles: Whether a sweep asks the model for the window's states alone, and decides nothing by what numbers are:
+            then `compiled` makes one graph of it.
         law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
 
     steady: ClassVar[int | None] = None
     law: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
 
     guess: Guess = field(default_factory=Copy)
 

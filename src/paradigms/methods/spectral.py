@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,6 +77,11 @@ class LastRound(NamedTuple):
     carried: Tensor
     known: LearnedSecants
 
+    @property
+    def of_known_rows(self) -> bool:
+        """Rows that enter the window are not looked at before they were evaluated."""
+        return True
+
 
 @named_arguments
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class Spectral(AbstractMethod):
     Source:
         Ours; the equations are in the file.
     """
+
+    compiles: ClassVar[bool] = True
 
     guess: Guess = field(default_factory=Extrapolate)
     width: float = 0.5
@@ -197,7 +204,7 @@ class Spectral(AbstractMethod):
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
-        W, begin = len(work.n), work.begin.tolist()
+        W, begin = len(work.n), work.begin.tolist() if work.first is None else [work.first]
         rows = slice(min(begin), min(max(begin) + W, len(system)))
         sums = torch.addmm(known.base[rows], known.alike[rows], known.XY.flatten(1))
         X, Y = sums.view(-1, *known.XY.shape[1:]).unbind(2)

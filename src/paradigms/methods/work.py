@@ -136,6 +136,7 @@ class Update:
         stride: How many rows to accept (B,), where that is the method's to say and not the tolerance's.
         change: A transform of states and the squared change of x[1:] by band (W, B, F), where the method has them.
         secant: Likewise dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the k rows evaluated before.
+        off: `apart`, where it is known.
         shift: J[n] (x[n] - its old value) (R, B, ...) at rows w (R, B) of the window, 0 at its first; None where the
             surrogate has no J.
     """
@@ -148,11 +149,12 @@ class Update:
     change: tuple[Spectrum, Tensor] | None = None
     secant: tuple[Tensor, Tensor, Tensor] | None = None
     shift: Callable[[Tensor], Tensor] | None = None
+    off: Tensor | None = None
 
-    @cached_property
+    @property
     def apart(self) -> Tensor:
         """How far each new state is from its row's own step (W, B), in RMS."""
-        return rms(self.x - self.y)
+        return rms(self.x - self.y) if self.off is None else self.off
 
     def known(self, w: Tensor) -> Tensor:
         """What the stand-in says of the new states (R, B, ...) at rows w (R, B) of the window: D + J (x - old)."""

@@ -30,7 +30,8 @@ from .levels import LevelScalars
 from .nodes import KnownNodes, split
 
 # Of the second and third prototype: tuned on mixture-64, mixture-1024, digits and scenes, seeds below 1000.
-MARGIN, RHO, SKIP = 1.5, 0.5, 0.5
+MARGIN, SKIP = 1.5, 0.5
+RHO = {True: 0.15, False: 0.25}  # of an ODE, and with noise
 HALF, GIVE = 0.5, 0.7  # of the tolerance: Q and S each; S where all rows are nodes
 ETA, FORK = 0.02, 3.0
 

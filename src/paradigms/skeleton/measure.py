@@ -39,7 +39,7 @@ def measure_nodes(
     layout, levels = found.layout, found.levels
     row = layout.row.clamp(max=len(levels) - 1)
     G = levels.G[row + 1]  # (B, n, F)
-    by = RHO * (layout.by_slot(counts) / unit[:, None])[..., None] * G
+    by = RHO[levels.ode] * (layout.by_slot(counts) / unit[:, None])[..., None] * G
     m = (
         way.measured(store, by.permute(2, 0, 1))
         if isinstance(way, ChainMatrix)

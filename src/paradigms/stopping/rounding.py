@@ -39,7 +39,7 @@ def distance_from_exact(work: WindowState, sweep: Update) -> Tensor:
     size = rms(sweep.x).clamp(min=1e-30)
     change = rms(sweep.x - work.x[1:]) / size
     seen = torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n], since the model saw it
-    off = seen.maximum(rms(sweep.x - sweep.y) / size) / unmoved_rounding(work)
+    off = seen.maximum(sweep.apart / size) / unmoved_rounding(work)
     return masked_rows(sweep.live, off, math.inf)
 
 

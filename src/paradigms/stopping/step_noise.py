@@ -49,7 +49,7 @@ class StepNoise(AbstractStop):
             return size, leading_rows(size <= 1).clamp(min=1), memory
         moved = rms(sweep.x - work.x[1:])
         still = moved / rms(sweep.x).clamp(min=1e-30) <= unmoved_rounding(work)  # and not where either is infinite
-        change = torch.where(still, 0, moved / system.std[work.n])
+        change = torch.where(still, 0, moved / work.coefficients(system).std)
         settled = leading_rows(change <= self.tolerance)
-        inside = work.live.sum(0).to(settled.device, non_blocking=True)
+        inside = work.inside.to(settled.device, non_blocking=True)
         return change / self.tolerance, settled.minimum(inside) + 1, memory

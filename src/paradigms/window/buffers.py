@@ -136,14 +136,21 @@ def shifted_outputs(work: WindowState, sweep: Update, now: Tensor | None, stride
 
 
 def shift_memory(memory: Memory, stride: Tensor, more: int) -> Memory:
-    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
+    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is.
 
-    def moved(m: Any) -> Any:
+    Where a tuple is `of_known_rows`, nobody reads the rows that enter, and its tensors may be left without them.
+    """
+    alike = len(set(stride.tolist())) == 1
+
+    def moved(m: Any, known: bool) -> Any:
         if isinstance(m, tuple):
-            return same_fields(m, [moved(v) for v in m])
-        return shift_rows(m, stride, more=more) if of_rows(m) else m
+            known = getattr(m, "of_known_rows", False)
+            return same_fields(m, [moved(v, known) for v in m])
+        if not of_rows(m):
+            return m
+        return m[int(stride[0]) :] if known and alike else shift_rows(m, stride, more=more)
 
-    return moved(memory)  # type: ignore[no-any-return]
+    return moved(memory, False)  # type: ignore[no-any-return]
 
 
 def carry_over(fresh: Memory, old: Memory) -> Memory:
@@ -184,7 +191,9 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)
         rows = (n, b) if P == 1 else (v.expand(P, -1).flatten() for v in (n, b))
-        return evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        D = evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        work.rounding = evaluate.rounding
+        return D
 
     return batch
 

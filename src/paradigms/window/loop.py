@@ -16,12 +16,16 @@ shorter, as the controller says; where it is one row, rows are stepped through, 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..execution.memory import raise_mmap_threshold
-from ..methods.work import Update, WindowState, row_places
+from ..methods.base import AbstractMethod
+from ..methods.work import Evaluate, Memory, Update, WindowState, row_places
+from ..stopping.base import AbstractStop
+from ..system import System
 from .buffers import (
     ChainPosition,
     WindowShift,
@@ -37,6 +41,7 @@ from .controller import Plan
 from .frame import Frame, WindowRound
 from .steps import stepped
 
+Judgement = tuple[Tensor, Tensor, Memory]  # as `AbstractStop.judge` returns it
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
 
@@ -65,10 +70,8 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
     while True:
         round, evaluations = round + 1, chain.evaluate.evaluations
         # 1, 2. Evaluate every row as one batch, and let the method correct the states.
-        sweep, memory = method.sweep(system, work, batch_evaluate(chain.evaluate, work), memory)
-        work.rounding = chain.evaluate.rounding
         # 3. Rows before the first one that still moves are settled.
-        size, good, judged = stop.judge(system, work, sweep, judged)
+        sweep, memory, (size, good, judged) = swept(chain, work, window, (memory, judged))
         stride, residual = accepted_rows(chain, work, sweep, good, end - begin)
         estimate = None if method.law else stop.estimate(judged)
         frame = WindowRound(
@@ -93,6 +96,36 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
         known = (last - stride).minimum(end - begin)
         if not known.equal(end - begin):
             work.x = method.guess.fill(system, work, known)
+
+
+def swept(
+    chain: Chain, work: WindowState, window: int, memories: tuple[Memory, Memory]
+) -> tuple[Update, Memory, Judgement]:
+    """What `play` finds; as one graph where the model is one whose rounds are compiled and this round can be."""
+    evaluate, graph = batch_evaluate(chain.evaluate, work), chain.evaluate.graph
+    full = len(work.n) == window and work.first is not None and work.on is None
+    if graph is None or not (full and work.revisited_rows > 1 and work.revisited is None and chain.method.compiles):
+        return play(chain.system, chain.method, chain.stop, work, evaluate, memories)
+    (D,) = evaluate(work.x[:-1])
+    return graph.run(play, chain.system, chain.method, chain.stop, work, D, memories)
+
+
+def play(
+    system: System,
+    method: AbstractMethod,
+    stop: AbstractStop,
+    work: WindowState,
+    evaluate: Evaluate | Tensor,
+    memories: tuple[Memory, Memory],
+) -> tuple[Update, Memory, Judgement]:
+    """A sweep, what the method remembers, and what the criterion says of it; evaluate: or what it says, D (W, B, ...).
+
+    Of a window whose samples are alike it is a function of tensors: nothing in it depends on what numbers are.
+    """
+    ask = (lambda *points, live=None: (evaluate,)) if isinstance(evaluate, Tensor) else evaluate
+    sweep, memory = method.sweep(system, work, ask, memories[0])
+    sweep = replace(sweep, off=sweep.apart)
+    return sweep, memory, stop.judge(system, work, sweep, memories[1])
 
 
 def accepted_rows(
