@@ -59,6 +59,7 @@ def test_every_network_can_be_held_by_a_graph(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", ["policy-4.2M", "scenes"])
 def test_a_captured_step_can_be_held_by_a_graph(name: str, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pd.System, "__post_init__", lambda system: None)  # a table checks itself once, before
+    monkeypatch.setattr(pd.Denoiser, "_as_it_is", False)  # and is asked this once, in the calls that warm up
     net = networks.load(name, META)
     x = torch.empty(1, *net.shape, device=META)
     capture.CapturedSteps(net.answers, net.chain(rule, 20), x, MetaDevice(), net.condition)
@@ -150,6 +151,15 @@ def test_every_way_makes_the_sequential_sample(small: tuple[Path, dict[str, Any]
         windows = [told[w] for w in told if w.startswith("ours, ") and "window" in w]
         assert len({(w["rounds"], w["evaluations"]) for w in windows}) == 1, "captured or not, the same rounds"
         assert all(w["rounds"] < 15 for w in windows)
+
+
+def test_a_compiled_round_makes_the_same_sample() -> None:
+    chain = ways.Chain("kitchen", "ddpm", 100, (4,), ways=("sequential", ways.CAPTURED, ways.COMPILED))
+    told = ways.Runs(Bench(device.Cpu(), SMALL, 5.0), chain).measure()["ways"]
+    captured, compiled = (told[f"{way}, window 4"] for way in (ways.CAPTURED, ways.COMPILED))
+    assert compiled["not compiled"] is None and compiled["rounds compiled"] > 0
+    assert (compiled["rounds"], compiled["evaluations"]) == (captured["rounds"], captured["evaluations"])
+    assert max(compiled["errors"]) <= 0.01
 
 
 def test_a_second_run_measures_only_what_is_not_there(
