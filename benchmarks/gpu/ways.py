@@ -71,7 +71,7 @@ class Runs:
         self.net: Network = load(chain.network, bench.device.where, chain.dtype, bench.settings.small)
         self.steps = bench.settings.steps(chain.steps)
         self.system = self.net.chain(chain.rule, self.steps)
-        self.windows = chain.windows[:1] if bench.settings.small else chain.windows
+        self.windows = bench.settings.windows(chain.windows, chain.steps)
         sizes = sorted({1, 2, 4, 8, *(2**k for k in range(4, 8) if 2**k < max(self.windows)), *self.windows})
         self.captured = Captured(self.net.answers, self.device, sizes)
         self.noise = [self.drawn(seed) for seed in range(1 + bench.settings.seeds)]  # the first warms up
@@ -180,7 +180,7 @@ def mean(values: list[int]) -> float:
 
 def assumed(settings: Settings, chain: Chain) -> float:
     """Seconds of the row."""
-    N, runs, windows = settings.steps(chain.steps), 1 + settings.seeds, chain.windows[: 1 if settings.small else None]
+    N, runs, windows = settings.steps(chain.steps), 1 + settings.seeds, settings.windows(chain.windows, chain.steps)
     named, dtype = chain.network, chain.dtype
     calls, more = [], 1.0
     for way in chain.ways:
