@@ -13,12 +13,12 @@ from math import prod
 from typing import Any
 
 import torch
+from paradigms.window.auto.latency import measure_latency
 from torch import Tensor
 
 from paradigms.distributed.plan import Trace, call_seconds, sequential_seconds
 from paradigms.solution import Solution
 from paradigms.solve import sample, sequential
-from paradigms.window.auto.latency import measure_latency
 
 from .device import summary
 from .estimate import OUTSIDE, Calls, total
