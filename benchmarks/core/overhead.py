@@ -5,8 +5,8 @@ share = 1 - model_seconds / seconds          medians and ranges of repeats, afte
 The share is of window 32 and one sample of `scenes`. Milliseconds are with a model that answers what it is shown, which
 takes no time, on a CPU of this thread's processor time. What a round asks of torch is counted as in `counting.py`, the
 median of a call's rounds; "all told" is a call's operator calls, those that prepare it among them, shared among its
-rounds. Memory as large as activations are is asked for once before: what glibc gives back to the system, only to take it
-again, depends on the largest piece it ever had back.
+rounds. Memory as large as activations are is asked for once before: what glibc gives back to the system, only to take
+it again, depends on the largest piece it ever had back.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class StepByStep(WindowController):
 
 
 def main(out: Path, repeats: int = 5, quick: bool = False, alone: bool = False) -> None:
-    """Measures it, prints the tables and writes out/overhead.md and out/overhead.json, or of a round alone out/round."""
+    """Measures it, prints the tables and writes out/overhead.md and out/overhead.json, of a round alone out/round."""
     each = rounds(repeats)
     head = "state: way", f"ms a round, median (range) of {repeats}", "calls", "kernels", "waits", "calls, all told"
     columns = "calls", "kernels", "waits", "all"
