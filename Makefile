@@ -17,7 +17,8 @@ DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/para
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
 	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py src/paradigms/adapters/loops/sample.py
 
-.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation diffusers-tests
+.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation \
+	diffusers-tests
 
 install: $(READY)
 

@@ -79,6 +79,28 @@ def gpu(
 
 
 @command
+def paper(
+    row: own.Row,
+    out: options.Out = OUT,
+    weights: own.RowWeights = None,
+    small: own.Small = False,
+    count: own.Pictures = 8,
+    window: own.FixedWindow = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    prompts: own.Prompts = None,
+    reference: own.Reference = None,
+    clip: own.Clip = None,
+    timeout: options.Timeout = 300.0,
+) -> Work:
+    """A row of the paper's tables with real weights: sequential, ParaDiGMS, ours, beside what was published."""
+    from .paper.main import Asked, prepared
+
+    how = (weights, small, count, window, device, dtype or "float32", prompts, reference, clip, timeout)
+    return prepared(Asked(row, out, *how))
+
+
+@command
 def reading(out: options.Out = OUT, source: own.Source = None) -> Work:
     """What one opens to follow a call, and how the source reads beside other libraries."""
     from .reading import found, main

@@ -26,6 +26,13 @@ Cases = Annotated[int, option("--cases", "random cases, of seeds SEED, SEED + 1,
 Seeds = Annotated[str, option("--seeds", "report, tune (to choose constants by), or the first seed as a number")]
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
 Busy = Annotated[bool, option("--busy", "equal first calls in fresh processes while every core has other work")]
+Row = Annotated[
+    str, option("--row", "sd2-ddpm, sd2-ddim, sd2-dpmsolver, church-ddpm, church-ddim, kitchen, square, pusht")
+]
+RowWeights = Annotated[
+    str | None, option("--weights", "a pipeline's folder or hub id, or a policy's file (default: the published one)")
+]
+Clip = Annotated[str | None, option("--clip", "a CLIP's folder or hub id (default: openai/clip-vit-base-patch16)")]
 Parts = Annotated[str, option("--parts", "some of latency,ways,tables,outside,planner")]
 Task = Annotated[str, option("--task", "pusht, square or kitchen")]
 Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]

@@ -1,12 +1,13 @@
 """d. What a round costs outside the network: milliseconds, operators, kernels, launches and synchronisations.
 
-By the default method and a model that answers what it is shown, on the states of `python -m benchmarks overhead`. On a
-GPU torch's profiler counts what the CPU asks the driver for and what the GPU runs; its own two waits are among them.
-On a CPU there are operators alone.
+By the default method and a model that answers what it is shown, on the states of `python -m benchmarks overhead`.
+"Counted" is what `core/counting.py` counts on the CPU, without a GPU. On a GPU torch's profiler counts what the CPU
+asks the driver for and what the GPU runs; its own two waits are among them, and so are the clock's, two a round.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,7 @@ from paradigms.schedule import linear
 from paradigms.solution import Solution
 from paradigms.solve import sample
 
-from ..core.counting import Operations, waits
-from ..core.overhead import STATES, shown
+from ..core.overhead import STATES, asked, shown
 from .device import summary
 from .settings import Bench
 
@@ -39,16 +39,30 @@ def measure(bench: Bench, name: str) -> dict[str, Any]:
     def run() -> Solution:
         return sample(shown, system, x, window=window, generator=torch.Generator().manual_seed(1))
 
+    def how() -> dict[str, Any]:
+        return {"window": window, "generator": torch.Generator().manual_seed(1)}
+
     runs = [run() for _ in range(1 + bench.settings.repeats)][1:]
-    with Operations() as operations:
-        n = run().rounds
+    counted = asked(system, x.cpu(), how)
     return {
-        "state": name, "window": window, "rounds": n,
+        "state": name, "window": window, "rounds": runs[0].rounds,
         "milliseconds": summary([1000 * (r.seconds - r.model_seconds) / r.rounds for r in runs]),
-        "operators": operations.count.total() / n,
+        "operators": counted["calls"], "kernels, counted": counted["kernels"], "waits, counted": counted["waits"],
         **profiled(bench, run),
-        "waits by torch's debug mode": waits(run) if bench.device.kind == "cuda" else None,
+        "waits, by torch's debug mode": waits(run) if bench.device.kind == "cuda" else None,
     }  # fmt: skip
+
+
+def waits(run: Callable[[], Solution]) -> float:
+    """How often a round waits for a CUDA device, as torch warns of it."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            n = run().rounds
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(w.message) for w in said) / n
 
 
 def profiled(bench: Bench, run: Callable[[], Solution]) -> dict[str, float | None]:
@@ -57,13 +71,13 @@ def profiled(bench: Bench, run: Callable[[], Solution]) -> dict[str, float | Non
     with torch.profiler.profile(activities=bench.device.activities()) as profile:
         n = run().rounds
     events = profile.events()
-    asked = Counter(e.name for e in events if e.device_type == DeviceType.CPU)
-    aten = sum(k for name, k in asked.items() if name.startswith("aten::"))
+    called = Counter(e.name for e in events if e.device_type == DeviceType.CPU)
+    aten = sum(k for name, k in called.items() if name.startswith("aten::"))
     gpu = bench.device.kind == "cuda"
     ran = [e.name for e in events if e.device_type == DeviceType.CUDA]
     kernels = sum(not name.startswith(("Memcpy", "Memset")) for name in ran)
-    launches = sum(k for name, k in asked.items() if name.startswith(LAUNCHES))
-    waited = sum(k for name, k in asked.items() if name.startswith("cuda") and "Synchronize" in name)
+    launches = sum(k for name, k in called.items() if name.startswith(LAUNCHES))
+    waited = sum(k for name, k in called.items() if name.startswith("cuda") and "Synchronize" in name)
     return {
         "operators, nested ones too": aten / n,
         "kernels": kernels / n if gpu else None,

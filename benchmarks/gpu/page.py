@@ -113,13 +113,16 @@ def chains(found: Sequence[tuple[str, Found]]) -> str:
 
 def rounds(found: Sequence[tuple[str, Found]]) -> str:
     """d."""
-    keys = ("operators", "kernels", "launches and copies", "synchronisations", "waits by torch's debug mode")
+    keys = (
+        "operators", "kernels, counted", "waits, counted", "kernels", "launches and copies", "synchronisations",
+        "waits, by torch's debug mode",
+    )  # fmt: skip
     body = []
     for _, row in found:
         counts = [NOT if row[k] is None else f"{row[k]:.1f}" for k in keys]
         ms = row["milliseconds"]
         body.append([row["state"], f"{ms['median']:.3g}", f"{ms['least']:.3g} - {ms['most']:.3g}", *counts])
-    return table(("state", "ms a round, median", "least - most", *(f"{k} a round" for k in keys)), body)
+    return table(("state", "ms a round, median", "least - most", *keys), body)
 
 
 def plans(found: Sequence[tuple[str, Found]]) -> str:

@@ -17,6 +17,7 @@ from paradigms.window.auto.latency import measure_latency
 from torch import Tensor
 
 from paradigms.distributed.plan import Trace, call_seconds, sequential_seconds
+from paradigms.execution.latency import measure_latency
 from paradigms.solution import Solution
 from paradigms.solve import sample, sequential
 
