@@ -54,11 +54,13 @@ def engine(out: options.Out = OUT, quick: options.Quick = False) -> Work:
 
 
 @command
-def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False) -> Work:
-    """The share of a call that is spent outside the model."""
+def overhead(
+    out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False, alone: own.Alone = False
+) -> Work:
+    """The share of a call that is spent outside the model, and what a round asks of torch."""
     from .core.overhead import main
 
-    return partial(main, make_folder(out), repeats, quick)
+    return partial(main, make_folder(out), repeats, quick, alone)
 
 
 @command

@@ -19,6 +19,7 @@ Prompts = Annotated[Path | None, option("--prompts", "a file, a prompt a line (d
 Reference = Annotated[Path | None, option("--reference", "a folder of pictures, for FID")]
 Count = Annotated[int, option("--count", "samples in a set", min=100)]
 OneTolerance = Annotated[float | None, option("--tolerance", "relative error asked for (default: 0.003)", min=0)]
+Alone = Annotated[bool, option("--round", "what a round asks of torch alone, as round.md")]
 Repeats = Annotated[int, option("--repeats", "runs of each case", min=1)]
 Only = Annotated[str, option("--only", "only what has this in its name: cells as scenes/DDIM, pipelines as Flux")]
 Cases = Annotated[int, option("--cases", "random cases, of seeds SEED, SEED + 1, ...", min=1)]
