@@ -24,6 +24,7 @@ Only = Annotated[str, option("--only", "only what has this in its name: cells as
 Cases = Annotated[int, option("--cases", "random cases, of seeds SEED, SEED + 1, ...", min=1)]
 Seeds = Annotated[str, option("--seeds", "report, tune (to choose constants by), or the first seed as a number")]
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
+Training = Annotated[float, option("--minutes", "that the digits' network is trained for", min=0)]
 Busy = Annotated[bool, option("--busy", "equal first calls in fresh processes while every core has other work")]
 Task = Annotated[str, option("--task", "pusht, square or kitchen")]
 Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
