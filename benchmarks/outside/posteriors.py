@@ -122,9 +122,9 @@ def main(quick: bool, _: float = 0) -> tuple[list[tuple[str, str]], list[dict[st
         [[f["network"], f["window"], f["tolerance"], spread(f["faster"]), f["rounds"], f["error"]] for f in frontier],
     )
     text = (
-        f"sbi's default networks by its own trainer ({SIMULATIONS} simulations, {EPOCHS} epochs at most), {STEPS} steps,"
-        " one CPU thread, seconds of CPU time, median (range) of both in turn on the same seeds. The error is the "
-        "largest over all samples, relative to the prior's width.\n\n"
+        f"sbi's default networks by its own trainer ({SIMULATIONS} simulations, {EPOCHS} epochs at most), {STEPS} "
+        "steps, one CPU thread, seconds of CPU time, median (range) of both in turn on the same seeds. The error is "
+        "the largest over all samples, relative to the prior's width.\n\n"
     )
     return [
         ("Posteriors of sbi", text + main_table),

