@@ -11,7 +11,7 @@ little later. What else it may be, "=" being about so, see the constants:
 |                              | not dm = dx  | dm = -dx        | the data lie where the chain begins: warned of |
 
 The last is no proof: data wider than 2.5 in the scale of the states look the same, and data wider than 0.4 everywhere
-are not noticed. The velocity of a Gaussian is linear and leads to a Gaussian from either end: of a linear one, half of x
+are not noticed. A Gaussian's velocity is linear and leads to a Gaussian from either end: of a linear one, half of x
 giving half of dm, nothing is said. Of a model that was not trained dm is neither, and nothing is said of it.
 """
 
