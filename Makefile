@@ -88,7 +88,7 @@ integrations: $(INTEGRATIONS)/.ready
 $(INTEGRATIONS)/.ready: pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
-		-e weights -e '.[integrations]' pytest pytest-xdist scipy torchdiffeq torchsde
+		-e weights -e '.[cli,integrations]' mlxtend pytest pytest-xdist scipy torchdiffeq torchsde
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-integrations.txt \
 		k-diffusion
 	touch $(INTEGRATIONS)/.ready

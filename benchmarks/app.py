@@ -281,3 +281,13 @@ def frontier(
     frontier.named(again or [], contestants)
     frontier.recall(make_folder(out))
     return partial(frontier.main, out, quick, only, tuple(again or ()), contestants)
+
+
+@command
+def outside(
+    out: options.Out = OUT, quick: options.Quick = False, minutes: own.Training = 3.0, only: own.Only = ""
+) -> Work:
+    """Networks of sbi and denoising-diffusion-pytorch, each by its own sampler and by ours (`make integrations`)."""
+    from .outside.table import main
+
+    return partial(main, make_folder(out), quick, minutes, only)
