@@ -130,7 +130,7 @@ def table(found: dict[str, Acted]) -> Table:
     """The policy's table."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("PushT policy, DDPM-100")
-    for name in ("actions a second", "speedup", "seconds a chunk", "rounds a chunk", "solved"):
+    for name in ("actions/s", "speedup", "s/chunk", "rounds/chunk", "solved"):
         table.add_column(name, justify="right")
     base = found[WAYS[0]].chunk
     for way, a in found.items():
