@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from paradigms.distributed.plan import Trace, call_seconds, sequential_seconds
+from paradigms.execution.latency import measure_latency
 from paradigms.solution import Solution
 from paradigms.solve import sample, sequential
-from paradigms.window.auto.latency import measure_latency
 
 from .device import summary
 from .estimate import OUTSIDE, Calls, total
