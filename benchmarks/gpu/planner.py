@@ -13,7 +13,6 @@ from math import prod
 from typing import Any
 
 import torch
-from paradigms.window.auto.latency import measure_latency
 from torch import Tensor
 
 from paradigms.distributed.plan import Trace, call_seconds, sequential_seconds
