@@ -62,6 +62,43 @@ def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Qu
 
 
 @command
+def gpu(
+    out: options.Out = OUT,
+    minutes: own.Minutes = 8.0,
+    parts: own.Parts = "latency,ways,tables,outside,planner",
+    device: options.Device = None,
+    small: own.Small = False,
+    plan: own.Plan = False,
+) -> Work:
+    """Every number that a GPU is asked for, the most important first; goes on where it was stopped."""
+    from .gpu.command import Asked, prepared
+
+    return prepared(Asked(out, minutes, parts, device, small, plan))
+
+
+@command
+def paper(
+    row: own.Row,
+    out: options.Out = OUT,
+    weights: own.RowWeights = None,
+    small: own.Small = False,
+    count: own.Pictures = 8,
+    window: own.FixedWindow = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    prompts: own.Prompts = None,
+    reference: own.Reference = None,
+    clip: own.Clip = None,
+    timeout: options.Timeout = 300.0,
+) -> Work:
+    """A row of the paper's tables with real weights: sequential, ParaDiGMS, ours, beside what was published."""
+    from .paper.main import Asked, prepared
+
+    how = (weights, small, count, window, device, dtype or "float32", prompts, reference, clip, timeout)
+    return prepared(Asked(row, out, *how))
+
+
+@command
 def reading(out: options.Out = OUT, source: own.Source = None) -> Work:
     """What one opens to follow a call, and how the source reads beside other libraries."""
     from .reading import found, main

@@ -26,6 +26,14 @@ Seeds = Annotated[str, option("--seeds", "report, tune (to choose constants by),
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
 Training = Annotated[float, option("--minutes", "that the digits' network is trained for", min=0)]
 Busy = Annotated[bool, option("--busy", "equal first calls in fresh processes while every core has other work")]
+Row = Annotated[
+    str, option("--row", "sd2-ddpm, sd2-ddim, sd2-dpmsolver, church-ddpm, church-ddim, kitchen, square, pusht")
+]
+RowWeights = Annotated[
+    str | None, option("--weights", "a pipeline's folder or hub id, or a policy's file (default: the published one)")
+]
+Clip = Annotated[str | None, option("--clip", "a CLIP's folder or hub id (default: openai/clip-vit-base-patch16)")]
+Parts = Annotated[str, option("--parts", "some of latency,ways,tables,outside,planner")]
 Task = Annotated[str, option("--task", "pusht, square or kitchen")]
 Episodes = Annotated[int, option("--episodes", "episodes of every way", min=2)]
 PolicyFile = Annotated[str | None, option("--weights", "a policy's file (default: the task's shipped U-Net)")]

@@ -19,6 +19,7 @@ from paradigms.methods.parareal import Parareal
 from paradigms.methods.picard import Picard
 from paradigms.methods.spectral import Spectral
 from paradigms.methods.speculation import Speculation
+from paradigms.skeleton import Skeleton
 from paradigms.stopping.base import AbstractStop
 from paradigms.stopping.final_error import FinalError
 from paradigms.stopping.step_noise import StepNoise
@@ -26,6 +27,7 @@ from paradigms.stopping.step_noise import StepNoise
 from .problems import Cell
 
 HALF_DECADES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
+LARGE = ("scenes", "latent")
 ERRORS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # for a criterion that takes the error of the sample
 
 
@@ -34,7 +36,7 @@ class Contestant:
     """A method and its criterion at a tolerance; `rule` is what its rules' names begin with, all if empty.
 
     promises: the tolerance is the relative error of the sample. law: exact in law, so that its path is another and its
-    error against `sequential` says nothing. ours: drawn in front. light: not on the largest model, to save hours.
+    error against `sequential` says nothing. ours: drawn in front. light: not on LARGE models, to save hours.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Contestant:
 
     def runs(self, cell: Cell) -> bool:
         """Whether it takes part in a cell."""
-        return cell.rule.startswith(self.rule) and not (self.light and cell.problem == "scenes")
+        return cell.rule.startswith(self.rule) and not (self.light and cell.problem in LARGE)
 
     def settings(self, batch: int) -> str:
         """What results depend on, as a string: results with another are measured anew."""
@@ -61,16 +63,19 @@ class Contestant:
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("ParaDiGMS", lambda t: (Picard(Copy()), StepNoise(t))),
     Contestant("Picard, extrapolated", lambda t: (Picard(Extrapolate()), StepNoise(t))),
-    Contestant("ParaTAA", lambda t: (Anderson(variance=math.inf), StepNoise(t)), light=True),
+    Contestant("ParaTAA", lambda t: (Anderson(variance=math.inf), StepNoise(t))),
     Contestant("Anderson", lambda t: (Anderson(), StepNoise(t))),
     Contestant("quasi-DEER", lambda t: (QuasiNewton(), StepNoise(t)), light=True),
-    Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t)), light=True),  # the tolerance is its own
+    Contestant("parareal", lambda t: (Parareal(tolerance=t), StepNoise(t))),  # the tolerance is its own
     Contestant("autospeculation", lambda t: (Speculation(), StepNoise(t)), (0.0,), rule="DDPM", law=True),
     Contestant(
         "Picard, final error", lambda t: (Picard(Extrapolate()), FinalError(t)), ERRORS, promises=True, light=True
     ),
     Contestant("Anderson, final error", lambda t: (Anderson(), FinalError(t)), ERRORS, promises=True, light=True),
     Contestant("spectral secant", lambda t: (Spectral(), FinalError(t)), (*ERRORS, 3e-4), promises=True, ours=True),
+    Contestant(
+        "skeleton", lambda t: (Skeleton(pooled=False), FinalError(t)), (*ERRORS, 3e-4), promises=True, ours=True
+    ),
 )
 
 

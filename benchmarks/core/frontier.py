@@ -33,8 +33,8 @@ from paradigms.solve import sample, sequential
 from ..report import machine, table, write
 from . import outside
 from .contestants import CONTESTANTS, Contestant
-from .matched import BASE, LIMITS, calibration, rivals, sections
-from .problems import Cell, Problem, cells, coupled, draw, problem
+from .matched import BASE, LIMITS, calibration, plain_steps, rivals, sections
+from .problems import FURTHER, Cell, Problem, cells, coupled, draw, planned, problem
 
 OUTSIDE, SAMPLES = "diffusers", 2  # of which this many samples are run, one at a time
 
@@ -85,6 +85,8 @@ def measure(cell: Cell, contestant: Contestant, stage: Stage) -> list[dict[str, 
             "evals / N": run.evaluations / (cell.batch * cell.rows),
         }
         points.append({"tolerance": tolerance, **spent, **errors(run.x, stage.reference)})
+        if contestant.promises:
+            points[-1]["kept"] = float((relative_error(run.x, stage.reference) <= tolerance).double().mean())
         if not contestant.promises and float(points[-1]["max error"]) <= min(LIMITS):
             break
     return points
@@ -124,9 +126,14 @@ def jobs(
         if c.runs(cell):
             about = {"settings": c.settings(cell.batch)} | ({"law": True} if c.law else {})
             yield c.name, about, lambda stage, c=c: measure(cell, c, stage)  # type: ignore[misc]
-    if outside.available(cell.rule):
+    if compared_outside(cell):
         told = f"tolerance {', '.join(f'{t:g}' for t in outside.TOLERANCES)}; {min(SAMPLES, cell.batch)} samples"
         yield OUTSIDE, {"settings": told}, lambda stage: measure_outside(cell, stage)
+
+
+def compared_outside(cell: Cell) -> bool:
+    """Whether diffusers' loop is run there: it has the rule, and the cell is not of FURTHER, to save hours."""
+    return outside.available(cell.rule) and cell not in planned(FURTHER)
 
 
 def run(
@@ -146,7 +153,7 @@ def run(
             points = work(stage)
             seconds = round(time.perf_counter() - began, 2)
             few = data["few-step"].get(stage.name, {})
-            wanted = {str(round(p["rounds"])) for p in points if "rounds" in p} - set(few)
+            wanted = {str(k) for p in points if "rounds" in p for k in plain_steps(p, cell.rows)} - set(few)
             few |= {steps: stage.few(int(steps)) for steps in sorted(wanted, key=int)}
             data = recall(out)  # again, for another run may have added to it since
             data["cells"].setdefault(cell.name, {"methods": {}}).update(facts)
@@ -187,7 +194,7 @@ def plan(todo: list[Cell], contestants: tuple[Contestant, ...]) -> str:
             if c.runs(cell):
                 sweep = len(c.tolerances) * (1 if c.promises else 0.65)  # few are swept to the end
                 runs, total = runs + sweep, total + sweep * cell.run * (1 if c.name == BASE else 0.6)
-        if outside.available(cell.rule):
+        if compared_outside(cell):
             extra = 0.65 * len(outside.TOLERANCES) * min(SAMPLES, cell.batch) / cell.batch
             runs, total = runs + extra, total + extra * cell.run
         minutes = total / problem(cell.problem).per_second / 60

@@ -34,6 +34,11 @@ def cost(point: Point) -> tuple[float, float]:
     return point["rounds"], point["evals / N"]
 
 
+def plain_steps(point: Point, N: int) -> list[int]:
+    """The steps of the plain sampler at a point's rounds and at its evaluations; fewer than N, whose error is none."""
+    return [k for k in (round(point["rounds"]), round(point["evals / N"] * N)) if 0 < k < N]
+
+
 def rivals(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """For each limit (per cent) and cell: the best point of every method that has one, the winner, the ratios."""
     found: dict[str, dict[str, Any]] = {}
@@ -69,12 +74,19 @@ def calibration(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
         if ratios:
             values, (worst, where) = [r for r, _ in ratios], max(ratios)
             kept = sum(v <= 1 for v in values) / len(values)
+            shares = [
+                (p["kept"], cell["batch"])
+                for cell in cells.values()
+                for p in cell["methods"].get(method, {}).get("points", ())
+                if "kept" in p
+            ]
             found[method] = {
                 "points": len(values),
                 "median": statistics.median(values),
                 "worst": worst,
                 "where": where,
                 "kept": kept,
+                "samples kept": sum(k * b for k, b in shares) / sum(b for _, b in shares) if shares else "-",
             }
     return found
 
@@ -92,7 +104,7 @@ def sections(data: Mapping[str, Any], names: Sequence[str], found: Mapping[str, 
             (f"Every cell at {limit} %: mean and most rounds of a sample (evals / N)", every(data, here, names))
         )
     if found["calibration"]:
-        head = ("method", "points", "median", "worst", "where", "kept")
+        head = ("method", "points", "median", "worst", "where", "kept", "samples kept")
         body = table(head, [[m, *entry.values()] for m, entry in found["calibration"].items()])
         parts.append(("Calibration: largest error found / error asked for", body))
     return parts
@@ -142,7 +154,14 @@ def every(data: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[str]
             else:
                 row.append("missed" if m in entry["missed"] else "")
         few = data["few-step"].get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {})
-        steps = str(round(entry["best"][winner]["rounds"])) if winner else ""
-        row.append(text(few[steps]["max error"]) if steps in few else "-")
-        rows.append(row)
-    return table(("cell", *names, "few-step max error, winner's rounds"), rows)
+        rows.append(row + plain_errors(few, entry["best"].get(winner), cell["N"]))
+    plain = "few-step max error, winner's rounds", "few-step max error, winner's evaluations"
+    return table(("cell", *names, *plain), rows)
+
+
+def plain_errors(few: Mapping[str, Any], point: Point | None, N: int) -> list[str]:
+    """The plain sampler's error at a point's rounds and at its evaluations; 0 where those are enough for all steps."""
+    if point is None:
+        return ["-", "-"]
+    steps = round(point["rounds"]), round(point["evals / N"] * N)
+    return ["0" if k >= N else text(few[str(k)]["max error"]) if str(k) in few else "-" for k in steps]

@@ -21,7 +21,7 @@ from paradigms.execution.chunked import Model
 from paradigms.execution.guidance import Guided
 from paradigms.models import load
 from paradigms.models.mixture import FieldMixture
-from paradigms.schedule import Schedule, linear
+from paradigms.schedule import Schedule, linear, scaled_linear
 from paradigms.system import System
 
 RULES: dict[str, tuple[Callable[..., System], int, float]] = {  # the rule, N, R
@@ -31,11 +31,16 @@ RULES: dict[str, tuple[Callable[..., System], int, float]] = {  # the rule, N, R
     "DDIM-50": (rules.ddim, 50, 5.5),
     "DPMSolver-20": (rules.dpmsolver, 20, 4.2),
     "flow-28": (lambda schedule, steps, **output: rules.flow(steps, schedule=schedule, **output), 28, 4.5),
+    "DDPM-250": (rules.ddpm, 250, 28),
+    "DDIM-75": (rules.ddim, 75, 6.5),
+    "flow-40": (lambda schedule, steps, **output: rules.flow(steps, schedule=schedule, **output), 40, 5.0),
 }
 SHORT = ("DDPM-100", "DDIM-200", "DDIM-50", "DPMSolver-20", "flow-28")
 ALL, ONE = (8, 16, 32, 0), (32,)  # 0 stands for N, the whole chain
 LONG = (32, 80)  # windows of a chain of 1000 rows
+MIDDLE, WIDTHS = ("DDPM-250", "DDIM-75", "flow-40"), (4, 8, 16, 32)
 GUIDANCE = 2.0
+PROMPT = "a boat with red sails, night"
 WIDTH, SEPARATIONS = 0.3, (1.0, 0.5, 2.0)  # of two Gaussians
 
 
@@ -49,11 +54,12 @@ class Problem:
     shape: tuple[int, ...]
     classes: int
     per_second: float
+    schedule: Callable[[], Schedule] = linear
 
     def system(self, rule: str, steps: int | None = None) -> System:
         """The rule's table, of its own number of steps or of `steps`."""
         make, own, _ = RULES[rule]
-        return make(linear(), own if steps is None else steps, prediction=self.prediction)
+        return make(self.schedule(), own if steps is None else steps, prediction=self.prediction)
 
     def condition(self, batch: int) -> dict[str, Tensor]:
         """Classes 0, 1, 2, ... in turn (B,), where the model has classes."""
@@ -140,6 +146,20 @@ def learned(name: str, model: str, per_second: float, guidance: float = 1.0) -> 
     return Problem(name, net, found.prediction, found.shape, found.classes, per_second)
 
 
+def latent(name: str) -> Problem:
+    """The network of the shipped latent pipeline, shown one prompt."""
+    from paradigms.models import latent as pipelines
+
+    pipe = pipelines.load()
+    shown, net = pipe.encode_prompt(PROMPT, "cpu", 1, False)[0], pipe.unet
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return net(x, t, encoder_hidden_states=shown.expand(len(x), -1, -1)).sample  # type: ignore[no-any-return]
+
+    side = net.config.sample_size
+    return Problem(name, model, "epsilon", (net.config.in_channels, side, side), 0, 390, scaled_linear)
+
+
 MAKE: dict[str, Callable[[str], Problem]] = {
     "mixture-64": lambda name: mixture(name, (1, 8, 8), 1e5),
     "mixture-1024": lambda name: mixture(name, (1, 32, 32), 2e4),
@@ -147,6 +167,7 @@ MAKE: dict[str, Callable[[str], Problem]] = {
     "digits": lambda name: learned(name, "digits", 2400),
     "digits-guided": lambda name: learned(name, "digits", 1200, GUIDANCE),
     "scenes": lambda name: learned(name, "scenes", 400),
+    "latent": latent,
 }
 PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = (  # problem, rules, windows, samples
     ("mixture-64", SHORT, ALL, 8),
@@ -159,6 +180,20 @@ PLAN: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = (  # probl
     ("scenes", SHORT, ONE, 4),
     ("scenes", ("DDPM-1000",), (80,), 2),
 )
+FURTHER: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = (  # of the frontier alone
+    ("mixture-64", MIDDLE, WIDTHS, 8),
+    ("mixture-64", ("DDPM-100", "DDIM-200", "DDIM-50"), (4,), 8),
+    ("mixture-64", ("DDPM-1000",), (4, 8, 16), 8),
+    ("digits", MIDDLE, WIDTHS, 8),
+    ("digits", ("DDPM-100", "DDIM-200", "DDIM-50"), (4,), 8),
+    ("digits", ("DDPM-1000",), (32,), 4),
+    ("scenes", ("DDIM-75", "flow-40"), WIDTHS, 2),
+    ("scenes", ("DDPM-100", "DDIM-50"), (4, 8, 16), 2),
+    ("scenes", ("DDIM-200",), (8, 16), 2),
+    ("scenes", ("DDPM-250",), (16, 32), 2),
+    ("latent", ("DDIM-50", "DDIM-75", "DDPM-100", "flow-40"), (8, 32), 2),
+    ("latent", ("DDIM-200", "DDPM-250"), (32,), 2),
+)
 MODES: tuple[tuple[str, tuple[str, ...], tuple[int, ...], int], ...] = tuple(  # as PLAN; a model a seed
     (f"two-{d}", SHORT, ALL[:-1], 8) for d in (2, 16, 64, 256)
 )
@@ -167,7 +202,7 @@ QUICK = (Cell("mixture-64", "DDPM-100", 32, 2), Cell("mixture-64", "DDIM-50", 50
 
 def cells(quick: bool = False, only: str = "") -> list[Cell]:
     """The cells of the plan whose name holds `only`; raises ValueError where none does."""
-    return chosen(list(QUICK) if quick else planned(PLAN), only)
+    return chosen(list(QUICK) if quick else planned((*PLAN, *FURTHER)), only)
 
 
 def planned(plan: Iterable[tuple[str, tuple[str, ...], tuple[int, ...], int]]) -> list[Cell]:

@@ -67,11 +67,11 @@ def curves(last: NodeRound, model: object) -> tuple[Tensor, Tensor, Tensor, Tens
     S, x = last.surrogate, last.x
     N, evaluate = len(x) - 1, last.evaluate
     n = torch.arange(N)
-    D = S.spectrum.forward(evaluate(x[:-1, 0], n, torch.zeros_like(n))[:, None])[:, 0]  # (N, C, S)
-    J = S.spectrum.spread(S.J[:, 0].to(D))
-    e = D - J * last.coordinates[:-1, 0]
-    said = S.spectrum.forward(last.D)[:, 0] - J * last.coordinates[:-1, 0]
-    return D[:, 0, PLACE], e[:, 0, PLACE], S.E[:, 0, 0, PLACE], said[:, 0, PLACE]
+    s, at = S.coordinates, last.coordinates[:-1, 0]
+    place = int(s.back[PLACE])
+    D = s.forward(evaluate(x[:-1, 0], n, torch.zeros_like(n)))  # (N, d)
+    e, said = (s.plus(v, -S.J[:, 0], at) for v in (D, s.forward(last.D[:, 0])))
+    return D[:, place], e[:, place], S.E[0, S.layout.ranked[:, 0], place], said[:, place]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -55,16 +56,27 @@ class Denoiser:
         return replace(self, **{k: getattr(self, k).to(device, dtype) for k in ("into", "p", "q", "gain")})
 
     def show(self, x: Tensor, n: Tensor) -> Tensor:
-        """What the model is given for states x (M, ...) at rows n (M,)."""
-        return _each(self.into[n], x) * x
+        """What the model is given for states x (M, ...) at rows n (M,): x itself where `into` is 1 throughout."""
+        return x if self._as_it_is else _each(self.into[n], x) * x
 
     def read(self, shown: Tensor, m: Tensor, n: Tensor) -> Tensor:
         """D (M, ...) from what the model was shown and said, both (M, ...), at rows n (M,)."""
-        D = (_each(self.p[n], shown) * shown).addcmul_(_each(self.q[n], m), m)
+        rows = self._columns[:, n]
+        p, q, gain = rows.reshape(*rows.shape, *(1,) * (m.ndim - 1)).unbind()
+        D = (p * shown).addcmul_(q, m)
         if not self.limited:
             return D
         limited = dynamic_threshold(D, *self.threshold) if self.threshold else D.clamp(-self.clip, self.clip)  # type: ignore[operator]
-        return D.addcmul_(_each(self.gain[n], D), limited.sub_(D))
+        return D.addcmul_(gain, limited.sub_(D))
+
+    @cached_property
+    def _as_it_is(self) -> bool:
+        return bool((self.into == 1).all())
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """p, q and gain as one tensor (3, N)."""
+        return torch.stack([self.p, self.q, self.gain])
 
     @property
     def limited(self) -> bool:

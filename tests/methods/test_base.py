@@ -10,7 +10,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.methods.base import step_rows
-from paradigms.methods.scan import scan
+from paradigms.methods.scan import recur_rows, scan
 from paradigms.methods.work import Evaluate, Update, WindowState
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
@@ -25,7 +25,7 @@ def test_scan_is_the_loop_it_replaces(W: int, B: int, seed: int) -> None:
     for n in range(W):
         delta = p[n, :, None] * delta + r[n]
         loop.append(delta)
-    assert torch.allclose(scan(r, p), torch.stack(loop), atol=1e-12)
+    assert torch.allclose(recur_rows(r, [p]), torch.stack(loop), atol=1e-12)
     assert torch.allclose(scan(r), r.cumsum(0), atol=1e-12)
 
 

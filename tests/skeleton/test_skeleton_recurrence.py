@@ -14,11 +14,15 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
 from paradigms.skeleton.choose import choose_nodes, node_ranks, within_budget
-from paradigms.skeleton.levels import LevelScalars, level_scalars
+from paradigms.skeleton.coordinates import coordinates_of
+from paradigms.skeleton.layout import NodeLayout, interpolation_weights, lagrange_weights
+from paradigms.skeleton.levels import level_scalars
+from paradigms.skeleton.matrices import chain_matrix
+from paradigms.skeleton.measure import measure_nodes
 from paradigms.skeleton.nodes import KnownNodes, first, split
 from paradigms.skeleton.recurrence import run_stops, segment_sums
 from paradigms.skeleton.store import NodeStore
-from paradigms.skeleton.surrogate import Surrogate, interpolation_weights, lagrange_weights
+from paradigms.skeleton.surrogate import Surrogate
 
 CASES = settings(max_examples=25, deadline=None)
 
@@ -34,29 +38,28 @@ def a_table(N: int, K: int, noisy: bool, seed: int) -> pd.System:
     return replace(system, a=torch.rand(N, generator=g, dtype=torch.float64), b=b, c=c)
 
 
-def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Surrogate, NodeStore, LevelScalars]:
+def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Surrogate, NodeStore]:
     """A surrogate of two samples of states (2, 3, 3), its nodes at random and different for each."""
     g = torch.Generator().manual_seed(seed + 1)
     x = torch.randn(2, 2, 3, 3, generator=g, dtype=torch.float64)
-    s = spectrum_of(x)
-    table = level_scalars(a_table(N, K, noisy, seed), s, 0.5, 0.03)
-    coordinates = s.forward(x[None])[0]
-    store = NodeStore(N, K, coordinates)
+    s = coordinates_of(x)
+    table = level_scalars(a_table(N, K, noisy, seed), s.spectrum, 0.5, 0.03)
+    store = NodeStore(N, K, s.forward(x))
     mask = torch.rand(N, 2, generator=g) < share
     mask[0] = True
-    n, b = mask.nonzero().unbind(1)
-    at, D = torch.randn(2, len(n), *coordinates.shape[1:], generator=g, dtype=torch.float64)
-    store.put(n, b, at, D)
-    J = torch.rand(N, 2, len(s.count), generator=g, dtype=torch.float64)
-    z = torch.randn(2, N, *coordinates.shape[1:], generator=g, dtype=torch.float64) if noisy else None
-    return Surrogate(table, s, J, store.known, store.left(s, J), coordinates, z), store, table
+    for n, b in (part[torch.randperm(len(part), generator=g)].unbind(1) for part in mask.nonzero().chunk(3)):
+        store.put(n, b, *torch.randn(2, len(n), 18, generator=g, dtype=torch.float64))
+    J = torch.rand(N, 2, len(s.slices), generator=g, dtype=torch.float64)
+    z = torch.randn(2, N, 18, generator=g, dtype=torch.float64) if noisy else None
+    layout = NodeLayout(table, store.known, store.slot, store.row)
+    return Surrogate(s, J, layout, store.left(s, J), s.forward(x), z), store
 
 
 def row_by_row(S: Surrogate) -> Tensor:
-    """Equation (1) on the surrogate, a loop over rows: states (N + 1, B, C, S)."""
-    t, s, K = S.levels.system, S.spectrum, S.levels.system.taps
+    """Equation (1) on the surrogate, a loop over rows: states (N + 1, B, d)."""
+    t, s, K = S.levels.system, S.coordinates, S.levels.system.taps
     h, base = interpolation_weights(S.levels, S.known), S.known.base
-    e = sum(h[j][..., None, None] * S.at(base + j - 1) for j in range(4))
+    e = sum(h[j][..., None] * S.at(base + j - 1) for j in range(4))
     x, D = [S.x], []
     for n in range(len(t)):
         D.append(s.spread(S.J[n]) * x[n] + e[n])
@@ -70,7 +73,7 @@ def row_by_row(S: Surrogate) -> Tensor:
 def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
     N: int, K: int, noisy: bool, seed: int, share: float
 ) -> None:
-    S, store, _ = a_problem(N, K, noisy, seed, share)
+    S, store = a_problem(N, K, noisy, seed, share)
     every = row_by_row(S)
     stop = store.mask | (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.2)
     for mask in (store.mask, stop, torch.ones_like(stop)):
@@ -81,14 +84,40 @@ def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
                 rows = [*stops.rows[: stops.count[b], b].tolist(), N]
                 assert torch.allclose(X[: len(rows), b], every[rows, b], rtol=1e-8, atol=1e-9)
                 assert torch.allclose(X[-1, b], every[N, b], rtol=1e-8, atol=1e-9)
+        matrix = chain_matrix(S, mask)
+        assert matrix is not None
+        n, b = torch.ones_like(mask).nonzero().unbind(1)  # stops, and the rows between them
+        assert torch.allclose(matrix.states(n, b), every[n, b], rtol=1e-8, atol=1e-9)
+
+
+@given(st.integers(2, 40), st.integers(1, 3), st.booleans(), st.integers(0, 10**6), st.floats(0.05, 1.0))
+@CASES
+def test_a_matrix_measures_what_the_chain_from_node_to_node_does(
+    N: int, K: int, noisy: bool, seed: int, share: float
+) -> None:
+    S, store = a_problem(N, K, noisy, seed, share)
+    matrix, counts = chain_matrix(S, store.mask), torch.rand(N, 2, dtype=torch.float64)
+    assert matrix is not None
+    found, expected = (
+        measure_nodes(S, way, store, counts, torch.ones(2).double()) for way in (matrix, S.run(store.mask))
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-9)
+    keep = torch.tensor([1])
+    store.part(keep)
+    layout = NodeLayout(S.levels, store.known, store.slot, store.row)
+    E, z = S.E[keep, : store.row.shape[1]], None if S.z is None else S.z[keep]
+    alone = matrix.part(keep, Surrogate(S.coordinates, S.J[:, keep], layout, E, S.x[keep], z))
+    n = layout.known.rows[:, 0]
+    assert torch.allclose(alone.states(n, 0 * n), matrix.states(n, 0 * n + 1))
 
 
 @given(st.integers(1, 30), st.integers(1, 3), st.integers(0, 10**6))
 @CASES
 def test_blocks_of_steps_are_the_steps_one_by_one(V: int, K: int, seed: int) -> None:
-    g, s = torch.Generator().manual_seed(seed), spectrum_of(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
-    P = torch.randn(K, K, V, 2, len(s.count), generator=g, dtype=torch.float64) / K
-    R, u = (torch.randn(K, *shape, 1, 16, generator=g, dtype=torch.float64) for shape in ((V, 2), (2,)))
+    g, s = torch.Generator().manual_seed(seed), coordinates_of(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
+    P = torch.randn(K, K, V, 2, len(s.slices), generator=g, dtype=torch.float64) / K
+    R, u = (torch.randn(K, *shape, 16, generator=g, dtype=torch.float64) for shape in ((V, 2), (2,)))
     found, now = run_stops(s, P, R, u), u
     for i in range(V):
         now = torch.stack([sum(s.spread(P[k, j, i]) * now[j] for j in range(K)) for k in range(K)]) + R[:, i]
@@ -175,7 +204,22 @@ def test_sums_over_segments_are_the_same_both_ways(lengths: list[int], seed: int
     v = torch.randn(sum(lengths), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     length = torch.tensor(lengths)
     expected = torch.stack([part.sum(0) for part in v.split(lengths)])
-    assert torch.allclose(segment_sums(v, length), expected)
+    into = torch.repeat_interleave(torch.arange(len(lengths)), length)
+    assert torch.allclose(segment_sums(v, into, len(lengths)), expected)
     if len(v):
         reduced = torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)  # what other devices take
         assert torch.allclose(reduced, expected)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 6, 6), (7, 4), (1, 128, 128)])
+def test_coordinates_by_band_are_the_spectrums_in_another_order(shape: tuple[int, ...]) -> None:
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    s, v = coordinates_of(x), coordinates_of(x).forward(x)
+    assert torch.allclose(s.inverse(v, x), x)
+    plain = s.spectrum.forward(x[None])
+    assert torch.allclose(s.sums(v, v), s.spectrum.sums(plain, plain)[0])
+    assert torch.allclose(v.norm(dim=1), x.flatten(1).norm(dim=1))
+    J = torch.rand(2, len(s.slices), dtype=torch.float64)
+    J_x = s.spectrum.inverse(s.spectrum.spread(J)[None] * plain, x[None])[0]
+    assert torch.allclose(s.inverse(s.plus(0 * v, J, v), x), J_x)
+    assert torch.allclose(s.spread(J) * v, s.plus(0 * v, J, v))

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..execution.evaluate import Evaluator
 from ..window.trace import FrameRecord
 from .error import ErrorParts
-from .surrogate import Surrogate, interpolation_weights
+from .surrogate import Surrogate
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,27 @@ class NodeRound:
 
     @cached_property
     def coordinates(self) -> Tensor:
-        """The chain on the surrogate (N + 1, M, C, S), made when asked for."""
+        """The chain on the surrogate (N + 1, M, d), made when asked for."""
         return self.surrogate.run(torch.ones_like(self.parts.node))
 
     @cached_property
     def x(self) -> Tensor:
         """The states (N + 1, B, ...); of a sample that was done before this round, the sample in all rows."""
-        s, who = self.surrogate.spectrum, self.who.to(self.last.device)
+        s, who = self.surrogate.coordinates, self.who.to(self.last.device)
         x = self.last.expand(len(self.coordinates), *self.last.shape).clone()
-        x[:, who] = s.inverse(self.coordinates, x[:, who])
+        x[:, who] = s.inverse(self.coordinates.flatten(0, 1), self.last).unflatten(0, (len(x), len(who)))
         return x
 
     @cached_property
     def D(self) -> Tensor:
         """What the surrogate says (N, B, ...) of them; 0 of a sample that was done before."""
-        S, who = self.surrogate, self.who.to(self.last.device)
-        J, every = S.spectrum.spread(S.J.to(self.last)), S.known.base
+        S, who, s = self.surrogate, self.who.to(self.last.device), self.surrogate.coordinates
         e = torch.zeros_like(self.coordinates[:-1])
-        for j, h in zip((-1, 0, 1, 2), interpolation_weights(S.levels, S.known).unbind(), strict=True):
-            e += h[..., None, None].to(e) * S.at(every + j)
+        for j, h in zip((-1, 0, 1, 2), S.layout.weights.unbind(), strict=True):
+            e += h[..., None].to(e) * S.at(S.known.base + j)
         D = self.last.new_zeros(len(e), *self.last.shape)
-        D[:, who] = S.spectrum.inverse(J * self.coordinates[:-1] + e, D[:, who])
+        said = s.plus(e, S.J, self.coordinates[:-1])
+        D[:, who] = s.inverse(said.flatten(0, 1), self.last).unflatten(0, (len(e), len(who)))
         return D
 
     @cached_property

@@ -37,10 +37,10 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
     for round in range(1, chain.limit + 1):
         n, b = run.chosen()
         x = run.states(n, b)
-        here = run.spectrum.inverse(x[:, None], run.like.expand(len(n), 1, *run.like.shape[1:]))[:, 0]
+        here = run.coordinates.inverse(x, run.like)
         D = evaluate(here, n.to(here.device), run.who[b].to(here.device))
         run.rounding = evaluate.rounding
-        run.learn(n, b, x, run.spectrum.forward(D[:, None])[:, 0])
+        run.learn(n, b, x, run.coordinates.forward(D))
         found = run.judge()
         assert run.judged is not None
         parts = run.judged.parts
@@ -52,7 +52,7 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
         who, stride = run.who, torch.zeros(B, dtype=torch.long)
         stride[who[done | over]] = N
         estimate = estimate.index_copy(0, who, torch.where(over, torch.inf, parts.estimate).to(estimate))
-        ends = run.spectrum.inverse(run.judged.X[-1][None], run.like.expand(1, len(who), *run.like.shape[1:]))[0]
+        ends = run.coordinates.inverse(run.judged.end, run.like)
         last = last.index_copy(0, who.to(last.device), ends)
         told = estimate.to(last), evaluate.evaluations
         frame = NodeRound(round, window, begin, stride, who, found, parts, last, evaluate, *told)

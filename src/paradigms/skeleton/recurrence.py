@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..methods.spectrum import Spectrum
 from ..system import System
+from .coordinates import BandCoordinates
 
 
 def matrix_product(P: Tensor, Q: Tensor) -> Tensor:
@@ -49,13 +49,24 @@ def next_stops(stop: Tensor) -> Tensor:
 def interval_products(M: Tensor, end: Tensor) -> Tensor:
     """M[end-1] ... M[n+1] (K, K, N, B, F) of each row, in log2 of the longest interval passes."""
     N, row = len(end), torch.arange(len(end))[:, None]
+    left = (end - row)[..., None]  # rows to the end of an interval
     one = torch.eye(len(M), dtype=M.dtype)[:, :, None, None, None]
-    found, s = one.expand_as(M).clone(), 1
-    on = end > row + 1
-    found[:, :, :-1] = torch.where(on[:-1, :, None], M[:, :, 1:], found[:, :, :-1])
-    while bool((on := end > row + s).any()) and s < N:
+    found = torch.cat([torch.where(left[:-1] > 1, M[:, :, 1:], one), one.expand_as(M[:, :, :1])], 2)
+    s, longest = 1, int(left.max())
+    while s < min(longest, N):
         longer = matrix_product(found[:, :, s:], found[:, :, :-s])
-        found[:, :, :-s] = torch.where(on[:-s, :, None], longer, found[:, :, :-s])
+        found[:, :, :-s] = torch.where(left[:-s] > s, longer, found[:, :, :-s])
+        s *= 2
+    return found
+
+
+def suffix_products(M: Tensor) -> Tensor:
+    """M[L-1] ... M[l] (K, K, L, ...) of each l."""
+    if len(M) == 1:
+        return M.flip(2).cumprod(2).flip(2)
+    found, s = M.clone(), 1
+    while s < M.shape[2]:
+        found[:, :, :-s] = matrix_product(found[:, :, s:], found[:, :, :-s])
         s *= 2
     return found
 
@@ -77,50 +88,55 @@ def gather_weights(system: System, T: Tensor, h: Tensor, base: Tensor, interval:
         n = slice(k, N)
         back = base[: N - k] - base[n]  # 0, or as many nodes as lie between
         weighted = system.b[n, k, None, None] * T[:, n]
-        for j in range(4):
-            if not bool(h[j].any()):
-                continue
-            place = (back + j - 1 + K) * V + interval[n]
-            value = weighted * h[j, : N - k, :, None]
-            Q.scatter_add_(1, place[None, :, :, None].expand_as(value), value)
+        place = (back + torch.arange(4)[:, None, None] - 1 + K) * V + interval[n]  # (4, N - k, B)
+        value = weighted[:, None] * h[:, : N - k, :, None]  # (K, 4, N - k, B, F)
+        Q.scatter_add_(1, place.flatten(0, 1)[None, :, :, None].expand(K, -1, -1, F), value.flatten(1, 2))
     return Q.view(K, K + 3, V, B, F).transpose(0, 1)
 
 
-def noise_between(s: Spectrum, T: Tensor, z: Tensor, length: Tensor) -> Tensor:
-    """sum_n T[n] z[n] over the rows of each interval: (K, V, B, C, S).
+def noise_between(s: BandCoordinates, T: Tensor, z: Tensor, interval: Tensor, V: int) -> Tensor:
+    """sum_n T[n] z[n] over the rows of each interval: (K, B, V, d).
 
-    T (K, N, B, F), z (B, N, C, S) the noise as it is added, length (V, B) of each interval.
+    T (K, N, B, F), z (B, N, d) the noise as it is added, interval (N, B) of V.
     """
-    K, (B, _, C, S), V = len(T), z.shape, len(length)
-    out = z.new_empty(K, V, B, C, S)
-    T, length = T.transpose(1, 2).to(z), length.T.to(z.device)
-    for b in range(B):  # one sample at a time: the products take as much room as its noise
-        for k in range(K):
-            carried = (s.spread(T[k, b]) * z[b]).flatten(1)
-            out[k, :, b] = segment_sums(carried, length[b].contiguous()).view(V, C, S)
-    return out
+    K, B, d = len(T), len(z), z.shape[2]
+    out = z.new_zeros(K, B * V, d)
+    into = (interval + V * torch.arange(B)).T.flatten().to(z.device)
+    T = T.transpose(1, 2).to(z)  # (K, B, N, F)
+    for k in range(K):
+        if not s.wide:
+            out[k] = segment_sums((s.spread(T[k]) * z).flatten(0, 1), into, B * V)
+            continue
+        for f, part in enumerate(s.slices):  # so that what is between stays near the processor
+            out[k, :, part] = segment_sums((T[k, :, :, f : f + 1] * z[:, :, part]).flatten(0, 1), into, B * V)
+    return out.view(K, B, V, d)
 
 
-def segment_sums(v: Tensor, length: Tensor) -> Tensor:
-    """Sums of v (N, d) over consecutive rows, so many each (V,), in the same order every time on every device."""
-    if v.device.type != "cpu":
-        return torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)
-    into = torch.repeat_interleave(torch.arange(len(length)), length)
-    return v.new_zeros(len(length), v.shape[1]).index_add_(0, into, v)  # half of the time there
+def segment_sums(v: Tensor, into: Tensor, V: int) -> Tensor:
+    """Sums (V, d) of v (R, d) over rows of one segment, which follow each other; the same every time on every device.
+
+    into (R,): the segment of each row, rising.
+    """
+    if v.device.type == "cpu":
+        return v.new_zeros(V, v.shape[1]).index_add_(0, into, v)
+    length = torch.bincount(into, minlength=V)
+    return torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)
 
 
 def apply_matrices(P: Tensor, u: Tensor) -> Tensor:
-    """P u (K, ..., C, S) of P (K, K, ..., 1, S) and states u (K, ..., C, S)."""
+    """P u (K, ..., d) of P (K, K, ..., d) and states u (K, ..., d)."""
+    if len(u) == 1:
+        return P[0] * u
     out = P[:, 0] * u[0]
     for j in range(1, len(u)):
         out += P[:, j] * u[j]
     return out
 
 
-def run_stops(s: Spectrum, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
-    """u[i+1] = P[i] u[i] + R[i]: all of them after the first, (K, V, B, C, S).
+def run_stops(s: BandCoordinates, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
+    """u[i+1] = P[i] u[i] + R[i]: all of them after the first, (K, V, B, d).
 
-    P (K, K, V, B, F) on the CPU, R (K, V, B, C, S), u (K, B, C, S) the first.
+    P (K, K, V, B, F) on the CPU, R (K, V, B, d), u (K, B, d) the first.
     """
     K, V = R.shape[:2]
     size = max(math.isqrt(V), 1)

@@ -12,19 +12,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..methods.spectrum import Spectrum, spectrum_of
 from ..stopping.final_error import MARGIN as USUAL
 from ..stopping.final_error import FinalError
 from ..stopping.rounding import QUIET, SPARE, finest_tolerance
 from ..window.chain import Chain
 from .choose import choose_nodes
+from .coordinates import BandCoordinates, coordinates_of
 from .error import MARGIN, ErrorParts, new_nodes
 from .handover import gives_way
 from .jacobian import TINY, LearnedJacobian, ReevaluatedNodes
+from .layout import NodeLayout
 from .levels import LevelScalars, level_scalars
-from .measure import measure_nodes, node_mass, secant_size, step_residual
+from .matrices import ChainMatrix, chain_matrix
+from .measure import measure_nodes, secant_size, step_residual
 from .method import Skeleton
-from .nodes import KnownNodes, first
+from .nodes import first
 from .store import NodeStore
 from .surrogate import Surrogate
 
@@ -36,11 +38,13 @@ ROWS = 64  # of noise that are transformed at once
 
 
 class JudgedRound(NamedTuple):
-    """What a round leaves to the next: the parts of the error, states X (V + 1, B, C, S) at the stops."""
+    """What a round leaves to the next: the parts of the error, the surrogate, and the chain on it at the known nodes:
+    its matrix, or states (V + 1, B, d) in the order of rows. end (B, d): the states at row N."""
 
     parts: ErrorParts
-    X: Tensor
-    stops: KnownNodes
+    found: Surrogate
+    way: ChainMatrix | Tensor
+    end: Tensor
 
 
 class ActiveSamples:
@@ -53,22 +57,24 @@ class ActiveSamples:
         self.chain, self.method, self.stop, self.window = chain, method, stop, window
         x, system = chain.stream.x, chain.system
         self.like = x[:1]
-        self.spectrum: Spectrum = spectrum_of(x, method.grid or stop.grid)
+        self.coordinates: BandCoordinates = coordinates_of(x, method.grid or stop.grid)
+        self.spectrum = self.coordinates.spectrum
         self.levels: LevelScalars = level_scalars(system, self.spectrum, method.width, method.weight)
         self.rounding = 0.0
         few = method.nodes(self.levels.ode, self.tolerance) if stop.tolerance > 0 else len(system)
         N, B = len(system), len(x)
         self.budget = window * B if method.pooled else None
         self.who = torch.arange(B)
-        self.x = self.spectrum.forward(x[None])[0]
-        self.z = scaled_noise(chain, self.spectrum)
+        self.x = self.coordinates.forward(x)
+        self.z = scaled_noise(chain, self.coordinates)
         self.store = NodeStore(N, system.taps, self.x)
+        self.layout = self.laid_out()
         self.node = first(self.levels, few)[:, None].repeat(1, B)
         self.first = self.node.sum(0)
         self.dense = torch.zeros(B, dtype=torch.bool)
         self.unit = torch.full((B,), self.spectrum.size, dtype=torch.float64)
         self.learned = LearnedJacobian.nothing(self.levels, B)
-        self.mass = torch.zeros(N, B, dtype=torch.float64)
+        self.mass, self.size = torch.zeros(2, N, B, dtype=torch.float64)  # size: of the states of nodes
         self.judged: JudgedRound | None = None
 
     @property
@@ -91,11 +97,21 @@ class ActiveSamples:
         """The nodes, where steps between neighbours must be the model's own to the last digit."""
         return self.store if self.tolerance < CLOSE * finest_tolerance(self.like.dtype) else None
 
+    def laid_out(self) -> NodeLayout:
+        """Where the nodes are, by now."""
+        return NodeLayout(self.levels, self.store.known, self.store.slot, self.store.row)
+
     def surrogate(self) -> Surrogate:
         """What is known by now."""
-        s, J, known = self.spectrum, self.learned.J, self.store.known
-        E = self.store.left(s, J) if len(known) else self.x.new_zeros(0, *self.x.shape)
-        return Surrogate(self.levels, s, J, known, E, self.x, self.z)
+        s, J = self.coordinates, self.learned.J
+        if self.layout.known is not self.store.known:
+            self.layout = self.laid_out()
+        return Surrogate(s, J, self.layout, self.store.left(s, J), self.x, self.z)
+
+    def way(self, found: Surrogate, stop: Tensor) -> ChainMatrix | Tensor:
+        """The chain on a surrogate at stops (N, B), by its matrix where that pays, or from stop to stop."""
+        matrix = None if self.exact else chain_matrix(found, stop)
+        return found.run(stop, self.exact) if matrix is None else matrix
 
     def chosen(self) -> tuple[Tensor, Tensor]:
         """The rows n and samples b (M,) that this round evaluates."""
@@ -113,45 +129,53 @@ class ActiveSamples:
         return n, b
 
     def states(self, n: Tensor, b: Tensor) -> Tensor:
-        """States (M, C, S) at rows n of samples b."""
-        known = self.store.mask
-        if self.judged is not None and bool(known[n, b].all()):
-            X, stops = self.judged.X, self.judged.stops
+        """States (M, d) at rows n of samples b (M,)."""
+        stop, judged = self.store.mask, self.judged
+        way = None if judged is None else judged.way
+        if way is None or not (isinstance(way, ChainMatrix) or bool(stop[n, b].all())):
+            stop = stop.index_put((n, b), torch.tensor(True))
+            stop[0] = True
+            way = self.way(self.surrogate() if judged is None else judged.found, stop)
+        if isinstance(way, ChainMatrix):
+            x = way.states(n, b)
         else:
-            stop = known | self.node
-            X, stops = self.surrogate().run(stop, self.exact), KnownNodes.of(stop)
-        x = X[stops.base[n, b].to(X.device), b.to(X.device)]
+            x = way[(stop.cumsum(0) - 1)[n, b].to(way.device), b.to(way.device)]
         t, data = self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
-        far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None, None]
+        far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None]
         return x.nan_to_num(0.0, 0.0, 0.0).minimum(far).maximum(-far)
 
     def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
-        """Rows n of samples b (M,) had states x (M, C, S), and the model answered D."""
-        s, F = self.spectrum, len(self.spectrum.count)
+        """Rows n of samples b (M,) had states x (M, d), and the model answered D."""
+        s, F = self.coordinates, len(self.spectrum.count)
         old = self.store.mask[n, b]
         no, bo = n[old], b[old]
         there = old.nonzero()[:, 0].to(D.device)
         at, said = self.store.get(no, bo)
         dX, dD = x[there] - at, D[there] - said
-        off = dD - s.spread(self.learned.J[no, bo].to(D)) * dX
-        sums = [s.sums(u[:, None], v[:, None])[:, 0].flatten() for u, v in ((dX, dX), (dX, dD), (off, off), (dD, dD))]
-        told = torch.cat([*sums, torch.linalg.vector_norm(D.flatten(1), dim=1)]).cpu().double()  # waits
+        off = s.plus(dD, -self.learned.J[no, bo], dX)
+        sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (off, off), (dD, dD))]
+        told = torch.cat([*sums, *(torch.linalg.vector_norm(v, dim=1) for v in (D, x))]).cpu().double()  # waits
         XX, XD, defect, DD = told[: 4 * len(no) * F].view(4, len(no), F)
         smallest = (TELLS * self.eps + self.rounding / QUIET) * self.unit
         seen = ReevaluatedNodes(no, bo, XX, XD, defect, DD)
         self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
-        last, size = n == len(self.levels) - 1, told[4 * len(no) * F :]
-        self.unit[b[last]] = size[last].clamp(min=1e-3 * s.size)
+        last, (size, self.size[n, b]) = n == len(self.levels) - 1, told[4 * len(no) * F :].view(2, len(n))
+        self.unit[b[last]] = size[last].clamp(min=1e-3 * self.spectrum.size)
 
     def judge(self) -> Surrogate:
         """Runs the chain on what is known now, and finds the parts of the error."""
         found, known = self.surrogate(), self.store.known
-        X = found.run(self.store.mask, self.exact)
-        self.mass, A = node_mass(self.levels, known), self.learned.growth()
-        sums = measure_nodes(found, X, self.store, self.mass * A, self.unit)
+        way = self.way(found, self.store.mask)
+        self.mass, A = found.layout.mass, self.learned.growth()
+        sums = measure_nodes(found, way, self.store, self.mass * A, self.unit)
         margin = MARGIN * self.stop.margin / USUAL
-        mu = margin * secant_size(self.levels, known, sums, self.mass, self.still) / self.unit * known.picked(A)
+        mu = (
+            margin
+            * secant_size(self.levels, known, sums, known.picked(self.size), self.mass, self.still)
+            / self.unit
+            * known.picked(A)
+        )
         plain = (mu * known.picked(self.learned.eps)).nan_to_num(torch.inf)
         plain = known.spread(plain)
         each = sums.each.square().sum(0).sqrt()
@@ -169,7 +193,7 @@ class ActiveSamples:
             residual=off / self.spectrum.count.sum().item() ** 0.5,
             tolerance=self.tolerance,
         )
-        self.judged = JudgedRound(parts, X, known)
+        self.judged = JudgedRound(parts, found, way, sums.end)
         return found
 
     def grow(self, round: int) -> Tensor:
@@ -192,25 +216,32 @@ class ActiveSamples:
         self.x, self.z = self.x[there], None if self.z is None else self.z[there]
         for name in ("who", "first", "dense", "unit"):
             setattr(self, name, getattr(self, name)[keep])
-        self.node, self.mass, self.learned = self.node[:, keep], self.mass[:, keep], self.learned.part(keep)
+        for name in ("node", "mass", "size"):
+            setattr(self, name, getattr(self, name)[:, keep])
+        self.learned = self.learned.part(keep)
         self.store.part(keep)
-        p = self.judged.parts
+        p, found, way = self.judged.parts, self.judged.found, self.judged.way
         by = {k: getattr(p, k)[:, keep] for k in ("mu", "plain", "each", "A", "known", "node")}
         p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
-        X = self.judged.X
+        self.layout = self.laid_out()
+        here = self.store.row.shape[1]
+        found = Surrogate(self.coordinates, self.learned.J, self.layout, found.E[there, :here], self.x, self.z)
         V = len(self.store.known)
-        self.judged = JudgedRound(p, torch.cat([X[:V, there], X[-1:, there]]), self.store.known)
+        way = way.part(keep, found) if isinstance(way, ChainMatrix) else torch.cat([way[:V, there], way[-1:, there]])
+        self.judged = JudgedRound(p, found, way, self.judged.end[there])
 
 
-def scaled_noise(chain: Chain, s: Spectrum) -> Tensor | None:
-    """The noise of all rows as it is added, c[n] z[n], in coordinates (B, N, C, S); None where none is drawn."""
+def scaled_noise(chain: Chain, s: BandCoordinates) -> Tensor | None:
+    """The noise of all rows as it is added, c[n] z[n], in coordinates (B, N, d); None where none is drawn."""
     system, stream = chain.system, chain.stream
     if not any(system.drawn):
         return None
-    N, B, found = len(system), len(stream.x), list[Tensor]()
+    (B, *_), N, out = stream.x.shape, len(system), None
     for begin in range(0, N, ROWS):
         n = torch.arange(begin, min(begin + ROWS, N), device=stream.x.device)[:, None].expand(-1, B)
         z = stream.rows(n, begin, begin + len(n))
         assert z is not None
-        found.append(s.forward(z) * system.c[n[:, 0]][:, None, None, None])
-    return torch.cat(found).transpose(0, 1).contiguous()
+        v = s.forward(z.flatten(0, 1)).unflatten(0, n.shape) * system.c[n[:, 0]][:, None, None]
+        out = v.new_empty(B, N, v.shape[2]) if out is None else out
+        out[:, begin : begin + len(n)] = v.transpose(0, 1)
+    return out

@@ -18,8 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.spectrum import Spectrum
 from ..system import System
+from .coordinates import BandCoordinates
 from .nodes import KnownNodes
 from .recurrence import apply_matrices, run_stops
 from .store import NodeStore
@@ -36,14 +36,14 @@ def single_step_stops(stops: KnownNodes, store: NodeStore) -> Tensor:
 
 def from_steps(
     system: System,
-    s: Spectrum,
+    s: BandCoordinates,
     chain: tuple[Tensor, Tensor],
     stops: tuple[KnownNodes, Tensor],
     store: NodeStore,
     z: Tensor | None,
     u: Tensor,
 ) -> Tensor:
-    """The states (V + 1, B, C, S) that `run` gives for a chain P, R from u, by way of what is left of the steps."""
+    """The states (V + 1, B, d) that `run` gives for a chain P, R from u, by way of what is left of the steps."""
     (P, R), (at, known) = chain, stops
     rows, K, B = at.rows, len(R), R.shape[2]
     n, device = rows.clamp(max=len(system) - 1), R.device
@@ -55,7 +55,7 @@ def from_steps(
     seen = [store.mask.gather(0, (n - k).clamp(min=0)) & (rows - k >= 0) & (rows < len(system)) for k in range(K)]
     ref = torch.stack(
         [torch.where(wide_mask(ok, R), store.taken(store.at, n - k), 0.0) for k, ok in enumerate(seen)]
-    )  # (K, V, B, C, S)
+    )  # (K, V, B, d)
     step = apply_matrices(s.spread(P.to(R)), ref).add_(R)
     step[0] = torch.where(wide_mask(known, R), y, step[0])
     for k in range(1, K):
@@ -67,10 +67,10 @@ def from_steps(
 
 
 def state_factors(c: Tensor, like: Tensor) -> Tensor:
-    """Coefficients (V, B) as factors of states (V, B, C, S)."""
-    return c[..., None, None].to(like)
+    """Coefficients (V, B) as factors of states (V, B, d)."""
+    return c[..., None].to(like)
 
 
 def wide_mask(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask (V, B) for states (V, B, C, S)."""
-    return mask[..., None, None].to(like.device)
+    """A mask (V, B) for states (V, B, d)."""
+    return mask[..., None].to(like.device)

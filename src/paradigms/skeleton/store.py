@@ -1,6 +1,7 @@
 """The nodes of B samples on their device: where each was evaluated and what the model said, and nothing of other rows.
 
-slot[n, b]: where row n of sample b lies in `at` and `D` (slots, B, C, S), -1 where it was never evaluated.
+slot[n, b]: where row n of sample b lies in `at` and `D` (B, slots, d), in the order of evaluation; -1 where it was
+never evaluated. row[b, slot]: its row, N where a slot is empty; what lies there is 0.
 """
 
 from __future__ import annotations
@@ -8,20 +9,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.spectrum import Spectrum
+from .coordinates import BandCoordinates
 from .nodes import KnownNodes
 
-SPARE = 8  # slots, so that not every new node moves all of them
+MORE = 8  # slots at once, and an eighth of those there are, so that not every new node moves all of them
 
 
 class NodeStore:
-    """The evaluated nodes of samples x (B, C, S), all in coordinates of a spectrum."""
+    """The evaluated nodes of samples x (B, d), all in coordinates by band."""
 
     def __init__(self, N: int, taps: int, x: Tensor) -> None:
         self.taps = taps
         self.slot = torch.full((N, len(x)), -1)
         self.count = torch.zeros(len(x), dtype=torch.long)
-        self.at, self.D = x.new_empty(0, *x.shape), x.new_empty(0, *x.shape)
+        self._at, self._D = (x.new_zeros(len(x), 0, x.shape[1]) for _ in range(2))
+        self.row = torch.full((len(x), 0), N)
         self.known = KnownNodes.of(self.mask)
 
     @property
@@ -29,53 +31,59 @@ class NodeStore:
         """The rows (N, B) that were evaluated."""
         return self.slot >= 0
 
+    @property
+    def at(self) -> Tensor:
+        """Where nodes were evaluated (B, slots, d)."""
+        return self._at[:, : self.row.shape[1]]
+
+    @property
+    def D(self) -> Tensor:
+        """What the model said (B, slots, d)."""
+        return self._D[:, : self.row.shape[1]]
+
     def get(self, n: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Where known nodes (M,) were evaluated, and what was said: (M, C, S) each."""
-        there = self.slot[n, b].to(self.D.device), b.to(self.D.device)
-        return self.at[there], self.D[there]
+        """Where known nodes (M,) were evaluated, and what was said: (M, d) each."""
+        there = b.to(self._D.device), self.slot[n, b].to(self._D.device)
+        return self._at[there], self._D[there]
 
     def put(self, n: Tensor, b: Tensor, at: Tensor, D: Tensor) -> None:
-        """Rows n of samples b (M,) were evaluated at states (M, C, S), and D (M, C, S) was said."""
+        """Rows n of samples b (M,) were evaluated at states (M, d), and D (M, d) was said."""
         new = self.slot[n, b] < 0
         if bool(new.any()):
-            nn, bb = n[new], b[new]
-            fresh = torch.zeros_like(self.slot, dtype=torch.bool)
-            fresh[nn, bb] = True
-            self.slot[fresh] = (self.count + fresh.cumsum(0) - 1)[fresh]
-            self.count = self.count + fresh.sum(0)
-            more = int(self.count.max()) - len(self.D)
-            if more > 0:
-                room = (min(more + SPARE, len(self.slot) - len(self.D)), *self.D.shape[1:])
-                self.at, self.D = (torch.cat([v, v.new_zeros(room)]) for v in (self.at, self.D))
-            self.known = KnownNodes.of(self.mask)
-        there = self.slot[n, b].to(D.device), b.to(D.device)
-        self.at[there], self.D[there] = at, D
+            self._open(n[new], b[new])
+        there = b.to(D.device), self.slot[n, b].to(D.device)
+        self._at[there], self._D[there] = at, D
+
+    def _open(self, n: Tensor, b: Tensor) -> None:
+        """Slots of rows n of samples b that have none."""
+        fresh = torch.zeros_like(self.slot, dtype=torch.bool)
+        fresh[n, b] = True
+        self.slot = torch.where(fresh, self.count + fresh.cumsum(0) - 1, self.slot)
+        self.count = self.count + fresh.sum(0)
+        most, have, N = int(self.count.max()), self._at.shape[1], len(self.slot)
+        if most > have:
+            room = min(most - have + MORE + have // 8, N - have)
+            self._at, self._D = (torch.nn.functional.pad(v, (0, 0, 0, room)) for v in (self._at, self._D))
+        self.known = KnownNodes.of(self.mask)
+        self.row = torch.full((len(self.count), most), N)
+        rows, samples = self.mask.nonzero().unbind(1)
+        self.row[samples, self.slot[rows, samples]] = rows
 
     def taken(self, v: Tensor, n: Tensor) -> Tensor:
-        """v (slots, B, C, S), which is `at` or `D`, at rows n (R, B); of rows that were not evaluated, anything."""
+        """v (B, slots, d), which is `at` or `D`, at rows n (R, B): (R, B, d); of rows not evaluated, anything."""
         b = torch.arange(n.shape[1])
         slot = self.slot[n.clamp(0, len(self.slot) - 1), b].clamp(min=0)
-        return v[slot.to(v.device), b.to(v.device)]
+        return v[b.to(v.device), slot.to(v.device)]
 
-    def left(self, s: Spectrum, J: Tensor) -> Tensor:
-        """e = D - J at (V, B, C, S) of the known nodes, in order, for Jacobians J (N, B, F); 0 beyond a sample's."""
-        rows, b = self.known.rows, torch.arange(self.slot.shape[1])
-        at = rows.clamp(max=len(self.slot) - 1)
-        slot, there = self.slot[at, b].clamp(min=0).to(self.D.device), (rows < len(self.slot)).to(self.D)
-        b = b.to(self.D.device)
-        e = self.D[slot, b].addcmul_(s.spread(-J[at, b].to(self.D)), self.at[slot, b])
-        return e if bool((self.known.count == len(rows)).all()) else e * there[..., None, None].to(e)
-
-    def moved(self, X: Tensor) -> Tensor:
-        """How far states X (V, B, C, S) at the known nodes are from where those were evaluated, 0 beyond a sample's."""
-        rows, b = self.known.rows, torch.arange(self.slot.shape[1])
-        slot = self.slot[rows.clamp(max=len(self.slot) - 1), b].clamp(min=0).to(X.device)
-        there = (rows < len(self.slot)).to(X.device)
-        return (X - self.at[slot, b.to(X.device)]) * there[..., None, None]
+    def left(self, s: BandCoordinates, J: Tensor) -> Tensor:
+        """e = D - J at (B, slots, d) for Jacobians J (N, B, F); 0 in empty slots."""
+        row = self.row.clamp(max=len(J) - 1)
+        return s.plus(self.D, -J[row, torch.arange(len(row))[:, None]], self.at)
 
     def part(self, keep: Tensor) -> None:
         """Some samples alone (M,)."""
-        there = keep.to(self.D.device)
+        there = keep.to(self._D.device)
         self.slot, self.count = self.slot[:, keep], self.count[keep]
-        self.at, self.D = self.at[:, there], self.D[:, there]
+        self._at, self._D = self._at[there], self._D[there]
+        self.row = self.row[keep, : int(self.count.max())]
         self.known = KnownNodes.of(self.mask)

@@ -69,6 +69,7 @@ def retry_doubtful(chain: Chain, first: RunOutcome, window: int, noise: Callable
     least = finest_tolerance(dtype, chain.evaluate.rounding)
     asked, retries = max(stop.tolerance, least), list[Retry]()
     hard = sum(each.single or 1 for each in first.records) > len(chain) / 2  # then a second attempt pays no more
+    hard |= chain.method.steady is not None  # nor where the method has its tolerance from the first attempt
     finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
     doubted = (first.estimate > DOUBT * asked).nonzero()[:, 0]
     for again in (*finer, None):

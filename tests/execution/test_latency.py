@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paradigms.window.auto.latency import LatencyCurve, measure_latency
+from paradigms.execution.latency import LatencyCurve, measure_latency
 
 POINTS = st.dictionaries(st.integers(1, 200), st.floats(1e-6, 10), min_size=1, max_size=8)
 

@@ -1,0 +1,103 @@
+"""A state's coordinates, those of a band side by side: what is one number a band is one product of matrices.
+
+    v[d] = the cosine transform of a state, d in the order of bands, within a band place by place, channel by channel
+    edges[f] : edges[f+1] are band f
+
+The Jacobian, and with it all that the chain on the surrogate does, is a number by band.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..methods.spectrum import Spectrum, spectrum_of
+
+WIDE = 1 << 11  # coordinates of a state from which bands are gone through; below, one product is faster
+
+
+@dataclass(frozen=True)
+class BandCoordinates:
+    """The coordinates (..., d) of states (...): order (S,) of the spectrum's places and back, the band of each d."""
+
+    spectrum: Spectrum
+    order: Tensor
+    back: Tensor
+    band: Tensor
+    edges: tuple[int, ...]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Coordinates (M, d) of states x (M, ...)."""
+        v = self.spectrum.forward(x[:, None])[:, 0].transpose(1, 2)  # (M, S, C)
+        return v.index_select(1, self.order).flatten(1)
+
+    def inverse(self, v: Tensor, like: Tensor) -> Tensor:
+        """States (M, ...) of coordinates (M, d), shaped as those of `like` (B, ...)."""
+        v = v.unflatten(1, (len(self.order), -1)).index_select(1, self.back).transpose(1, 2)
+        return self.spectrum.inverse(v[:, None], like[:1].expand(len(v), *like.shape[1:])[:, None])[:, 0]
+
+    def spread(self, c: Tensor) -> Tensor:
+        """Coefficients of coordinates (..., d) from those of bands (..., F)."""
+        return c @ self.member.T.to(c)
+
+    def sums(self, u: Tensor, v: Tensor) -> Tensor:
+        """sum of u v over each band (..., F), coordinates u, v (..., d)."""
+        if not self.wide:
+            return (u * v) @ self.member.to(u)
+        return torch.stack([(u[..., f] * v[..., f]).sum(-1) for f in self.slices], -1)
+
+    def plus(self, v: Tensor, c: Tensor, u: Tensor) -> Tensor:
+        """v + c u (..., d), c by band (..., F)."""
+        c = c.to(v)
+        if not self.wide:
+            return torch.addcmul(v, self.spread(c), u)
+        out = torch.empty_like(v)
+        for f, part in enumerate(self.slices):
+            torch.addcmul(v[..., part], c[..., f : f + 1], u[..., part], out=out[..., part])
+        return out
+
+    def weighted(self, c: Tensor, v: Callable[[slice], Tensor]) -> Tensor:
+        """sum_l c v (M, d), c by band (L, M, F), v(part) (L, M, ...) some coordinates."""
+        if not self.wide:
+            return (self.spread(c) * v(slice(None))).sum(0)
+        return torch.cat([(c[..., f : f + 1] * v(part)).sum(0) for f, part in enumerate(self.slices)], 1)
+
+    def product(self, H: Tensor, U: Tensor) -> Tensor:
+        """H U (B, R, d): of each band its H (F, B, R, n) times the coordinates of U (B, n, d)."""
+        parts = U.split_with_sizes(self.widths, 2)
+        return torch.cat([torch.bmm(h, u) for h, u in zip(H.unbind(), parts, strict=True)], 2)
+
+    @functools.cached_property
+    def wide(self) -> bool:
+        """Whether bands are gone through one by one."""
+        return len(self.band) >= WIDE
+
+    @functools.cached_property
+    def widths(self) -> list[int]:
+        """The coordinates that each band has."""
+        return [hi - lo for lo, hi in zip(self.edges, self.edges[1:], strict=False)]
+
+    @functools.cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """The coordinates of each band."""
+        return tuple(slice(lo, hi) for lo, hi in zip(self.edges, self.edges[1:], strict=False))
+
+    @functools.cached_property
+    def member(self) -> Tensor:
+        """1 where a coordinate is in a band (d, F)."""
+        return torch.nn.functional.one_hot(self.band, len(self.edges) - 1).to(self.spectrum.bands)
+
+
+def coordinates_of(x: Tensor, grid: Sequence[int] | None = None) -> BandCoordinates:
+    """The coordinates of states x (B, ...); grid: as in `spectrum_of`."""
+    s = spectrum_of(x, grid)
+    band = s.bands.argmax(0)
+    order = band.argsort(stable=True)
+    channels = x[0].numel() // len(order)
+    width = s.bands.sum(1).long().cpu() * channels
+    each = band[order].repeat_interleave(channels)
+    return BandCoordinates(s, order, order.argsort(), each, (0, *width.cumsum(0).tolist()))
