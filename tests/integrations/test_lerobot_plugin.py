@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import lerobot_policy_paradigms as plugin
 
 standins = pytest.importorskip("standins", reason="diffusers is not here", exc_type=ImportError)
-from lerobot_policy_paradigms.settings import NAME
 
+NAME = plugin.settings.NAME
 HOW = plugin.Settings(window=16, tolerance=1e-4)
 ROOT = Path(__file__).parents[2] / "integrations" / "lerobot_policy_paradigms"
 
