@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.execution.model_check import ROWS
+from paradigms.execution.model_check import LATER, ROWS
 from paradigms.files import write_json
 from paradigms.methods.speculation import Speculation
 from paradigms.solution import Solution, relative_error
@@ -110,7 +110,7 @@ def counted(found: Found, case: Case, run: Solution, rows: int) -> None:
     per = 2 if case.condition == "guided" else 1
     extra = N * B if run.verification is not None else 0
     uncounted = rows - per * (run.evaluations + extra)  # what a model is like may be asked in the first long batch
-    asked = (0, per * ROWS, per * (ROWS + 2))  # two more where the answers to the first were the same
+    asked = 0, *(per * (ROWS + LATER + more) for more in (0, 2))  # two where the answers to the first were the same
     found.hold(uncounted in asked, f"evals: said {run.evaluations} + {extra}, the model saw {rows / per}")
     found.hold(run.rounds == len(run.trace) == len(run.windows), "rounds: not as many as the trace has")
     found.hold(run.trace[-1][2] == run.evaluations, "trace: does not end with the evaluations")

@@ -24,9 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .validate import check_choice, check_number, in_words, refusal
+from .validate import check_choice, check_number, in_words, is_number, refusal
 
 PREDICTIONS = ("epsilon", "v", "flow", "x0", "flow_to_data")
+ELSEWHERE = {  # what others call them
+    "sample": "x0", "x_start": "x0", "pred_x0": "x0", "data": "x0", "noise": "epsilon", "pred_noise": "epsilon",
+    "v_prediction": "v", "pred_v": "v", "velocity": "v", "flow_prediction": "flow", "rectified_flow": "flow",
+}  # fmt: skip
 VELOCITIES = ("flow", "flow_to_data")  # whose direction can be mistaken, see `execution/direction.py`
 
 
@@ -120,7 +124,7 @@ def make_denoiser(
     Raises:
         ValueError: An unknown prediction, a limit that is none, or two limits.
     """
-    check_choice("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS, ELSEWHERE)
     check_limits(clip, threshold)
     A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
     if prediction == "epsilon" and bool((A == 0).any()):
@@ -144,8 +148,9 @@ def check_limits(clip: Any, threshold: Any) -> None:
     needed = "(quantile in (0, 1], maximum >= 1), such as (0.995, 1.5), or None"
     if not isinstance(threshold, tuple | list) or len(threshold) != 2:
         raise refusal("threshold", in_words(threshold), needed)
-    check_number("threshold", threshold[0], needed, lambda v: 0 < v <= 1)
-    check_number("threshold", threshold[1], needed, lambda v: 1 <= v < math.inf)
+    for v, ok in zip(threshold, (lambda v: 0 < v <= 1, lambda v: 1 <= v < math.inf), strict=True):
+        if not is_number(v, ok):
+            raise refusal("threshold", in_words(v), needed)
     if clip is not None:
         raise refusal(
             "clip", f"{in_words(clip)} beside threshold {threshold}", "one limit", "clip=None or threshold=None"

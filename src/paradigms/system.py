@@ -21,6 +21,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .validate import check_number, in_words, named_arguments, refusal
 
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # that states may be of
 T = TypeVar("T")
 
 
@@ -221,13 +222,15 @@ class System:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
         if generator is not None and not isinstance(generator, torch.Generator):
             raise refusal("generator", in_words(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        if dtype is not None and dtype not in FLOATS:
             raise refusal("dtype", in_words(dtype), "a floating-point torch.dtype, or None", "torch.float32")
         try:
-            device = None if device is None else torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise refusal("device", in_words(device), "a torch.device, its name, or None", "'cpu' or 'cuda'") from error
-        return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
+            place = None if device is None else torch.device(device)
+            torch.empty(0, device=place)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            needed = "a torch.device that this machine has, its name, or None"
+            raise refusal("device", in_words(device), needed, "'cpu' or 'cuda'") from error
+        return torch.randn(shape, generator=generator, dtype=dtype, device=place) * self.start
 
 
 def expand_like(coefficient: Tensor, x: Tensor) -> Tensor:

@@ -64,8 +64,8 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.answers: torch.dtype | None = None
-        self.casts = surrounding_modes()
-        self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
+        self.modes = surrounding_modes()
+        self.assumed = Assumptions(self.source, inner, self.dtype, self.modes.casts)
         self.directed = self.team is None and applies(system) and self._way() not in known_assumptions(self.source)
         self.evaluations = self.calls = 0
         self.doubts: list[Doubt] = []  # answers of which nobody has looked yet whether they are finite
@@ -111,7 +111,7 @@ class Evaluator:
         condition = {k: v[b] for k, v in self.condition.items()}
         if self.directed:
             self._direct(x[n == 0], b[n == 0])
-        with in_caller_modes(self.casts):
+        with in_caller_modes(self.modes):
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
@@ -143,10 +143,20 @@ class Evaluator:
 
         if len(x):
             self.clock.pause()
-            with in_caller_modes(self.casts), undisturbed(self.source, x.device):
+            with in_caller_modes(self.modes), undisturbed(self.source, x.device):
                 check_direction(self.system, ask, x, b)
             self.clock.resume()
             known_assumptions(self.source).add(self._way())
+
+    def check_again(self) -> None:
+        """Refuses a model whose answers have changed since it was first asked; a mesh asks nothing."""
+        if self.team is None:
+            self.clock.pause()
+            most = self.room.most
+            with in_caller_modes(self.modes):
+                self.assumed.again()
+            self.room.most = most
+            self.clock.resume()
 
     def _round(self, m: Tensor) -> None:
         """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""
