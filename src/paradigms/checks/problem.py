@@ -14,6 +14,7 @@ from ..schedule import Schedule
 from ..system import FLOATS, System
 from ..validate import in_words, number_in, refusal, why_unbound
 
+NUMBERS, LARGE, UNIT = 32, 5.0, 1.5  # of x, for their size to be known; sizes that are not 1, and those that are
 SHOWN = 8  # numbers that a message repeats
 RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
 
@@ -29,6 +30,20 @@ def check_state(x: Any) -> None:
         raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32)){dtype}")
     check_dense("x", x)
     check_finite("x", x)
+
+
+def check_scale(system: System, x: Tensor) -> None:
+    """Raises ValueError for noise of standard deviation 1 where the chain begins with much more, and the reverse.
+
+    Of few numbers, and of what lies between, nothing is said: x may be a picture with noise on it.
+    """
+    if x.numel() < NUMBERS:
+        return
+    std, start = float(x.detach().double().square().mean().sqrt()), system.start
+    unscaled, scaled_too = start >= LARGE and 1 / UNIT < std < UNIT, start < UNIT and std > LARGE
+    if unscaled or scaled_too:
+        typed = "system.noise(shape, generator)" + (f", or x * {start:g}" if unscaled else "")
+        raise refusal("x", f"numbers of size {std:.3g}", f"noise of standard deviation {start:.4g}, as x[0]", typed)
 
 
 def check_noise(system: System, x: Tensor, noise: Any, generator: Any) -> None:
