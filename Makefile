@@ -88,7 +88,7 @@ integrations: $(INTEGRATIONS)/.ready
 $(INTEGRATIONS)/.ready: pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
-		-e weights -e '.[integrations]' pytest pytest-xdist scipy torchdiffeq torchsde
+		-e weights -e '.[cli,integrations]' mlxtend pytest pytest-xdist scipy torchdiffeq torchsde
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-integrations.txt \
 		k-diffusion
 	touch $(INTEGRATIONS)/.ready
@@ -132,7 +132,7 @@ $(DIST)/.ready:
 # every part of the GPU's measurement, in small on the CPU
 gpu-small: $(READY)
 	rm -rf out/gpu-small
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 5 --out out/gpu-small
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 15 --out out/gpu-small
 	$(BIN)/python -m benchmarks.gpu.complete out/gpu-small/gpu.json
 
 bench: $(READY)

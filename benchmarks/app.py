@@ -54,11 +54,13 @@ def engine(out: options.Out = OUT, quick: options.Quick = False) -> Work:
 
 
 @command
-def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False) -> Work:
-    """The share of a call that is spent outside the model."""
+def overhead(
+    out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False, alone: own.Alone = False
+) -> Work:
+    """The share of a call that is spent outside the model, and what a round asks of torch."""
     from .core.overhead import main
 
-    return partial(main, make_folder(out), repeats, quick)
+    return partial(main, make_folder(out), repeats, quick, alone)
 
 
 @command
@@ -116,10 +118,15 @@ def devices(out: options.Out = OUT, repeats: own.Repeats = 7, quick: options.Qui
 
 
 @command
-def skeleton(out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 60.0) -> Work:
+def skeleton(
+    out: options.Out = OUT, only: own.Only = "", minutes: own.Minutes = 60.0, clock: own.Clock = False
+) -> Work:
     """Skeleton sampling beside the windows of the default and of ParaDiGMS; goes on where it was stopped."""
     from .core.skeleton import FIRST, run
+    from .core.skeleton_clock import main
 
+    if clock:
+        return partial(main, make_folder(out), only, minutes)
     return partial(run, make_folder(out), FIRST, minutes, only)
 
 
@@ -199,6 +206,15 @@ def census(out: options.Out = OUT, only: own.Only = "") -> Work:
 
 
 @command
+def kinds(out: options.Out = OUT) -> Work:
+    """The census' other kinds: bfloat16, two threads, loops of one's own, DDPMPipeline under every scheduler."""
+    from .pipelines.census_kinds import main
+
+    make_folder(out)
+    return lambda: None if main(out) else sys.exit(1)
+
+
+@command
 def plan(out: options.Out = OUT, quick: options.Quick = False) -> Work:
     """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
     from .devices.plan import main
@@ -265,3 +281,13 @@ def frontier(
     frontier.named(again or [], contestants)
     frontier.recall(make_folder(out))
     return partial(frontier.main, out, quick, only, tuple(again or ()), contestants)
+
+
+@command
+def outside(
+    out: options.Out = OUT, quick: options.Quick = False, minutes: own.Training = 3.0, only: own.Only = ""
+) -> Work:
+    """Networks of sbi and denoising-diffusion-pytorch, each by its own sampler and by ours (`make integrations`)."""
+    from .outside.table import main
+
+    return partial(main, make_folder(out), quick, minutes, only)

@@ -22,6 +22,8 @@ def faults(data: dict[str, Any]) -> list[str]:
         for way, told in row.get("ways", {}).items():
             if "failed" in told:
                 found.append(f"{name}, {way}: {told['failed']}")
+            elif told.get("rounds compiled") == 0 or told.get("not compiled"):
+                found.append(f"{name}, {way}: no round was compiled: {told['not compiled']}")
             elif way.startswith(("sequential", "ours")) and max(told["errors"]) > FAR:
                 found.append(f"{name}, {way}: errors {told['errors']}; needed: at most {FAR:g}")
     return found

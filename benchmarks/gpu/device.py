@@ -33,6 +33,7 @@ class Cpu:
     kind = "cpu"
     no_room: tuple[type[BaseException], ...] = (torch.OutOfMemoryError, MemoryError)
     compiler = "aot_eager"
+    rounds_by = "eager"  # the backend of `paradigms.compiled`
     captures = "the call itself, for a CPU has no graphs"
 
     def __init__(self, name: str = "cpu") -> None:
@@ -101,7 +102,7 @@ class Cuda(Cpu):
 
     kind = "cuda"
     no_room = (torch.OutOfMemoryError,)
-    compiler = "inductor"
+    compiler = rounds_by = "inductor"
     captures = "a CUDA graph of the network for each batch size; the sampler's own operations are not captured"
 
     def __init__(self, name: str = "cuda") -> None:

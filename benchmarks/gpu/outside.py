@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch._C._autograd import DeviceType
 
+from paradigms.execution.compiled import compiled
 from paradigms.rules import ddim, ddpm
 from paradigms.schedule import linear
 from paradigms.solution import Solution
@@ -29,23 +30,27 @@ SHORT = 20  # steps of the small run
 ASSUMED = 4.0  # seconds of a row
 
 
-def measure(bench: Bench, name: str) -> dict[str, Any]:
-    """The account of one state."""
+def measure(bench: Bench, name: str, compile_rounds: bool = False) -> dict[str, Any]:
+    """The account of one state; compile_rounds: with what is outside the network in a round compiled."""
     shape, window, rule, steps = STATES[name]
     steps = SHORT if bench.settings.small else steps
     system = ddpm(linear(), steps) if rule == "ddpm" else ddim(linear(), steps)
     x = system.noise((1, *shape), torch.Generator().manual_seed(0)).to(bench.device.where)
+    torch.compiler.reset()
+    made = compiled(shown, bench.device.rounds_by) if compile_rounds else None
+    model = made or shown
 
     def run() -> Solution:
-        return sample(shown, system, x, window=window, generator=torch.Generator().manual_seed(1))
+        return sample(model, system, x, window=window, generator=torch.Generator().manual_seed(1))
 
     def how() -> dict[str, Any]:
         return {"window": window, "generator": torch.Generator().manual_seed(1)}
 
     runs = [run() for _ in range(1 + bench.settings.repeats)][1:]
-    counted = asked(system, x.cpu(), how)
+    counted = dict.fromkeys(("calls", "kernels", "waits")) if made else asked(system, x.cpu(), how)
     return {
-        "state": name, "window": window, "rounds": runs[0].rounds,
+        "state": name + ", compiled" * compile_rounds, "not compiled": made and made.failed,
+        "window": window, "rounds": runs[0].rounds,
         "milliseconds": summary([1000 * (r.seconds - r.model_seconds) / r.rounds for r in runs]),
         "operators": counted["calls"], "kernels, counted": counted["kernels"], "waits, counted": counted["waits"],
         **profiled(bench, run),

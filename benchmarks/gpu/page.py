@@ -103,12 +103,17 @@ def chains(found: Sequence[tuple[str, Found]]) -> str:
             s = told["seconds"]
             spread = f"{1000 * s['least']:.3g} - {1000 * s['most']:.3g}"
             counts = [f"{told[k]:.4g}" for k in ("rounds", "evaluations")]
-            body.append([way, f"{1000 * s['median']:.3g}", spread, f"{told['speedup']:.2f}", *counts,
+            body.append([way + why_not(told), f"{1000 * s['median']:.3g}", spread, f"{told['speedup']:.2f}", *counts,
                          f"{max(told['errors']):.2g}"])  # fmt: skip
         n = max((t["seconds"]["repeats"] for t in row["ways"].values() if "seconds" in t), default=0)
         head = f"**{row['network']}, {row['rule']}, {row['steps']} steps, {row['dtype']}**, {n} samples one at a time"
         texts.append(f"{head}\n\n{table(WAYS_HEAD, body)}")
     return "\n\n".join(texts)
+
+
+def why_not(told: Found) -> str:
+    """Why rounds that were to be compiled were not."""
+    return f" (not compiled: {told['not compiled']})" if told.get("not compiled") else ""
 
 
 def rounds(found: Sequence[tuple[str, Found]]) -> str:
@@ -121,7 +126,9 @@ def rounds(found: Sequence[tuple[str, Found]]) -> str:
     for _, row in found:
         counts = [NOT if row[k] is None else f"{row[k]:.1f}" for k in keys]
         ms = row["milliseconds"]
-        body.append([row["state"], f"{ms['median']:.3g}", f"{ms['least']:.3g} - {ms['most']:.3g}", *counts])
+        body.append(
+            [row["state"] + why_not(row), f"{ms['median']:.3g}", f"{ms['least']:.3g} - {ms['most']:.3g}", *counts]
+        )
     return table(("state", "ms a round, median", "least - most", *keys), body)
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from paradigms.distributed.plan import Trace, call_seconds, sequential_seconds
+from paradigms.execution.latency import measure_latency
 from paradigms.solution import Solution
 from paradigms.solve import sample, sequential
-from paradigms.window.auto.latency import measure_latency
 
 from .device import summary
 from .estimate import OUTSIDE, Calls, total
@@ -34,7 +34,7 @@ def measure(bench: Bench, chain: Chain) -> dict[str, Any]:
     net = load(chain.network, bench.device.where, chain.dtype, bench.settings.small)
     steps = bench.settings.steps(chain.steps)
     system, where = net.chain(chain.rule, steps), bench.device.where
-    windows = chain.windows[:1] if bench.settings.small else chain.windows
+    windows = bench.settings.windows(chain.windows, chain.steps)
     most = min(max(windows), steps)
     sizes = sorted({1, *(s for s in bench.settings.sizes if s < most), *(min(w, steps) for w in windows)})
     latency = measure_latency(caller(net, most, where, bench), sizes, bench.settings.repeats)
@@ -94,7 +94,7 @@ def outside_of(run: Solution) -> float:
 
 def assumed(settings: Settings, chain: Chain) -> float:
     """Seconds of the row."""
-    N, windows = settings.steps(chain.steps), chain.windows[: 1 if settings.small else None]
+    N, windows = settings.steps(chain.steps), settings.windows(chain.windows, chain.steps)
     rounds = SHARE_OF_ROUNDS * N * (2 + settings.seeds)
     calls = [Calls(chain.network, 1, N * settings.seeds, chain.dtype)]
     calls += [Calls(chain.network, w, rounds, chain.dtype) for w in windows]

@@ -11,7 +11,7 @@ from ..core.overhead import STATES
 from . import latency, outside, pipeline, planner, ways
 from .networks import DTYPES, LARGE, POLICIES, PUBLISHED, MissingError
 from .settings import PARTS, Bench, Settings
-from .ways import Chain
+from .ways import COMPILED, STEPPED, Chain
 
 Work = Callable[[Bench], dict[str, Any]]
 OWN = ("policy-4.2M", LARGE, "scenes")
@@ -40,7 +40,8 @@ SMALL_CALLS = {
     ("sd2", "bfloat16", "captured"),
 }
 SMALL_CHAINS = {  # a row of each kind
-    "ways: policy-4.2M DDPM-100 float32", "ways: scenes DDPM-1000 float32", "ways: policy-65.8M DDPM-100 bfloat16",
+    "ways: policy-4.2M DDPM-100 float32", "ways: policy-4.2M DDPM-100 float32, compiled",
+    "ways: scenes DDPM-1000 float32", "ways: policy-65.8M DDPM-100 bfloat16",
     "tables: kitchen DDIM-15 float32", "tables: scenes DDIM-200 float32", "tables: latent pipeline float32",
 }  # fmt: skip
 
@@ -66,7 +67,8 @@ class Row:
 def all_rows(settings: Settings, parts: Sequence[str] = tuple(PARTS)) -> list[Row]:
     """The rows of some parts, in the order in which they are measured."""
     chains = [row for row in of_chains() if not settings.small or row.name in SMALL_CHAINS]
-    rows = [*chains, *of_calls(settings), *of_rounds(), *of_plans()]
+    rounds = [row for row in of_rounds() if not (settings.small and row.name.endswith("compiled"))]
+    rows = [*chains, *of_calls(settings), *rounds, *of_plans()]
     chosen = [row for row in rows if row.part in parts]
     return sorted(chosen, key=lambda row: row.after)
 
@@ -84,6 +86,9 @@ def of_chains() -> list[Row]:
     found = [row("ways", 0, POLICY), row("ways", 1, SCENES), row("ways", 3, large)]
     for after, chain in ((6, POLICY), (7, large), (22, SCENES)):
         found.append(row("ways", after, Chain(chain.network, chain.rule, chain.steps, chain.windows, "bfloat16")))
+    for after, chain in ((12, POLICY), (15, SCENES)):
+        both = (STEPPED[0], COMPILED)
+        found.append(row("ways", after, Chain(chain.network, chain.rule, chain.steps, chain.windows[:1], ways=both)))
     found.append(row("tables", 8, Chain("scenes", "ddim", 200, (32, 64))))
     for k, name in enumerate(POLICIES):
         found.append(row("tables", 9 + k, Chain(name, **DDIM_15)))  # type: ignore[arg-type]
@@ -110,10 +115,15 @@ def of_calls(settings: Settings) -> list[Row]:
 
 def of_rounds() -> list[Row]:
     """d."""
-    return [
+    found = [
         Row("outside", f"outside: {name}", 1, lambda settings: outside.ASSUMED, partial(outside.measure, name=name))
         for name in STATES
     ]
+    return found + [
+        Row("outside", f"outside: {name}, compiled", 21 if k else 12, lambda settings: ways.COMPILING,
+            partial(outside.measure, name=name, compile_rounds=True))
+        for k, name in enumerate(STATES)
+    ]  # fmt: skip
 
 
 def of_plans() -> list[Row]:

@@ -32,6 +32,10 @@ class Settings:
         """Of a chain, at least 15."""
         return max(steps // self.fewer, 15)
 
+    def windows(self, windows: tuple[int, ...], steps: int) -> tuple[int, ...]:
+        """Of a chain of so many steps: those that are given, in small one that fits several times."""
+        return (self.steps(steps) // 3,) if self.small else windows
+
 
 FULL = Settings(False, tuple(2**k for k in range(8)), 5, 3, 1.0, 1)
 SMALL = Settings(True, (1, 3), 2, 1, 1.5, 40)

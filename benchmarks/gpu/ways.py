@@ -7,6 +7,7 @@
 | ParaDiGMS                    | eager             | Picard, copied guess, step noise 0.1: the paper's      |
 | ours, window W               | eager             | the default, at 0.003                                  |
 | ours, captured, window W     | a graph of a size | the same                                               |
+| ours, captured, compiled, W  | a graph of a size | the default, what is outside the network in a round by `compiled` |
 | ours, auto                   | eager             | the default with its own window                        |
 | fewer steps                  | eager             | `sequential` in as many steps as ours took rounds      |
 
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paradigms.execution.chunked import Model
+from paradigms.execution.compiled import Compiled, compiled
 from paradigms.methods.guess import Copy
 from paradigms.methods.picard import Picard
 from paradigms.solution import Solution, relative_error
@@ -37,6 +40,8 @@ from .settings import Bench, Settings
 
 STEPPED = ("sequential", "sequential, captured", "sequential, steps captured")
 FEWER, AUTO, PAPER = "fewer steps", "ours, auto", "ParaDiGMS"
+OURS, CAPTURED, COMPILED = "ours", "ours, captured", "ours, captured, compiled"
+COMPILING = 60.0  # seconds to compile a round, assumed
 SHARE_OF_ROUNDS = 0.3  # rounds over steps, assumed: README's table has 0.03 to 0.5
 Made = tuple[Tensor, Solution | None]
 
@@ -50,12 +55,12 @@ class Chain:
     steps: int
     windows: tuple[int, ...]
     dtype: str = "float32"
-    ways: tuple[str, ...] = (*STEPPED, PAPER, "ours", "ours, captured", AUTO, FEWER)
+    ways: tuple[str, ...] = (*STEPPED, PAPER, OURS, CAPTURED, AUTO, FEWER)
 
     @property
     def name(self) -> str:
         """As in results."""
-        return f"{self.network} {self.rule.upper()}-{self.steps} {self.dtype}"
+        return f"{self.network} {self.rule.upper()}-{self.steps} {self.dtype}{', compiled' * (COMPILED in self.ways)}"
 
 
 class Runs:
@@ -66,11 +71,12 @@ class Runs:
         self.net: Network = load(chain.network, bench.device.where, chain.dtype, bench.settings.small)
         self.steps = bench.settings.steps(chain.steps)
         self.system = self.net.chain(chain.rule, self.steps)
-        self.windows = chain.windows[:1] if bench.settings.small else chain.windows
+        self.windows = bench.settings.windows(chain.windows, chain.steps)
         sizes = sorted({1, 2, 4, 8, *(2**k for k in range(4, 8) if 2**k < max(self.windows)), *self.windows})
         self.captured = Captured(self.net.answers, self.device, sizes)
         self.noise = [self.drawn(seed) for seed in range(1 + bench.settings.seeds)]  # the first warms up
         self.reference: list[Tensor] = []
+        self.compiled: Compiled | None = None
 
     def drawn(self, seed: int) -> tuple[Tensor, Tensor | None]:
         """Starting noise (1, ...) and that of the steps (N, 1, ...), None where the rule draws none."""
@@ -95,7 +101,7 @@ class Runs:
         """The ways, those of ours once for each window."""
         ways = []
         for way in self.chain.ways:
-            ways += [f"{way}, window {w}" for w in self.windows] if way in ("ours", "ours, captured") else [way]
+            ways += [f"{way}, window {w}" for w in self.windows] if way in (OURS, CAPTURED, COMPILED) else [way]
         return ways
 
     def account(self, way: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +126,14 @@ class Runs:
             "in the model": summary([s.model_seconds for s in solutions]) if solutions else None,
             "errors": errors,
             "speedup": plain["median"] / taken["median"],
+            **self.of_the_compiler(way),
         }
+
+    def of_the_compiler(self, way: str) -> dict[str, Any]:
+        """How many rounds were run as a graph, and why not all, where rounds were to be compiled."""
+        if self.compiled is None or not way.startswith(COMPILED):
+            return {}
+        return {"rounds compiled": self.compiled.rounds, "not compiled": self.compiled.failed}
 
     def maker(self, way: str, found: dict[str, Any]) -> Callable[[Tensor, Tensor | None], Made]:
         """What makes a sample of noise in a way."""
@@ -132,12 +145,15 @@ class Runs:
             steps = CapturedSteps(net, self.system, x, self.device, self.net.condition)
             return lambda x, z: (steps(x, z), None)
         if way in STEPPED[:2]:
-            model = captured if way == STEPPED[1] else net
-            return lambda x, z: (sequential(model, self.system, x, noise=z, **how), None)
+            asked = captured if way == STEPPED[1] else net
+            return lambda x, z: (sequential(asked, self.system, x, noise=z, **how), None)
         if way == FEWER:
             system = self.shorter(self.fewer(found))
             return lambda x, z: (sequential(net, system, x, generator=torch.Generator().manual_seed(0), **how), None)
-        model = captured if "captured" in way else net
+        model: Model = captured if "captured" in way else net
+        if way.startswith(COMPILED):
+            torch.compiler.reset()  # what other windows were compiled to counts against torch's limit
+            model = self.compiled = compiled(captured, self.device.rounds_by)
         method, stop = (Picard(Copy()), StepNoise(0.1)) if way == PAPER else (None, None)
         how |= {"window": "auto" if way == AUTO else window, **({"tolerance": stop} if stop else {})}
 
@@ -164,7 +180,7 @@ def mean(values: list[int]) -> float:
 
 def assumed(settings: Settings, chain: Chain) -> float:
     """Seconds of the row."""
-    N, runs, windows = settings.steps(chain.steps), 1 + settings.seeds, chain.windows[: 1 if settings.small else None]
+    N, runs, windows = settings.steps(chain.steps), 1 + settings.seeds, settings.windows(chain.windows, chain.steps)
     named, dtype = chain.network, chain.dtype
     calls, more = [], 1.0
     for way in chain.ways:
@@ -173,7 +189,8 @@ def assumed(settings: Settings, chain: Chain) -> float:
             calls.append(Calls(named, 1, N * runs, dtype, mode))
             more += 0.0 if "steps" in way else OUTSIDE / 10 * N * runs
         else:
-            for window in windows if way.startswith("ours, c") or way == "ours" else windows[:1]:
+            more += COMPILING * len(windows) if way == COMPILED and not settings.small else 0.0
+            for window in windows if way in (OURS, CAPTURED, COMPILED) else windows[:1]:
                 rounds = SHARE_OF_ROUNDS * N * runs
                 calls.append(Calls(named, window, rounds, dtype, mode))
                 more += OUTSIDE * rounds

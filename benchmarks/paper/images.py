@@ -61,7 +61,7 @@ def measure(
                 told.rounds.append(rounds)
                 made[way].append(x)
                 told.errors.append(float(relative_error(x, made[SEQUENTIAL][seed]).max()))
-    for way, told in found.items():
+    for way, told in found.items() if team is None or team.rank == 0 else ():
         told.quality = scored.score(gallery.bytes_of(torch.cat(made[way])), prompts)
     return found
 

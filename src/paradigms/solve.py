@@ -214,8 +214,9 @@ def _run(
     unfinished = any(n + k < N for n, k in zip(last.begin, last.stride, strict=True))
     if limit is not None or unfinished or run.estimate is None:
         return run, ()
+    nodes = isinstance(chain.method, Skeleton)
     windows = replace(chain, method=chain.method.windowed()) if isinstance(chain.method, Skeleton) else chain
-    return run, retry_doubtful(windows, run, max(each.window for each in run.records), noise)
+    return run, retry_doubtful(windows, run, max(each.window for each in run.records), noise, given_up=nodes)
 
 
 def widest_window(run: RunOutcome) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,26 @@ from typer.testing import CliRunner
 
 import paradigms as pd
 from benchmarks.app import bench
-from benchmarks.gpu import capture, command, device, networks, rows, run, settings, shipped, ways
+from benchmarks.gpu import (
+    capture,
+    command,
+    complete,
+    device,
+    latency,
+    networks,
+    planner,
+    rows,
+    run,
+    settings,
+    shipped,
+    ways,
+)  # fmt: skip
 from benchmarks.gpu.settings import PARTS, SMALL, Bench
 from problems import LINEAR, seeded
 
 ROOT = Path(__file__).parents[2]
 META = torch.device("meta")
+HELD = (networks.LARGE, "scenes", *networks.PUBLISHED)  # the large policy's answers are those of a small one
 WAITS = {"_local_scalar_dense", "nonzero", "item", "masked_select", "unique", "_unique2", "equal", "lift_fresh"}
 
 
@@ -48,7 +64,7 @@ class MetaDevice(device.Cpu):
         return work
 
 
-@pytest.mark.parametrize(("name", "dtype"), [*((n, "float32") for n in networks.NAMES), ("scenes", "bfloat16")])
+@pytest.mark.parametrize(("name", "dtype"), [*((n, "float32") for n in HELD), ("scenes", "bfloat16")])
 def test_every_network_can_be_held_by_a_graph(name: str, dtype: str) -> None:
     net = networks.load(name, META, dtype, small=True)
     said = capture.Captured(net.answers, MetaDevice(), [4])(**net.batch(3, META))
@@ -56,9 +72,10 @@ def test_every_network_can_be_held_by_a_graph(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["ddpm", "ddim"])
-@pytest.mark.parametrize("name", ["policy-4.2M", "scenes"])
+@pytest.mark.parametrize("name", ["kitchen", "scenes"])
 def test_a_captured_step_can_be_held_by_a_graph(name: str, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pd.System, "__post_init__", lambda system: None)  # a table checks itself once, before
+    monkeypatch.setattr(pd.Denoiser, "_as_it_is", False)  # and is asked this once, in the calls that warm up
     net = networks.load(name, META)
     x = torch.empty(1, *net.shape, device=META)
     capture.CapturedSteps(net.answers, net.chain(rule, 20), x, MetaDevice(), net.condition)
@@ -77,9 +94,9 @@ def test_a_captured_network_answers_as_itself_whatever_came_before() -> None:
 
 
 def test_captured_steps_are_the_sequential_sample() -> None:
-    net = networks.load("policy-4.2M", torch.device("cpu"))
+    net = networks.load("kitchen", torch.device("cpu"))
     system = net.chain("ddpm", 15)
-    x, z = torch.randn(1, 16, 2, generator=seeded(0)), torch.randn(15, 1, 16, 2, generator=seeded(1))
+    x, z = (torch.randn(*n, 1, *net.shape, generator=seeded(len(n))) for n in ((), (15,)))
     steps = capture.CapturedSteps(net.answers, system, x, device.Cpu(), net.condition)
     steps(x + 1, z)  # what came before leaves nothing
     right = pd.sequential(net.answers, system, x, noise=z, condition=net.condition)
@@ -112,12 +129,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 
 def few() -> list[rows.Row]:
-    """A row of each part, and one whose library is missing."""
-    wanted = {
-        "latency: scenes float32 eager", "ways: policy-4.2M DDPM-100 float32", "tables: kitchen DDIM-15 float32",
-        "outside: 64 numbers, window 32, ddpm of 100 steps", "planner: policy-4.2M DDPM-100 float32",
-    }  # fmt: skip
-    found = [row for row in rows.all_rows(SMALL) if row.name in wanted]
+    """A row of each part, of the smallest network; one whose library is missing, and one that fails."""
+    plain = ways.Chain("kitchen", "ddpm", 100, (16,), ways=(*ways.STEPPED, ways.OURS, ways.CAPTURED))
+    works: dict[str, Any] = {
+        "latency: kitchen": partial(latency.measure, name="kitchen", dtype="float32", mode="captured"),
+        "ways: kitchen": lambda bench: ways.Runs(bench, plain).measure(),
+        "tables: kitchen": lambda bench: ways.Runs(bench, ways.Chain("kitchen", "ddim", 15, (8,))).measure(),
+        "planner: kitchen": partial(planner.measure, chain=plain),
+    }
+    found = [rows.Row(name.split(":")[0], name, 0, lambda s: 0.0, work) for name, work in works.items()]
+    found += [row for row in rows.all_rows(SMALL, ("outside",)) if "64 numbers" in row.name]
 
     def missing(bench: Bench) -> dict[str, Any]:
         raise networks.MissingError("a library; type: pip install it")
@@ -141,7 +162,7 @@ def test_the_small_run_has_a_row_of_every_part(small: tuple[Path, dict[str, Any]
 
 
 def test_every_way_makes_the_sequential_sample(small: tuple[Path, dict[str, Any]]) -> None:
-    for name in ("ways: policy-4.2M DDPM-100 float32", "tables: kitchen DDIM-15 float32"):
+    for name in ("ways: kitchen", "tables: kitchen"):
         told = small[1]["rows"][name]["ways"]
         assert not [way for way in told if "failed" in told[way]], told
         for way in (*ways.STEPPED, *(w for w in told if w.startswith("ours"))):
@@ -150,6 +171,17 @@ def test_every_way_makes_the_sequential_sample(small: tuple[Path, dict[str, Any]
         windows = [told[w] for w in told if w.startswith("ours, ") and "window" in w]
         assert len({(w["rounds"], w["evaluations"]) for w in windows}) == 1, "captured or not, the same rounds"
         assert all(w["rounds"] < 15 for w in windows)
+
+
+def test_what_is_missing_or_another_sample_is_named(small: tuple[Path, dict[str, Any]]) -> None:
+    data = json.loads(json.dumps(small[1]))
+    data["rows"]["ways: kitchen"]["ways"]["ours, window 5"]["errors"] = [0.5]
+    data["rows"]["tables: kitchen"]["ways"]["sequential"] |= {"failed": "RuntimeError: no"}
+    found = complete.faults(data)
+    assert f"{rows.all_rows(SMALL)[0].name}: not there" in found
+    assert [
+        line for line in found if "errors [0.5]" in line
+    ] and "tables: kitchen, sequential: RuntimeError: no" in found
 
 
 def test_a_second_run_measures_only_what_is_not_there(
@@ -182,26 +214,24 @@ def test_a_row_that_does_not_fit_into_the_time_is_left_for_later(tmp_path: Path)
 
 
 def test_a_call_that_does_not_fit_ends_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.gpu import latency
+    net = networks.load("kitchen", torch.device("cpu"))
 
-    net = networks.load("scenes", torch.device("cpu"))
-
-    def cramped(x: Tensor, t: Tensor) -> Tensor:
+    def cramped(x: Tensor, t: Tensor, obs: Tensor) -> Tensor:
         if len(x) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return x
 
-    cramped_net = networks.Network("scenes", cramped, cramped, net.shape, net.dtype, 0, net.chain)
+    cramped_net = replace(net, model=cramped)
     monkeypatch.setattr(latency, "load", lambda *_: cramped_net)
-    found = latency.measure(Bench(device.Cpu(), settings.FULL, 5.0), "scenes", "float32", "eager")
+    found = latency.measure(Bench(device.Cpu(), settings.FULL, 5.0), "kitchen", "float32", "eager")
     assert [("no room" in p, p["rows"]) for p in found["points"]] == [(False, 1), (True, 2)]
     assert found["sizes not tried"] == [4, 8, 16, 32, 64, 128]
 
 
 def test_equal_seeds_make_equal_samples() -> None:
-    chain = ways.Chain("kitchen", "ddpm", 100, (8,))
+    chain = ways.Chain("kitchen", "ddpm", 100, (16,))
     one, two = (ways.Runs(Bench(device.Cpu(), SMALL, 5.0), chain) for _ in range(2))
-    made = [runs.maker("ours, window 8", {})(*runs.noise[1])[0] for runs in (one, two)]
+    made = [runs.maker("ours, window 5", {})(*runs.noise[1])[0] for runs in (one, two)]
     assert torch.equal(*made)
     assert not torch.equal(one.noise[0][0], one.noise[1][0])
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from typer.testing import CliRunner
 
 from benchmarks.app import bench
 from benchmarks.images import gallery
 from benchmarks.paper import main, robots
-from benchmarks.paper.narrow import PIPELINES
+from benchmarks.paper.narrow import PIPELINES, Features
 from benchmarks.paper.published import ROWS
 from benchmarks.paper.ways import OURS, PAPER, SEQUENTIAL
 
@@ -95,9 +97,21 @@ def test_what_cannot_be_measured_is_refused_before_any_work(tmp_path: Path) -> N
         assert said in err
 
 
-def test_features_are_of_every_picture_alone() -> None:
-    from benchmarks.paper.narrow import Features
+def test_a_score_counts_a_picture_once_however_many_ranks_have_it() -> None:
+    """torchmetrics gathers what ranks have seen, and here every rank has seen all."""
+    pytest.importorskip("torchmetrics")
+    sets = [torch.randint(k, 256, (9, 3, 16, 16), generator=torch.Generator().manual_seed(k), dtype=torch.uint8)
+            for k in range(2)]  # fmt: skip
+    found = []
+    for ranks in (1, 4):
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+        try:
+            found.append(gallery.quality(gallery.frechet_metric(torch.device("cpu"), Features()), sets[0])(sets[1], ()))
+        finally:
+            dist.destroy_process_group()
+    assert found[0] == found[1] is not None
 
+
+def test_features_are_of_every_picture_alone() -> None:
     x = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     torch.testing.assert_close(Features()(x)[1:2], Features()(x[1:2]))
-    assert gallery.frechet_metric(torch.device("cpu"), Features()) is not None

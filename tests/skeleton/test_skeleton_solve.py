@@ -10,6 +10,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.skeleton import memory
+from paradigms.stopping.final_error import DOUBT
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
@@ -33,7 +34,7 @@ def test_every_rule_ends_within_the_tolerance_and_its_estimate(rule: str, tolera
     solution = solve(RULES[rule](60), skeleton(), tolerance=tolerance, window=8, B=4)
     assert solution.max_error is not None and solution.max_error <= tolerance
     assert solution.converged and solution.estimate is not None
-    assert bool((solution.estimate <= tolerance).all())
+    assert bool((solution.estimate <= (DOUBT if solution.retries else 1) * tolerance).all())
 
 
 def test_a_long_chain_takes_fewer_evaluations_than_it_has_rows_and_fewer_rounds_than_windows() -> None:

@@ -170,7 +170,7 @@ def choose_target(target: str | None, model: str | None) -> tuple[str | None, st
 
 def refuse_unused(given: dict[str, Any], what: str) -> None:
     """Raises ValueError for options that were given and are not for what is sampled."""
-    if names := [name for name, value in given.items() if value not in (None, False)]:
+    if names := [name for name, value in given.items() if value is not None and value is not False]:
         raise ValueError(
             f"{', '.join(names)}: not for {what}; leave it out, or see what is: type paradigms sample --help"
         )

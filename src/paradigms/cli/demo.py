@@ -29,7 +29,8 @@ from .tables import print_table
 
 TIMES = 10  # the difference is shown so much brighter
 NEXT = """Next, type: paradigms race
-  a page on this machine where both samplers race (needs pip install 'paradigms-sampling[web]')"""
+  a page on this machine where both samplers race
+  (it needs pip install 'paradigms-sampling[web]')"""
 
 
 def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device, out: Path) -> int:

@@ -130,7 +130,7 @@ def table(found: dict[str, Acted]) -> Table:
     """The policy's table."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("PushT policy, DDPM-100")
-    for name in ("actions a second", "speedup", "seconds a chunk", "rounds a chunk", "solved"):
+    for name in ("actions/s", "speedup", "s/chunk", "rounds/chunk", "solved"):
         table.add_column(name, justify="right")
     base = found[WAYS[0]].chunk
     for way, a in found.items():
@@ -147,9 +147,10 @@ def explain() -> str:
 
     hertz = load_task("pusht").hertz
     return (
-        f"The task's robot carries out {hertz:g} actions a second: a policy that computes fewer makes it wait.\n"
-        f"Same seeds and noise; both made {WARM} chunks before that are not counted. In parallel: window auto, and\n"
-        "each chunk begins with the last one, shifted (warm_start=True).\n"
+        f"The task's robot carries out {hertz:g} actions a second: a policy that computes\n"
+        f"fewer makes it wait. Same seeds and noise; both made {WARM} chunks before that are\n"
+        "not counted. In parallel: window auto, and each chunk begins with the last one,\n"
+        "shifted (warm_start=True).\n"
     )
 
 

@@ -83,6 +83,14 @@ class Iterate(NamedTuple):
     R: Tensor
 
 
+class Carried(NamedTuple):
+    """What the carry alone found: R (W, B, ...), its norms (W, B), and the P of `recur_rows` that it is carried by."""
+
+    R: Tensor
+    size: Tensor
+    P: Sequence[Tensor] | Tensor
+
+
 class SweepHistory(NamedTuple):
     """The states x and the corrections R (W, B, ...) of 1, 2, ... sweeps ago."""
 
@@ -140,25 +148,19 @@ class Anderson(AbstractMethod):
         if self.depth:
             before = [Iterate(old - was, of) for was, of in zip(states, corrections, strict=True)]
             limits = StepLimits(self.most, self.ridge, self.growth)
-            x = x + safeguarded_step(torch.zeros_like(R), work, R, norms(R), before, P, limits)
+            x = x + safeguarded_step(torch.zeros_like(R), work, Carried(R, norms(R), P), before, limits)
         latest = SweepHistory((old, *states)[: self.depth], (R, *corrections)[: self.depth])
         return Update(x, D, y, work.live, shift=jacobian_shift(J, x, work)), latest
 
 
 def safeguarded_step(
-    found: Tensor,
-    work: WindowState,
-    R: Tensor,
-    size: Tensor,
-    before: Sequence[Iterate],
-    P: Sequence[Tensor] | Tensor,
-    limits: StepLimits,
+    found: Tensor, work: WindowState, carried: Carried, before: Sequence[Iterate], limits: StepLimits
 ) -> Tensor:
     """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
-    before: the iterates of 1, 2, ... sweeps ago; size (W, B): norms of R. P carries the step on, as `recur_rows` takes
-    it.
+    before: the iterates of 1, 2, ... sweeps ago.
     """
+    R, size, P = carried
     if not (k := work.revisited_rows):
         return found
     known = [work.revisited, *(work.visited(j) for j in range(2, len(before) + 1))]  # no row after k is

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..system import System, expand_like, masked_rows
 from ..validate import named_arguments
-from .anderson import Iterate, StepLimits, safeguarded_step
+from .anderson import Carried, Iterate, StepLimits, safeguarded_step
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
 from .scan import carry_matrices, finite_norms, recur_rows
@@ -170,7 +170,7 @@ class Spectral(AbstractMethod):
         size = finite_norms(R)
         before, moved = [Iterate(moved[1:], R_before)], R.new_zeros(W + 1, *R.shape[1:])
         if self.most:
-            safeguarded_step(moved[1:], work, R, size, before, P, StepLimits(self.most))
+            safeguarded_step(moved[1:], work, Carried(R, size, P), before, StepLimits(self.most))
         moved[1:].add_(R)
         square = s.sums(moved, moved)
         x = torch.empty_like(y)

@@ -1,8 +1,8 @@
 """What a round asks the device of the nodes, in one answer: sums by band, from which the parts of the error are made.
 
 moved[m, f]   |x - x_seen| over band f                                of the secant part
-each[m]       RHO A[m] |w[m] apart[m]|_G                              of the interpolation part
-all           RHO |sum_m A[m] w[m] apart[m] G|
+each[m]       rho A[m] |w[m] apart[m]|_G                              of the interpolation part
+all           rho |sum_m A[m] w[m] apart[m] G|
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .error import RHO
+from .error import interpolation_share
 from .levels import LevelScalars
 from .matrices import ChainMatrix, MeasuredStates
 from .nodes import KnownNodes
@@ -39,7 +39,8 @@ def measure_nodes(
     layout, levels = found.layout, found.levels
     row = layout.row.clamp(max=len(levels) - 1)
     G = levels.G[row + 1]  # (B, n, F)
-    by = RHO[levels.ode] * (layout.by_slot(counts) / unit[:, None])[..., None] * G
+    share = interpolation_share(levels, layout.known.count)
+    by = (layout.by_slot(counts) * (share / unit)[:, None])[..., None] * G
     m = (
         way.measured(store, by.permute(2, 0, 1))
         if isinstance(way, ChainMatrix)

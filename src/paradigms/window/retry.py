@@ -58,21 +58,25 @@ class PartOfNoise:
         return None if z is None else z[:, self.samples]
 
 
-def retry_doubtful(chain: Chain, first: RunOutcome, window: int, noise: Callable[[], Noise]) -> tuple[Retry, ...]:
+def retry_doubtful(
+    chain: Chain, first: RunOutcome, window: int, noise: Callable[[], Noise], given_up: bool = False
+) -> tuple[Retry, ...]:
     """Makes the samples of the first attempt that are in doubt again, and puts them in their places.
 
-    window: of the first attempt. noise: makes the stream anew from its first row.
+    window: of the first attempt. noise: makes the stream anew from its first row. given_up: by another method, so that
+    they are made at the tolerance that was asked before they are at a stricter one.
     """
     stop, dtype = chain.stop, chain.stream.x.dtype
     if not isinstance(stop, FinalError) or first.estimate is None:
         return ()
     least = finest_tolerance(dtype, chain.evaluate.rounding)
     asked, retries = max(stop.tolerance, least), list[Retry]()
-    hard = sum(each.single or 1 for each in first.records) > len(chain) / 2  # then a second attempt pays no more
-    hard |= chain.method.steady is not None  # nor where the method has its tolerance from the first attempt
+    # A second attempt no longer pays after many rounds, nor where the method has its tolerance from the first attempt.
+    hard = sum(each.single or 1 for each in first.records) > len(chain) / 2 or chain.method.steady is not None
+    hard &= not given_up
     finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
     doubted = (first.estimate > DOUBT * asked).nonzero()[:, 0]
-    for again in (*finer, None):
+    for again in (*([stop] if given_up else []), *finer, None):
         if not len(doubted):
             break
         controller = FixedWindow(1, STEPS) if again is None else FixedWindow(window)

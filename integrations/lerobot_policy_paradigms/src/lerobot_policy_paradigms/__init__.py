@@ -11,5 +11,5 @@ from .settings import Settings
 
 __all__ = ["Settings", "install", "uninstall"]
 
-if (settings := Settings.from_environment()) is not None:
-    install(settings)
+if (how := Settings.from_environment()) is not None:
+    install(how)

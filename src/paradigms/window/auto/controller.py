@@ -2,11 +2,9 @@
 
     seconds a row    tau(W) = R(W) rho(W),    tau(1) = R(1)            seconds of a round, rounds a row: `profile.py`
 
-Where windows were timed, a call takes the W of the least tau and keeps it. Where they were not, it climbs: TIMED steps,
-then rounds of windows each four times as wide as the last, as long as tau is expected to fall clearly. Clocks differ
-from call to call and counts do not, so a clock decides between windows four times apart only, by the least of its
-times, and where it is not clear more rounds are timed, which then cost about what steps do.
-
+Where windows were timed, a call keeps the W of the least tau. Where they were not, it climbs: TIMED steps, then rounds
+of windows each four times as wide as the last, as long as tau is expected to fall clearly. Clocks differ from call to
+call and counts do not, so a clock decides between windows four times apart only, and in doubt more rounds are timed.
 Windows that lose are left for steps, and what they lost is paid before they are tried again:
 
     calls that step and measure nothing  =  seconds lost / (ALLOWED seconds of stepping the chain)
@@ -49,7 +47,8 @@ class AutoWindow(WindowController):
         self.known, self.chain, self.N, self.windows, self.stretch = known, chain, chain.N, windows, stretch
         if chain.resting is not None:  # what spoke against windows may have changed
             chain.resting = None
-            known.keep_steps()
+            known.inside.clear()
+            known.outside.clear()
         self.climbs = known.fresh = max(known.outside, default=1) == 1
         self.rungs = [W for W in windows if W > 2][::2] or list(windows[:1])
         self.timed = min(max(TIMED[0], self.N // 16), TIMED[1]) if self.climbs or chain.calls % AGAIN == 0 else 0
@@ -83,7 +82,8 @@ class AutoWindow(WindowController):
     def climb(self) -> None:
         """The rung that comes next."""
         now, step, timed = self.window, self.tau(1), [W for W in self.rungs if W in self.known.outside]
-        wider, least = next((W for W in self.rungs if now < W), now), min(map(self.tau, self.windows))
+        wider, hope = next((W for W in self.rungs if now < W), now), HOPE if self.rounds < MOST else 1.0
+        least = min(self.tau(W, hope) for W in self.windows)
         if now == 1 and least > step:
             self.settled, self.why = True, f"even if more rows cost nothing, {self.expected()}"
         elif now == 1:
@@ -141,8 +141,7 @@ class AutoWindow(WindowController):
     def reason(self) -> str | None:
         if self.timed and not self.steps:
             return f"{self.timed} rows were timed first"
-        best = self.expected()
-        return (self.why or (str(best) if best else None)) if self.steps else None
+        return self.why or str(self.expected()) if self.steps else None
 
     def expected(self) -> Expected | None:
         """Of the best window that was timed, or of all where none was."""

@@ -44,11 +44,6 @@ class RoundTimes:
                 known.setdefault(W, deque(maxlen=RECENT)).append(max(seconds, 1e-9))
         self.known = None
 
-    def keep_steps(self) -> None:
-        """Windows are to be measured anew."""
-        self.inside, self.outside = ({W: v for W, v in each.items() if W == 1} for each in (self.inside, self.outside))
-        self.known = None
-
     def curve(self) -> tuple[list[int], list[float], float]:
         """The windows that were timed, R of each, where 1 row is a round's and not a step's, and R(1)."""
         # The least of up to five times, the one after it of more: other work on a machine only adds to a time.
@@ -70,10 +65,7 @@ class RoundTimes:
 
 
 class ChainCounts:
-    """Rounds a row of a chain of N rows; `rest` calls to come measure nothing, `resting` answers for them.
-
-    debt: what windows lost and no rest has paid, in times of stepping the chain; what they gained is less than 0.
-    """
+    """Rounds a row of a chain of N rows; calls to `rest`, `resting` answers; debt: calls' time that windows lost."""
 
     def __init__(self, N: int, tolerance: float) -> None:
         self.N, self.calls, self.rest, self.debt = N, 0, 0, 0.0
