@@ -15,6 +15,7 @@ from paradigms.viz.pictures import write_figure
 BASE, OUTSIDE, FEW = "ParaDiGMS", "diffusers", "few-step sampler"
 COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3", "#b65c78", "#4fa7a0", "#8a7f4e", "#7386c9")  # of the rivals, in turn
 MARKS = "svD^P<X>"
+OURS = (ACCENT, "#c0392b")
 MAIN = ("scenes", "digits"), ("DDPM-1000", "DDPM-100", "DDIM-200", "DDIM-50")
 FLOOR = 1e-5  # errors below are float32's
 MEDIAN, THIN = "median of the samples", {"color": GREY, "lw": 0.7, "zorder": 1}
@@ -88,7 +89,8 @@ def styles(names: Sequence[str], ours: set[str], law: set[str]) -> dict[str, dic
     rivals = [n for n in names if n not in ours and n not in (BASE, OUTSIDE)]
     for n in names:
         if n in ours:
-            shade = {"color": ACCENT, "lw": 2.8, "marker": "o", "ms": 6, "zorder": 5}
+            colour = OURS[[m for m in names if m in ours].index(n) % len(OURS)]
+            shade = {"color": colour, "lw": 2.8, "marker": "o", "ms": 6, "zorder": 5}
         elif n == BASE:
             shade = {"color": INK, "lw": 1.8, "marker": "o", "ms": 4, "zorder": 4}
         elif n == OUTSIDE:
