@@ -10,13 +10,15 @@ FLOOR = $(VENV)-floor
 ROBOTS = $(VENV)-robots
 INTEGRATIONS = $(VENV)-integrations
 MUTATION = $(VENV)-mutation
+DIST = $(VENV)-dist
 AXE = .cache/node_modules/axe-core/axe.min.js
 # modules whose docstrings have examples that run
 DOCTESTS = src/paradigms/solve.py src/paradigms/rules/schedule_rules.py src/paradigms/schedule.py src/paradigms/system.py \
 	src/paradigms/solution.py src/paradigms/stopping src/paradigms/methods src/paradigms/execution/guidance.py \
-	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py
+	src/paradigms/adapters/parallelize.py src/paradigms/adapters/schedulers/table.py src/paradigms/adapters/loops/sample.py
 
-.PHONY: demo test browser docs oldest floor robots integrations lint install bench clean mutants mutation diffusers-tests
+.PHONY: demo test gpu-small browser docs notebooks oldest floor robots integrations lint install bench clean dist mutants mutation \
+	diffusers-tests
 
 install: $(READY)
 
@@ -40,6 +42,11 @@ browser: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs out/docs
 	$(BIN)/python -m pytest -n 0 -q --doctest-modules $(DOCTESTS)
+
+# runs the notebooks in docs/notebooks and keeps their outputs; a test runs their cells without these two libraries
+notebooks: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check nbclient==0.11.0 ipykernel==7.4.0
+	$(BIN)/python docs/notebooks/execute.py
 
 # with the oldest diffusers and transformers of the declared ranges: schedulers as tables, pipelines, the latent model
 oldest: $(OLD)/.ready
@@ -81,7 +88,7 @@ integrations: $(INTEGRATIONS)/.ready
 $(INTEGRATIONS)/.ready: pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
-		-e weights -e '.[integrations]' pytest pytest-xdist scipy torchdiffeq torchsde
+		-e weights -e '.[cli,integrations]' mlxtend pytest pytest-xdist scipy torchdiffeq torchsde
 	$(INTEGRATIONS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-integrations.txt \
 		k-diffusion
 	touch $(INTEGRATIONS)/.ready
@@ -107,10 +114,29 @@ $(MUTATION)/.ready: pyproject.toml constraints.txt
 # diffusers' own fast tests, parallel and not; CHECKOUT is a clone of its repository at the commit whose tests are wanted
 diffusers-tests: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check parameterized requests-mock
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.pipelines.diffusers_tests $(CHECKOUT) --commit '$(COMMIT)'
+
+# the two distributions in dist/, as an index would be given them, with their checks
+dist: $(DIST)/.ready
+	rm -rf dist
+	$(DIST)/bin/python -m build --quiet --outdir dist weights
+	$(DIST)/bin/python -m build --quiet --outdir dist .
+	$(DIST)/bin/python -m twine check --strict dist/*
+	$(DIST)/bin/check-wheel-contents dist/*.whl
+
+$(DIST)/.ready:
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 check-wheel-contents==0.6.3 twine==7.0.0
+	touch $(DIST)/.ready
+
+# every part of the GPU's measurement, in small on the CPU
+gpu-small: $(READY)
+	rm -rf out/gpu-small
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 5 --out out/gpu-small
+	$(BIN)/python -m benchmarks.gpu.complete out/gpu-small/gpu.json
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks engine
 
 clean:
-	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(INTEGRATIONS) $(MUTATION) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLD) $(FLOOR) $(ROBOTS) $(INTEGRATIONS) $(MUTATION) $(DIST) dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis

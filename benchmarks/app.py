@@ -54,11 +54,50 @@ def engine(out: options.Out = OUT, quick: options.Quick = False) -> Work:
 
 
 @command
-def overhead(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False) -> Work:
-    """The share of a call that is spent outside the model."""
+def overhead(
+    out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False, alone: own.Alone = False
+) -> Work:
+    """The share of a call that is spent outside the model, and what a round asks of torch."""
     from .core.overhead import main
 
-    return partial(main, make_folder(out), repeats, quick)
+    return partial(main, make_folder(out), repeats, quick, alone)
+
+
+@command
+def gpu(
+    out: options.Out = OUT,
+    minutes: own.Minutes = 8.0,
+    parts: own.Parts = "latency,ways,tables,outside,planner",
+    device: options.Device = None,
+    small: own.Small = False,
+    plan: own.Plan = False,
+) -> Work:
+    """Every number that a GPU is asked for, the most important first; goes on where it was stopped."""
+    from .gpu.command import Asked, prepared
+
+    return prepared(Asked(out, minutes, parts, device, small, plan))
+
+
+@command
+def paper(
+    row: own.Row,
+    out: options.Out = OUT,
+    weights: own.RowWeights = None,
+    small: own.Small = False,
+    count: own.Pictures = 8,
+    window: own.FixedWindow = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    prompts: own.Prompts = None,
+    reference: own.Reference = None,
+    clip: own.Clip = None,
+    timeout: options.Timeout = 300.0,
+) -> Work:
+    """A row of the paper's tables with real weights: sequential, ParaDiGMS, ours, beside what was published."""
+    from .paper.main import Asked, prepared
+
+    how = (weights, small, count, window, device, dtype or "float32", prompts, reference, clip, timeout)
+    return prepared(Asked(row, out, *how))
 
 
 @command
@@ -167,6 +206,15 @@ def census(out: options.Out = OUT, only: own.Only = "") -> Work:
 
 
 @command
+def kinds(out: options.Out = OUT) -> Work:
+    """The census' other kinds: bfloat16, two threads, loops of one's own, DDPMPipeline under every scheduler."""
+    from .pipelines.census_kinds import main
+
+    make_folder(out)
+    return lambda: None if main(out) else sys.exit(1)
+
+
+@command
 def plan(out: options.Out = OUT, quick: options.Quick = False) -> Work:
     """The paper's A100 figure recovered, what ours would do there, and the plan against real runs on this machine."""
     from .devices.plan import main
@@ -233,3 +281,13 @@ def frontier(
     frontier.named(again or [], contestants)
     frontier.recall(make_folder(out))
     return partial(frontier.main, out, quick, only, tuple(again or ()), contestants)
+
+
+@command
+def outside(
+    out: options.Out = OUT, quick: options.Quick = False, minutes: own.Training = 3.0, only: own.Only = ""
+) -> Work:
+    """Networks of sbi and denoising-diffusion-pytorch, each by its own sampler and by ours (`make integrations`)."""
+    from .outside.table import main
+
+    return partial(main, make_folder(out), quick, minutes, only)

@@ -29,6 +29,7 @@ SAYS = {
     "distributed": "ranks and the exchange\nbetween them",
     "adapters": "parallelize: whatever it is given,\nmade parallel",
     "adapters/report": "what a parallel\ncall took",
+    "adapters/loops": "sampling loops\nof one's own",
     "adapters/pipelines": "diffusers pipelines",
     "adapters/policies": "diffusion policies",
     "adapters/schedulers": "diffusers schedulers\nas tables",

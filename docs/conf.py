@@ -1,12 +1,14 @@
 """The documentation site: Sphinx reads the Markdown of this folder; `make docs` builds it, warnings being errors.
 
-Two things are ours: a link to a file of the repository becomes a page that shows it, so that the same Markdown works
-in the site and where the repository is browsed; and the picture of the architecture is drawn anew from the imports.
+Three things are ours: a link to a file of the repository becomes a page that shows it, so that the same Markdown works
+in the site and where the repository is browsed; notebooks are read as Markdown, with the outputs that they hold; and
+the picture of the architecture is drawn anew from the imports.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ version = release = paradigms.__version__
 html_title = f"paradigms {release}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 myst_heading_anchors = 4
 default_role = "code"
 # Not pages of this site: other projects' names, and internal ones.
@@ -54,18 +57,34 @@ autodoc_preserve_defaults = True
 
 SHOWN = {".py": "python", ".toml": "toml", ".txt": "text", ".json": "json"}
 FOLDERS = "src|benchmarks|training|examples|tests|weights"
-LINK = re.compile(rf"\]\(((?:\.\./)+)((?:{FOLDERS})/[\w./-]+|C[A-Z]+\.md)((?:#[\w-]+)?)\)")
+LINK = re.compile(rf"\]\(((?:\.\./)+)((?:{FOLDERS})/[\w./-]+|[CS][A-Z]+\.md)((?:#[\w-]+)?)\)")
 
 
 def page_of(path: str) -> str | None:
     """The page that shows a file of the repository; None for a file that the site has no page for."""
-    if path in ("CONTRIBUTING.md", "CHANGELOG.md"):
+    if path in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):
         return path.removesuffix(".md").lower()
     if path.startswith("benchmarks/results/") and path.endswith(".md"):
         return "benchmarks/" + path.removeprefix("benchmarks/results/").removesuffix(".md").replace("/", "-")
     if path.startswith("weights/") and path.endswith(".md"):
         return "model-cards/" + Path(path).stem
     return f"source/{path}" if Path(path).suffix in SHOWN else None
+
+
+def read_notebook(app: Any, docname: str, source: list[str]) -> None:
+    """A notebook's cells and the outputs that it holds, as Markdown."""
+    if Path(app.env.doc2path(docname)).suffix != ".ipynb":
+        return
+    parts = []
+    for cell in json.loads(source[0])["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        for output in cell.get("outputs", ()):
+            if "text" in output:
+                parts.append(f"```text\n{''.join(output['text'])}```")
+            elif png := output.get("data", {}).get("image/png"):
+                parts.append(f"![made by the cell above](data:image/png;base64,{''.join(png.split())})")
+    source[0] = "\n\n".join(parts) + "\n"
 
 
 def rewrite_links(app: Any, docname: str, source: list[str]) -> None:
@@ -81,7 +100,7 @@ def rewrite_links(app: Any, docname: str, source: list[str]) -> None:
             return f"](repository:{up}{page}.html)"
         return f"]({up}{page}.md{found[3]})"
 
-    source[0] = LINK.sub(rewritten, source[0])
+    source[0] = LINK.sub(rewritten, source[0]).replace("](_static/race.html)", f"](repository:{up}race.html)")
 
 
 myst_url_schemes: dict[str, Any] = {"http": None, "https": None, "mailto": None, "repository": {"url": "{{path}}"}}
@@ -114,5 +133,6 @@ def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", lambda app: architecture.draw(DOCS / "architecture.svg"))
+    app.connect("source-read", read_notebook)
     app.connect("source-read", rewrite_links)
     app.connect("html-collect-pages", source_pages)

@@ -2,23 +2,25 @@
 
 share = 1 - model_seconds / seconds          medians and ranges of repeats, after one run to warm up
 
-The share is of window 32 and one sample of `scenes`. Milliseconds are of the default method with a model that answers
-what it is shown, which takes no time. Operations are what torch is asked for, the model's none among them, and on CUDA
-a synchronisation is one of those that wait for the device. Memory as large as activations are is asked for once before:
-what glibc gives back to the system, only to take it again, depends on the largest piece it ever had back.
+The share is of window 32 and one sample of `scenes`. Milliseconds are with a model that answers what it is shown, which
+takes no time, on a CPU of this thread's processor time. What a round asks of torch is counted as in `counting.py`, the
+median of a call's rounds; "all told" is a call's operator calls, those that prepare it among them, shared among its
+rounds. Memory as large as activations are is asked for once before: what glibc gives back to the system, only to take
+it again, depends on the largest piece it ever had back.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
-from collections.abc import Callable
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from paradigms.methods.base import AbstractMethod
 from paradigms.methods.guess import Copy, Extrapolate
@@ -28,12 +30,16 @@ from paradigms.models import Pretrained, load
 from paradigms.rules import ddim, ddpm, dpmsolver
 from paradigms.schedule import linear
 from paradigms.solution import Solution
-from paradigms.solve import TOLERANCE, sample
+from paradigms.solve import TOLERANCE, iterate, sample
 from paradigms.stopping.base import AbstractStop
 from paradigms.stopping.final_error import FinalError
 from paradigms.stopping.step_noise import StepNoise
+from paradigms.system import System
+from paradigms.window.controller import Plan, WindowController
+from paradigms.window.frame import Frame
 
 from ..report import spread, table, write
+from .counting import Far, Operations, on_device
 from .engine import start
 
 
@@ -57,29 +63,19 @@ def overhead(model: Pretrained, repeats: int, steps: int) -> dict[str, list[floa
     return found
 
 
-class Operations(TorchDispatchMode):
-    """Counts the operations that torch is asked for, by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def shown(x: Tensor, t: Tensor) -> Tensor:
     """A model of noise that answers what it is shown: no time, and something to converge."""
     return x
 
 
-def call(shape: tuple[int, ...], window: int, rule: str, steps: int) -> Callable[[], Solution]:
-    """One sample of a state of `shape`, by the default method."""
+def call(
+    shape: tuple[int, ...], window: int, rule: str, steps: int
+) -> tuple[System, Tensor, Callable[..., dict[str, Any]]]:
+    """The table and the noise of one sample of a state of `shape`, and the arguments to sample it with."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     system = ddpm(linear(), steps) if rule == "ddpm" else ddim(linear(), steps)
     x = system.noise((1, *shape), torch.Generator().manual_seed(0)).to(device)
-    return lambda: sample(shown, system, x, window=window, generator=torch.Generator().manual_seed(1))
+    return system, x, lambda **more: {"window": window, "generator": torch.Generator().manual_seed(1), **more}
 
 
 ACTIVATIONS = 31 << 18  # numbers in 31 MiB: above 32 glibc learns nothing
@@ -88,58 +84,95 @@ STATES: dict[str, tuple[tuple[int, ...], int, str, int]] = {
     "4x96x96, window 16, ddim of 50 steps": ((4, 96, 96), 16, "ddim", 50),
     "3x256x256, window 8, ddim of 50 steps": ((3, 256, 256), 8, "ddim", 50),
 }
+# Calls, kernels, waits and calls, all told, at commit c225f9e, before rounds were made for a GPU; counted as today.
+BEFORE = {
+    "64 numbers, window 32, ddpm of 100 steps: the default": (602, 353, 2, 580),
+    "64 numbers, window 32, ddpm of 100 steps: the paper's": (160, 85, 2, 159),
+    "64 numbers, window 32, ddpm of 100 steps: sequential": (42, 17, 1, 42),
+    "4x96x96, window 16, ddim of 50 steps: the default": (664, 362, 2, 654),
+    "4x96x96, window 16, ddim of 50 steps: the paper's": (144, 78, 2, 142),
+    "4x96x96, window 16, ddim of 50 steps: sequential": (33, 14, 1, 33),
+    "3x256x256, window 8, ddim of 50 steps: the default": (644, 346, 2, 624),
+    "3x256x256, window 8, ddim of 50 steps: the paper's": (140, 77, 2, 138),
+    "3x256x256, window 8, ddim of 50 steps: sequential": (33, 14, 1, 33),
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "the default": {"method": Spectral(), "tolerance": FinalError(TOLERANCE)},
+    "the paper's": {"method": Picard(), "tolerance": StepNoise(0.1)},
+    "sequential": {"window": 1},
+}
 
 
 def rounds(repeats: int) -> dict[str, dict[str, Any]]:
-    """Of each state the milliseconds outside the model a round, and the operations and synchronisations."""
+    """Of each state and way the milliseconds outside the model a round, and what a round asks of torch."""
     found: dict[str, dict[str, Any]] = {}
     torch.ones(ACTIVATIONS)
-    for name, how in STATES.items():
-        run = call(*how)
-        runs = [run() for _ in range(repeats + 1)][1:]
-        ms = [1000 * (r.seconds - r.model_seconds) / r.rounds for r in runs]
-        with Operations() as operations:
-            n = run().rounds
-        found[name] = {"ms": ms, "operations": operations.count.total() / n, "synchronisations": waits(run)}
+    for name, given in STATES.items():
+        system, x, how = call(*given)
+        for way, more in WAYS.items():
+            ms = [outside(partial(sample, shown, system, x, **how(**more))) for _ in range(repeats + 2)][2:]
+            found[f"{name}: {way}"] = {"ms": ms} | asked(system, x, partial(how, **more))
     return found
 
 
-def waits(run: Callable[[], Solution]) -> float | None:
-    """How often a round waits for a CUDA device; None where there is none."""
-    if not torch.cuda.is_available():
-        return None
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            n = run().rounds
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(w.message) for w in said) / n
+def outside(run: Callable[[], Solution]) -> float:
+    """Milliseconds a round: on a CPU of this thread's processor time, so that others on the machine count less."""
+    began = time.thread_time()
+    solution = run()
+    seconds = time.thread_time() - began
+    if torch.cuda.is_available():
+        seconds = solution.seconds - solution.model_seconds
+    return 1000 * seconds / solution.rounds
 
 
-def main(out: Path, repeats: int = 5, quick: bool = False) -> None:
-    """Measures it, prints the tables and writes out/overhead.md and out/overhead.json."""
-    shares, each = overhead(load("scenes"), repeats, 20 if quick else 200), rounds(repeats)
+def asked(system: System, x: Tensor, how: Callable[[], dict[str, Any]]) -> dict[str, float]:
+    """What torch is asked for: calls of the whole call a round, and the calls, kernels and waits of a round alone."""
+    seen: list[tuple[int, int, int]] = []
+    moved = system.to(x.device, x.dtype)
+    with Operations([x, *on_device(moved)]) as operations:
+        for _ in each_round(system, x, how()):
+            seen.append((operations.count.total(), operations.kernels.total(), 0))
+        total, n = operations.count.total(), len(seen)
+    alone = [[b[k] - a[k] for a, b in itertools.pairwise(seen)] for k in (0, 1)]
+    waits = []
+    for _ in each_round(system, x.as_subclass(Far), how()):
+        waits.append(Far.asked.total())
+        Far.asked.clear()
+    middle = [statistics.median(v) for v in (*alone, waits[1:])]
+    return dict(zip(("calls", "kernels", "waits"), middle, strict=True)) | {"all": total / n}
+
+
+def each_round(system: System, x: Tensor, how: dict[str, Any]) -> Iterator[Frame]:
+    """The frames of a call."""
+    method = how.pop("method", None)
+    if how.get("window") == 1:  # a stretch of one step, and not of all of them
+        how["window"] = StepByStep()
+    return iterate(shown, system, x, method, **how)
+
+
+class StepByStep(WindowController):
+    """One single step, and then another."""
+
+    def next(self, row: int) -> Plan:
+        return 1, 1
+
+
+def main(out: Path, repeats: int = 5, quick: bool = False, alone: bool = False) -> None:
+    """Measures it, prints the tables and writes out/overhead.md and out/overhead.json, of a round alone out/round."""
+    each = rounds(repeats)
+    head = "state: way", f"ms a round, median (range) of {repeats}", "calls", "kernels", "waits", "calls, all told"
+    columns = "calls", "kernels", "waits", "all"
+    body = [[name, spread(v["ms"]), *(f"{v[k]:.0f}" for k in columns)] for name, v in each.items()]
+    a_round = "A round, with a model of no time", table(head, body)
+    if alone:
+        before = [[name, "", *map(str, v)] for name, v in BEFORE.items()]
+        parts = [a_round, ("The same, counted before", table(head, before))]
+        print(write(out, "round", "What a round asks of torch", parts, {"a round": each, "before": BEFORE}))
+        return
+    shares = overhead(load("scenes"), repeats, 20 if quick else 200)
     share = table(
         ("rule and method", f"per cent of the call, median (range) of {repeats}"),
         [[name, spread(values)] for name, values in shares.items()],
     )
-    a_round = table(
-        ("state", f"ms a round, median (range) of {repeats}", "operations a round", "synchronisations a round"),
-        [
-            [
-                name,
-                spread(v["ms"]),
-                f"{v['operations']:.0f}",
-                "no CUDA" if v["synchronisations"] is None else f"{v['synchronisations']:.1f}",
-            ]
-            for name, v in each.items()
-        ],
-    )
-    title = "Sampler time outside the model"
-    parts = [
-        ("`scenes`, window 32, one sample", share),
-        ("The default method, a model of no time", a_round),
-    ]
+    title, parts = "Sampler time outside the model", [("`scenes`, window 32, one sample", share), a_round]
     print(write(out, "overhead", title, parts, {"per cent": shares, "a round": each}))

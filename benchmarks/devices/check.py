@@ -33,10 +33,10 @@ import torch.distributed as dist
 from paradigms.cli.model_job import Job, Request, prepare_job
 from paradigms.cli.plan import measured_run, stepping_seconds, timed_caller
 from paradigms.distributed.plan import FREE, Link, Trace, call_seconds, sequential_seconds
+from paradigms.execution.latency import LatencyCurve
 from paradigms.execution.sharded import sharded
 from paradigms.solve import iterate, sample
 from paradigms.solve import sequential as step_by_step
-from paradigms.window.auto.latency import LatencyCurve
 
 from ..report import spread, table
 

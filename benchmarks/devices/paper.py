@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from paradigms.distributed.plan import Link, Trace, call_seconds
-from paradigms.window.auto.latency import LatencyCurve
+from paradigms.execution.latency import LatencyCurve
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def clip_metric(device: torch.device, name: str | None = None, local: bool = Tru
         model, processor = (kind.from_pretrained(name or CLIP, local_files_only=local) for kind in kinds)
         for part in ("get_image_features", "get_text_features"):
             setattr(model, part, plain(getattr(model, part)))
-        return CLIPScore(lambda: (model, processor)).to(device)
+        return CLIPScore(lambda: (model, processor), sync_on_compute=False).to(device)  # a rank has all pictures
 
     return had(name or CLIP, make)
 
@@ -92,7 +92,7 @@ def frechet_metric(device: torch.device, network: nn.Module | int = 2048) -> Met
     def make() -> Any:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
-        return FrechetInceptionDistance(network, reset_real_features=False).to(device)
+        return FrechetInceptionDistance(network, reset_real_features=False, sync_on_compute=False).to(device)
 
     return had("Inception", make)
 

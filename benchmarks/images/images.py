@@ -22,8 +22,8 @@ from paradigms.cli import pipeline_job as hub
 from paradigms.cli.devices import device_named
 from paradigms.cli.plan import trace_of
 from paradigms.distributed.plan import DEVICES, LINKS, best_window
+from paradigms.execution.latency import LatencyCurve
 from paradigms.solve import sample
-from paradigms.window.auto.latency import LatencyCurve
 
 from ..core.rounds import recall
 from ..report import table, write

@@ -1,32 +1,38 @@
 """diffusers' own fast tests, with every pipeline made parallel and without: `make diffusers-tests`.
 
-    python -m benchmarks.pipelines.diffusers_tests CHECKOUT [FAMILY ..]
+    python -m benchmarks.pipelines.diffusers_tests CHECKOUT --commit ID --minutes 30 --families ddpm,ddim
 
-It runs CHECKOUT/tests/pipelines/FAMILY twice, compares what failed
+It runs CHECKOUT/tests/pipelines/FAMILY twice, and compares what failed
 
 Each pipeline that a test makes is parallel at tolerance 0 in windows of 4 in the second run. Nothing is downloaded: the
 tiny CLIP and T5 of the hub's test organisation are replaced by ones of the same sizes, in both runs. So tests that
 compare with numbers of the hub's weights fail in both; what is looked for is a test that fails in one alone.
+
+torch, diffusers and transformers are imported once; each run is a fork of that process. What was run is kept in
+out/diffusers-tests.json, so that a call that was cut, or ran out of its minutes, is taken up where it ended.
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from ..report import table
+
 PARALLEL, RESULTS = "PARADIGMS_TESTS_PARALLEL", "PARADIGMS_TESTS_RESULTS"
 FAMILIES = (
-    "ddpm", "ddim", "dit", "consistency_models",
+    "ddpm", "ddim", "dit",
     "latent_consistency_models/test_latent_consistency_models.py", "pixart_alpha", "pixart_sigma",
-    "flux/test_pipeline_flux.py", "stable_diffusion_3/test_pipeline_stable_diffusion_3.py", "latte", "aura_flow",
-    "sana/test_sana.py", "ltx/test_ltx.py", "wan/test_wan.py", "mochi",
+    "flux/test_pipeline_flux.py", "stable_diffusion_3/test_pipeline_stable_diffusion_3.py", "latte",
+    "ltx/test_ltx.py", "kandinsky2_2/test_kandinsky.py",
+    "chroma/test_pipeline_chroma.py", "wan/test_wan.py",
 )  # fmt: skip
 CHOSEN = os.environ.get("CHOSEN") or (
     "(callback_inputs or callback_cfg or num_images or batch_single or tuple or cfg or predict) and not (slow or "
@@ -111,66 +117,111 @@ def pytest_sessionfinish(session: Any) -> None:
     Path(os.environ[RESULTS]).write_text(json.dumps(seen))
 
 
-def once(checkout: Path, families: tuple[str, ...], parallel: bool) -> dict[str, Any]:
-    """The families' fast tests in a process of their own."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "seen.json"
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        how = os.environ | {PARALLEL: str(int(parallel)), RESULTS: str(found), "PYTHONPATH": path}
-        ask = [sys.executable, "-m", "pytest", "-q", "-p", "diffusers_tests", "-k", CHOSEN, "-p", "no:cacheprovider"]
-        ask += ["-p", "no:xdist", *(f"tests/pipelines/{f}" for f in families)]
-        subprocess.run(ask, cwd=checkout, env=how, check=False)
-        seen: dict[str, Any] = json.loads(found.read_text())
+def once(checkout: Path, family: str, parallel: bool, found: Path) -> None:
+    """The fast tests of a family, in this process."""
+    import pytest
+
+    os.environ |= {PARALLEL: str(int(parallel)), RESULTS: str(found)}
+    os.chdir(checkout)
+    ask = ["-q", "-k", CHOSEN, "-p", "no:cacheprovider", "-p", "no:xdist"]
+    pytest.main([*ask, f"tests/pipelines/{family}"], plugins=[sys.modules[__name__]])
+
+
+def run_family(checkout: Path, family: str, parallel: bool, seconds: float) -> dict[str, Any] | None:
+    """The same in a fork, with what was seen; None where the time ended first."""
+    found = Path(f"out/diffusers-tests-{os.getpid()}.json").resolve()
+    found.parent.mkdir(exist_ok=True)
+    process = multiprocessing.get_context("fork").Process(target=once, args=(checkout, family, parallel, found))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return None
+    seen: dict[str, Any] = json.loads(found.read_text())
+    found.unlink()
     return seen
 
 
-def main(checkout: Path, families: tuple[str, ...]) -> bool:
-    """Runs the families, writes benchmarks/results/diffusers-tests.md; True where the failing sets are equal."""
+def main(checkout: Path, commit: str, minutes: float, families: tuple[str, ...]) -> bool:
+    """Runs families that were not run, and writes the table; True where the failing sets are equal."""
+    import diffusers  # here, so that every fork has it
+    import transformers
+
+    from benchmarks.zoo import tiny
+
+    assert diffusers.__version__ and transformers.__version__ and tiny
+    state, until = Path("out/diffusers-tests.json"), time.monotonic() + 60 * minutes
+    key = f"{commit} {CHOSEN}"
+    known = json.loads(state.read_text()) if state.exists() else {}
+    done: dict[str, Any] = known.get("families", {}) if known.get("key") == key else {}
+    for family in families:
+        if family in done:
+            continue
+        began = time.monotonic()
+        both = [run_family(checkout, family, parallel, until - time.monotonic()) for parallel in (False, True)]
+        if None in both:
+            print(f"{family}: the {minutes:g} minutes ended; the same command goes on from here")
+            break
+        done[family] = {"plain": both[0], "ours": both[1], "seconds": time.monotonic() - began}
+        state.write_text(json.dumps({"key": key, "families": done}))
+    return report(commit, done)
+
+
+def report(commit: str, done: dict[str, Any]) -> bool:
+    """Writes benchmarks/results/diffusers-tests.md; True where the failing sets are equal."""
     import diffusers
     import torch
 
-    began = time.perf_counter()
-    plain, ours = (once(checkout, families, parallel) for parallel in (False, True))
-    a, b = plain["outcomes"], ours["outcomes"]
-    different = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-    rows = []
-    for family in families:
-        mine = [k for k in a if k.startswith(f"tests/pipelines/{family}")]
-        counts = [sum(a[k] == v for k in mine) for v in ("passed", "failed", "skipped")]
-        off = sum(k.startswith(f"tests/pipelines/{family}") for k in different)
-        rows.append(f"| {family} | {' | '.join(map(str, counts))} | {off} |")
-    ask = ["git", "describe", "--always", "--tags"]
-    commit = subprocess.run(ask, cwd=checkout, capture_output=True, text=True, check=False).stdout.strip()
+    rows, different, failed, fallbacks = [], [], [], collections.Counter[str]()
+    for family, run in done.items():
+        a, b = run["plain"]["outcomes"], run["ours"]["outcomes"]
+        off = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+        counts = [sum(v == how for v in a.values()) for how in ("passed", "failed", "skipped")]
+        rows.append([family, *counts, run["ours"]["calls"], run["ours"]["windows"], len(off), round(run["seconds"])])
+        different += [f"- {k}: {a.get(k)} step by step, {b.get(k)} in parallel" for k in off]
+        failed += [f"- {k}" for k in sorted(a) if a[k] == b.get(k) == "failed"]
+        fallbacks.update(run["ours"]["fallbacks"])
+    head = ("family", "passed", "failed", "skipped", "parallel calls", "pipelines in windows", "other in parallel", "s")
     text = [
         "# diffusers' own fast tests, in parallel and without",
         "",
-        f"`make diffusers-tests`: diffusers {diffusers.__version__}, its tests of commit {commit or checkout.name}, "
-        f"torch {torch.__version__}, {time.perf_counter() - began:.0f} s. Each pipeline that a test makes is parallel "
-        f"at tolerance 0 in windows of 4. Tests chosen by name: `{CHOSEN}`.",
+        f"`make diffusers-tests`: diffusers {diffusers.__version__}, its tests of commit {commit}, torch "
+        f"{torch.__version__}. Each pipeline that a test makes is parallel at tolerance 0 in windows of 4, and without "
+        f"that in a second run. Tests chosen by name: `{CHOSEN}`.",
         "",
-        f"{ours['calls']} calls in parallel, {ours['windows']} pipelines in windows of more than a step. The numbers "
-        "are of the run step by step; the last column counts tests that ended otherwise in parallel.",
+        f"{len(rows)} families, {sum(sum(row[1:4]) for row in rows)} tests, {len(different)} that ended otherwise. "
+        "passed, failed and skipped are of the run step by step.",
         "",
-        "| family | passed | failed | skipped | other in parallel |",
-        "|---|---|---|---|---|",
-        *rows,
+        table(head, rows),
         "",
         "Tests that ended otherwise:",
         "",
-        *([f"- {k}: {a.get(k)} step by step, {b.get(k)} in parallel" for k in different] or ["- none"]),
+        *(different or ["- none"]),
         "",
         "Failed in both:",
         "",
-        *([f"- {k}" for k in sorted(a) if a[k] == b.get(k) == "failed"] or ["- none"]),
+        *(failed or ["- none"]),
         "",
         "What reports named as one by one:",
         "",
-        *([f"- {n} times: {k}" for k, n in ours["fallbacks"].items()] or ["- nothing"]),
+        *([f"- {n} times: {k}" for k, n in fallbacks.items()] or ["- nothing"]),
     ]
     Path("benchmarks/results/diffusers-tests.md").write_text("\n".join(text) + "\n")
-    print(*rows, *different, sep="\n")
+    print(table(head, rows), *different, sep="\n")
     return not different
 
 
+def arguments() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(description="diffusers' own fast tests, in parallel and without")
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--commit", default="not named", help="of the checkout")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    sys.exit(not main(Path(sys.argv[1]), tuple(sys.argv[2:]) or FAMILIES))
+    asked = arguments()
+    sys.exit(not main(asked.checkout.resolve(), asked.commit, asked.minutes, tuple(asked.families.split(","))))

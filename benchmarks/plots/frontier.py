@@ -1,4 +1,7 @@
-"""The frontier in pictures: the largest error against rounds and evaluations, one line a method, a panel a rule."""
+"""The frontier in pictures: the largest error against rounds and evaluations, a panel a rule, five lines at most.
+
+The five are ours, the paper's, two rivals, and the plain sampler of fewer steps; the tables have every method.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from paradigms.viz.palette import ACCENT, FAINT, GREY, INK, PAPER
 from paradigms.viz.pictures import write_figure
 
-BASE, OUTSIDE, FEW = "ParaDiGMS", "diffusers", "few-step sampler"
-COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3", "#b65c78", "#4fa7a0", "#8a7f4e", "#7386c9")  # of the rivals, in turn
-MARKS = "svD^P<X>"
+BASE, FEW = "ParaDiGMS", "few-step sampler"
+RIVALS = ("ParaTAA", "Anderson")  # published beside the paper; the best of the others in most cells
+COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3")  # of the rivals, in turn
+MARKS = "svD"
 OURS = (ACCENT, "#c0392b")
 MAIN = ("scenes", "digits"), ("DDPM-1000", "DDPM-100", "DDIM-200", "DDIM-50")
 FLOOR = 1e-5  # errors below are float32's
-MEDIAN, THIN = "median of the samples", {"color": GREY, "lw": 0.7, "zorder": 1}
-Lines = dict[str, list[tuple[float, float, float, float]]]  # of a name: rounds, evals / N, max error, median error
+Lines = dict[str, list[tuple[float, float, float]]]  # of a name: rounds, evals / N, max error
 
 
 def pictures(out: Path, data: Mapping[str, Any], names: Sequence[str], ours: set[str]) -> list[Path]:
     """Writes one figure a problem and window (the default one, the whole chain), and frontier.png; returns paths."""
     cells, few, written = data["cells"], data["few-step"], []
-    law = {m for cell in cells.values() for m, entry in cell["methods"].items() if entry.get("law")}
-    style = styles(names, ours, law)
+    style = styles(four(names, ours), ours)
     for problem in dict.fromkeys(cell["problem"] for cell in cells.values()):
         for suffix, pick in (("", usual), ("-whole", whole_chain)):
             panels = {
@@ -70,51 +72,48 @@ def lines(cell: Mapping[str, Any], few: Mapping[str, Any]) -> Lines:
     found: Lines = {}
     for name, entry in cell["methods"].items():
         points = [p for p in entry["points"] if "rounds" in p]
-        found[name] = [
-            (p["rounds"], p["evals / N"], max(p["max error"], FLOOR), max(p["median error"], FLOOR)) for p in points
-        ]
-        if entry.get("law"):  # no error to draw it at: a line from top to bottom
-            found[name] = [(p["rounds"], p["evals / N"], e, e) for p in points[-1:] for e in (FLOOR / 1e3, 1e3)]
+        found[name] = [(p["rounds"], p["evals / N"], max(p["max error"], FLOOR)) for p in points if "max error" in p]
     steps = few.get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {})
     found[FEW] = [
-        (int(k), int(k) / cell["N"], max(v["max error"], FLOOR), max(v["median error"], FLOOR))
+        (int(k), int(k) / cell["N"], max(v["max error"], FLOOR))
         for k, v in sorted(steps.items(), key=lambda item: int(item[0]))
     ]
     return found
 
 
-def styles(names: Sequence[str], ours: set[str], law: set[str]) -> dict[str, dict[str, Any]]:
+def four(names: Sequence[str], ours: set[str]) -> list[str]:
+    """The methods that are drawn: ours, the paper's and the rivals, or the first four where those take no part."""
+    chosen = [n for n in names if n in ours or n in (BASE, *RIVALS)]
+    return (chosen if BASE in chosen else list(names))[:4]
+
+
+def styles(names: Sequence[str], ours: set[str]) -> dict[str, dict[str, Any]]:
     """How each line is drawn, in the order of the legend: ours in front, the few-step sampler behind."""
     found: dict[str, dict[str, Any]] = {}
-    rivals = [n for n in names if n not in ours and n not in (BASE, OUTSIDE)]
+    rivals = [n for n in names if n not in ours and n != BASE]
     for n in names:
         if n in ours:
             colour = OURS[[m for m in names if m in ours].index(n) % len(OURS)]
             shade = {"color": colour, "lw": 2.8, "marker": "o", "ms": 6, "zorder": 5}
         elif n == BASE:
             shade = {"color": INK, "lw": 1.8, "marker": "o", "ms": 4, "zorder": 4}
-        elif n == OUTSIDE:
-            shade = {"color": INK, "lw": 0, "marker": "o", "ms": 8, "mfc": "none", "zorder": 3}
         else:
-            k = rivals.index(n)
-            mark = MARKS[k % len(MARKS)]
-            shade = {"color": COLOURS[k % len(COLOURS)], "lw": 1.3, "marker": mark, "ms": 4, "zorder": 3}
-            if n in law:
-                shade |= {"ls": ":", "lw": 1.8, "marker": "", "zorder": 2}
+            k = rivals.index(n) % len(COLOURS)
+            shade = {"color": COLOURS[k], "lw": 1.3, "marker": MARKS[k], "ms": 4, "zorder": 3}
         found[n] = shade
     found[FEW] = {"color": GREY, "lw": 1.4, "ls": "--", "zorder": 2}
     return found
 
 
 def both(path: Path, title: str, panels: Sequence[tuple[str, Lines]], style: dict[str, dict[str, Any]]) -> None:
-    """Rounds above, evaluations below, a column a panel; thin lines are the median error."""
+    """Rounds above, evaluations below, a column a panel."""
     figure, axes = sheet(2, len(panels))
     for column, (name, found) in enumerate(panels):
         for row, label in enumerate(("rounds", "evaluations / N")):
-            draw(axes[row][column], found, style, row, median=True)
+            draw(axes[row][column], found, style, row)
             axes[row][column].set_xlabel(label, color=GREY, size=9)
         heading(axes[0][column], name)
-    finish(figure, axes, path, title, style | {MEDIAN: THIN}, [f | {MEDIAN: [(0.0,) * 4]} for _, f in panels])
+    finish(figure, axes, path, title, style, [f for _, f in panels])
 
 
 def matters(path: Path, rows: Sequence[Sequence[tuple[str, Lines]]], style: dict[str, dict[str, Any]]) -> None:
@@ -125,7 +124,7 @@ def matters(path: Path, rows: Sequence[Sequence[tuple[str, Lines]]], style: dict
             if not found:
                 place.set_axis_off()
                 continue
-            draw(place, found, style, 0, median=False)
+            draw(place, found, style, 0)
             heading(place, name)
             if row == len(rows) - 1:
                 place.set_xlabel("rounds: model calls one after the other", color=GREY, size=9)
@@ -140,14 +139,11 @@ def sheet(rows: int, columns: int) -> tuple[Figure, list[list[Any]]]:
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=True).tolist()
 
 
-def draw(axes: Any, found: Lines, style: dict[str, dict[str, Any]], across: int, *, median: bool) -> None:
+def draw(axes: Any, found: Lines, style: dict[str, dict[str, Any]], across: int) -> None:
     """The lines of one panel: column `across` of the points against the largest error, sparse ticks, no box."""
     for name, how in style.items():
         points = sorted(found.get(name, ()), key=lambda p: (p[across], -p[2]))
-        x = [p[across] for p in points]
-        axes.plot(x, [p[2] for p in points], **how)
-        if median and name not in (OUTSIDE, FEW):
-            axes.plot(x, [p[3] for p in points], color=how["color"], lw=0.7, alpha=0.55, zorder=how["zorder"] - 0.5)
+        axes.plot([p[across] for p in points], [p[2] for p in points], **how)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(FLOOR / 1.5, 3)

@@ -12,10 +12,12 @@ from .adapters import (
     enable_parallel_sampling,
     from_scheduler,
     parallelize,
+    sample_loop,
 )
 from .denoiser import Denoiser, make_denoiser
 from .distributed.failures import RankError
 from .distributed.partition import Sharing
+from .execution.compiled import compiled
 from .execution.direction import DirectionWarning
 from .execution.evaluate import NonFiniteError
 from .execution.guidance import Guided
@@ -60,8 +62,9 @@ __all__ = [
     "Frame", "Guess", "Guided", "HeldCoarse", "Jacobi", "LinearCoarse", "NonFiniteError", "Parareal", "Picard",
     "Problem", "QuasiNewton", "RankError", "Retry", "Rows", "Run", "Schedule", "SchedulerError", "Sharing",
     "Skeleton", "Solution", "Spectral", "Speculation", "StepNoise", "System", "Update", "Verification",
-    "WindowController", "WindowState", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
+    "WindowController", "WindowState", "compiled", "cosine", "ddim", "ddpm", "disable_parallel_sampling", "dpmsolver",
     "dpmsolver_single", "edm", "enable_parallel_sampling", "euler", "flow", "flow_heun", "from_betas",
     "from_levels", "from_scheduler", "heun", "iterate", "linear", "make_denoiser", "parallelize", "rectified_flow",
-    "sample", "scaled_linear", "sequential", "sharded", "step_rows", "steps", "together", "zero_terminal_snr",
+    "sample", "sample_loop", "scaled_linear", "sequential", "sharded", "step_rows", "steps", "together",
+    "zero_terminal_snr",
 ]  # fmt: skip

@@ -18,14 +18,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .validate import check_choice, check_number, in_words, refusal
+from .validate import check_choice, check_number, in_words, is_number, refusal
 
 PREDICTIONS = ("epsilon", "v", "flow", "x0", "flow_to_data")
+ELSEWHERE = {  # what others call them
+    "sample": "x0", "x_start": "x0", "pred_x0": "x0", "data": "x0", "noise": "epsilon", "pred_noise": "epsilon",
+    "v_prediction": "v", "pred_v": "v", "velocity": "v", "flow_prediction": "flow", "rectified_flow": "flow",
+}  # fmt: skip
 VELOCITIES = ("flow", "flow_to_data")  # whose direction can be mistaken, see `execution/direction.py`
 
 
@@ -55,16 +60,27 @@ class Denoiser:
         return replace(self, **{k: getattr(self, k).to(device, dtype) for k in ("into", "p", "q", "gain")})
 
     def show(self, x: Tensor, n: Tensor) -> Tensor:
-        """What the model is given for states x (M, ...) at rows n (M,)."""
-        return _each(self.into[n], x) * x
+        """What the model is given for states x (M, ...) at rows n (M,): x itself where `into` is 1 throughout."""
+        return x if self._as_it_is else _each(self.into[n], x) * x
 
     def read(self, shown: Tensor, m: Tensor, n: Tensor) -> Tensor:
         """D (M, ...) from what the model was shown and said, both (M, ...), at rows n (M,)."""
-        D = (_each(self.p[n], shown) * shown).addcmul_(_each(self.q[n], m), m)
+        rows = self._columns[:, n]
+        p, q, gain = rows.reshape(*rows.shape, *(1,) * (m.ndim - 1)).unbind()
+        D = (p * shown).addcmul_(q, m)
         if not self.limited:
             return D
         limited = dynamic_threshold(D, *self.threshold) if self.threshold else D.clamp(-self.clip, self.clip)  # type: ignore[operator]
-        return D.addcmul_(_each(self.gain[n], D), limited.sub_(D))
+        return D.addcmul_(gain, limited.sub_(D))
+
+    @cached_property
+    def _as_it_is(self) -> bool:
+        return bool((self.into == 1).all())
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """p, q and gain as one tensor (3, N)."""
+        return torch.stack([self.p, self.q, self.gain])
 
     @property
     def limited(self) -> bool:
@@ -108,7 +124,7 @@ def make_denoiser(
     Raises:
         ValueError: An unknown prediction, a limit that is none, or two limits.
     """
-    check_choice("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS, ELSEWHERE)
     check_limits(clip, threshold)
     A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
     if prediction == "epsilon" and bool((A == 0).any()):
@@ -132,8 +148,9 @@ def check_limits(clip: Any, threshold: Any) -> None:
     needed = "(quantile in (0, 1], maximum >= 1), such as (0.995, 1.5), or None"
     if not isinstance(threshold, tuple | list) or len(threshold) != 2:
         raise refusal("threshold", in_words(threshold), needed)
-    check_number("threshold", threshold[0], needed, lambda v: 0 < v <= 1)
-    check_number("threshold", threshold[1], needed, lambda v: 1 <= v < math.inf)
+    for v, ok in zip(threshold, (lambda v: 0 < v <= 1, lambda v: 1 <= v < math.inf), strict=True):
+        if not is_number(v, ok):
+            raise refusal("threshold", in_words(v), needed)
     if clip is not None:
         raise refusal(
             "clip", f"{in_words(clip)} beside threshold {threshold}", "one limit", "clip=None or threshold=None"

@@ -6,11 +6,16 @@ z[n], n = 0, 1, 2, ...        one draw of (B, ...) a row, in row order, and none
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from .system import System
+
+# Numbers: torch's normal numbers on a CPU are made in blocks of so many, one uniform number each, so that rows of whole
+# blocks drawn at once are those drawn one by one. Source: torch, ATen/native/cpu/DistributionTemplates.h.
+BLOCK = 16
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -39,7 +44,7 @@ class Noise:
         for row in range(self.last, begin):
             self._draw(row)
         keep = self.held[begin - self.first :]
-        new = [self._draw(row) for row in range(max(self.last, begin), end)]
+        new = self._draw_rows(max(self.last, begin), end)
         if new or len(keep) < len(self.held):
             self.held = torch.cat([keep, *new])
         self.first, self.last = begin, max(end, begin, self.last)
@@ -50,15 +55,29 @@ class Noise:
         place = (n - self.first).clamp(0, len(self.held) - 1)
         return self.held[place, torch.arange(n.shape[1], device=n.device)]
 
+    def _draw_rows(self, begin: int, end: int) -> list[Tensor]:
+        """z (R, B, ...) of rows [begin, end), piece by piece: of rows that are all drawn or all not, where those drawn
+        at once are the same numbers as those drawn one by one."""
+        if self.given is not None:
+            return [self.given[begin:end].to(self.x)] if begin < end else []
+        alone = isinstance(self.generator, torch.Generator) and self.generator.device.type == "cpu"
+        if not (alone and self.x.numel() % BLOCK == 0):
+            return [self._draw(row) for row in range(begin, end)]
+        runs = [(drawn, len(list(run))) for drawn, run in groupby(self.draws[begin:end])]
+        return [self._draw_alike(drawn, R) for drawn, R in runs]
+
     def _draw(self, row: int) -> Tensor:
         """z (1, B, ...) of a row."""
-        if self.given is not None:
-            return self.given[row : row + 1].to(self.x)
-        if not self.draws[row]:
-            return torch.zeros_like(self.x[None])
-        if isinstance(self.generator, torch.Generator):
-            return draw_noise((1, *self.x.shape), self.generator, self.x)
-        return torch.cat([draw_noise((1, 1, *self.x.shape[1:]), g, self.x) for g in self.generator], 1)
+        return self.given[row : row + 1].to(self.x) if self.given is not None else self._draw_alike(self.draws[row], 1)
+
+    def _draw_alike(self, drawn: bool, R: int) -> Tensor:
+        """z (R, B, ...) of rows that are drawn, or 0."""
+        x, g = self.x, self.generator
+        if not drawn:
+            return x.new_zeros((R, *x.shape))
+        if isinstance(g, torch.Generator):
+            return draw_noise((R, *x.shape), g, x)
+        return torch.cat([draw_noise((R, 1, *x.shape[1:]), each, x) for each in g], 1)
 
 
 def draw_noise(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:

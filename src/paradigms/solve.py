@@ -39,6 +39,7 @@ from .window.steps import sequential_sample
 from .window.trace import FrameRecord
 from .window.verify import verify_trajectory
 
+WIDEST = 2**31  # rows: more than any chain has
 LEAST = 32  # rows of a call that verifies, at least
 DEFAULT, USUAL = Spectral(), FinalError()
 
@@ -171,6 +172,7 @@ def sample(
     if verify and all(sum(map(len, p)) == len(system) + 1 for p in run.path):
         states = torch.stack([torch.cat(p) for p in run.path], 1)  # (N + 1, B, ...)
         run.final, verification = verify_trajectory(chain.evaluate, states, noise_again(), widest_window(run))
+    chain.evaluate.check_again()
     seconds = time.perf_counter() - began
     sharing = chain.evaluate.team.spent if chain.evaluate.team else None
     if compare:
@@ -276,5 +278,6 @@ def open_chain(
     if isinstance(window, str):
         window = auto_window(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):
+        window = min(window, WIDEST)
         window = FixedWindow(window) if window == 1 or method.steady else YieldingWindow(window)
     return Chain(evaluate, stream, method, stop, window)

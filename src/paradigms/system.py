@@ -9,16 +9,40 @@ multistep rule. The rules that fill the table are in `rules/`; nothing else know
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
 from .validate import check_number, in_words, named_arguments, refusal
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # that states may be of
+T = TypeVar("T")
+
+
+class Coefficients(NamedTuple):
+    """The numbers of rows (W, B), or (W, 1) where all samples stand at the same: as in `System`, `total` the sum of b
+    over its taps, and b each of them."""
+
+    a: Tensor
+    c: Tensor
+    std: Tensor
+    alpha: Tensor
+    total: Tensor
+    b: tuple[Tensor, ...]
+
+    def step(self, x: Tensor, D: Tensor, z: Tensor | None) -> Tensor:
+        """Equation (1), as `System.step` has it."""
+        y = expand_like(self.a, x) * x
+        for k, b in enumerate(self.b):
+            first = len(D) - len(x) - k
+            y.addcmul_(expand_like(b, x), D[first : first + len(x)])
+        return y if z is None else y.addcmul_(expand_like(self.c, x), z)
 
 
 @dataclass(frozen=True)
@@ -108,6 +132,16 @@ class System:
     def _moved(self) -> dict[Any, System]:
         return {}
 
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What is worked out of this table, made when it is first asked for by this name."""
+        if what not in self._kept:
+            self._kept[what] = make()
+        return self._kept[what]  # type: ignore[no-any-return]
+
+    @cached_property
+    def _kept(self) -> dict[Hashable, Any]:
+        return {}
+
     @cached_property
     def drawn(self) -> list[bool]:
         """Whether row n draws noise."""
@@ -137,11 +171,24 @@ class System:
         Returns:
             The states after the steps (W, B, ...).
         """
-        y = expand_like(self.a[n], x) * x
-        for k, b in enumerate(self.b[n].unbind(-1)):
-            first = len(D) - len(x) - k
-            y.addcmul_(expand_like(b, x), D[first : first + len(x)])
-        return y if z is None else y.addcmul_(expand_like(self.c[n], x), z)
+        return self.rows(n).step(x, D, z)
+
+    def rows(self, n: Tensor | slice) -> Coefficients:
+        """The numbers of rows n (W, B), or of a slice of the table, in two calls of torch."""
+        a, c, std, alpha, total, *b = (
+            self._columns[:, n, None] if isinstance(n, slice) else self._columns[:, n]
+        ).unbind()
+        return Coefficients(a, c, std, alpha, total, tuple(b))
+
+    @cached_property
+    def numbers(self) -> Tensor:
+        """The rows' numbers (N,), where the table lies."""
+        return torch.arange(len(self), device=self.a.device)
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """What `rows` looks up, as one tensor (5 + K, N)."""
+        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])
 
     @named_arguments
     def noise(
@@ -175,13 +222,15 @@ class System:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
         if generator is not None and not isinstance(generator, torch.Generator):
             raise refusal("generator", in_words(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        if dtype is not None and dtype not in FLOATS:
             raise refusal("dtype", in_words(dtype), "a floating-point torch.dtype, or None", "torch.float32")
         try:
-            device = None if device is None else torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise refusal("device", in_words(device), "a torch.device, its name, or None", "'cpu' or 'cuda'") from error
-        return torch.randn(shape, generator=generator, dtype=dtype, device=device) * self.start
+            place = None if device is None else torch.device(device)
+            torch.empty(0, device=place)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            needed = "a torch.device that this machine has, its name, or None"
+            raise refusal("device", in_words(device), needed, "'cpu' or 'cuda'") from error
+        return torch.randn(shape, generator=generator, dtype=dtype, device=place) * self.start
 
 
 def expand_like(coefficient: Tensor, x: Tensor) -> Tensor:

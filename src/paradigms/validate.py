@@ -9,7 +9,7 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -21,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def in_words(v: Any) -> str:
     """A value in words: the shape of a tensor, a plain value as it is typed, else what kind of thing it is."""
+    if (number := number_in(v)) is not None:
+        return f"tensor({number})" if isinstance(v, Tensor) else f"numpy's {type(v).__name__} {number}"
     if isinstance(v, Tensor):
         return f"{tuple(v.shape)}"
     if isinstance(v, type):
@@ -32,6 +34,14 @@ def in_words(v: Any) -> str:
     return type(v).__name__
 
 
+def number_in(v: Any) -> Any:
+    """The plain number in a numpy scalar or a tensor of shape (), which are none to type; None where it is neither."""
+    scalar = isinstance(v, Tensor) or (type(v).__module__ == "numpy" and not isinstance(v, int | float | type))
+    if not scalar or getattr(v, "shape", None) != () or (isinstance(v, Tensor) and v.device.type == "meta"):
+        return None
+    return v.item()
+
+
 def refusal(name: str, given: str, needed: str, typed: str | None = None) -> ValueError:
     """The error of a value that cannot be used; `given` and `needed` in words, `typed` is what to type."""
     return ValueError(f"{name}: given {given}; needed: {needed}" + (f"; type {typed}" if typed else ""))
@@ -39,27 +49,46 @@ def refusal(name: str, given: str, needed: str, typed: str | None = None) -> Val
 
 def check_number(name: str, v: Any, needed: str, ok: Callable[[float], bool] = math.isfinite) -> None:
     """Refuses what is no number, and a number that is not `ok`."""
-    if isinstance(v, bool) or not isinstance(v, int | float) or math.isnan(v) or not ok(v):
-        raise refusal(name, in_words(v), needed)
+    if not is_number(v, ok):
+        plain = number_in(v)
+        raise refusal(name, in_words(v), needed, plain_argument(name, plain) if is_number(plain, ok) else None)
+
+
+def is_number(v: Any, ok: Callable[[float], bool]) -> bool:
+    """Whether v is a number that torch holds and that is `ok`."""
+    if isinstance(v, bool) or not isinstance(v, int | float) or too_large(v):
+        return False
+    return not math.isnan(v) and ok(v)
+
+
+def plain_argument(name: str, v: Any) -> str:
+    """How a plain number is given, where the name is an argument's."""
+    return f"{name}={v!r}" if name.isidentifier() else repr(v)
 
 
 def check_whole(name: str, v: Any, needed: str, low: float, high: float = math.inf) -> None:
     """Refuses what is no whole number from low to high."""
-    if isinstance(v, bool) or not isinstance(v, int) or not low <= v <= high:
-        raise refusal(name, in_words(v), needed)
+    if type(v) is not int or not low <= v <= high:
+        plain = number_in(v)
+        typed = plain_argument(name, plain) if type(plain) is int and low <= plain <= high else None
+        raise refusal(name, in_words(v), needed, typed)
 
 
 def check_flag(name: str, v: Any) -> None:
     """Refuses what is neither True nor False."""
     if not isinstance(v, bool):
-        raise refusal(name, in_words(v), "True or False")
+        plain = number_in(v)
+        raise refusal(
+            name, in_words(v), "True or False", plain_argument(name, plain) if isinstance(plain, bool) else None
+        )
 
 
-def check_choice(name: str, v: Any, names: Iterable[str]) -> None:
-    """Refuses what is none of the names, and says which is the closest."""
-    names = list(names)
+def check_choice(name: str, v: Any, names: Iterable[str], elsewhere: Mapping[str, str] | None = None) -> None:
+    """Refuses what is none of the names, and says which is the closest, or the one for a name used elsewhere."""
+    names, other = list(names), (elsewhere or {}).get(v) if isinstance(v, str) else None
     if not (isinstance(v, str) and v in names):
-        raise refusal(name, in_words(v), f"one of {', '.join(names)}", closest_name(v, names, "{0!r}"))
+        typed = repr(other) if other in names else closest_name(v, names, "{0!r}")
+        raise refusal(name, in_words(v), f"one of {', '.join(names)}", typed)
 
 
 def closest_name(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:

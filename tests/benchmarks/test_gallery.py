@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from benchmarks.app import bench
 from benchmarks.images import gallery
 from benchmarks.images.gallery import bytes_of, clip_metric, frechet_metric, quality
+from benchmarks.paper.narrow import save_clip
 from paradigms.cli import pipeline_job as hub
 from published import church, sd2
 
@@ -110,19 +111,7 @@ def test_the_papers_table_of_tiny_pipelines(
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a CLIP of pictures of 8x8 and prompts in letters, its weights random."""
-    import transformers as tr
-
-    from benchmarks.zoo import tiny
-
-    config = tr.CLIPConfig(
-        text_config=tiny.clip_text().config.to_dict(),
-        vision_config=tiny.clip_vision().config.to_dict(),
-        projection_dim=8,
-    )
-    folder = tmp_path_factory.mktemp("clip")
-    tiny.seeded(tr.CLIPModel, config).save_pretrained(folder)
-    tr.CLIPProcessor(tiny.clip_images(), tiny.clip_tokenizer()).save_pretrained(folder)
-    return str(folder)
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def embedding(projected: Tensor) -> np.ndarray:

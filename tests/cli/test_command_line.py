@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import paradigms.cli.model_job
 from command_line import SHORT, call, commands, tiny
@@ -307,3 +308,40 @@ def test_a_pipelines_nan_is_one_line_and_no_picture(tmp_path: Path, monkeypatch:
         code, out, err = call("sample", str(tmp_path / "nan"), *how)
         assert (code, out, err.count("\n")) == (1, "", 1) and "finite" in err and "converged" not in err, err
         assert not list((tmp_path / window).iterdir())
+
+
+# what the program offers
+
+
+def test_every_option_of_sample_is_in_a_named_group() -> None:
+    out = call("sample", "--help")[1]
+    groups = re.findall(r"^╭─ (.+?) ─", out, re.M)
+    (rest,) = re.findall(r"╭─ Options ─.*?╰─", out, re.S)
+    assert len(groups) >= 7 and re.findall(r"(?<!\w)--[a-z-]+", rest) == ["--help"]
+
+
+@pytest.mark.parametrize("name", ["sample", "plan"])
+def test_helps_examples_parse_as_they_are_printed(name: str) -> None:
+    out = " ".join(call(name, "--help")[1].replace("│", " ").split()).split("Examples: ")[1]
+    examples = re.findall(r"paradigms (\w+)((?: (?!paradigms|The|On)[^;]*?)?)(?=;? paradigms|$| The| On)", out)
+    assert len(examples) >= 2
+    for command, rest in examples:
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= commands()[command], rest
+
+
+def test_a_shell_completes_commands_and_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, wanted in (("paradigms pl", "plan"), ("paradigms sample --rule dpm", "dpmsolver")):
+        how = {"_PARADIGMS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        out = CliRunner().invoke(cli.app, [], prog_name="paradigms", env=how).stdout
+        assert out.split() == [wanted]
+
+
+def test_models_lists_every_weight_file_that_ships() -> None:
+    from paradigms.models.weights import shipped_weights
+
+    code, out, _ = call("models")
+    files = [f.stem for kind in ("images", "policies") for f in shipped_weights(kind).glob("*.safetensors")]
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    assert {line.split()[0] for line in out.splitlines()[3:] if line.strip()} == {
+        *(name for name in files if not name.endswith("-features")), "latent"
+    }  # fmt: skip

@@ -30,7 +30,7 @@ from paradigms.distributed.plan import (
     plan_runs,
     predict_run,
 )
-from paradigms.window.auto.latency import LatencyCurve
+from paradigms.execution.latency import LatencyCurve
 
 ROUNDS = Path(__file__).parents[2] / "benchmarks" / "results" / "rounds.json"
 FLAT, LINE = LatencyCurve((1, 2), (0.5, 0.5)), LatencyCurve((1, 2), (0.5, 1.0))

@@ -403,6 +403,12 @@ def two_modes(x: Tensor, t: Tensor, apart: float = 1.0) -> Tensor:
     return (x - thin.denoise(x, 1 - t, t)) / t
 
 
+def gaussian(x: Tensor, t: Tensor, wide: float) -> Tensor:
+    """noise - data of Gaussian data, so wide, at t noise."""
+    v = wide**2
+    return ((t - v * (1 - t)) / (t**2 + v * (1 - t) ** 2))[:, None] * x
+
+
 UNTRAINED = torch.nn.Linear(6, 6, dtype=F64)
 RIGHT = {
     "noise at 1, noise - data": (two_modes, pd.euler(torch.linspace(1, 0, 21))),
@@ -411,8 +417,9 @@ RIGHT = {
     "not trained": (lambda x, t: UNTRAINED(x), pd.flow(20)),
     "a mixture": (velocity, pd.euler(torch.linspace(1, 0, 21))),
     "modes far apart": (lambda x, t: two_modes(x, t, 4.0), pd.euler(torch.linspace(1, 0, 21))),
-    "data 2.4 wide": (lambda x, t: (t - 5.76 * (1 - t))[:, None] / (t**2 + 5.76 * (1 - t) ** 2)[:, None] * x,
-                      pd.euler(torch.linspace(1, 0, 21))),
+    "a Gaussian 2.4 wide": (lambda x, t: gaussian(x, t, 2.4), pd.euler(torch.linspace(1, 0, 21))),
+    "a Gaussian 10 wide": (lambda x, t: gaussian(x, t, 10.0), pd.euler(torch.linspace(1, 0, 21))),
+    "a wide Gaussian, data at 1": (lambda x, t: -gaussian(x, 1 - t, 4.0), pd.euler(torch.linspace(0, 1, 21))),
 }  # fmt: skip
 WRONG = {
     "the other sign, falling": (lambda x, t: -two_modes(x, t), pd.euler(torch.linspace(1, 0, 21)), "flow_to_data"),

@@ -97,3 +97,13 @@ def test_a_generator_that_is_given_twice_is_one_in_its_replica_too(shared: list[
     assert float(found.verification.residual.max()) <= 1e-10
     stepped = pd.sequential(model, system, X, generator=generators())
     assert found.comparison is not None and torch.equal(found.comparison.x, stepped)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_whole_blocks_drawn_at_once_are_those_drawn_one_by_one(dtype: torch.dtype) -> None:
+    """Of 16 numbers or a multiple: what `BLOCK` says of torch, and a last row that is not drawn."""
+    system, x = pd.ddpm(LINEAR, N), torch.zeros(2, 3, 8, dtype=dtype)
+    at_once = Noise(system, x, seeded(7), None).rows(torch.arange(N)[:, None].expand(-1, 2), 0, N)
+    g = seeded(7)
+    each = [torch.randn(x.shape, generator=g, dtype=dtype) for _ in range(N - 1)]
+    assert at_once is not None and torch.equal(at_once, torch.stack([*each, torch.zeros_like(x)]))

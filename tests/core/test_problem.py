@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -36,11 +37,19 @@ X = torch.zeros(2, 3)
         ({"window": 2.5}, "window: given 2.5"),
         ({"window": True}, "window: given True"),
         ({"max_rounds": 0}, "max_rounds: given 0"),
+        ({"window": np.int64(8)}, "window: given numpy's int64 8; needed: .*; type window=8"),
+        ({"max_rounds": torch.tensor(3)}, r"max_rounds: given tensor\(3\); .*; type max_rounds=3"),
+        ({"verify": np.bool_(True)}, "verify: given numpy's bool True; .*; type verify=True"),
+        ({"tolerance": 10**400}, "tolerance: given 1000"),
+        ({"generator": np.int64(3)}, r"generator: given numpy's int64 3; .*manual_seed\(3\)"),
+        ({"condition": {"self": torch.zeros(2)}}, "condition: given the name 'self'"),
+        ({"condition": {"label": [1, 2]}}, r"condition 'label': given list; .*; type torch.tensor\(\[1, 2\]\)"),
+        ({"condition": {"label": np.ones(2)}}, "condition 'label': given ndarray; .*; type torch.from_numpy"),
         ({"noise": torch.zeros(9, 2, 3)}, r"noise: given \(9, 2, 3\); needed: \(10, 2, 3\)"),
         ({"noise": torch.full((10, 2, 3), math.nan)}, r"noise: not finite at index \(0, 0, 0\)"),
         ({"generator": [torch.Generator()]}, "generator: given 1; needed: one, or one for each of the 2 samples"),
         ({"condition": {"label": torch.zeros(3)}}, r"condition 'label': given \(3,\); needed: a tensor with 2 rows"),
-        ({"condition": {"label": 3}}, "condition 'label': given int"),
+        ({"condition": {"label": 3}}, "condition 'label': given 3; needed: .*type torch.full"),
     ],
 )
 def test_bad_arguments(how: dict[str, Any], says: str) -> None:
@@ -151,6 +160,13 @@ def test_a_watch_that_cannot_be_called_with_frames_is_refused_before_any_work(wa
 
     with pytest.raises(ValueError, match=r"watch: given .*; needed: a function of an iterator of frames"):
         pd.sample(never, SYSTEM, X, watch=watch, window=window)
+
+
+@pytest.mark.parametrize("watch", [lambda frames: [f for f in frames for _ in range(2)], lambda f: reversed(list(f))])
+def test_a_watch_that_gives_frames_twice_or_backwards_is_refused(watch: Any) -> None:
+    """Rounds were counted twice before, and the first frame's states were taken for the sample."""
+    with pytest.raises(ValueError, match=r"watch: given one that gives round \d+ after round \d+"):
+        pd.sample(lambda x, t: x / 2, SYSTEM, X, window=4, watch=watch)
 
 
 @pytest.mark.parametrize("watch", [lambda frames: [], lambda frames: None, lambda frames: 3, lambda frames: iter([1])])
@@ -271,6 +287,15 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
         ),
         (lambda: pd.ddim(LINEAR, 10, clip=0.0), "clip: given 0.0"),
         (lambda: pd.ddim(LINEAR, 10, threshold=(2.0, 1.0)), "threshold: given"),
+        # what holds a plain number, and what others call a prediction
+        (lambda: pd.ddim(LINEAR, np.int64(20)), "steps: given numpy's int64 20; needed: .*; type steps=20"),  # type: ignore[arg-type]
+        (lambda: pd.ddim(LINEAR, 20, eta=torch.tensor(0.5)), r"eta: given tensor\(0.5\); .*; type eta=0.5"),  # type: ignore[arg-type]
+        (lambda: pd.FinalError(np.float32(0.5)), "tolerance: given numpy's float32 0.5"),  # type: ignore[arg-type]
+        (lambda: pd.ddim(LINEAR, 10, prediction="v_prediction"), "type 'v'"),
+        (lambda: pd.ddim(LINEAR, 10, prediction="sample"), "type 'x0'"),
+        (lambda: pd.ddim(LINEAR, 10, clip="1"), "clip: given '1'; needed: a positive number"),
+        (lambda: pd.ddim(LINEAR, 10).noise((1, 2), dtype=torch.float8_e4m3fn), "dtype: given"),
+        (lambda: pd.ddim(LINEAR, 10).noise((1, 2), device="cuda:99"), "device: given 'cuda:99'"),
         (lambda: pd.flow(10, shift=0.0), "shift: given 0.0"),
         # the fields of methods and criteria
         (lambda: pd.Picard(pd.Copy), r"Picard: guess: given the class Copy; needed: a Guess: .*; type Copy\(\)"),  # type: ignore[arg-type]

@@ -31,6 +31,20 @@ def test_answers_of_a_coarser_dtype_are_known_by_their_numbers(
     assert grain(m + 1e-9 * m.roll(1)) == 0 and grain(m.to(dtype)) == 0
 
 
+@pytest.mark.parametrize("dtype", HALVES[:2])
+@pytest.mark.parametrize("of", [torch.float32, torch.float64])
+def test_a_coarse_answer_that_a_factor_was_put_on_is_known_by_how_few_numbers_it_has(
+    dtype: torch.dtype, of: torch.dtype
+) -> None:
+    """As guidance's rescaling or a latent's factor do after the network; few different numbers alone say nothing."""
+    m = torch.randn(4, 4096, generator=seeded(0)).to(dtype).to(of)
+    assert grain(0.37 * m) == torch.finfo(dtype).eps
+    fine = torch.randn(4, 4096, generator=seeded(0), dtype=of)
+    usual = 0.0 if of == torch.float32 else grain(fine)
+    for said in (fine, 0.37 * fine, (20 * fine).round() / 20, 0.3 * fine.sign(), torch.full_like(fine, 0.3)):
+        assert grain(said) == usual
+
+
 @pytest.mark.parametrize("said", [torch.zeros, torch.ones, lambda *shape: torch.arange(float(shape[1])).expand(shape)])
 def test_whole_numbers_are_no_rounding(said: Callable[..., Tensor]) -> None:
     assert grain(said(4, 100).double()) is None

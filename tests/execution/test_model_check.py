@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import paradigms as pd
-from paradigms.execution.model_check import ROWS
+from paradigms.execution.model_check import LATER, ROWS
 from problems import LINEAR, METHODS, seeded, start
 
 SYSTEM = pd.ddim(LINEAR, 20)
@@ -292,6 +292,31 @@ def test_a_model_that_keeps_a_state_may_be_stepped_with_where_no_window_is_allow
     assert torch.equal(pd.sample(KEEPING[kind](), SYSTEM, x, window=1).x, pd.sequential(KEEPING[kind](), SYSTEM, x))
 
 
+@pytest.mark.parametrize("first", [6, 9])
+def test_a_state_that_begins_after_some_calls_is_refused_at_the_end_of_the_first(first: int) -> None:
+    """A cache that warms up: its first answers are right, and of the later ones every other is that of another row."""
+    calls, held = [0], list[Tensor]()
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        calls[0] += 1
+        m = 0.3 * torch.sin(x)
+        if calls[0] > first and calls[0] % 2 and held and held[0].shape == m.shape:
+            return held[0]
+        held[:] = [m]
+        return m
+
+    system = pd.ddim(LINEAR, 40)
+    with pytest.raises(ValueError, match="asked the same row twice"):
+        pd.sample(model, system, start(system, 2), window=8)
+
+
+def test_a_model_of_one_time_says_that_a_window_has_several() -> None:
+    system = pd.ddim(LINEAR, 20)
+    with pytest.raises(RuntimeError, match="Scalar") as caught:
+        pd.sample(lambda x, t: x * (t.item() / 1000), system, start(system, 1), window=8)
+    assert not hasattr(caught.value, "add_note") or "each with its own t" in caught.value.__notes__[0]
+
+
 def test_a_function_made_anew_is_asked_once_where_auto_only_steps() -> None:
     system, rows, net = pd.ddim(LINEAR, 2), list[int](), Net().double()
 
@@ -304,7 +329,7 @@ def test_a_function_made_anew_is_asked_once_where_auto_only_steps() -> None:
         rows.clear()
         pd.sample(lambda x, t: counted(x, t), system, start(system, 2), window="auto")
         spent.append(sum(rows))
-    assert spent[0] - spent[1] == ROWS
+    assert spent[0] - spent[1] == ROWS + LATER
 
 
 # ---------------------------------------------------------------------------------------- input that is changed
@@ -378,7 +403,7 @@ def test_a_model_is_checked_once_for_each_shape_and_in_no_count() -> None:
         sizes.clear()
         solution = pd.sample(model, SYSTEM, torch.randn(2, d, generator=seeded(0)), window=8)
         beside.append(sum(sizes) - solution.evaluations)
-    assert beside == [ROWS, 0, ROWS]
+    assert beside == [ROWS + LATER, 0, ROWS + LATER]
 
 
 @pytest.mark.parametrize("method", METHODS)

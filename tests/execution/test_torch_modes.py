@@ -71,6 +71,23 @@ def test_stepping_and_frames_under_autocast_are_in_the_states_dtype() -> None:
     assert net.inside == {torch.bfloat16} and not torch.is_autocast_enabled("cpu")
 
 
+def test_a_default_device_is_the_models_and_not_the_solvers() -> None:
+    """As `torch.set_default_device("cuda")` sets it; here one that holds no numbers, so that a use of it fails."""
+    system, places = pd.ddpm(LINEAR, 30), set[str]()
+    x = torch.randn(2, 16, generator=seeded(0))
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        places.add(torch.zeros(1).device.type)
+        return x / 2
+
+    how: dict[str, Any] = {"window": 8, "compare": True}
+    alone = pd.sample(model, system, x, generator=seeded(1), **how)
+    with torch.device("meta"):
+        inside = pd.sample(model, system, x, generator=seeded(1), **how)
+        frames = list(pd.iterate(model, system, x, window=8, generator=seeded(1)))
+    assert torch.equal(inside.x, alone.x) and torch.equal(frames[-1].last, alone.x) and places == {"cpu", "meta"}
+
+
 def test_autocast_that_is_off_inside_stays_off() -> None:
     """A12: a sampler that is called where autocast was turned off again."""
     net = Net()

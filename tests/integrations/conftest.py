@@ -1,37 +1,10 @@
-"""torchvision of PyPI is of a CUDA build of torch and does not load beside a CPU's: where it does not, an empty one
-stands in for it, for the libraries here import it for pictures that no test reads."""
+"""Where a library is here that asks for torchvision and that does not load, an empty one stands in for it."""
 
 from __future__ import annotations
 
-import sys
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
 
-PARTS = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.utils",
-         "torchvision.models", "torchvision.datasets", "torchvision.models.inception")  # fmt: skip
+from benchmarks.outside import no_torchvision
 
-
-class Empty(ModuleType):
-    """A module that has every name."""
-
-    __path__: list[str] = []  # noqa: RUF012
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.__spec__ = ModuleSpec(name, None)  # other libraries ask whether it is there
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return sys.modules.get(f"{self.__name__}.{name}", type(name, (), {"__init__": lambda self, *_, **__: None}))
-
-
-try:
-    if any(find_spec(library) for library in ("denoising_diffusion_pytorch", "k_diffusion", "smalldiffusion")):
-        import torchvision  # noqa: F401
-except (ImportError, RuntimeError):
-    for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    sys.modules.update({name: Empty(name) for name in PARTS})
+if any(find_spec(library) for library in ("denoising_diffusion_pytorch", "k_diffusion", "smalldiffusion")):
+    no_torchvision.ensure()

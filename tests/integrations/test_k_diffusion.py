@@ -105,7 +105,7 @@ def test_by_default_it_takes_fewer_rounds(name: str) -> None:
     torch.manual_seed(3)
     sampler = getattr(ours, f"sample_{name}")
     found = sampler(model, start(sigmas), sigmas, disable=True, window=32, report=account.append)
-    assert off(found, wanted) < 0.01 and account[0].rounds < account[0].rows / 2
+    assert off(found, wanted) < 0.01 and account[0].rounds < account[0].steps / 2
 
 
 def test_what_it_cannot_do_is_refused() -> None:

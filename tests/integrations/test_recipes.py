@@ -54,7 +54,7 @@ def test_denoising_diffusion_pytorch(objective: str, steps: int | None, eta: flo
     torch.manual_seed(1)
     account: list[pd.Solution] = []
     found = dd.parallel_sample(diffusion, 3, tolerance=0, window=16, report=account.append)
-    assert off(found, wanted) < 1e-5 and account[0].rows == (steps or 100)
+    assert off(found, wanted) < 1e-5 and account[0].steps == (steps or 100)
 
 
 def test_self_conditioning_is_refused() -> None:
@@ -103,7 +103,7 @@ def test_azula(schedule: str, sampler: str, how: dict[str, Any], denoiser: str) 
     torch.manual_seed(1)
     ours = az.parallel(theirs, tolerance=0, window=8)
     assert off(ours(x, shift=shift), wanted) < 1e-5
-    assert ours.solution is not None and ours.solution.rows == (48 if sampler == "HeunSampler" else 24)
+    assert ours.solution is not None and ours.solution.steps == (48 if sampler == "HeunSampler" else 24)
 
 
 def test_azulas_other_samplers_are_refused() -> None:
@@ -146,7 +146,7 @@ def test_smalldiffusion_from_one_seed(mu: float) -> None:
     torch.manual_seed(1)
     account: list[pd.Solution] = []
     found = sd.parallel_samples(model, sigmas, 1.0, mu, batchsize=4, tolerance=0, window=8, report=account.append)
-    assert off(found, wanted) < 1e-4 and account[0].rows == 30
+    assert off(found, wanted) < 1e-4 and account[0].steps == 30
 
 
 def test_smalldiffusion_guided() -> None:

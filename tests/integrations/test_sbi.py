@@ -70,7 +70,7 @@ def test_by_default_it_takes_a_fraction_of_the_rounds(posterior: Any) -> None:
     fast = parallel(posterior)
     found, wanted = (sampled(p, n=10, reject_outside_prior=False) for p in (fast, posterior))
     (account,) = fast.solutions
-    assert account.converged and account.rounds <= 20 and account.rows == 499
+    assert account.converged and account.rounds <= 20 and account.steps == 499
     assert off(found, wanted) < 0.003
 
 

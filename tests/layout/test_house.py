@@ -39,10 +39,12 @@ BELOW: dict[str, set[str]] = {
     "steps": {"checks", "methods", "noise", "problem", "solution", "solve", "stopping", "system", "validate", "window"},
     "integrations": {*CORE, "methods", "solution", "solve", "stopping"},
     "adapters/schedulers": {*CORE, "adapters", "solve"},
-    "adapters": {*CORE, "adapters/pipelines", "adapters/policies", "adapters/schedulers", "distributed", "files"}
-    | {"methods", "stopping", "window"},
+    "adapters": {*CORE, "adapters/loops", "adapters/pipelines", "adapters/policies", "adapters/schedulers"}
+    | {"distributed", "files", "methods", "stopping", "window"},
     "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "execution", "methods"}
     | {"solve", "stopping", "window", "window/auto"},
+    "adapters/loops": {*CORE, "adapters/pipelines", "adapters/policies", "checks", "distributed", "execution"}
+    | {"methods", "solution", "solve", "stopping", "window"},
     "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "methods", "solution"}
     | {"solve", "stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},

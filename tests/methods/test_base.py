@@ -10,7 +10,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.methods.base import step_rows
-from paradigms.methods.scan import scan
+from paradigms.methods.scan import carry_on, recur_in_place, recur_rows, scan
 from paradigms.methods.work import Evaluate, Update, WindowState
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
@@ -25,7 +25,7 @@ def test_scan_is_the_loop_it_replaces(W: int, B: int, seed: int) -> None:
     for n in range(W):
         delta = p[n, :, None] * delta + r[n]
         loop.append(delta)
-    assert torch.allclose(scan(r, p), torch.stack(loop), atol=1e-12)
+    assert torch.allclose(recur_rows(r, [p]), torch.stack(loop), atol=1e-12)
     assert torch.allclose(scan(r), r.cumsum(0), atol=1e-12)
 
 
@@ -110,3 +110,23 @@ def test_a_method_of_ones_own_is_one_small_class() -> None:
     assert (solution.max_error or 0) < 1e-12
     assert rows_seen[0] == [0, 0, 0] and rows_seen[3] == [3, 3, 3], "the first row was visited once a round"
     assert remembered[:4] == rows_seen[:4], "and what a method remembers of it slid with it"
+
+
+@pytest.mark.parametrize("K", [1, 2])
+@pytest.mark.parametrize("wide", [4, 400])
+def test_one_solve_and_a_loop_over_rows_carry_alike(K: int, wide: int) -> None:
+    """Small states are solved for at once, large ones row by row; from a row on where those before are known."""
+    p = torch.rand(K, 9, 2, 1, generator=seeded(0), dtype=torch.float64) / K
+    d = torch.randn(9, 2, wide, generator=seeded(1), dtype=torch.float64)
+    for first in (1, 3, 8):
+        slow = d.clone()
+        for n in range(first, 9):
+            slow[n] += sum(p[k, n] * slow[n - 1 - k] for k in range(min(K, n)))
+        torch.testing.assert_close(recur_in_place(d.clone(), p, first), slow)
+        slow[first:] = 0
+        none = d.clone()
+        none[first:] = 0
+        for n in range(first, 9):
+            slow[n] = sum(p[k, n] * slow[n - 1 - k] for k in range(min(K, n)))
+        none[:first] = slow[:first]
+        torch.testing.assert_close(carry_on(none, p, first), slow)

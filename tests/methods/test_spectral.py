@@ -259,3 +259,22 @@ def test_nothing_is_learned_of_a_row_that_just_entered_the_window(rule: str) -> 
 
     solution = pd.sample(Mixture(), system, x, Checked(), window=9, tolerance=0.01, generator=seeded(1))
     assert solution.converged and 0 < int(twice.sum()) <= 2 * len(system)
+
+
+def test_a_first_sweep_is_the_recurrence_of_gaussian_data_coordinate_by_coordinate() -> None:
+    """Nothing is learned yet, so J is the prior's: equation (2') with dense matrices, in the letters of the file."""
+    system, W = pd.ddim(LINEAR, N, prediction="x0").to("cpu", torch.float64), 5
+    x = torch.randn(W + 1, 1, *SHAPE, generator=seeded(0), dtype=torch.float64)
+    D = torch.randn(W, 1, *SHAPE, generator=seeded(1), dtype=torch.float64)
+    n = torch.arange(W)[:, None]
+    work = WindowState(x, torch.zeros(W + 1, 1, *SHAPE, dtype=torch.float64), None, n, n >= 0, 0 * n)
+    method = pd.Spectral()
+    found, _ = method.sweep(system, work, lambda *points, live=None: (D,), method.init(system, work))
+    delta, lam = torch.zeros(SHAPE, dtype=torch.float64)[None], SPECTRUM.prior
+    for m in range(W):
+        a, b, alpha, sigma = system.a[m], system.b[m, 0], system.alpha[m], system.sigma[m]
+        J = alpha * lam / (alpha**2 * lam + sigma**2)
+        r = a * x[m] + b * D[m] - x[m + 1]
+        changed = SPECTRUM.inverse(SPECTRUM.spread(J) * SPECTRUM.forward(delta[None]), delta[None])[0]
+        delta = a * delta + b * changed + r
+        torch.testing.assert_close(found.x[m], x[m + 1] + delta)

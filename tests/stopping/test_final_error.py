@@ -14,7 +14,7 @@ import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
 from paradigms.methods.work import Update, WindowState
 from paradigms.models.mixture import FieldMixture
-from paradigms.stopping.final_error import gaussian_growth, tolerance_share
+from paradigms.stopping.table_facts import gaussian_growth, tolerance_share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
-from paradigms.stopping.final_error import gaussian_growth, row_weight
+from paradigms.stopping.table_facts import gaussian_growth, row_weight
 from problems import LINEAR, RULES, seeded
 
 TOLERANCE = 0.003

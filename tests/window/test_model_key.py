@@ -36,8 +36,8 @@ class Net(nn.Module):
 X = torch.zeros(1, 6)
 
 
-def known(model: Any, key: Any = None) -> profile.ModelProfile:
-    return profile.profile_of(model, X, key=key)
+def known(model: Any, key: Any = None) -> profile.RoundTimes:
+    return profile.round_times(model, X, key=key)
 
 
 def lambda_of(net: Any, scale: float = 0.3) -> Any:
@@ -100,7 +100,7 @@ def test_a_key_makes_the_second_call_learn_from_the_first() -> None:
         pd.sample(fresh(), system, torch.ones(1, 6), key=("mine", 1))
         ((one,),) = (kinds.values() for kinds in identity._named.values())
         seen.append(one)
-    assert seen[0] is seen[1] and seen[0].step.seen, "what the first call measured is what the second one finds"
+    assert seen[0] is seen[1] and seen[0].chains, "what the first call measured is what the second one finds"
 
 
 @pytest.mark.parametrize("solver", ["sample", "iterate"])

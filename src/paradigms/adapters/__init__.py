@@ -1,5 +1,6 @@
-"""Real things made samplable in parallel: schedulers as tables, policies by them, pipelines by rewound loops."""
+"""Real things made samplable in parallel: schedulers as tables, policies by them, pipelines by rewound loops, steps."""
 
+from .loops import sample_loop
 from .parallelize import disable_parallel_sampling, enable_parallel_sampling, parallelize
 from .pipelines import Run
 from .schedulers.prepare import SchedulerError
@@ -7,4 +8,5 @@ from .schedulers.table import from_scheduler
 
 __all__ = [
     "Run", "SchedulerError", "disable_parallel_sampling", "enable_parallel_sampling", "from_scheduler", "parallelize",
+    "sample_loop",
 ]  # fmt: skip

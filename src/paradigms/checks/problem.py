@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ..execution.guidance import Guided
 from ..execution.model_check import unfit_for_batches
 from ..schedule import Schedule
-from ..system import System
-from ..validate import in_words, refusal, why_unbound
+from ..system import FLOATS, System
+from ..validate import in_words, number_in, refusal, why_unbound
 
-FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+SHOWN = 8  # numbers that a message repeats
 RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
 
 
@@ -52,7 +52,8 @@ def check_generator(generator: Any, B: int) -> None:
     """Raises ValueError for what is neither one generator nor one for each of B samples."""
     if generator is None or isinstance(generator, torch.Generator):
         return
-    typed = f"torch.Generator().manual_seed({generator if type(generator) is int else 0})"
+    seed = generator if type(generator) is int else number_in(generator)
+    typed = f"torch.Generator().manual_seed({seed if type(seed) is int else 0})"
     if not isinstance(generator, list | tuple):
         raise refusal("generator", in_words(generator), "a torch.Generator, or a list of one for each sample", typed)
     if len(generator) != B:
@@ -70,16 +71,29 @@ def check_condition(condition: Any, x: Tensor) -> None:
     if not isinstance(condition, Mapping):
         raise refusal("condition", in_words(condition), "a dict of tensors by name", typed)
     for name, value in condition.items():
-        if not isinstance(name, str) or name in ("x", "t"):
-            raise refusal("condition", f"the name {name!r}", "a name of the model's own, but neither x nor t", typed)
+        if not isinstance(name, str) or name in ("x", "t", "self"):
+            needed = "a name of the model's own, but neither x, t nor self"
+            raise refusal("condition", f"the name {name!r}", needed, typed)
         if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != B:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"condition {name!r}: given {shape}; needed: a tensor with {B} rows, one a sample")
+            needed = f"a tensor with {B} rows, one a sample"
+            raise refusal(f"condition {name!r}", in_words(value), needed, rows_of(value, B))
         if value.device != x.device:
             raise refusal(
                 f"condition {name!r}", f"a tensor on {value.device}", f"one on {x.device}, as x", ".to(x.device)"
             )
         check_dense(f"condition {name!r}", value)
+
+
+def rows_of(value: Any, B: int) -> str | None:
+    """What makes a condition of B rows of a value that is meant for all of them, or that is no tensor."""
+    number = value if isinstance(value, int | float) else number_in(value)
+    if number is not None:
+        return f"torch.full(({B},), {number!r})"
+    if isinstance(value, list | tuple) and len(value) == B and all(isinstance(v, int | float) for v in value):
+        return f"torch.tensor({list(value)!r})" if B <= SHOWN else "torch.tensor(...) of it"
+    if type(value).__module__ == "numpy" and len(value.shape) > 0 and len(value) == B:
+        return "torch.from_numpy(...) of it"
+    return None
 
 
 def check_dense(name: str, value: Tensor) -> None:

@@ -41,9 +41,8 @@ def check_watch(watch: Any) -> None:
 
 def check_window(window: Any) -> None:
     """Raises ValueError for what is no window."""
-    number = isinstance(window, int) and not isinstance(window, bool) and window >= 1
-    if not (number or (isinstance(window, str) and window == "auto") or isinstance(window, WindowController)):
-        raise ValueError(f"window: given {in_words(window)}; needed: a whole number of rows, at least 1, or 'auto'")
+    if not ((isinstance(window, str) and window == "auto") or isinstance(window, WindowController)):
+        check_whole("window", window, "a whole number of rows, at least 1, or 'auto'", 1)
 
 
 def check_method(method: Any) -> None:
@@ -100,15 +99,17 @@ def watched_frames(watch: Callable[[Iterator[Any]], Iterable[Any]], frames: Iter
         "an iterator of the frames that it is given",
         "watch=tqdm.tqdm, or a generator: for f in frames: yield f",
     )
-    shown, some = watch(frames), False
+    shown, last = watch(frames), 0
     if not isinstance(shown, Iterable):
         raise refusal("watch", f"one that gives {in_words(shown)}", needed, typed)
     for frame in shown:
         if not hasattr(frame, "record"):
             raise refusal("watch", f"one that gives {in_words(frame)}", needed, typed)
-        some = True
+        if frame.round <= last:
+            raise refusal("watch", f"one that gives round {frame.round} after round {last}", needed, typed)
+        last = frame.round
         yield frame
-    if not some:
+    if not last:
         raise refusal("watch", "one that gives no frame", needed, typed)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `paradigms sample`, `paradigms plan`, `paradigms demo`; benchmarks are `python -m benchmarks`.
+"""The command line: `paradigms sample`, `demo`, `race`, `models`, `plan`; benchmarks are `python -m benchmarks`.
 
 Results go to standard output, progress and errors to standard error. The exit code is 0 where everything converged,
 1 where it did not or the model failed, 2 for bad input; an error is one line that says what to type.
@@ -19,10 +19,35 @@ from . import options
 from .errors import fail, missing_dependency, run_or_exit, validate_or_exit
 from .group import Group
 
+MAKE, KNOW = "Commands that make samples", "Commands that tell"
+STARTED = """Begin with: paradigms demo
+
+Tab completion: paradigms --install-completion"""
+EXAMPLES = """Examples:
+
+paradigms sample scenes --steps 100 --window 32 --compare
+
+paradigms sample digits --rule ddim --steps 50 --class 3 --guidance 2
+
+paradigms sample latent --prompt "pines, snow, mountains, day" --compare
+
+The paper's rows, where the hub or its cache has the weights:
+
+paradigms sample stabilityai/stable-diffusion-2 --prompt "a castle" --rule ddpm
+
+paradigms sample google/ddpm-church-256 --rule ddim --steps 500
+
+On many devices: torchrun --nproc-per-node=8 -m paradigms sample ..."""
+PLANS = """Examples:
+
+paradigms plan --model scenes --rule ddpm
+
+paradigms sample scenes --window 32 --out out/run; paradigms plan out/run/trace.json --latency sd2-a100"""
+
 app = typer.Typer(
     cls=Group,
     help="Parallel-in-time sampling of diffusion models.",
-    add_completion=False,
+    epilog=STARTED,
     pretty_exceptions_enable=False,
 )
 
@@ -34,7 +59,7 @@ def program(context: typer.Context, version: options.Version = False) -> None:
         typer.echo(context.get_help())
 
 
-@app.command("sample")
+@app.command("sample", rich_help_panel=MAKE, epilog=EXAMPLES)
 def sample_command(
     target: options.Target = None,
     model: options.Named = None,
@@ -71,15 +96,6 @@ def sample_command(
     """Sample a model in parallel, write pictures of it, and say what it took.
 
     MODEL is digits, scenes, a model file, or a diffusers pipeline: latent, which ships, or any by its hub id or folder.
-
-    paradigms sample latent --prompt "pines, snow, mountains, day". The paper's rows:
-
-    paradigms sample stabilityai/stable-diffusion-2 --prompt "a beautiful castle, matte painting" --rule ddpm
-    (1000 steps; --rule ddim --steps 200; --rule dpmsolver --steps 200)
-
-    paradigms sample google/ddpm-church-256 --rule ddpm (1000 steps; --rule ddim --steps 500; ddpm-bedroom-256 likewise)
-
-    On many devices: torchrun --nproc-per-node=8 -m paradigms sample ...; many samples: --count 1000 --out DIR.
     """
     from .launch import launched_team, local_device
     from .model_job import window_of
@@ -154,13 +170,13 @@ def choose_target(target: str | None, model: str | None) -> tuple[str | None, st
 
 def refuse_unused(given: dict[str, Any], what: str) -> None:
     """Raises ValueError for options that were given and are not for what is sampled."""
-    if names := [name for name, value in given.items() if value not in (None, False)]:
+    if names := [name for name, value in given.items() if value is not None and value is not False]:
         raise ValueError(
             f"{', '.join(names)}: not for {what}; leave it out, or see what is: type paradigms sample --help"
         )
 
 
-@app.command("plan")
+@app.command("plan", rich_help_panel=KNOW, epilog=PLANS)
 def plan_command(
     traces: options.Traces = None,
     latency: options.Curve = None,
@@ -181,10 +197,6 @@ def plan_command(
 
     TRACES are recorded rounds: trace.json of paradigms sample, run.json of a pipeline, rounds.json of bench plan.
     Without any, rounds and latency are measured here, on --model with each of --windows.
-
-    paradigms plan --model scenes --rule ddpm
-
-    paradigms sample scenes --window 32 --out out/run; paradigms plan out/run/trace.json --latency sd2-a100
     """
     from ..files import make_folder
     from . import plan as planrun
@@ -215,7 +227,7 @@ def plan_command(
     run_or_exit(lambda: planrun.run_plan(curve, found, many, joined, out))
 
 
-@app.command("demo")
+@app.command("demo", rich_help_panel=MAKE)
 def demo_command(
     out: options.Out = Path("out/demo"),
     model: options.Model = "scenes",
@@ -235,7 +247,7 @@ def demo_command(
     sys.exit(run_or_exit(lambda: demo(prepared, batch, model == "scenes" and not quick, where, out)))
 
 
-@app.command("race")
+@app.command("race", rich_help_panel=MAKE)
 def race_command(
     port: options.Port = 8765,
     open_page: options.Open = True,
@@ -251,3 +263,12 @@ def race_command(
         sys.exit(run_or_exit(lambda: race.export(export)))
     at = validate_or_exit(lambda: race.bound(port))
     race.run(at, open_page)
+
+
+@app.command("models", rich_help_panel=KNOW)
+def models_command() -> None:
+    """List the models and policies that ship, and how each is sampled."""
+    from .shipped import shipped_table
+    from .tables import print_table
+
+    print_table(shipped_table())

@@ -1,6 +1,7 @@
 """`paradigms demo`: what is gained here, and what the same rounds or evaluations could buy otherwise.
 
-speedup     seconds of all steps one by one / seconds in parallel, one sample at a time, the window picks itself
+speedup     seconds of all steps one by one / seconds in parallel, one sample at a time, the median over samples; both
+            samplers make a sample of seed 0 first, which is not counted
 few steps   the plain sampler in as many steps as the parallel one took rounds: as fast where rows are free, and another
             picture; and in as many as it evaluated rows, where those are fewer than the chain has
 """
@@ -27,8 +28,9 @@ from .story import tell_story
 from .tables import print_table
 
 TIMES = 10  # the difference is shown so much brighter
-NEXT = """Then type: paradigms race
-  a page of this machine, both samplers side by side (pip install 'paradigms-sampling[web]')"""
+NEXT = """Next, type: paradigms race
+  a page on this machine where both samplers race
+  (it needs pip install 'paradigms-sampling[web]')"""
 
 
 def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device, out: Path) -> int:
@@ -68,11 +70,13 @@ def shown(update: Callable[[str], None], console: Console) -> Callable[[str], No
 
 
 def play(case: Case, samples: int, console: Console) -> Result:
-    """Every sample of a case alone, after one of seed 0 that is not counted."""
+    """Every sample of a case alone, after one of seed 0 by each sampler that is not counted."""
     console.print(
         f"{case.title}: {samples} sample{'s' * (samples > 1)}, each in parallel, then step by step ...", highlight=False
     )
     bar = progress_bar(case.rows, console)
+    with console.status(f"{case.title}: warming up step by step ..."):
+        case.stepped(0)
     first, result = case.parallel(0, bar).seconds, Result(case, 0.0, [], [], [], [])
     for seed in range(1, samples + 1):
         result.parallel.append(made := case.parallel(seed, bar))

@@ -1,6 +1,7 @@
 """What the demo says: a table with a speedup and an error for each sampler, and what is to be known of it in words.
 
-speedup = seconds of all steps one by one / seconds of this sampler        error = max |x - y| / |y|, y all steps
+speedup   seconds of all steps one by one / seconds of this sampler, sample by sample, the median
+error     max |x - y| / |y|, y all steps
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from .plan import read_curve
 
 LITTLE = 1.1  # a speedup that needs a word
 IN_PARALLEL = "  in parallel, window auto"
-WIDTH = 96  # characters of a line
+WIDTH = 80  # characters of a line
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Result:
     @property
     def speedup(self) -> float:
         """Seconds of stepping over those in parallel."""
-        return seconds(self.sequential) / seconds(self.parallel)
+        return median(self.ratios(self.parallel))
+
+    def ratios(self, made: Sequence[Made]) -> list[float]:
+        """Seconds of stepping over those of another sampler, for each sample."""
+        return [b.seconds / a.seconds for a, b in zip(made, self.sequential, strict=True)]
 
     def error(self, made: Sequence[Made]) -> float:
         """The largest relative error against the sequential samples."""
@@ -48,12 +53,12 @@ class Result:
 
 
 def seconds(made: Sequence[Made]) -> float:
-    """Of a sample, in the mean."""
-    return fmean(m.seconds for m in made)
+    """Of a sample, the median."""
+    return median(m.seconds for m in made)
 
 
 def table(results: Sequence[Result]) -> Table:
-    """The results as a table, one line a sampler, a sample in the mean."""
+    """The results as a table, one line a sampler: means of the counts, medians of the times."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("sampler, one sample at a time")
     for name in ("rounds", "evals", "seconds", "speedup", "error"):
@@ -64,7 +69,7 @@ def table(results: Sequence[Result]) -> Table:
             lines.append(("  few steps, equal evaluations", r.evaluations))
         for name, made in lines:
             rounds, evals = (round(fmean(v)) for v in ([m.rounds for m in made], [m.evaluations for m in made]))
-            ratio = f"{seconds(r.sequential) / seconds(made):.2f}"
+            ratio = f"{median(r.ratios(made)):.1f}"
             error = "0" if made is r.sequential else f"{r.error(made):.2g}"
             cells = (name, f"{rounds:,}", f"{evals:,}", f"{seconds(made):.2f}", ratio, error)
             table.add_row(*cells, style="bold" if name == IN_PARALLEL else "")
@@ -77,13 +82,16 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
     count = torch.get_num_threads()
     where = f"{count} CPU thread{'s' * (count != 1)}" if device.type == "cpu" else str(device)
     lines = [
-        f"Measured here ({where}). Error: the largest relative error to all steps one by one, on the same noise.",
-        "Few steps are another chain: sooner, and another picture. Whether it is as good, only you can say.",
+        f"Measured here ({where}), the median of {len(results[0].parallel)} samples, made one at a time; each sampler "
+        "made one before, which is not counted.",
+        "Error: the largest relative error to all steps one by one, from the same noise.",
+        "Few steps are a different chain: sooner, and a different picture. Whether it is as good, only you can say.",
+        *(spread(r) for r in results if len(r.parallel) > 1),
     ]
     if dear := [r.case.title for r in results if not r.evaluations]:
         lines.append(f"Equal evaluations would be more than all the steps of {'; '.join(dear)}.")
     first = ", ".join(f"{r.first:.1f} s" for r in results)
-    lines.append(f"A first call in parallel (seed 0, not in the table) looks for a window, and took {first}.")
+    lines.append(f"The first call in parallel, which also looks for a window, took {first}.")
     lines += [
         f"{again} of {len(r.parallel)} samples of {r.case.title} were made again, as their error might have been too "
         "large; the seconds count both."
@@ -91,13 +99,21 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
         if (again := sum(m.again for m in r.parallel))
     ]
     for r in results:
-        if r.speedup < LITTLE:
+        if all(m.rounds >= r.case.rows for m in r.parallel):
+            lines.append(f"{r.case.title} ran step by step: window auto found nothing faster here.")
+        elif r.speedup < LITTLE:
             more = fmean(m.evaluations for m in r.parallel) / r.case.rows
             lines.append(
                 f"{r.case.title} gains little here: {more:.1f} rows were evaluated for each step, and a row took "
                 f"{1 / (r.speedup * more):.2f} of a step's time; a device with room for a batch takes it at once."
             )
     return "\n".join(wrapped(line) for line in lines)
+
+
+def spread(r: Result) -> str:
+    """The least and the most that a sample gained."""
+    found = r.ratios(r.parallel)
+    return f"{r.case.title}: {min(found):.1f} to {max(found):.1f} times as fast, sample by sample."
 
 
 def wrapped(text: str) -> str:
@@ -130,6 +146,7 @@ def account(r: Result) -> dict[str, Any]:
         "equal_evaluations": r.evaluations,
     }
     found: dict[str, Any] = {"case": r.case.title, "rows": r.case.rows, "first_seconds": r.first, "speedup": r.speedup}
+    found["speedups"] = r.ratios(r.parallel)
     for name, made in ways.items():
         numbers = [{"rounds": m.rounds, "evals": m.evaluations, "seconds": m.seconds} for m in made]
         found[name] = {"samples": numbers, "max_error": r.error(made) if made else None}

@@ -30,6 +30,7 @@ from .devices import device_named as found
 
 ORDER = 3  # seconds that a rank has to put things in order once it is told to end
 TERMINATED = 143  # the exit code of that
+LONGEST = 1e6  # seconds of --timeout: eleven days, which every clock of a group can hold
 _spoken = threading.Event()
 _muster: list[Rendezvous] = []  # of this process, if it is a rank
 
@@ -41,12 +42,12 @@ def launched_team(timeout: float, device: str | None) -> Iterator[Team | None]:
     timeout: seconds that a rank may keep the others waiting. device: as `--device`; None is a GPU where there is one.
     Raises ValueError where ranks have no device, or do not all come.
     """
+    if not 0 < timeout <= LONGEST:
+        raise ValueError(f"--timeout is {timeout}; type a number of seconds above 0, of at most {LONGEST:g}")
     ranks = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
     if ranks == 1:
         yield None
         return
-    if not timeout > 0:
-        raise ValueError(f"--timeout is {timeout}; type a number of seconds above 0")
     muster = Rendezvous(ranks, timeout / 0.9)
     _muster[:] = [muster]
     muster.find()

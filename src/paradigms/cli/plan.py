@@ -21,9 +21,9 @@ import torch
 from rich.table import Table
 
 from ..distributed.plan import LINKS, Link, Prediction, Trace, check_together, plan_runs
+from ..execution.latency import LatencyCurve
+from ..execution.latency import measure_latency as measure_latency
 from ..files import brief_name, read_json, write_json
-from ..window.auto.latency import LatencyCurve
-from ..window.auto.latency import measure_latency as measure_latency
 from .model_job import Job
 from .tables import print_table
 

@@ -31,6 +31,7 @@ TEXT = 4096  # bytes of what ranks say of a problem before they begin
 FIRST = 16384  # and of the first rank's tensors that go with it, if they are no more
 PATIENCE = 5.0  # seconds in which ranks have to sign the roll, beside three model calls
 CPU = torch.device("cpu")
+GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name since torch 2.13
 _calls: dict[str, int] = {}  # how many calls a group has shared, by its name
 
 T = TypeVar("T")
@@ -138,7 +139,8 @@ class Team:
     def gather(self, mine: Tensor, head: Header) -> Tensor:
         """Bytes (L,) of every rank, (R, L)."""
         began, all = time.perf_counter(), mine.new_empty(self.size, len(mine))
-        start = lambda: dist.all_gather(list(all.unbind()), mine, group=self.group, async_op=True)  # noqa: E731
+        # into one tensor, for NCCL would gather a list into a buffer of its own and copy that out, rank by rank
+        start = lambda: GATHER(all.view(-1), mine, group=self.group, async_op=True)  # noqa: E731
         self.finish(start, head.call, head.place, mine.device)
         self.waited = time.perf_counter() - began
         return all

@@ -10,8 +10,9 @@ little later. What else it may be, "=" being about so, see the constants:
 | dm = dx, at another t alone  |              |                 | the model counts time in other units: refused  |
 |                              | not dm = dx  | dm = -dx        | the data lie where the chain begins: warned of |
 
-The last is no proof: a Gaussian that is wider than 2.5 in the scale of the states looks the same, and data wider than
-0.4 everywhere are not noticed. Of a model that was not trained dm is neither, and nothing is said of it.
+The last is no proof: data wider than 2.5 in the scale of the states look the same, and data wider than 0.4 everywhere
+are not noticed. A Gaussian's velocity is linear and leads to a Gaussian from either end: of a linear one, half of x
+giving half of dm, nothing is said. Of a model that was not trained dm is neither, and nothing is said of it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ NOISY = 0.95  # share of noise in the first state, below which nothing can be to
 NEAR, ASTRAY = 0.5, 0.7
 FAR, CLOSE = 0.7, 0.25  # the same told t as given and in other units, for the latter to be the model's
 LATER, WITHIN = 0.9, 0.06  # noise: where the data of a thin set show; a chain without a level so near is not looked at
+LINEAR = 0.02  # |dm - 2 dm of x / 2| / |dx| of a Gaussian's velocity, but for what a network leaves of it
 UNITS = 1000.0  # timesteps that models count time in, where it is not [0, 1]
 
 Ask = Callable[[Tensor, Tensor, Tensor], Tensor]  # states shown (M, ...), t (M,), samples (M,) -> answers (M, ...)
@@ -64,14 +66,18 @@ def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> Non
     sign = 1.0 if system.denoiser.prediction == "flow" else -1.0
     t, N = system.t.double(), len(system)
 
-    def look(row: int, told: float | None = None) -> tuple[float, float]:
-        """|dm - dx| / |dx| and |dm + dx| / |dx|."""
-        states = noise * system.sigma[row]
+    def change(row: int, told: float | None = None, share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """dm and dx of states that are such a share of noise."""
+        states = share * noise * system.sigma[row]
         both = torch.cat([states, -states])
         when = (system.t[row] if told is None else system.t.new_tensor(told)).expand(len(both))
         m = sign * ask(system.denoiser.into[row] * both, when, samples.repeat(2)).to(x)
         plus, minus = m.chunk(2)
-        dm, dx = plus - minus, 2 * states
+        return plus - minus, 2 * states
+
+    def look(row: int, told: float | None = None) -> tuple[float, float]:
+        """|dm - dx| / |dx| and |dm + dx| / |dx|."""
+        dm, dx = change(row, told)
         size = dx.norm().clamp(min=1e-30)
         return float((dm - dx).norm() / size), float((dm + dx).norm() / size)
 
@@ -87,7 +93,12 @@ def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> Non
             raise other_units(float(t[0]), float(t[0]) * scale)
     apart = (system.sigma / (system.alpha + system.sigma) - LATER).abs()
     later = int(apart.argmin())
-    if 0 < later < N - 1 and float(apart[later]) <= WITHIN and look(later)[0] > ASTRAY and look(N - 1)[1] < NEAR:
+    if not (0 < later < N - 1 and float(apart[later]) <= WITHIN):
+        return
+    if look(later)[0] > ASTRAY and look(N - 1)[1] < NEAR:
+        (dm, dx), (half, _) = change(later), change(later, share=0.5)
+        if float((dm - 2 * half).norm() / dx.norm().clamp(min=1e-30)) <= LINEAR:
+            return
         warnings.warn(other_end(system), DirectionWarning, stacklevel=2)
 
 
@@ -121,6 +132,6 @@ def other_end(system: System) -> str:
     typed = "euler(torch.linspace(1, 0, N + 1))" if rising else "euler(torch.linspace(0, 1, N + 1))"
     return (
         f"model: told t = {float(system.t[0]):g} for noise, its velocity looks like one whose data are there and whose "
-        f"noise is at t = {float(system.t[-1]):g}; if time runs the other way in it, type {typed}. A Gaussian that "
-        "is wider than 2.5 in the scale of the states looks the same: then ignore this (paradigms.DirectionWarning)"
+        f"noise is at t = {float(system.t[-1]):g}; if time runs the other way in it, type {typed}. Data that "
+        "are wider than 2.5 in the scale of the states look the same: then ignore this (paradigms.DirectionWarning)"
     )

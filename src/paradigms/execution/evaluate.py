@@ -8,8 +8,9 @@ D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
+from .compiled import Compiled
 from .direction import applies, check_direction
 from .model_check import Assumptions, known_assumptions, modules_of, undisturbed
 from .model_output import grain
@@ -27,6 +29,15 @@ from .torch_modes import in_caller_modes, surrounding_modes
 
 class NonFiniteError(ArithmeticError):
     """The model returned NaN or infinity; the message names the step, the timestep and the sample."""
+
+
+class Doubt(NamedTuple):
+    """The total () of an answer D (M, ...) at rows n (M,) of samples b (M,), which tells whether it is finite."""
+
+    total: Tensor
+    D: Tensor
+    n: Tensor
+    b: Tensor
 
 
 class Evaluator:
@@ -42,6 +53,7 @@ class Evaluator:
     def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
         self.model: Sharded | Chunked = model if isinstance(model, Sharded) else Chunked(model)
         self.team = model.team if isinstance(model, Sharded) else None
+        self.graph = model if isinstance(model, Compiled) else None  # what compiles the rounds of this model
         inner = self.model.model if isinstance(self.model, Sharded) else self.model
         self.source, self.room = inner.model, inner.room
         self.system, self.condition = system, dict(condition or {})
@@ -52,10 +64,11 @@ class Evaluator:
         )
         self.dtype = None if parameter is None else parameter.dtype
         self.answers: torch.dtype | None = None
-        self.casts = surrounding_modes()
-        self.assumed = Assumptions(self.source, inner, self.dtype, self.casts)
+        self.modes = surrounding_modes()
+        self.assumed = Assumptions(self.source, inner, self.dtype, self.modes.casts)
         self.directed = self.team is None and applies(system) and self._way() not in known_assumptions(self.source)
         self.evaluations = self.calls = 0
+        self.doubts: list[Doubt] = []  # answers of which nobody has looked yet whether they are finite
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
@@ -75,17 +88,30 @@ class Evaluator:
         """The same for some samples (M,) alone, with counts of its own and the same clock."""
         part = copy(self)
         part.condition = {k: v[samples.to(v.device)] for k, v in self.condition.items()}
-        part.evaluations = part.calls = 0
+        part.evaluations, part.calls, part.doubts = 0, 0, []
         return part
 
     def __call__(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """D (M, ...) of states x (M, ...) at rows n (M,) of samples b (M,)."""
+        D = self.ask(x, n, b)
+        self.look([doubt.total.item() for doubt in self.doubts])
+        return D
+
+    def look(self, totals: Sequence[float]) -> None:
+        """Refuses answers whose numbers do not add up to a finite one, by the `total` of each of the doubts."""
+        doubts, self.doubts = self.doubts, []
+        for doubt, total in zip(doubts, totals, strict=True):
+            if not math.isfinite(total):
+                self._refuse(doubt.D, doubt.n, doubt.b)
+
+    def ask(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
+        """The same, without waiting for the device: whether D is finite is a doubt, until `look` is told."""
         shown = self.system.denoiser.show(x, n)
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
         if self.directed:
             self._direct(x[n == 0], b[n == 0])
-        with in_caller_modes(self.casts):
+        with in_caller_modes(self.modes):
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
@@ -98,8 +124,7 @@ class Evaluator:
         elif self.rounded is None:
             self._round(m)
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
-        if not math.isfinite(D.sum().item()):  # one pass; a sum is finite only if its terms are
-            self._refuse(D, n, b)
+        self.doubts.append(Doubt(D.sum(), D, n, b))  # one pass; a sum is finite only if its terms are
         return D
 
     def _way(self) -> tuple[object, ...]:
@@ -118,10 +143,20 @@ class Evaluator:
 
         if len(x):
             self.clock.pause()
-            with in_caller_modes(self.casts), undisturbed(self.source, x.device):
+            with in_caller_modes(self.modes), undisturbed(self.source, x.device):
                 check_direction(self.system, ask, x, b)
             self.clock.resume()
             known_assumptions(self.source).add(self._way())
+
+    def check_again(self) -> None:
+        """Refuses a model whose answers have changed since it was first asked; a mesh asks nothing."""
+        if self.team is None:
+            self.clock.pause()
+            most = self.room.most
+            with in_caller_modes(self.modes):
+                self.assumed.again()
+            self.room.most = most
+            self.clock.resume()
 
     def _round(self, m: Tensor) -> None:
         """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""

@@ -3,12 +3,13 @@
     f([a, b, a])[1] = f([c, b, c])[1]       a row's answer is that row's alone, and the same whenever it is asked
     f([a, b, a])[0] = f([a, b, a])[2]       wherever in a batch it is
     f(x)[row]       = f([a, b, a])[row]     and however long the batch, up to the rounding of other kernels
-    f([a, b, a])    = f([a, b, a])          whatever was asked in between: no state is kept from call to call
+    f([a, b, a])    = f([a, b, a])          whatever was asked in between: no state is kept from call to call, and
+                                            none has begun by the end of the first call of `sample`
     x afterwards    = x                     what it is given it leaves as it is
 
 a, b, c are rows of the first batch that holds several timesteps, c another state; and of the first step, where windows
 are allowed and may yet come, of functions that are alike (`identity.py`) once. Else stepping asks nothing, unless a
-function may call a module that does not belong in training mode. The nine rows are in no count and in no time that a
+function may call a module that does not belong in training mode. The rows asked are in no count and in no time that a
 window is judged by, and torch's random streams stay where they were. A model that is itself such a module is refused
 without being asked.
 """
@@ -32,7 +33,7 @@ from .model_key import memory
 from .model_output import precision
 from .torch_modes import Casts
 
-ROWS = 9  # that a model is asked for, once
+ROWS, LATER = 9, 9  # that a model is asked for, once; at the end of that call, once more
 ROUNDING = {  # relative differences that rounding explains: at the same place, at another, in a batch of other length
     torch.float64: (1e-10, 5e-3, 0.02),  # where shapes differ, as wide as float32, which a network inside may be of
     torch.float32: (1e-5, 5e-3, 0.02),
@@ -64,6 +65,7 @@ class Assumptions:
         )  # which may be called, so that steps are asked, too
         self.least = [cast for _, cast in casts] + ([] if dtype is None else [dtype])
         self.steps = True  # that rows are stepped through whatever is measured; else a window may come any time
+        self.later: Callable[[], None] = all_checked  # what is to be asked again when all is done
         self.open: dict[str, Any] | None = None  # what is not known yet, and by which key it will be
 
     def left(self, x: Tensor, condition: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -128,12 +130,27 @@ class Assumptions:
         if (off := relative_difference(f[0], f[2], x[a])) > place:
             raise self.random(off)
         pairs = [(a, f[0]), (b, f[1])] + [(c, g[0])] * kept
+        some = [a, b, c]
+        held, ts, conditions = x[some], t[some], {k: v[some] for k, v in condition.items()}
+
+        def later() -> None:
+            with undisturbed(self.model, held.device):
+                for rows, times, m in (([0, 1, 0], 1.0, f), ([2, 1, 2], OTHER, g), ([0, 1, 0], 1.0, f)):
+                    now = self.asked(held, ts, conditions, rows, times)
+                    if (off := relative_difference(now, m, held[rows])) > same:
+                        raise self.random(off)
 
         def after(m: Tensor) -> None:
             if (off := max(relative_difference(m[i], v, x[i]) for i, v in pairs)) > longer:
                 raise self.mixed(off) if len(pairs) == 2 else self.random(off)
+            self.later = later
 
         return after
+
+    def again(self) -> None:
+        """Asks what was asked first once more, now that all is done: a state may have begun after some calls."""
+        later, self.later = self.later, all_checked
+        later()
 
     def asked(
         self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor], rows: list[int], times: float = 1.0
@@ -142,7 +159,15 @@ class Assumptions:
         self.rows += len(rows)
         some = x[rows]
         some[::2] *= times
-        return self.ask(some, t[rows], **{k: v[rows] for k, v in condition.items()}).clone()
+        try:
+            return self.ask(some, t[rows], **{k: v[rows] for k, v in condition.items()}).clone()
+        except Exception as error:
+            if hasattr(error, "add_note") and not str(error).startswith("model:"):  # Python 3.11
+                error.add_note(
+                    f"model: given x {tuple(some.shape)} and t {tuple(t[rows].shape)}, the rows of several steps; "
+                    "needed: one that takes them, each with its own t; type window=1 if it takes one t alone"
+                )
+            raise
 
     def rounding(self, m: Tensor) -> tuple[float, ...]:
         """What rounding explains in the least precise dtype that is known to be used; TF32 is as precise as float16."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..validate import in_words, refusal
 
 PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # binary ones, of a number
+MANY, ALL = 8, 0.9  # times as many numbers as mantissas, for this share of them to be met
 ODD = 1 / 16  # of the numbers, that use the last place of their dtype; of random ones half do
 
 
@@ -29,7 +30,9 @@ def output_tensor(returned: Any, x: Tensor) -> Tensor:
             f"model: given {tuple(x.shape)}, it returned {tuple(m.shape)}; "
             f"needed: the same shape{variance_advice(m, x)}"
         )
-    if not m.is_floating_point():
+    if m.layout != torch.strided:
+        raise refusal("model", f"an answer of {m.layout}", "a dense one", "model(x, t).to_dense()")
+    if m.dtype not in (torch.float64, *PLACES):
         raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", casting_advice(m.dtype))
     if m.device != x.device:
         raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
@@ -37,7 +40,7 @@ def output_tensor(returned: Any, x: Tensor) -> Tensor:
 
 
 def grain(m: Tensor) -> float | None:
-    """The relative rounding of a dtype coarser than m's that every number of m is of, 0 where it is of none.
+    """The relative rounding of a dtype coarser than m's that every number of m is of, or is but for one factor; else 0.
 
     Such is the answer of a network in float32 that a function gives in float64. Numbers must use the last place of the
     dtype, or 0, 1 and -1 would be answers of few places; None where too few do, as where they all are whole.
@@ -50,7 +53,20 @@ def grain(m: Tensor) -> float | None:
         if torch.equal(whole, whole.round()):
             odd = (whole.remainder(2) == 1).double().mean()
             return torch.finfo(dtype).eps if float(odd) >= ODD else None
+        if scaled(parts, places):
+            return torch.finfo(dtype).eps
     return 0.0
+
+
+def scaled(parts: Tensor, places: int) -> bool:
+    """Whether mantissas are those of a dtype of so many places, times one factor: nearly all of them, and no others.
+
+    A factor changes mantissas and not how many there are. A float32 answer of few different numbers has fewer.
+    """
+    all_of_them = 2 ** (places - 1)
+    if parts.numel() < MANY * all_of_them:
+        return False
+    return ALL * all_of_them <= len(parts.abs().unique()) <= all_of_them
 
 
 def precision(m: Tensor) -> torch.dtype:

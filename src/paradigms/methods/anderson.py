@@ -33,7 +33,7 @@ from ..system import System, expand_like, masked_rows
 from ..validate import check_whole, named_arguments
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .scan import carried_on, recur_in_place, recur_rows, rms, scale_in_place, zero_nonfinite
+from .scan import carried_on, carry_on, norms, recur_in_place, recur_rows, zero_nonfinite
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
 RIDGE, GROWTH = 1e-3, 2.0
@@ -74,6 +74,21 @@ class StepLimits(NamedTuple):
     most: float
     ridge: float = RIDGE
     growth: float = GROWTH
+
+
+class Iterate(NamedTuple):
+    """What the states `moved` by since an earlier sweep, and the R of that sweep, (W, B, ...) both."""
+
+    moved: Tensor
+    R: Tensor
+
+
+class Carried(NamedTuple):
+    """What the carry alone found: R (W, B, ...), its norms (W, B), and the P of `recur_rows` that it is carried by."""
+
+    R: Tensor
+    size: Tensor
+    P: Sequence[Tensor] | Tensor
 
 
 class SweepHistory(NamedTuple):
@@ -131,43 +146,42 @@ class Anderson(AbstractMethod):
         R = x - old
         states, corrections = memory
         if self.depth:
-            before = [(old - was, of) for was, of in zip(states, corrections, strict=True)]
+            before = [Iterate(old - was, of) for was, of in zip(states, corrections, strict=True)]
             limits = StepLimits(self.most, self.ridge, self.growth)
-            x = x + safeguarded_step(torch.zeros_like(R), work, R, before, P, limits)
+            x = x + safeguarded_step(torch.zeros_like(R), work, Carried(R, norms(R), P), before, limits)
         latest = SweepHistory((old, *states)[: self.depth], (R, *corrections)[: self.depth])
         return Update(x, D, y, work.live, shift=jacobian_shift(J, x, work)), latest
 
 
 def safeguarded_step(
-    found: Tensor,
-    work: WindowState,
-    R: Tensor,
-    before: list[tuple[Tensor, Tensor]],
-    P: Sequence[Tensor] | Tensor,
-    limits: StepLimits,
+    found: Tensor, work: WindowState, carried: Carried, before: Sequence[Iterate], limits: StepLimits
 ) -> Tensor:
     """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
 
-    before: dX[n,j] and the R of j + 1 sweeps ago, (W, B, ...) each. P carries it on, as `recur_rows` takes it.
+    before: the iterates of 1, 2, ... sweeps ago.
     """
+    R, size, P = carried
     if not (k := work.revisited_rows):
         return found
     known = [work.revisited, *(work.visited(j) for j in range(2, len(before) + 1))]  # no row after k is
-    dR = [masked_rows(now, R[:k] - of[:k]) for now, (_, of) in zip(known, before, strict=True)]
-    gamma = mixing_weights(R[:k], dR, limits.ridge)  # (k, B, m)
-    for j, (dX, _) in enumerate(before):
-        found[:k].addcmul_(expand_like(-gamma[..., j], R), dR[j].add_(masked_rows(known[j], dX[:k])))
-    size, length = rms(R[:k]), rms(found[:k])  # (k, B)
-    largest = torch.cat([0 * size[:1], size[:-1].cummax(0).values])  # of the rows before
-    ok = (largest > 0) & (size <= limits.growth * rms(before[0][1][:k])) & (length < math.inf)
-    fits = (limits.most * largest / length).clamp(max=1)
-    scale_in_place(found[:k], torch.where(masked_rows(known[0], ok, False), fits, 0))
-    first = k
-    if known[0] is not None:  # some samples have seen less rows than others
-        seen = (work.seen > 0) & work.live
-        first, P = int(seen.sum(0).min()), [masked_rows(~seen, expand_like(p, R)) for p in P]
-    recur_in_place(found, P, max(first, 1))
-    zero_nonfinite(found[first:])
+    dR = [masked_rows(now, R[:k] - each.R[:k]) for now, each in zip(known, before, strict=True)]
+    by = mixing_weights(R[:k], dR, limits.ridge).neg_().unbind(2)  # (k, B) each
+    both = [d.add_(masked_rows(now, each.moved[:k])) for d, now, each in zip(dR, known, before, strict=True)]
+    step, most = both[0], by[0]
+    if len(both) > 1:
+        step = torch.stack([v.mul_(expand_like(c, v)) for v, c in zip(both, by, strict=True)]).sum(0)
+        most = torch.ones_like(most)
+    largest = torch.nn.functional.pad(size[: k - 1].cummax(0).values, (0, 0, 1, 0))  # of the rows before
+    fits = limits.most * largest / norms(step)
+    steady = masked_rows(known[0], size[:k] <= limits.growth * norms(before[0].R[:k]), False)
+    most = most.clamp(-fits, fits) * steady
+    torch.mul(step, expand_like(most, R), out=found[:k]).nan_to_num_(0.0, 0.0, 0.0)  # 0 / 0: nothing moved
+    if known[0] is None:
+        carry_on(found, P, k)[k:].nan_to_num_(0.0, 0.0, 0.0)
+        return found
+    seen = (work.seen > 0) & work.live  # some samples have seen less rows than others
+    first, P = int(seen.sum(0).min()), [masked_rows(~seen, expand_like(p, R)) for p in P]
+    recur_in_place(found, P, max(first, 1))[first:].nan_to_num_(0.0, 0.0, 0.0)
     return found
 
 
@@ -191,15 +205,25 @@ def mixing_weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
     """gamma (W, B, m): least squares of R by dR over the rows up to each, added up and solved in float64."""
     tiny = torch.finfo(torch.float64).tiny
     if len(dR) == 1:  # a matrix of one number
-        wide = torch.promote_types(R.dtype, torch.float32)  # of a row's sum, for half a float overflows
-        G, g = ((dR[0] * v).flatten(2).sum(2, dtype=wide).double().cumsum(0) for v in (dR[0], R))
-        return (g / ((1 + ridge) * G + tiny)).to(R.dtype)[..., None]
+        G, g = row_products(dR[0], R).cumsum(1, dtype=torch.float64).unbind()
+        return (g / G.mul_(1 + ridge).add_(tiny)).to(R.dtype)[..., None]
     each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
     g = (each @ R.flatten(2)[..., None]).double().cumsum(0)  # (W, B, m, 1)
     scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + tiny
     G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
     return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
+
+
+def row_products(u: Tensor, v: Tensor) -> Tensor:
+    """The inner products of u with itself and of u with v (2, W, B), all of them (W, B, ...) states."""
+    W, B = u.shape[:2]
+    wide = torch.promote_types(u.dtype, torch.float32)  # for half a float overflows
+    u, v = (w.reshape(W * B, 1, -1).to(wide) for w in (u, v))
+    products = u.new_empty(2, W * B, 1, 1)
+    torch.bmm(u, u.mT, out=products[0])
+    torch.bmm(u, v.mT, out=products[1])
+    return products.view(2, W, B)
 
 
 def jacobian_shift(J: Tensor, x: Tensor, work: WindowState) -> Callable[[Tensor], Tensor]:

@@ -46,11 +46,14 @@ class AbstractMethod(CheckedFields, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
+        compiles: Whether a sweep asks the model for the window's states alone, and decides nothing by what numbers are:
+            then `compiled` makes one graph of it.
         law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
 
     steady: ClassVar[int | None] = None
     law: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
 
     guess: Guess = field(default_factory=Copy)
 
@@ -101,7 +104,7 @@ def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Te
     """
     (D,) = evaluate(work.x[:-1])
     D = masked_rows(work.on, D, work.D[-len(D) :])
-    return D, system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
+    return D, work.coefficients(system).step(work.x[:-1], with_history(system, work, D), work.z)
 
 
 def with_history(system: System, work: WindowState, D: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class QuasiNewton(AbstractMethod):
         D = masked_rows(work.on, D, work.D[-W:])
         y = system.step(work.x[:-1], with_history(system, work, D), work.z, work.n)
         J = self.bounded(system, work, J)
-        P = carry_matrices(system, work.n, work.on, J)
+        P = carry_matrices(work.coefficients(system), work.on, J)
         x = y + zero_nonfinite(carried_on(recur_rows(y - work.x[1:], P), P))
         return Update(x, D, y, work.live, shift=jacobian_shift(J, x, work)), memory
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from ..system import System, expand_like
 from ..validate import check_number, check_whole, named_arguments
 from .base import AbstractMethod
-from .scan import leading_rows, rms, scan
+from .scan import leading_rows, recur_rows, rms
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
 SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %
@@ -126,7 +126,8 @@ class Parareal(AbstractMethod):
     Args:
         guess: What states hold before the model has seen them.
         block: Steps in a block; None is the root of half the window, which takes the fewest rounds.
-        tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's.
+        tolerance: Of a block's start, as in `StepNoise`; None is a thirtieth of the solver's. Where it is too loose
+            for that, samples are made again step by step.
         coarse: The coarse solver, `HeldCoarse()` or `Linear()`.
 
     Raises:
@@ -225,5 +226,6 @@ class Parareal(AbstractMethod):
         """C (W + 1, B, ...) begun, at new (W, B) ends of blocks, with what their rows' own noise adds up to."""
         if work.z is None or not bool(new.any()):
             return C
-        r = scan(expand_like(system.c[work.n], C) * work.z, torch.where(first[:-1], 0, system.a[work.n]))
+        p = torch.where(first[:-1], 0, system.a[work.n])
+        r = recur_rows(expand_like(system.c[work.n], C) * work.z, [p])
         return torch.cat([C[:1], torch.where(expand_like(new, r), r, C[1:])])

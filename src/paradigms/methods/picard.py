@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..system import System
 from ..validate import named_arguments
@@ -21,6 +22,8 @@ class Jacobi(AbstractMethod):
     Args:
         guess: What states hold before the model has seen them.
     """
+
+    compiles: ClassVar[bool] = True
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)
@@ -50,6 +53,8 @@ class Picard(AbstractMethod):
         >>> pd.sample(lambda x, t: 0.1 * x, system, x, pd.Picard(), window=25, tolerance=rule).converged
         True
     """
+
+    compiles: ClassVar[bool] = True
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)

@@ -25,17 +25,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..system import System, expand_like, masked_rows
 from ..validate import named_arguments
-from .anderson import StepLimits, safeguarded_step
+from .anderson import Carried, Iterate, StepLimits, safeguarded_step
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .scan import carry_matrices, recur_rows, rms, zero_nonfinite
+from .scan import carry_matrices, finite_norms, recur_rows
 from .spectrum import Spectrum, check_grid, spectrum_of
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
@@ -44,12 +44,14 @@ from .work import Evaluate, Memory, Update, WindowState, pick_rows
 class LearnedSecants:
     """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
 
-    prior (N, 1, F) is weight g, alike (N, N) is k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal, and
-    least (N, 1, 1) the smallest alpha J: 0, or 1 - gain where data are limited.
+    prior (N, 1, F) is weight g, base (N, B 2 F) what is added to the sums over rows, weight and prior, alike (N, N) is
+    k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal, and least (N, 1, 1) the smallest alpha J: 0, or
+    1 - gain where data are limited.
     """
 
     spectrum: Spectrum
     prior: Tensor
+    base: Tensor
     alike: Tensor
     per: Tensor
     least: Tensor
@@ -75,6 +77,11 @@ class LastRound(NamedTuple):
     carried: Tensor
     known: LearnedSecants
 
+    @property
+    def of_known_rows(self) -> bool:
+        """Rows that enter the window are not looked at before they were evaluated."""
+        return True
+
 
 @named_arguments
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Spectral(AbstractMethod):
         Ours; the equations are in the file.
     """
 
+    compiles: ClassVar[bool] = True
+
     guess: Guess = field(default_factory=Extrapolate)
     width: float = 0.5
     weight: float = 0.03
@@ -120,15 +129,20 @@ class Spectral(AbstractMethod):
 
     def begun(self, system: System, x: Tensor) -> LearnedSecants:
         """What is known before states like x (B, ...) were looked at."""
-        s, high = spectrum_of(x, self.grid), log_snr(system)
+        s, N, B = spectrum_of(x, self.grid), len(system), len(x)
+        what = "spectral", self.width, self.weight, s.shape, s.places
+        prior, alike, per, least = system.once(what, lambda: self.expected(system, s))
+        base = torch.stack([torch.full_like(prior, self.weight), prior], 2).expand(N, B, 2, -1).flatten(1)
+        return LearnedSecants(s, prior, base, alike, per, least, x.new_zeros(N, B, 2, len(s.count)))
+
+    def expected(self, system: System, s: Spectrum) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the table alone says: prior, alike, per and least of `LearnedSecants`."""
+        high = log_snr(system)
         g = system.alpha[:, None] ** 2 * s.prior
         g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
         alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
         per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
-        least = system.denoiser.least[:, None, None]
-        return LearnedSecants(
-            s, self.weight * g[:, None], alike, per, least, x.new_zeros(len(system), len(x), 2, len(s.count))
-        )
+        return self.weight * g[:, None], alike, per, system.denoiser.least[:, None, None]
 
     def init(self, system: System, work: WindowState) -> Memory:
         known = self.begun(system, work.x[0])
@@ -140,23 +154,28 @@ class Spectral(AbstractMethod):
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)
         moved, square, R_before, known = memory
-        s: Spectrum = known.spectrum
+        W, k, s = len(D), work.revisited_rows, known.spectrum
+        apart = y.new_empty(W + k, *y.shape[1:])
+        torch.sub(y, work.x[1:], out=apart[:W])
+        torch.sub(D[:k], work.D[-W:][:k], out=apart[W:])
+        r, dD = s.forward(apart).split((W, k))
         secant = None
-        if k := work.revisited_rows:
-            dD = s.forward(D[:k] - work.D[-len(D) :][:k])
-            XD, DD = s.sums(moved[:k], dD), torch.linalg.vector_norm(dD.flatten(2), dim=2).square()
-            known, secant = self.learn(system, known, square[:k], XD, work.n[:k], work.revisited), (square[:k], XD, DD)
+        if k:
+            secant = square[:k], s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3)).square()
+            rows = work.n[:k] if work.first is None else slice(work.first, work.first + k)
+            known = self.learn(system, known, secant[0], secant[1], rows, work.revisited)
         J = self.jacobian(system, known, work)  # (W, B, F)
-        r, P = s.forward(y - work.x[1:]), [s.spread(p) for p in carry_matrices(system, work.n, work.on, J)]
+        P = [s.spread(p) for p in carry_matrices(work.coefficients(system), work.on, J)]
         R = recur_rows(r, P)  # of x[n+1], (W, B, C, S)
-        zero_nonfinite(R, rms(R))
-        before, moved = [(moved[1:], R_before)], R.new_zeros(len(R) + 1, *R.shape[1:])
+        size = finite_norms(R)
+        before, moved = [Iterate(moved[1:], R_before)], R.new_zeros(W + 1, *R.shape[1:])
         if self.most:
-            safeguarded_step(moved[1:], work, R, before, P, StepLimits(self.most))
+            safeguarded_step(moved[1:], work, Carried(R, size, P), before, StepLimits(self.most))
         moved[1:].add_(R)
         square = s.sums(moved, moved)
-        x = y.clone()  # of the first row, and of others what is carried to them
-        x[1:].add_(s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y))
+        x = torch.empty_like(y)
+        x[0] = y[0]  # the sequential step; of others what is carried to them
+        torch.add(y[1:], s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y), out=x[1:])
 
         def shift(w: Tensor) -> Tensor:
             return s.inverse(s.spread(pick_rows(J, w)) * pick_rows(moved, w), y)
@@ -165,30 +184,33 @@ class Spectral(AbstractMethod):
         return update, LastRound(moved, square, R, known)
 
     def learn(
-        self, system: System, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor, twice: Tensor | None
+        self, system: System, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor | slice, twice: Tensor | None
     ) -> LearnedSecants:
-        """What rows n (W, B) say that were looked at twice, by the sums dX dX and dX dD (W, B, F) since.
+        """What rows n, (W, B) or alike in all samples, say that were looked at twice, by the sums dX dX and dX dD
+        (W, B, F) since.
 
         twice (W, B): which of them are such rows, all if None.
         """
-        told = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2) / XX.sum(2)[..., None, None]  # (W, B, 2, F)
-        ok = masked_rows(twice, told.flatten(2).sum(2).abs() < math.inf, False)  # and not 0 / 0
+        told = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2)  # (W, B, 2, F)
+        told = masked_rows(twice, told.div_(XX.sum(2)[..., None, None])).nan_to_num_(0.0, 0.0, 0.0)  # 0 / 0, too
         left = self.forget * known.XY
         if twice is not None:
             left = masked_rows(twice.any(0).expand(len(left), -1), left, known.XY)
-        b = torch.arange(n.shape[1], device=n.device)
-        return replace(known, XY=left.index_put_((n, b), torch.where(expand_like(ok, told), told, 0), accumulate=True))
+        if isinstance(n, slice):
+            left[n].add_(told)
+        else:
+            left.index_put_((n, torch.arange(n.shape[1], device=n.device)), told, accumulate=True)
+        return replace(known, XY=left)
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
-        begin = work.begin.tolist()
-        first, last = min(begin), min(max(begin) + len(work.n), len(system))
-        X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
-        share = ((Y + known.prior[first:last]) / (X + self.weight)).maximum(known.least[first:last]).clamp(max=1)
-        J = share * known.per[first:last]  # of all rows from the first to the last
-        if first == max(begin) and len(J) == len(work.n):
-            return J
-        return pick_rows(J, work.n - first)
+        W, begin = len(work.n), work.begin.tolist() if work.first is None else [work.first]
+        rows = slice(min(begin), min(max(begin) + W, len(system)))
+        sums = torch.addmm(known.base[rows], known.alike[rows], known.XY.flatten(1))
+        X, Y = sums.view(-1, *known.XY.shape[1:]).unbind(2)
+        share = (Y / X).maximum(known.least[rows]).clamp_(max=1) if system.denoiser.limited else (Y / X).clamp_(0, 1)
+        J = share.mul_(known.per[rows])  # of all rows from the first to the last
+        return J if rows.start == max(begin) and len(J) == W else pick_rows(J, work.n - rows.start)
 
 
 def log_snr(system: System) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..system import Coefficients, System
+from .scan import rms
 from .spectrum import Spectrum
 
 # What a method or criterion remembers, best a NamedTuple. Tensors of W rows (W, B, ...) in it, or in a tuple in it,
@@ -49,11 +52,29 @@ class WindowState:
     newest: Tensor | None = None
     rounding: float = 0.0
     before: Callable[[], Tensor] | None = None
+    _coefficients: Coefficients | None = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def first(self) -> int | None:
+        """The row that all samples begin at, where all rows of the window are the chain's; None where they differ."""
+        return None
+
+    def coefficients(self, system: System) -> Coefficients:
+        """The table's numbers of these rows."""
+        if self._coefficients is None:
+            W, first = len(self.n), self.first
+            self._coefficients = system.rows(self.n if first is None else slice(first, first + W))
+        return self._coefficients
 
     @cached_property
     def begin(self) -> Tensor:
         """The first row (B,) of each sample, on the CPU."""
         return self.n[0].cpu()
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """How many rows (B,) of each sample are live, on the CPU."""
+        return self.live.sum(0)
 
     @cached_property
     def on(self) -> Tensor | None:
@@ -76,8 +97,26 @@ class WindowState:
 
 
 def pick_rows(v: Tensor, w: Tensor) -> Tensor:
-    """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at rows w (R, B)."""
-    return v[w, torch.arange(v.shape[1], device=v.device)]
+    """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at rows w (R, B), best on the CPU: then rows that are alike in all
+    samples and follow each other are looked at, and not copied."""
+    if w.device.type == "cpu":
+        rows = w.tolist()
+        first = rows[0][0]
+        if all(n == first + i for i, row in enumerate(rows) for n in row):
+            return v[first : first + len(rows)]
+    return v[w.to(v.device, non_blocking=True), torch.arange(v.shape[1], device=v.device)]
+
+
+@functools.lru_cache(maxsize=64)
+def all_rows(W: int, B: int) -> Tensor:
+    """The mask (W, B) that is true throughout, on the CPU."""
+    return torch.ones(W, B, dtype=torch.bool)
+
+
+@functools.lru_cache(maxsize=64)
+def row_places(W: int) -> Tensor:
+    """The rows (W, 1) of a window, on the CPU."""
+    return torch.arange(W)[:, None]
 
 
 def partial_mask(mask: Tensor) -> Tensor | None:
@@ -97,6 +136,7 @@ class Update:
         stride: How many rows to accept (B,), where that is the method's to say and not the tolerance's.
         change: A transform of states and the squared change of x[1:] by band (W, B, F), where the method has them.
         secant: Likewise dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the k rows evaluated before.
+        off: `apart`, where it is known.
         shift: J[n] (x[n] - its old value) (R, B, ...) at rows w (R, B) of the window, 0 at its first; None where the
             surrogate has no J.
     """
@@ -109,6 +149,12 @@ class Update:
     change: tuple[Spectrum, Tensor] | None = None
     secant: tuple[Tensor, Tensor, Tensor] | None = None
     shift: Callable[[Tensor], Tensor] | None = None
+    off: Tensor | None = None
+
+    @property
+    def apart(self) -> Tensor:
+        """How far each new state is from its row's own step (W, B), in RMS."""
+        return rms(self.x - self.y) if self.off is None else self.off
 
     def known(self, w: Tensor) -> Tensor:
         """What the stand-in says of the new states (R, B, ...) at rows w (R, B) of the window: D + J (x - old)."""

@@ -88,7 +88,8 @@ def clip_of_data(clip: float | str | None, b: Tensor, alpha_next: Tensor) -> tup
     noise from what is left (denoising-diffusion-pytorch), which is what a gain of 1 says. Raises ValueError.
     """
     if isinstance(clip, str):
-        check_choice("clip", clip, ("rederive",))
+        if clip != "rederive":
+            raise refusal("clip", repr(clip), 'a positive number such as 1.0, "rederive", or None')
         return 1.0, None
     return clip, torch.where(b == 0, 1.0, alpha_next / b)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..methods.spectrum import Spectrum
 from ..stopping.error_growth import gaussian_slope
-from ..stopping.final_error import gaussian_growth, tolerance_share
+from ..stopping.table_facts import gaussian_growth, tolerance_share
 from ..system import System
 
 # Of the prototypes: tuned on mixture-64, mixture-1024 and digits, DDIM-200 and DDPM-1000, seeds below 1000.

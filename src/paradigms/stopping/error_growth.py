@@ -10,14 +10,19 @@ above 1.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from ..methods.scan import scan
+from ..methods.scan import norms, recur_rows
 from ..methods.spectrum import Spectrum
 from ..methods.work import Update, WindowState
 from ..system import System, masked_rows
 from .rounding import unmoved_rounding
+
+if TYPE_CHECKING:
+    from .table_facts import RowFacts
 
 LEAST, MOST = 0.5, 100.0  # of rho: what a row shrinks by more may have been measured in another direction
 ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
@@ -27,23 +32,21 @@ Secant = tuple[Tensor, Tensor, Tensor]  # sums of dX dX and dX dD by band (k, B,
 
 
 def measured_growth(
-    system: System, work: WindowState, secant: Secant | None, rho: Tensor, again: Tensor | None, J: Tensor
+    system: System, work: WindowState, secant: Secant | None, rho: Tensor, again: Tensor | None, rows: RowFacts
 ) -> Tensor:
     """rho (W, B) with what this round measured: the rows evaluated twice whose states moved well above rounding."""
     if secant is None:
         return rho
     k, (XX, XD, DD) = work.revisited_rows, secant
-    n, total = work.n[:k], XX.sum(2)
+    a, b, (total, usual) = rows.a[:k], rows.b[:k], (XX[:, :, None] @ rows.carry[:k])[:, :, 0].unbind(2)
     least = ABOVE * max(unmoved_rounding(work), work.rounding)  # an answer's rounding is no growth
-    moved = total.sqrt() > least * work.x[:k].flatten(2).norm(dim=2)
-    a, b = system.a[n], system.b[n].sum(-1)
-    usual = (XX * (a[..., None] + b[..., None] * J[n]).square()).sum(2)
-    found = a.square() * total + 2 * a * b * XD.sum(2) + b.square() * DD
-    new = (found / usual.clamp(min=1e-12 * total)).clamp(min=0).sqrt().clamp(min=LEAST, max=MOST)
+    moved = total.sqrt() > least * norms(work.x[:k])
+    found = torch.addcmul(b * DD, a, XD.sum(2), value=2).mul_(b).addcmul_(a.square(), total)
+    new = (found / usual.maximum(1e-12 * total)).clamp_(LEAST**2, MOST**2).sqrt_()
     if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
-        new = torch.where(system.denoiser.least[n] < 0, new.clamp(min=1), new)
-    new = torch.where(masked_rows(again, moved, False) & new.isfinite(), new, rho[:k])
-    return torch.cat([new, rho[k:]])
+        new = torch.where(system.denoiser.least[work.n[:k]] < 0, new.clamp(min=1), new)
+    new = torch.where(masked_rows(again, moved, False), new, rho[:k]).nan_to_num_(1.0)
+    return torch.cat([new, rho[k:]]) if k < len(rho) else new
 
 
 def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
@@ -60,7 +63,7 @@ def carried_errors(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
     """S[n+1] = rho[n] (S[n] + each[n]) (W, B), from `grown` (1, B) before the first row."""
     S = rho * each
     S[:1].addcmul_(rho[:1], grown)
-    return scan(S, rho)
+    return recur_rows(S, [rho])
 
 
 def gaussian_slope(system: System, variance: Tensor) -> Tensor:

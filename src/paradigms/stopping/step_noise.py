@@ -2,7 +2,8 @@
 
     RMS(change of x[n+1]) <= tolerance std[n]
 
-The first state that still moved is accepted too, for it came of settled ones.
+The first state that still moved is accepted too, for it came of settled ones. At tolerance 0 rows must be exact, see
+`rounding.py`, which says the same of methods whose first unsettled row is its own step, and holds for the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..methods.work import Memory, Update, WindowState
 from ..system import System
 from ..validate import named_arguments
 from .base import AbstractStop
-from .rounding import unmoved_rounding
+from .rounding import distance_from_exact, unmoved_rounding
 
 
 @named_arguments
@@ -43,9 +44,12 @@ class StepNoise(AbstractStop):
     """
 
     def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+        if self.tolerance == 0:
+            size = distance_from_exact(work, sweep)
+            return size, leading_rows(size <= 1).clamp(min=1), memory
         moved = rms(sweep.x - work.x[1:])
         still = moved / rms(sweep.x).clamp(min=1e-30) <= unmoved_rounding(work)  # and not where either is infinite
-        change = torch.where(still, 0, moved / system.std[work.n])
+        change = torch.where(still, 0, moved / work.coefficients(system).std)
         settled = leading_rows(change <= self.tolerance)
-        inside = work.live.sum(0).to(settled.device, non_blocking=True)
-        return change / max(self.tolerance, 1e-30), settled.minimum(inside) + 1, memory
+        inside = work.inside.to(settled.device, non_blocking=True)
+        return change / self.tolerance, settled.minimum(inside) + 1, memory

@@ -31,7 +31,10 @@ def write_curves(
     points: Points = (),
     note: str = "",
 ) -> None:
-    """Writes the three panels; `points` (devices, window, speedup) are drawn into the last, as what was published."""
+    """Writes the three panels, of five numbers of devices at most, named at their lines.
+
+    points: (devices, window, speedup), drawn into the last panel as what was published.
+    """
     traces = sorted(traces, key=lambda t: t.window)
     windows = [t.window for t in traces]
     figure = Figure(figsize=(12.4, 4.8), dpi=110, facecolor=PAPER)
@@ -39,22 +42,21 @@ def write_curves(
     first, second, third = figure.subplots(1, 3)
     draw_cost(first, traces)
     batch = traces[0].batch
+    devices = few_of(devices)
     for P in devices:
         mark = {"color": shade_of(P, devices), "lw": 1.8, "marker": "o", "ms": 3.5}
         rate = [hardware_efficiency(latency, w * batch, P, link, traces[0].size, batch) for w in windows]
         second.plot(windows, rate, **mark)
         net = [predict_run(latency, t, P, link).speedup for t in traces]
-        third.plot(windows, net, **mark, label=f"{P} device{'s' * (P != 1)}")
+        third.plot(windows, net, **mark)
+        for place, values in ((second, rate), (third, net)):
+            place.annotate(str(P), (windows[-1], values[-1]), (6, 0), textcoords="offset points", va="center",
+                           size=9, color=shade_of(P, devices))  # fmt: skip
         found = [(w, s) for p, w, s in points if p == P]
         third.plot(*zip(*found, strict=True), "D", ms=6, mfc="none", color=shade_of(P, devices)) if found else None
-    if points:
-        third.plot([], [], "D", ms=6, mfc="none", color=INK, label="published")
     third.axhline(1, color=INK, lw=1, ls="--", zorder=0)
-    dress_axes(second, windows, "efficiency of the devices", "rows a second, sequential = 1")
-    dress_axes(third, windows, "net speedup", "sequential time / time")
-    lines, names = third.get_legend_handles_labels()
-    how = {"ncols": len(names), "frameon": False, "labelcolor": INK, "fontsize": 9}
-    figure.legend(lines, names, loc="outside lower center", **how)
+    dress_axes(second, windows, "efficiency of so many devices", "rows a second, sequential = 1")
+    dress_axes(third, windows, "net speedup with so many devices", "sequential time / time")
     third.set_ylim(0, None)
     second.set_ylim(0, None)
     figure.suptitle(f"{title}\n", color=INK, size=12, weight="bold", x=0.012, ha="left")
@@ -77,6 +79,16 @@ def draw_cost(axes: Any, traces: Sequence[Trace]) -> None:
     for side, spine in right.spines.items():
         spine.set_visible(side == "right")
         spine.set_color(FAINT)
+
+
+def few_of(devices: Sequence[int], most: int = 5) -> list[int]:
+    """At most so many of them: the first, the last, and between them those that double."""
+    kept = sorted(set(devices))
+    doubling = [P for P in kept if P in (kept[0], kept[-1]) or P & (P - 1) == 0]
+    kept = doubling if len(kept) > most else kept
+    while len(kept) > most:
+        del kept[len(kept) // 2]
+    return kept
 
 
 def shade_of(P: int, devices: Sequence[int]) -> Any:

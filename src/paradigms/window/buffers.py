@@ -8,6 +8,7 @@ one row needs none of this: `Position` is all that is left of it, and what a met
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..execution.evaluate import Evaluator
-from ..methods.work import Evaluate, Memory, Update, WindowState, partial_mask, pick_rows
+from ..methods.work import Evaluate, Memory, Update, WindowState, all_rows, partial_mask, pick_rows, row_places
 from ..system import System
 
 
@@ -54,12 +55,25 @@ class WindowShift(NamedTuple):
     W: int
 
 
-def open_window(at: ChainPosition, W: int, end: Tensor, N: int) -> WindowState:
+def open_window(system: System, at: ChainPosition, W: int, end: Tensor) -> WindowState:
     """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
-    row, n = torch.arange(W)[:, None], row_numbers(at.begin, W, N, at.x)
     D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
-    work = WindowState(at.x.expand(W + 1, *at.x.shape), D, None, n, row < end - at.begin, 0 * row * at.begin)
-    work.begin = at.begin
+    seen = torch.zeros(W, len(at.x), dtype=torch.long)
+    return window_at(system, at.x.expand(W + 1, *at.x.shape), D, seen, (at.begin, end))
+
+
+def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[Tensor, Tensor]) -> WindowState:
+    """The window of rows [begin, end) (B,), on the CPU; what is alike in all samples is known of it beforehand."""
+    (W, B), N, (begin, end) = seen.shape, len(system), span
+    first, inside = begin.tolist(), (end - begin).tolist()
+    if min(first) == max(first) and first[0] + W <= N:
+        n, alike = system.numbers[first[0] : first[0] + W, None].expand(W, B), True
+    else:
+        n, alike = (row_places(W) + begin).clamp(max=N - 1).to(x.device, non_blocking=True), False
+    full = min(inside) == W
+    work = WindowState(x, D, None, n, all_rows(W, B) if full else row_places(W) < end - begin, seen)
+    work.begin, work.inside, work.on = begin, end - begin, None if full else work.live
+    work.first = first[0] if alike else None
     return work
 
 
@@ -73,28 +87,37 @@ def updated_outputs(system: System, work: WindowState, sweep: Update, stride: Te
         return None
     D, w = sweep.D, last[None] - 1
     if system.taps > 1:
-        w = torch.cat([torch.arange(1 - system.taps, 0)[:, None] + stride, w])
+        w = torch.cat([row_places(system.taps - 1) + (stride + 1 - system.taps), w])
     if min(w.flatten().tolist()) >= 0:
-        return sweep.known(w.to(D.device, non_blocking=True))
+        return sweep.known(w)
     H = len(work.D) - len(D)  # rows before this window, where nothing moves any more
-    D, place, w = torch.cat([work.D[:H], D]), w + H, w.clamp(min=0)
-    return pick_rows(D, place.to(D.device, non_blocking=True)) + sweep.shift(w.to(D.device, non_blocking=True))
+    return pick_rows(torch.cat([work.D[:H], D]), w + H) + sweep.shift(w.clamp(min=0))
 
 
 def advance_window(system: System, work: WindowState, sweep: Update, shift: WindowShift) -> WindowState:
     """The window after a sweep, moved up."""
     stride, last, begin, end, W = shift
-    more, row, N = W - len(work.n), torch.arange(W)[:, None], len(system)
+    more = W - len(work.n)
     now = updated_outputs(system, work, sweep, stride, last)
     x = shift_rows(sweep.x, stride, last, more, work.x[:1])
     D = shifted_outputs(work, sweep, now, stride, more)
-    seen = shift_rows(work.seen + sweep.live, stride, more=more) * (row < last - stride)
     shown = work.x[:-1]
-    moved = WindowState(
-        x, D, None, row_numbers(begin, W, N, x), row < end - begin, seen, None if now is None else now[-1]
-    )
-    moved.begin, moved.before = begin, lambda: shift_rows(shown, stride, None, more)
+    moved = window_at(system, x, D, shifted_counts(work, sweep, shift), (begin, end))
+    if work.first is not None and moved.first is not None and sweep.live is work.live:
+        moved.revisited_rows, moved.revisited = min(int(last[0] - stride[0]), W), None  # all of them, in every sample
+    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(shown, stride, None, more)
     return moved
+
+
+def shifted_counts(work: WindowState, sweep: Update, shift: WindowShift) -> Tensor:
+    """How often each row of the next window was evaluated (W, B), on the CPU."""
+    stride, last, _, _, W = shift
+    seen = work.seen + sweep.live
+    first, left = set(stride.tolist()), set((last - stride).tolist())
+    if len(first) == len(left) == 1:
+        (s,), (k,) = first, left
+        return torch.nn.functional.pad(seen[s : s + min(k, W)], (0, 0, 0, W - min(k, W)))
+    return shift_rows(seen, stride, more=W - len(seen)) * (row_places(W) < last - stride)
 
 
 def leave_window(
@@ -113,14 +136,21 @@ def shifted_outputs(work: WindowState, sweep: Update, now: Tensor | None, stride
 
 
 def shift_memory(memory: Memory, stride: Tensor, more: int) -> Memory:
-    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is."""
+    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is.
 
-    def moved(m: Any) -> Any:
+    Where a tuple is `of_known_rows`, nobody reads the rows that enter, and its tensors may be left without them.
+    """
+    alike = len(set(stride.tolist())) == 1
+
+    def moved(m: Any, known: bool) -> Any:
         if isinstance(m, tuple):
-            return same_fields(m, [moved(v) for v in m])
-        return shift_rows(m, stride, more=more) if of_rows(m) else m
+            known = getattr(m, "of_known_rows", False)
+            return same_fields(m, [moved(v, known) for v in m])
+        if not of_rows(m):
+            return m
+        return m[int(stride[0]) :] if known and alike else shift_rows(m, stride, more=more)
 
-    return moved(memory)  # type: ignore[no-any-return]
+    return moved(memory, False)  # type: ignore[no-any-return]
 
 
 def carry_over(fresh: Memory, old: Memory) -> Memory:
@@ -147,7 +177,7 @@ def of_rows(m: Any) -> bool:
 def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
     """`evaluate` as a method calls it: points (W, B, ...) at some rows of the window, as one batch."""
     W, B = work.n.shape
-    n, b = work.n.flatten(), torch.arange(B, device=work.x.device).expand(W, B).flatten()
+    n, b = work.n.flatten(), sample_numbers(W, B, work.x.device)
 
     def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
         live = work.live if live is None else live & work.live
@@ -160,9 +190,18 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
 
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)
-        return evaluate(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
+        rows = (n, b) if P == 1 else (v.expand(P, -1).flatten() for v in (n, b))
+        D = evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        work.rounding = evaluate.rounding
+        return D
 
     return batch
+
+
+@functools.lru_cache(maxsize=64)
+def sample_numbers(W: int, B: int, device: torch.device) -> Tensor:
+    """The sample b (W B,) of each row of a window's batch."""
+    return torch.arange(B, device=device).repeat(W)
 
 
 def shift_rows(
@@ -186,10 +225,4 @@ def shift_rows(
         return torch.cat(parts) if len(parts) > 1 else parts[0]
     v = v if before is None else torch.cat([before, v])
     last = stride.new_tensor(len(v) - 1) if last is None else last
-    place = (torch.arange(R)[:, None] + stride).minimum(last).to(v.device, non_blocking=True)
-    return pick_rows(v, place)
-
-
-def row_numbers(begin: Tensor, W: int, N: int, x: Tensor) -> Tensor:
-    """Row numbers n (W, B) of the window; past the chain's end they stay at its last row, where nothing is live."""
-    return (torch.arange(W)[:, None] + begin).clamp(max=N - 1).to(x.device, non_blocking=True)
+    return pick_rows(v, (row_places(R) + stride).minimum(last))

@@ -16,13 +16,16 @@ shorter, as the controller says; where it is one row, rows are stepped through, 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..execution.memory import raise_mmap_threshold
-from ..methods.scan import rms
-from ..methods.work import Update, WindowState
+from ..methods.base import AbstractMethod
+from ..methods.work import Evaluate, Memory, Update, WindowState, row_places
+from ..stopping.base import AbstractStop
+from ..system import System
 from .buffers import (
     ChainPosition,
     WindowShift,
@@ -38,6 +41,7 @@ from .controller import Plan
 from .frame import Frame, WindowRound
 from .steps import stepped
 
+Judgement = tuple[Tensor, Tensor, Memory]  # as `AbstractStop.judge` returns it
 AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
 
 
@@ -57,7 +61,7 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
     system, method, stop, N = chain.system, chain.method, chain.stop, len(chain)
     begin, row, round, window = at.begin, at.row, at.round, min(window, N)
     W, end = rows_in(chain, window, row), window_end(begin, window, N)
-    work = open_window(at, W, end, N)
+    work = open_window(system, at, W, end)
     work.z = chain.stream.rows(work.n, row, max(end.tolist()))
     work.x = method.guess.fill(system, work, torch.zeros_like(begin))
     memory, judged = method.init(system, work), stop.init(system, work)
@@ -66,12 +70,10 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
     while True:
         round, evaluations = round + 1, chain.evaluate.evaluations
         # 1, 2. Evaluate every row as one batch, and let the method correct the states.
-        sweep, memory = method.sweep(system, work, batch_evaluate(chain.evaluate, work), memory)
-        work.rounding = chain.evaluate.rounding
         # 3. Rows before the first one that still moves are settled.
-        size, good, judged = stop.judge(system, work, sweep, judged)
+        sweep, memory, (size, good, judged) = swept(chain, work, window, (memory, judged))
         stride, residual = accepted_rows(chain, work, sweep, good, end - begin)
-        estimate = stop.estimate(judged) if sweep.stride is None else None
+        estimate = None if method.law else stop.estimate(judged)
         frame = WindowRound(
             round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate
         )
@@ -96,6 +98,36 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
             work.x = method.guess.fill(system, work, known)
 
 
+def swept(
+    chain: Chain, work: WindowState, window: int, memories: tuple[Memory, Memory]
+) -> tuple[Update, Memory, Judgement]:
+    """What `play` finds; as one graph where the model is one whose rounds are compiled and this round can be."""
+    evaluate, graph = batch_evaluate(chain.evaluate, work), chain.evaluate.graph
+    full = len(work.n) == window and work.first is not None and work.on is None
+    if graph is None or not (full and work.revisited_rows > 1 and work.revisited is None and chain.method.compiles):
+        return play(chain.system, chain.method, chain.stop, work, evaluate, memories)
+    (D,) = evaluate(work.x[:-1])
+    return graph.run(play, chain.system, chain.method, chain.stop, work, D, memories)
+
+
+def play(
+    system: System,
+    method: AbstractMethod,
+    stop: AbstractStop,
+    work: WindowState,
+    evaluate: Evaluate | Tensor,
+    memories: tuple[Memory, Memory],
+) -> tuple[Update, Memory, Judgement]:
+    """A sweep, what the method remembers, and what the criterion says of it; evaluate: or what it says, D (W, B, ...).
+
+    Of a window whose samples are alike it is a function of tensors: nothing in it depends on what numbers are.
+    """
+    ask = (lambda *points, live=None: (evaluate,)) if isinstance(evaluate, Tensor) else evaluate
+    sweep, memory = method.sweep(system, work, ask, memories[0])
+    sweep = replace(sweep, off=sweep.apart)
+    return sweep, memory, stop.judge(system, work, sweep, memories[1])
+
+
 def accepted_rows(
     chain: Chain, work: WindowState, sweep: Update, good: Tensor, inside: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -105,13 +137,16 @@ def accepted_rows(
     on the CPU: the one time in a round that the device is asked for something, but for whether the model is finite.
     Raises RuntimeError where no sample moves.
     """
-    off = rms(sweep.x - sweep.y) / chain.system.std[work.n]  # how far, in std, each state (W, B) is from its step
-    both = torch.cat([(good if sweep.stride is None else sweep.stride)[None].to(off), off]).cpu()
-    stride = both[0].long().minimum(inside)
+    off = sweep.apart / work.coefficients(chain.system).std  # how far, in std, each state (W, B) is from its step
+    doubts, B = chain.evaluate.doubts, len(inside)
+    asked = [(good if sweep.stride is None else sweep.stride).to(off), off.flatten(), *(d.total[None] for d in doubts)]
+    told = torch.cat(asked).cpu()
+    chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
+    stride, off = told[:B].long().minimum(inside), told[B : B + off.numel()].view(off.shape)
     if not max(stride.tolist()) > 0:
         what = type(chain.stop if sweep.stride is None else chain.method).__name__
         raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
-    return stride, torch.where(torch.arange(len(off))[:, None] < stride, both[1:], 0).amax(0)
+    return stride, torch.where(row_places(len(off)) < stride, off, 0).amax(0)
 
 
 def rows_in(chain: Chain, window: int, row: int) -> int:

@@ -71,9 +71,9 @@ def retry_doubtful(
         return ()
     least = finest_tolerance(dtype, chain.evaluate.rounding)
     asked, retries = max(stop.tolerance, least), list[Retry]()
-    hard = (
-        not given_up and sum(each.single or 1 for each in first.records) > len(chain) / 2
-    )  # then a second attempt pays no more
+    # A second attempt no longer pays after many rounds, nor where the method has its tolerance from the first attempt.
+    hard = sum(each.single or 1 for each in first.records) > len(chain) / 2 or chain.method.steady is not None
+    hard &= not given_up
     finer = [] if hard or asked / STRICTER < least else [replace(stop, tolerance=asked / STRICTER)]
     doubted = (first.estimate > DOUBT * asked).nonzero()[:, 0]
     for again in (*([stop] if given_up else []), *finer, None):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -166,8 +167,23 @@ def in_a_closures_dict(pipe: Any, every: int, first: int) -> None:
     pipe.unet.mid_block.register_forward_hook(hook)
 
 
+def in_a_weak_dict(pipe: Any, every: int, first: int) -> None:
+    """A table whose keys are not kept alive."""
+    plain, kept = pipe.unet.forward, weakref.WeakKeyDictionary[Any, Any]()
+    network = pipe.unet
+
+    def forward(x: Tensor, t: Any, **how: Any) -> Any:
+        n, said = kept.get(network, (0, None))
+        if due(n + 1, every, first) or said[0].shape[:1] != x.shape[:1]:
+            said = plain(x, t, **how)
+        kept[network] = n + 1, said
+        return said
+
+    network.forward = forward
+
+
 PLACES = [in_a_closure, in_variables, in_fields, in_an_object, in_a_hook, in_a_buffer, in_a_global, in_a_class,
-          in_a_closures_dict]  # fmt: skip
+          in_a_closures_dict, in_a_weak_dict]  # fmt: skip
 
 
 @pytest.mark.parametrize(("every", "first"), [(2, 0), (3, 0), (5, 0), (2, 4)])
@@ -210,6 +226,32 @@ def test_the_reported_case(batched: bool) -> None:
     with parallelize(pipe, tolerance=0, window=4, batched=batched) as run:
         assert torch.equal(call(pipe), reference)
     assert len(run.fallbacks) == 1
+
+
+def test_a_network_that_holds_an_iterator_is_stepped_from_its_beginning() -> None:
+    """A4: what an iterator has given cannot be put back, so it is asked for nothing before the call is stepped."""
+
+    def made() -> Any:
+        pipe = text2image()
+        plain = pipe.unet.forward
+
+        def course() -> Iterator[float]:
+            yield from (1.0 + 0.01 * n for n in range(99))
+
+        strengths = course()
+
+        def forward(x: Tensor, t: Any, **how: Any) -> Any:
+            return plain(x * next(strengths), t, **how)
+
+        pipe.unet.forward = forward
+        return pipe
+
+    reference, pipe = sample(made(), steps=5), made()
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        assert torch.equal(sample(pipe, steps=5), reference)
+    assert run.fallbacks == [
+        "StableDiffusionPipeline: UNet2DConditionModel holds an iterator, which cannot be put back"
+    ]
 
 
 def test_a_cache_of_the_next_call_is_found_too() -> None:

@@ -146,3 +146,28 @@ def test_the_refused_pipeline_samples_as_before() -> None:
     with pytest.raises(ValueError, match="window"), parallelize(pipe, window=-1):
         raise AssertionError("entered")
     assert torch.equal(sample(pipe), reference)
+
+
+def test_a_loop_whose_batch_shrinks_is_stepped_and_named() -> None:
+    """Samples that leave a batch early take their errors with them."""
+
+    class Shrinking(diffusers.StableDiffusionPipeline):  # type: ignore[misc]
+        @torch.no_grad()
+        def __call__(self) -> torch.Tensor:
+            self.scheduler.set_timesteps(8)
+            x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+            for i, t in enumerate(self.scheduler.timesteps):
+                words = torch.zeros(len(x), 7, self.unet.config.cross_attention_dim)
+                x = self.scheduler.step(self.unet(x, t, words).sample, t, x).prev_sample
+                x = x[1:] if i == 4 else x
+            return x
+
+    def made() -> Any:
+        pipe = Shrinking(**text2image().components, requires_safety_checker=False)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    reference, pipe = made()(), made()
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        assert torch.equal(pipe(), reference)
+    assert len(run.fallbacks) == 1 and "number of its samples changes" in run.fallbacks[0]

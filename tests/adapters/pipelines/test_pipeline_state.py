@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import ctypes
+import enum
 import io
 import itertools
 import queue
@@ -15,7 +17,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paradigms import parallelize
 from promises import EXACT, off, text2image
@@ -112,6 +114,51 @@ def after(change: Any, value: Any) -> Any:
     return value
 
 
+class Word(str):
+    """A word with fields, and so a pair, and a member of an enumeration."""
+
+
+class Pair(tuple):  # type: ignore[type-arg]
+    pass
+
+
+class Member(enum.Enum):
+    A = 1
+
+
+class Remembering(nn.Module):
+    """A network that is no component of the pipeline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def forward(self, y: Tensor) -> Tensor:
+        self.kept.append(y)
+        return mean(self.kept)
+
+
+class Proxy:
+    """Whatever it is asked for that it has not raises KeyError."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "inside", {})
+
+    def __getattr__(self, name: str) -> Any:
+        return object.__getattribute__(self, "inside")[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__getattribute__(self, "inside")[name] = value
+
+
+def count_in_field(kept: Any, y: Tensor) -> Tensor:
+    try:
+        kept.n += 1
+    except (AttributeError, KeyError):
+        kept.n = 1
+    return y + 0.02 * kept.n  # type: ignore[no-any-return]
+
+
 KEPT: dict[str, tuple[Any, Any]] = {
     "deque": (lambda: collections.deque(maxlen=2), lambda k, y: after(k.append(y), mean(k))),
     "set": (set, lambda k, y: after(k.add(float(y.mean())), y + 0.02 * len(k))),
@@ -146,6 +193,15 @@ KEPT: dict[str, tuple[Any, Any]] = {
         lambda: np.array([0.0], dtype=object),
         lambda k, y: after(k.__setitem__(0, 0.5 * k[0] + y), k[0]),
     ),
+    "user list": (lambda: collections.UserList(), lambda k, y: after(k.append(y), mean(k))),
+    "numpy's matrix": (lambda: np.ma.zeros(1), lambda k, y: after(k.__iadd__(1), y + 0.02 * float(k[0]))),
+    "field of a word": (lambda: Word("a"), count_in_field),
+    "field of a tuple": (lambda: Pair((1, 2)), count_in_field),
+    "field of a tensor": (lambda: torch.zeros(1), count_in_field),
+    "field of a member": (lambda: after(vars(Member.A).pop("n", None), Member.A), count_in_field),
+    "module": (Remembering, lambda k, y: k(y)),
+    "proxy": (Proxy, count_in_field),
+    "deep": (lambda: [[[[[[[]]]]]]], lambda k, y: after(k[0][0][0][0][0].append(1), y + 0.02 * len(k[0][0][0][0][0]))),
     "class": (Loop.kept_by_class.clear, lambda _, y: after(Loop.kept_by_class.append(y), mean(Loop.kept_by_class))),
 }
 
@@ -173,6 +229,12 @@ UNKEPT: dict[str, tuple[Any, Any, str]] = {
         "kept, an open file",
     ),
     "bytes": (bytearray, lambda k, y: after(k.append(1), y + 0.02 * len(k)), "kept, an object that may change"),
+    "numpy's iterator": (lambda: np.arange(99.0).flat, lambda k, y: y + 0.02 * next(k), "kept, an iterator (flatiter)"),
+    "ctypes": (
+        lambda: ctypes.c_int(0),
+        lambda k, y: after(setattr(k, "value", k.value + 1), y + 0.02 * k.value),
+        "kept, an object that may change (c_int)",
+    ),
     "global variable": (unset, set_global, "sets the global variable COUNT"),
 }
 

@@ -218,6 +218,24 @@ def test_a_loop_that_can_be_left_early_says_so(name: str) -> None:
         rewound(function, [], [])
 
 
+@pytest.mark.parametrize("name", ["yielding", "handing_on"])
+def test_a_loop_that_hands_over_its_rows_says_so(name: str) -> None:
+    """Whoever takes them would see guesses, and would see rows twice."""
+
+    class Handing:
+        def yielding(self, x: int) -> Any:
+            for t in self.scheduler.timesteps:
+                x = self.scheduler.step(1, t, x)
+                yield x
+
+        def handing_on(self, x: int) -> Any:
+            for t in self.scheduler.timesteps:
+                yield from (x, self.scheduler.step(1, t, x))
+
+    with pytest.raises(UnparallelError, match="hands over a value within a step"):
+        rewound(getattr(Handing, name), [], [])
+
+
 def test_only_loops_around_a_step_are_denoising_loops() -> None:
     assert not has_loop(Pipe.loopless) and not has_loop(Pipe.otherwise) and not has_loop(len)
     namespace: dict[str, Any] = {}

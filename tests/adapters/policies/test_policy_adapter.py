@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.adapters.policies.backoff import weigh
+from paradigms.adapters.policies.backoff import Backoff, weigh
 from paradigms.adapters.schedulers.cache import cached_table
-from paradigms.window.auto.backoff import Backoff
 from policies import KINDS, act, made
 from standins import ACT, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
 

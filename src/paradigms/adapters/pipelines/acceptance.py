@@ -26,6 +26,7 @@ from ...system import System
 from ...window.buffers import carry_over, shift_memory
 from ..schedulers.linearized import LinearizedScheduler
 from .observed_growth import GrowthEvidence, coarse_rounding
+from .rewrite import UnparallelError
 from .step_record import WITH_STATE, StepRecord, answered_by_networks, moved_little, relative_change
 from .surrogate import common_part
 
@@ -65,6 +66,7 @@ class AcceptanceTest:
         self.judged: Acceptance | None = None
         self.evidence = GrowthEvidence()
         self.rounding = 0.0
+        self.widths: set[int] = set()  # samples in a state
 
     def enter(self, window: int) -> None:
         """A window of so many rows begins."""
@@ -96,6 +98,9 @@ class AcceptanceTest:
         """How many rows from `begin` may be accepted, and the largest change of an accepted state, RMS / std[n]."""
         rows = range(begin, end)
         states = [self.states(n, old[n], new[n], standins, width) for n in rows]
+        self.widths |= {len(s.new) for s in states if s}
+        if len(self.widths) > 1:
+            raise UnparallelError("the number of its samples changes along its loop, so errors cannot be followed")
         moved = [relative_change(*s) if s else 0.0 for s in states]
         fine = [
             answered_by_networks(new[n]) or (s is not None and moved_little(old[n], new[n], WITH_STATE * v))

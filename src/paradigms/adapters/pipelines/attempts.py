@@ -26,7 +26,7 @@ from .repeat_doubtful import DoubtError
 from .rewrite import UnparallelError
 from .snapshot import ChangedError, Snapshot, take_snapshot
 from .step_caches import step_cache
-from .subclass import ActiveCall, original_class, rewinding_subclass
+from .subclass import ActiveCall, network_ids, original_class, rewinding_subclass
 from .window_controller import PAD
 from .wrappers import innermost_function
 
@@ -89,7 +89,8 @@ def starting_state(pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     code, names = getattr(plain, "__code__", starting_state.__code__), getattr(plain, "__globals__", {})
     held = [v for v in vars(pipe).values() if not isinstance(v, nn.Module)]
     reached = outside_state(kind, code, names, held, strict=False)
-    return take_snapshot({"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}, None, strict=False)
+    whole = {"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}
+    return take_snapshot(whole, None, strict=False, networks=network_ids(pipe))
 
 
 def run_once(

@@ -1,4 +1,7 @@
-"""What classes and modules name that can be a state, read and put back by name."""
+"""What classes and modules name that can be a state, read and put back by name.
+
+Names of Python's own are none: `__doc__` and the like, and the account of an abstract class, `_abc_impl`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ from typing import Any
 from torch import nn
 
 CODE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, classmethod, staticmethod)
+
+
+def is_pythons(name: str) -> bool:
+    """Whether a name of a class or a module is Python's own."""
+    return (name[:2] == "__" and name[-2:] == "__") or name == "_abc_impl"
 
 
 def plain(v: Any) -> bool:
@@ -23,7 +31,7 @@ class Attributes:
 
     def read(self) -> dict[str, Any]:
         """All but functions and what Python itself keeps there."""
-        return {k: v for k, v in vars(self.of).items() if plain(v) and not (k[:2] == "__" and k[-2:] == "__")}
+        return {k: v for k, v in vars(self.of).items() if plain(v) and not is_pythons(k)}
 
     def write(self, was: dict[str, Any]) -> None:
         """Sets those that are others now, and removes those that were none."""
@@ -44,7 +52,7 @@ class Globals(Attributes):
 
     def read(self) -> dict[str, Any]:
         """All but functions, classes, modules and what Python itself keeps there."""
-        return {k: v for k, v in self.names.items() if plain(v) and not (k[:2] == "__" and k[-2:] == "__")}
+        return {k: v for k, v in self.names.items() if plain(v) and not is_pythons(k)}
 
     def write(self, was: dict[str, Any]) -> None:
         """Sets those that are others now, and removes those that were none."""

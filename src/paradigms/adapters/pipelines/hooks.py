@@ -72,6 +72,7 @@ class LoopHooks:
         self.mode, self.row, self.at, self.begin, self.reached = "step", 0, 0, 0, 0
         self.inside = self.halted = self.callbacks = self.called = False  # called: a user's callback was
         self.outside: dict[str, Any] = {}  # what the loop's code names outside of its locals, and may change
+        self.networks: frozenset[int] | None = None  # the modules of the pipeline's networks, by id
         self.own = False  # the loop's code is no library's, so all tensors are copied
         self.clocked = False  # it looks at a clock, so its numbers may differ when a row runs again
         self.failed = False  # a row was left by an exception
@@ -103,7 +104,7 @@ class LoopHooks:
         if self.row not in self.before:
             self.callbacks = any(values.get(name) is not None for name in CALLBACKS)
             whole = {**values, **self.outside}
-            self.before[self.row] = take_snapshot(whole, None)  # of the first row all tensors are copied
+            self.before[self.row] = take_snapshot(whole, None, networks=self.networks)  # all tensors are copied
             self.width = rows_width(self.stepped(values))
         elif self.at != self.row:
             return self.before[self.row].restore()
@@ -129,7 +130,7 @@ class LoopHooks:
             raise UnparallelError(f"its loop changes {place} in place past torch's count, as .data and numpy do")
         copied = None if self.callbacks or self.own else self.settings.copied
         whole, last = {**values, **self.outside}, self.before[self.row] if self.own else None
-        self.before[self.row + 1] = take_snapshot(whole, copied, last=last)
+        self.before[self.row + 1] = take_snapshot(whole, copied, last=last, networks=self.networks)
         self.visits[self.row].after, self.visits[self.row].ended = self.stepped(values), True
         self.at = self.row + 1
 

@@ -24,6 +24,7 @@ from .hooks import AGAIN, LoopHooks
 from .network_call import NetworkCall
 from .repeat_doubtful import DoubtError, beyond_tolerance, describe_doubt, stricter_settings
 from .rewrite import UnparallelError
+from .snapshot import ChangedError
 from .step_record import StepRecord
 from .surrogate import known_answer
 
@@ -124,6 +125,8 @@ class WindowedLoop(LoopHooks):
         if self.callbacks or not first.ended:  # where there are callbacks rows run again when they are accepted
             return
         left, self.judged = self.before[row + 1], {row: first}
+        if changed := left.changed():  # by later rows, in place: what it held is not known
+            raise ChangedError(changed)
         yield from self.play(row, row + 1, "again")
         second, self.visits[row] = self.visits[row], first
         shown = self.reached > row and len(first.calls) == len(second.calls)

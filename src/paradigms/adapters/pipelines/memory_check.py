@@ -45,11 +45,13 @@ class MemoryProbe:
         self.last: tuple[NetworkCall, Any, bool] | None = None  # a call, what was said to it, whether it was alone
 
     def before(self, network: nn.Module) -> None:
-        """The network is about to be called for the first time, or again."""
+        """The network is about to be called for the first time, or again; raises UnparallelError for an iterator."""
         if id(network) not in self.known:
             self.known[id(network)] = code_mark(network)
             if (self.span, self.known[id(network)]) not in _sound.get(network, {}).values():
-                self.states[id(network)] = NetworkState(network)
+                state = self.states[id(network)] = NetworkState(network)
+                if state.iterators:
+                    raise UnparallelError(f"{class_name(network)} holds an iterator, which cannot be put back")
 
     def restore(self) -> None:
         """Puts back what the networks kept when the pipeline's call began."""
@@ -91,11 +93,11 @@ class MemoryProbe:
             is_plain_data(v) and is_plain_data(w) for v, w in (*first.values(), *((v, w) for _, v, w in second))
         )
         stored = born is not None and any(not is_plain_data(w) for _, _, w in born.changes())
-        if not (counted or stored or began.iterators):
+        if not (counted or stored):
             return False
         if equal_answers(b, said, True) and not A.equals(B) and not_all_zero(said):
             raise UnparallelError(f"{class_name(network)} gave the answer to another call")
-        if not (counted or began.iterators):
+        if not counted:
             return False
         for call, answer in ((B, b), (B, b), (A, said)):
             self.again(call, answer, exact or call is B)

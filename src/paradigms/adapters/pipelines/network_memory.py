@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .attributes import plain
-from .object_contents import content_kind, slots_of
+from .object_contents import content_kind, own_fields, own_slots, set_slots, slots_of
 from .snapshot import generator_state, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
@@ -31,7 +31,7 @@ ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weigh
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
 SMALL = 1 << 20  # numbers of a tensor that is compared by its content
-DEEP = 8  # how far into what a network holds
+DEEP = 16  # how far into what a network holds
 
 
 class NetworkState:
@@ -44,7 +44,8 @@ class NetworkState:
         self.generators: list[tuple[Any, Any]] = []  # what sets the state of each, and its state
         self.iterators = False
         self.seen: set[int] = set()
-        for module in network.modules():
+        self.waiting = list(network.modules())  # and those that are found elsewhere, as in the closure of a hook
+        for module in self.waiting:
             self.visit(module, DEEP)
         for base in {k for m in network.modules() for k in type(m).__mro__ if k.__module__.split(".")[0] != "torch"}:
             self.keep(base, {k: v for k, v in vars(base).items() if plain(v)}, DEEP)
@@ -53,6 +54,11 @@ class NetworkState:
     def visit(self, v: Any, deep: int) -> None:
         """Keeps what v holds."""
         if (isinstance(v, NUMBERS) and not is_program(v)) or id(v) in self.seen or not deep:
+            return
+        if hasattr(type(v), "passes_by"):  # ours, as a pipeline holds that is in a closure
+            return
+        if isinstance(v, nn.Module) and deep < DEEP:
+            self.waiting.append(v)  # at full depth, in its turn
             return
         self.seen.add(id(v))
         if isinstance(v, Tensor):
@@ -72,11 +78,14 @@ class NetworkState:
         elif isinstance(v, tuple | frozenset):
             for x in v:
                 self.visit(x, deep - 1)
-        elif hasattr(v, "__next__"):
+        elif hasattr(type(v), "__next__"):
             self.iterators = True
         elif isinstance(v, dict):
             self.keep(v, dict(v), deep - 1)
-        elif isinstance(v, nn.Module) or type(v).__module__.split(".")[0] not in OTHERS:
+        elif isinstance(v, nn.Module):
+            self.waiting += [m for m in v._modules.values() if m is not None]
+            self.object(v, deep - 1)
+        elif type(v).__module__.split(".")[0] not in OTHERS:
             self.object(v, deep - 1)
 
     def function(self, v: Any, deep: int) -> None:
@@ -101,8 +110,8 @@ class NetworkState:
 
     def object(self, v: Any, deep: int) -> None:
         """The fields of an object."""
-        fields = getattr(v, "__dict__", None)
-        if isinstance(fields, dict):
+        fields = own_fields(v)
+        if fields is not None:
             self.keep(fields, {k: x for k, x in fields.items() if k not in ABOVE}, deep)
         if slots_of(type(v)):
             self.keep(SlotFields(v), SlotFields(v).read(), deep)
@@ -161,15 +170,11 @@ class SlotFields:
 
     def read(self) -> dict[str, Any]:
         """Those that are set."""
-        return {n: getattr(self.thing, n) for n in slots_of(type(self.thing)) if hasattr(self.thing, n)}
+        return own_slots(self.thing)
 
     def write(self, content: dict[str, Any]) -> None:
         """Sets all of them."""
-        for name in slots_of(type(self.thing)):
-            if name in content:
-                object.__setattr__(self.thing, name, content[name])
-            elif hasattr(self.thing, name):
-                object.__delattr__(self.thing, name)
+        set_slots(self.thing, content)
 
 
 def contents_now(thing: Any, content: Any) -> Any:
@@ -188,7 +193,7 @@ def contents_now(thing: Any, content: Any) -> Any:
 
 def content_differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Where two contents differ: the place, and both values."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
+    if isinstance(old, dict) and isinstance(new, dict):
         for k in old.keys() | new.keys():
             if not same_content(old.get(k), new.get(k)):
                 yield k, old.get(k), new.get(k)

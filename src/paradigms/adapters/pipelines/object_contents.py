@@ -8,12 +8,13 @@
 | "cell"      | a variable of a closure                             | its value                                  |
 | "class"     | a class, within `ClassAttributes`                        | its attributes that can be a state         |
 |              | a module's global variables, within `Globals`       | those that can be a state                  |
-| "parts"     | tuples, functions, bound methods: they do not change, what they hold may                          |
+| "parts"     | tuples, functions, bound methods: they do not change, what they hold and their fields may         |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import enum
 import functools
@@ -43,12 +44,14 @@ STATELESS = (
     "_thread",
     "threading",
     "regex",
+    "_pytest",
+    "pluggy",
 )  # packages whose objects a loop reads
 PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
-         functools.partial)  # fmt: skip
+         functools.partial, types.MappingProxyType)  # fmt: skip
 CACHED: Any = type(functools.lru_cache(print))  # what lru_cache makes of a function
 BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no part of a step
-NUMPY = {"ndarray": "array", "Generator": "generator", "RandomState": "generator"}
+NUMPY = {"Generator": "generator", "RandomState": "generator", "SeedSequence": "unknown", "void": "unknown"}
 
 
 def content_kind(of: Any) -> str | None:
@@ -61,10 +64,10 @@ def _kind(of: Any) -> str | None:
     root = of.__module__.partition(".")[0]
     if issubclass(of, threading.local | Attributes | threading.Event | threading.Semaphore):
         return "class" if issubclass(of, Attributes) else "object"
-    if issubclass(of, ATOMS) or root in STATELESS or hasattr(of, "passes_by"):
+    if (issubclass(of, ATOMS) and not has_own_fields(of)) or root in STATELESS or hasattr(of, "passes_by"):
         return None
-    if root == "numpy":
-        return NUMPY.get(of.__name__, "generator" if hasattr(of, "random_raw") else None)
+    if root == "numpy" or hasattr(of, "__array_finalize__"):
+        return numpy_kind(of)
     if issubclass(of, random.SystemRandom):
         return "unknown"
     if of is memoryview or of is CACHED:
@@ -77,7 +80,7 @@ def _kind(of: Any) -> str | None:
         return "list"
     if of in (dict, OrderedDict):
         return "dict"
-    if hasattr(of, "__next__") or issubclass(of, io.IOBase):
+    if hasattr(of, "__next__") or issubclass(of, io.IOBase) or hasattr(of, "from_buffer"):  # the last is ctypes'
         return "unknown"
     if issubclass(of, list | set | deque | dict) or has_fields(of):
         return "object"
@@ -85,9 +88,24 @@ def _kind(of: Any) -> str | None:
     return "unknown" if changing or of is bytearray else None
 
 
+def numpy_kind(of: Any) -> str | None:
+    """What numpy's classes are, and arrays of a program's own, which may have fields beside their numbers."""
+    if hasattr(of, "__array_finalize__"):
+        return "array" if of.__module__.partition(".")[0] == "numpy" else "unknown"
+    if hasattr(of, "random_raw"):
+        return "generator"
+    what = "unknown" if hasattr(of, "__next__") else "object" if has_fields(of) else None
+    return NUMPY.get(of.__name__, what)
+
+
 def has_fields(of: type) -> bool:
     """Whether values of a class have fields, in a dict or in slots."""
     return of.__dictoffset__ != 0 or bool(slots_of(of))
+
+
+def has_own_fields(of: Any) -> bool:
+    """Whether a number, a word or a member of an enumeration is of a class that gave it fields beside."""
+    return issubclass(of, str | bytes | int | float | complex | enum.Enum) and has_fields(of)
 
 
 def slots_of(of: Any) -> tuple[str, ...]:
@@ -107,13 +125,30 @@ def _slots(of: Any) -> tuple[str, ...]:
     )
 
 
+def own_fields(thing: Any) -> dict[str, Any] | None:
+    """An object's fields, past code of its class that runs where they are asked for; None where it has none."""
+    try:  # a thread's own object has other fields in each thread, which its class knows
+        fields = vars(thing) if isinstance(thing, threading.local) else object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def own_slots(thing: Any) -> dict[str, Any]:
+    """Those of an object's slots that are set, likewise."""
+    found = {}
+    for name in slots_of(type(thing)):
+        with contextlib.suppress(AttributeError):
+            found[name] = object.__getattribute__(thing, name)
+    return found
+
+
 class ObjectContent:
     """The content of an object: its fields, its slots, and its items where it is a list, a dict or the like."""
 
     def __init__(self, thing: Any) -> None:
-        fields = getattr(thing, "__dict__", None)
-        self.fields = dict(fields) if isinstance(fields, dict) else {}
-        self.slots = {n: getattr(thing, n) for n in slots_of(type(thing)) if hasattr(thing, n)}
+        self.fields = dict(own_fields(thing) or {})
+        self.slots = own_slots(thing)
         self.items: Any = None
         if isinstance(thing, dict):
             self.items = dict(thing)
@@ -142,7 +177,7 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
         yield from (("defaults", thing.__defaults__), ("kwdefaults", thing.__kwdefaults__), ("fields", vars(thing)))
     elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
         yield "self", thing.__self__
-    elif hasattr(thing, "cache_info"):
+    elif isinstance(thing, CACHED):
         yield "wrapped", thing.__wrapped__
     elif isinstance(thing, Globals):
         return
@@ -152,18 +187,20 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
         yield "value", content_of(thing)
     elif what == "class":
         yield from thing.read().items()
-    elif what == "dict":
+    elif what == "dict" or isinstance(thing, types.MappingProxyType):
         yield from ((str(k), v) for k, v in thing.items())
         yield from (("key", k) for k in thing if not isinstance(k, ATOMS))
     elif what == "array" and thing.dtype == object:
         yield from (("item", v) for v in thing.flat)
     elif what in ("list", "parts"):
         yield from ((str(min(i, 3)), v) for i, v in enumerate(thing))
-    elif what == "object":
+        yield from [("fields", fields)] if (fields := own_fields(thing)) is not None else []
+    elif what == "object" or isinstance(thing, nn.Module):
         whole = ObjectContent(thing)
         yield from ((str(k), v) for k, v in (whole.fields | whole.slots).items() if k != BARS)
         items = whole.items.values() if isinstance(whole.items, dict) else whole.items or ()
         yield from ((str(min(i, 3)), v) for i, v in enumerate(items))
+        yield from [("args", thing.args)] if isinstance(thing, BaseException) else []
         if isinstance(thing, defaultdict):
             yield "default_factory", thing.default_factory
         yield from ((f"class {v.of.__name__}", v) for v in classes(type(thing)))  # type: ignore[arg-type]
@@ -188,9 +225,10 @@ def same_objects(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_is, a, b))
     if isinstance(a, set):
         return a == b
-    if hasattr(a, "tobytes") and a.dtype == object:
+    array = hasattr(type(a), "__array_finalize__")
+    if array and a.dtype == object:
         return a.shape == b.shape and all(map(_is, a.flat, b.flat))
-    return a is b or (hasattr(a, "tobytes") and a.shape == b.shape and bool((a == b).all()))
+    return a is b or (array and a.shape == b.shape and bool((a == b).all()))
 
 
 def _is(v: Any, w: Any) -> bool:
@@ -214,15 +252,20 @@ def put_back(thing: Any, was: Any) -> None:
     elif what in ("list", "dict"):
         refill_container(thing, was)
     else:
-        if isinstance(getattr(thing, "__dict__", None), dict):
-            refill_container(vars(thing), was.fields)
-        for name in slots_of(type(thing)):
-            if name in was.slots:
-                object.__setattr__(thing, name, was.slots[name])
-            elif hasattr(thing, name):
-                object.__delattr__(thing, name)
+        if (fields := own_fields(thing)) is not None:
+            refill_container(fields, was.fields)
+        set_slots(thing, was.slots)
         if was.items is not None:
             refill_container(thing, was.items)
+
+
+def set_slots(thing: Any, values: dict[str, Any]) -> None:
+    """Gives an object's slots values; those that have none are empty."""
+    for name in slots_of(type(thing)):
+        if name in values:
+            object.__setattr__(thing, name, values[name])
+        elif name in own_slots(thing):
+            object.__delattr__(thing, name)
 
 
 def refill_container(thing: Any, items: Any) -> None:

@@ -167,6 +167,8 @@ def _rewind(loop: ast.For, where: str, helpers: frozenset[str]) -> None:
     for node, loops in inside:
         if isinstance(node, ast.Return) or (isinstance(node, ast.Break) and not loops):
             raise UnparallelError(f"the loop of {where} can be left early, by {type(node).__name__.lower()}")
+        if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):  # whoever takes it would see rows that are guesses
+            raise UnparallelError(f"the loop of {where} hands over a value within a step, by yield or await")
         if isinstance(node, ast.ExceptHandler) and (node.type is None or "BaseException" in ast.unparse(node.type)):
             raise UnparallelError(f"the loop of {where} catches every exception, that which leaves a row too")
     target = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}  # set by the for itself

@@ -26,13 +26,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .object_contents import ObjectContent, content_kind, content_of, parts_of, put_back, same_objects
+from .object_contents import ObjectContent, content_kind, content_of, own_fields, parts_of, put_back, same_objects
 from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
-DEEP = 5  # how far into lists, dicts and objects
+DEEP = 12  # how far into lists, dicts and objects
 
 
 class ChangedError(Exception):
@@ -99,12 +99,17 @@ class Snapshot:
 
 
 def take_snapshot(
-    values: Mapping[str, Any], copied: set[str] | None, strict: bool = True, last: Snapshot | None = None
+    values: Mapping[str, Any],
+    copied: set[str] | None,
+    strict: bool = True,
+    last: Snapshot | None = None,
+    networks: frozenset[int] | None = None,
 ) -> Snapshot:
     """Everything reachable from locals; tensors in the places `copied` are copied, all if None.
 
-    last: a snapshot before, whose copies of what has not changed are used again. Raises UnkeptError, where `strict`.
-    The user's callbacks are no part of it.
+    last: a snapshot before, whose copies of what has not changed are used again. networks: the modules that are the
+    pipeline's, by id, which are watched by themselves; others are kept as objects are. Raises UnkeptError, where
+    `strict`. The user's callbacks are no part of it.
     """
     found = Snapshot({k: v for k, v in values.items() if not k.startswith("__")})
     seen: set[int] = set()
@@ -116,10 +121,13 @@ def take_snapshot(
 
     def visit(v: Any, place: str, deep: int) -> None:
         what = content_kind(type(v))
+        if what is None and networks is not None and isinstance(v, nn.Module) and id(v) not in networks:
+            what = "object"
         if what is None or id(v) in seen:
             return
         seen.add(id(v))
         if what == "tensor":
+            visit(own_fields(v), place, deep)
             version = None if v.is_inference() else v._version
             copy = copy_of(v) if copied is None or place in copied or version is None else None
             found.tensors.append((place, v, version, copy))
@@ -132,7 +140,7 @@ def take_snapshot(
             if what != "parts":
                 found.contents.append((v, content_of(v)))
             for name, x in parts_of(v):
-                if content_kind(type(x)) is not None:
+                if content_kind(type(x)) is not None or isinstance(x, nn.Module):
                     visit(x, f"{place}.{name}", deep - 1)
 
     for name, v in found.values.items():
@@ -221,5 +229,5 @@ def describe_object(v: Any) -> str:
     """What a thing is that cannot be kept."""
     if isinstance(v, io.IOBase):
         return "an open file"
-    what = "an iterator" if hasattr(v, "__next__") else "an object that may change"
+    what = "an iterator" if hasattr(type(v), "__next__") else "an object that may change"
     return f"{what} ({type(v).__name__})"

@@ -157,7 +157,7 @@ def reduce_plain(kind: type) -> Any:
 
 def loop_holders(pipe: Any) -> list[Any]:
     """What else than a pipeline holds its loops: blocks of a modular one, pipelines of a combined one."""
-    found = [v for v in vars(pipe).values() if hasattr(v, "components") and looping_methods(type(v))]
+    found = [v for v in vars(pipe).values() if hasattr(type(v), "components") and looping_methods(type(v))]
     waiting = [b for b in [getattr(pipe, "_blocks", None)] if b is not None]
     while waiting:
         block = waiting.pop()
@@ -202,6 +202,7 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Windowe
     if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
         held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
         active.loop.outside = outside_state(kind, frame.f_code, frame.f_globals, held)
+        active.loop.networks = network_ids(pipe)
         active.loop.own = not is_library(frame.f_globals.get("__name__"))
         active.loop.clocked = any(CLOCKS & {*c.co_names} for c in codes(frame.f_code))
     active.run.steps += len(active.loop.items)
@@ -212,6 +213,11 @@ def networks_of(pipe: Any) -> Iterator[nn.Module]:
     """A pipeline's components that are networks."""
     for v in pipe.components.values():
         yield from (m for m in (v if isinstance(v, list | tuple) else [v]) if isinstance(m, nn.Module))
+
+
+def network_ids(pipe: Any) -> frozenset[int]:
+    """The modules of a pipeline's networks, by id."""
+    return frozenset(id(m) for network in networks_of(pipe) for m in network.modules())
 
 
 @functools.cache

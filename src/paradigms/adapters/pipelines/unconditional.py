@@ -51,6 +51,7 @@ class TableLoop:
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
         self.outside: dict[str, Any] = {}
+        self.networks: frozenset[int] | None = None
         self.own = self.clocked = False  # as `WindowedLoop`'s
         self.trial: TableTrial | None = None
         self.row = 0
@@ -73,7 +74,9 @@ class TableLoop:
             self.system = self.tabled(step)
             if trial_key(self.pipe, self.system) not in _tried:
                 self.trial, self.inside = (
-                    TableTrial(take_snapshot({**values, **self.outside}, None), values[self.state]),
+                    TableTrial(
+                        take_snapshot({**values, **self.outside}, None, networks=self.networks), values[self.state]
+                    ),
                     True,
                 )
                 return {}

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...window.auto.controller import AutoWindow, resting_window
-from ...window.auto.profile import profile_of
-from ...window.auto.window_sizes import candidate_windows
+from ...window.auto.controller import powers_of_two, window_of
+from ...window.auto.profile import round_times
 from ...window.controller import FixedWindow, WindowController
 from ..report import Settings
 from .batched_network import is_compiled
 
 PAD = 32  # rows of a batch of compiled networks, which want one size
-VISITS = (2e-3, 1.5e-3)  # seconds of a round outside of the networks, and more for each row, until measured
+VISITS = 8e-3  # seconds of a round of four rows outside of the networks, until measured
 
 
 def controller_of(
@@ -28,16 +27,13 @@ def controller_of(
     if not settings.batched:
         return FixedWindow(1, why="batched=False evaluates the steps of a window one by one, so windows are not faster")
     x = torch.zeros(1, 1) if state is None or not state.ndim else state
-    known = profile_of(pipe, x, ranks=ranks, sweep=VISITS)
-    chain = (type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", len(times), str(times[0]))
-    reach = known.acceptance((type(settings.method), type(settings.stop), settings.stop.tolerance, chain), len(times))
-    if rest := resting_window(reach, 1):
-        return rest
-    size = x.numel() * x.element_size()
-    sizes = candidate_windows(len(times), 1, size)
-    if any(isinstance(m, nn.Module) and is_compiled(m) for m in pipe.components.values()):
-        sizes = tuple(W for W in (PAD,) if W in sizes)
-    return AutoWindow(known, reach, settings.method, 1, size, sizes)
+    N, stop = len(times), settings.stop
+    call = ranks, torch.get_num_threads(), type(settings.method)
+    known = round_times(pipe, x, call, guess=VISITS)
+    chain = type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else "", N, str(times[0]), type(stop)
+    compiled = any(isinstance(m, nn.Module) and is_compiled(m) for m in pipe.components.values())
+    sizes = (PAD,) if compiled else powers_of_two(N, x.nbytes)
+    return window_of(known, chain, N, stop.tolerance, sizes, x.nbytes)
 
 
 def copied_or_none(scheduler: Any) -> Any:

@@ -1,18 +1,35 @@
 """Where stepping is soonest, the policy's own loop steps sooner still: it has nothing to weigh.
 
-A call under window="auto" that was stepped from end to end leaves the next ones to the policy's own loop; then it is
-weighed anew. A call that used windows ends that.
+span  <-  min(2 span + 1, MOST),    calls in a row that are left to the policy's own loop; then one is weighed anew
+
+A call under window="auto" that was stepped from end to end lengthens the span, one that used windows ends it. What
+"auto" waits for before it tries windows goes on meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ...window.auto.backoff import Backoff
-
 MOST = 64  # calls in a row: of a policy that acts ten times a second, some seconds
+
+
+@dataclass
+class Backoff:
+    """Calls in a row that step and are not asked whether to.
+
+    Args:
+        left: how many of them are to come.
+        span: how many there were the last time, 0 where windows paid.
+        why: the reason, for a report.
+    """
+
+    left: int = 0
+    span: int = 0
+    why: str | None = None
+
 
 _backoffs: WeakKeyDictionary[Any, dict[Hashable, Backoff]] = WeakKeyDictionary()
 
@@ -25,7 +42,4 @@ def backoff(network: Any, call: Hashable) -> Backoff:
 def weigh(known: Backoff, windows: tuple[int, ...], why: str | None = None) -> None:
     """A call came to these windows, and where it was stepped, for this reason."""
     known.why = why
-    if max(windows, default=1) == 1:
-        known.lengthen(MOST)
-    else:
-        known.end()
+    known.span = known.left = min(2 * known.span + 1, MOST) if max(windows, default=1) == 1 else 0

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ...solution import relative_error
-from ...window.auto.backoff import Backoff
+from ...window.auto.profile import count_rests
 from ..schedulers.cache import cached_table
 from .arguments import KWARGS, ignored_arguments, named_arguments, trim_arguments, unknown_arguments
-from .backoff import backoff, weigh
+from .backoff import Backoff, backoff, weigh
 from .call import Chunk, CountedNetwork, PolicySettings, refuse_training, shapes_in_errors, solve_chunk
 from .interface import NAME, PolicyInterface, signature
 from .loop_check import LoopChecks
@@ -54,6 +54,7 @@ class ParallelLoop(PatchedMethod):
         if why or (known and known.left):
             if known:
                 known.left -= 1
+                count_rests(self.model)
                 why = known.why or "stepping is soonest for calls like this one"
             chunk = self.step(args, kwargs, arguments)
             if known:

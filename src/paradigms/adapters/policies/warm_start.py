@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...methods.guess import Guess
-from ...methods.scan import scan
+from ...methods.scan import recur_rows
 from ...methods.work import WindowState
 from ...noise import Generators
 from ...stopping.base import AbstractStop
@@ -47,7 +47,7 @@ class RecalledGuess(Guess):
         r = system.step(torch.zeros_like(work.x[1:]), D, work.z, n)
         p = system.a[n]
         r[0] += expand_like(p[:1], r)[0] * work.x[0]
-        return torch.cat([work.x[:1], scan(r, p)])
+        return torch.cat([work.x[:1], recur_rows(r, [p])])
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ def load(path: str | Path | None = None) -> Any:
         raise ImportError(
             "this pipeline needs diffusers and transformers: pip install 'paradigms-sampling[zoo]'"
         ) from error
-    pipe = StableDiffusionPipeline.from_pretrained(
-        str(path), local_files_only=True, safety_checker=None, requires_safety_checker=False
+    return StableDiffusionPipeline.from_pretrained(
+        str(path), torch_dtype=torch.float32, local_files_only=True, safety_checker=None, requires_safety_checker=False
     )
-    return pipe.to(torch.float32)

@@ -1,190 +1,190 @@
-"""The window that finishes soonest, picked and picked again as it goes; stepping is the window of one row.
+"""The window that finishes soonest, stepping included, which is the window of one row. The rule is one line:
 
-The first call of a chain climbs the ladder of `first_call.py`; then what windows are expected to take and to gain is in
-`forecast.py`, from what `meter.py` measured. They grow to at most `bold` times what was measured. What this may lose is
-bounded by `budget.py`. Where rounds lose and nothing is left, the rest is stepped. Where a whole call was, and no
-budget would have changed that, the next few are not asked.
+    seconds a row    tau(W) = R(W) rho(W),    tau(1) = R(1)            seconds of a round, rounds a row: `profile.py`
+
+Where windows were timed, a call keeps the W of the least tau. Where they were not, it climbs: TIMED steps, then rounds
+of windows each four times as wide as the last, as long as tau is expected to fall clearly. Clocks differ from call to
+call and counts do not, so a clock decides between windows four times apart only, and in doubt more rounds are timed.
+Windows that lose are left for steps, and what they lost is paid before they are tried again:
+
+    calls that step and measure nothing  =  seconds lost / (ALLOWED seconds of stepping the chain)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
-from functools import partial
 
-from torch import Tensor
+import torch
 
 from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
 from ...stopping.base import AbstractStop
 from ..controller import FixedWindow, HasClock, Plan, WindowController
 from ..expected import Expected
-from .acceptance import AcceptanceModel
-from .backoff import Backoff
-from .budget import ExplorationBudget
-from .first_call import ROWS, FirstCallLadder
-from .forecast import BETTER, Forecast, seconds_per_row
-from .meter import CallMeter
-from .profile import ModelProfile, profile_of
-from .trials import LONG
-from .window_sizes import candidate_windows, longest_stretch
+from .profile import ChainCounts, RoundTimes, round_times
 
-NEW = 0.5  # rows of a place that were seen, of which less is as good as none
-FIRST = 2  # times the budget's limit, what the first round of a window that is kept may take
-SLIGHT = 0.25  # of a round, a gain further on that windows are not stayed in for
-WORTH, SURE = 1.5, 1.05  # what windows must be expected to gain over the rest, in costs of entering; where measured
-STRETCH = 0.1  # seconds between two questions while stepping
-RESTS = 7  # calls that step and are not asked, where no budget would have made windows worth it; or a stretch of them
+ALLOWED = 0.012  # of the time of stepping: what trials may lose in the mean; the README promises 0.98 of its speed
+TRIAL, RISK = 6, 0.2  # rows that a first trial may lose, and of a chain what may be lost before anything is saved
+LEAVE = 0.2  # of the time of stepping: where windows that lost so much since they were furthest ahead are left
+DEBT = 0.5  # of that time: the most that is owed, for more is what else the machine did, or saved
+RESTS, PAUSE = 7, 0.1  # calls, or seconds of them, that step where nothing was lost, for windows cannot pay
+TIMED, AGAIN = (4, 8), 8  # single steps that are timed first, a 16th of the chain; calls of which one times them
+ROUNDS, MOST = 2, 5  # of a rung: before it is climbed from, and before it is left or gone down from
+DEAR = 0.015, 4  # of the rows of the chain, and rows: lost by a losing rung before it is left at once
+UP, DOWN, LOSES = 0.7, 0.6, 1.1  # tau of another rung beside this one's, and of the best one beside a step's
+HOPE = 0.5  # of what more rows are expected to cost: what is believed before a trial
+WORTH = 0.97  # tau of windows that a call begins with, beside a step's
+OTHERS = 3  # times what is expected is what a round may cost: more is what else the machine did
+WIDEST, ROOM = 256, 2**30  # rows; bytes that a window's states may take, of which a method holds about a dozen
+STRETCH, KEPT = 256, 2**26  # steps between two questions; bytes of their states
 
 
 class AutoWindow(WindowController):
-    """The windows of one call of N rows and B samples of so many bytes altogether; see above."""
+    """The windows of one call, of those given; `stretch`: single steps between two questions."""
 
-    def __init__(
-        self,
-        known: ModelProfile,
-        acceptance: AcceptanceModel,
-        method: AbstractMethod,
-        B: int,
-        size: int,
-        grid: tuple[int, ...],
-    ) -> None:
-        self.known, self.acceptance, self.N, self.B, self.grid = known, acceptance, acceptance.N, B, grid
-        self.forecast: Forecast = acceptance.forecasts.get((B, grid)) or Forecast(
-            known, acceptance, type(method), B, grid
-        )
-        acceptance.forecasts[B, grid] = self.forecast
-        self.backoff = acceptance.backoffs.setdefault(B, Backoff())
-        self.skipped = self.backoff.span  # calls before this one that were not asked
-        self.backoff.end()
-        climbs = B not in acceptance.begun and FirstCallLadder.fits(self.N, grid)
-        self.ladder = FirstCallLadder(acceptance, lambda W: known.shape(W * B)) if climbs else None
-        acceptance.begun.add(B)
-        self.budget = ExplorationBudget(known, acceptance, self.skipped)
-        self.meter = CallMeter(self.forecast, self.budget, self.ladder)
-        self.window = 1
-        self.steps = self.most = longest_stretch(size)
-        self.never_pays = True  # no budget would have made windows worth it
-        self.kept: int | None = None  # the window to keep all along, 0 for none, see `trials.py`
-        self.trusted = False  # and it was kept often enough
+    def __init__(self, known: RoundTimes, chain: ChainCounts, windows: tuple[int, ...], stretch: int) -> None:
+        self.known, self.chain, self.N, self.windows, self.stretch = known, chain, chain.N, windows, stretch
+        if chain.resting is not None:  # what spoke against windows may have changed
+            chain.resting = None
+            known.inside.clear()
+            known.outside.clear()
+        self.climbs = known.fresh = max(known.outside, default=1) == 1
+        self.rungs = [W for W in windows if W > 2][::2] or list(windows[:1])
+        self.timed = min(max(TIMED[0], self.N // 16), TIMED[1]) if self.climbs or chain.calls % AGAIN == 0 else 0
+        chain.calls += 1
+        self.window, self.rounds, self.settled, self.last = 1, 0, False, 0
+        self.lost = self.behind = 0.0  # seconds more than steps take, in all and since windows were furthest ahead
+        self.clock, self.steps = (0.0, 0.0), 0  # steps: after those that are timed
+        self.why: str | None = None
 
     def next(self, row: int) -> Plan:
-        step, left = self.forecast.step, self.N - row
-        if self.ladder and row < ROWS:
+        if row < self.timed:
             return 1, 1
-        if step is None or not self.grid:
-            return 1, 2 if self.grid else left  # nothing measured yet: time two steps
-        self.steps = max(min(max(int(STRETCH / step), self.N // 8), self.most), 1)
-        self.budget.open(step)
-        if self.ladder:
-            self.window, self.never_pays = self.ladder.next(self.budget.loss / step), False
-        elif self.window == 1:
-            self.window = self.entered(row, left, step)
-            if row == 0:
-                self.window = self.keeping() or self.window
-            if self.window > 1:
-                self.meter.enter()
-        else:
-            self.window = self.changed(row, left, step)
-        return self.window, min(self.steps, left)
+        if self.window > 1 and self.behind > LEAVE * self.N * self.known(1):
+            why = f"a window of {self.window} took longer than expected"
+            self.window, self.settled, self.why = 1, True, why
+        elif not self.settled:
+            self.climb() if self.climbs else self.start()
+        return self.window, min(self.stretch, max(self.N // 8, 1))
 
-    def keeping(self) -> int:
-        """The window that this call keeps, 0 where it is free: measured calls overrule the forecast."""
-        budget, half = self.budget, self.budget.limit / 2
-        if budget.balance < -half:
-            return 0
-        hopes = partial(self.forecast.expected_gains, FIRST * budget.limit)
-        self.kept, self.trusted = self.forecast.trials.next(self.window, hopes, budget.balance >= half, budget.full)
-        if self.kept:  # first rounds lose what later ones bring back
-            budget.floor, self.acceptance.since = budget.balance - budget.limit, 0
-        return self.kept
+    def tau(self, W: int, hope: float = 1.0) -> float:
+        """Seconds a row; while climbing the chain is no harder than usual, for small windows would count too many."""
+        most = self.chain.usual if self.climbs else math.inf
+        return self.known(W, hope) * (self.chain.rho(W, most) if W > 1 else 1.0)
 
-    def entered(self, row: int, left: int, step: float) -> int:
-        """The first window, 1 where stepping on is best."""
-        known, acceptance, budget = self.known, self.acceptance, self.budget
-        first, gain, cost = self.forecast.entering(row, left, step)
-        sure = not known.model.alone and any(acceptance.rows)  # measured; then it must only not have failed too often
-        debt = -budget.limit / 2
-        least, budget.floor = (debt, budget.balance - 2 * cost) if sure else (cost, debt)
-        never = gain <= SURE * cost + acceptance.loss
-        if gain > (SURE if sure or budget.full else WORTH) * cost + acceptance.loss and budget.balance >= least:
-            self.never_pays, acceptance.since = False, 0
-            return first
-        if row == 0 and budget.full:
-            for curve in (known.model, self.forecast.sweep):
-                curve.drop_outliers(self.B, acceptance.since >= LONG)
-            acceptance.halve_unknown()
-            acceptance.since %= LONG
-            _, gain, cost = self.forecast.entering(row, left, step)
-            never = gain <= SURE * cost + acceptance.loss
-        self.never_pays &= never
-        return 1
+    def start(self) -> None:
+        """The window of a call whose windows were timed."""
+        tau = {W: self.tau(W, HOPE) for W in self.windows}
+        best = min(tau, key=tau.__getitem__)
+        self.window, self.settled = best if tau[best] < WORTH * self.tau(1) else 1, True
 
-    def changed(self, row: int, left: int, step: float) -> int:
-        """The next window after one of more than a row."""
-        forecast, budget = self.forecast, self.budget
-        if budget.exhausted(FIRST - 1 if self.meter.rounds < 2 else 0):
-            return 1
-        if self.kept:
-            return self.kept
-        rows = min(self.window, left)
-        place, table, now = self.acceptance.place(row + rows / 2), forecast.table(), forecast.round(rows)
-        least, W = forecast.best(place, left, rows)
-        if least > step and max(forecast.gains(row, left, step, table).values(), default=0.0) < SLIGHT * now:
-            new = self.acceptance.rows[place] < NEW and budget.balance > now
-            return self.window if new else 1  # what was never seen is worth a look where it can be afforded
-        if self.window not in table:
-            return W
-        if least > BETTER * seconds_per_row(rows, now, self.acceptance.at(place)):
-            return self.window
-        budget.floor -= max(table[W] - now, 0.0)  # its first round will not accept more: no failure
-        return W
+    def climb(self) -> None:
+        """The rung that comes next."""
+        now, step, timed = self.window, self.tau(1), [W for W in self.rungs if W in self.known.outside]
+        wider, hope = next((W for W in self.rungs if now < W), now), HOPE if self.rounds < MOST else 1.0
+        least = min(self.tau(W, hope) for W in self.windows)
+        if now == 1 and least > step:
+            self.settled, self.why = True, f"even if more rows cost nothing, {self.expected()}"
+        elif now == 1:
+            self.window = wider
+        elif self.rounds < ROUNDS or now not in timed:
+            return
+        elif least > LOSES * step:
+            if self.rounds >= MOST or self.behind > max(DEAR[0] * self.N, DEAR[1]) * step:
+                self.window, self.settled, self.why = 1, True, str(self.expected())
+        elif wider > now and self.tau(wider, HOPE) < UP * self.tau(now):
+            self.window, self.rounds = wider, 0
+        elif self.rounds >= MOST and self.tau(best := min(timed, key=self.tau)) < DOWN * self.tau(now):
+            self.window, self.settled = best, True
 
     def on_steps(self, row: int, steps: int, evaluate: HasClock) -> None:
-        self.meter.steps(steps, evaluate)
-        if row + steps == self.N and self.budget.opened:
-            self.ended()
-            if self.never_pays and self.forecast.step:
-                self.backoff.span = self.skipped
-                self.backoff.lengthen(max(RESTS, int(STRETCH / (self.forecast.step * self.N))))
-                self.backoff.controller = FixedWindow(1, self.steps, self.forecast.why(), self.expected())
+        inside, outside = self.elapsed(evaluate)
+        self.known.record(1, inside / steps, outside / steps if self.last == 1 else None)
+        self.last, self.steps = 1, self.steps + steps * (row >= self.timed)
+        if row + steps == self.N:
+            self.end()
 
     def on_round(self, row: int, window: int, asked: int, count: int, evaluate: HasClock) -> None:
-        self.meter.round(row, window, asked, count, evaluate, self.trusted)
+        inside, outside = self.elapsed(evaluate)
+        if self.last > 1:  # what lies between two calls is the work of the round before
+            self.known.record(self.last, None, outside)
+        rows = min(window, self.N - row)
+        self.last = window if rows == window else 0  # the last ones of a chain are shorter
+        if self.last:
+            self.known.record(window, inside, None)
+        usual = self.known(rows)
+        if self.rounds or not self.climbs:  # the first of a rung sees most of its rows for the first time
+            self.chain.count(window, min(usual / self.known(window), 1.0), count)
+        spent, steps = min(inside + outside, OTHERS * usual), count * self.known(1)
+        self.rounds, self.lost = self.rounds + 1, self.lost + spent - steps
+        self.behind = max(self.behind + (min(spent, usual) if self.climbs else spent) - steps, 0.0)
         if row + count == self.N:
-            self.meter.report_loss()
-            self.ended(self.meter.pending)
+            self.end()
 
-    def ended(self, after: float = 0.0) -> None:
-        """The call is over, but for so many seconds."""
-        if self.kept is not None and self.forecast.step:
-            seconds = sum(self.meter.clock) + after
-            self.forecast.trials.record(self.kept, 1 - seconds / (self.forecast.step * self.N), self.meter.used)
+    def elapsed(self, evaluate: HasClock) -> tuple[float, float]:
+        """Seconds in the model and outside since it was last asked; waits for a processor are left out."""
+        before, self.clock = self.clock, evaluate.clock.read()
+        evaluate.clock.exact = self.known.cpu and not (self.settled and self.window == 1)
+        return self.clock[0] - before[0], self.clock[1] - before[1]
 
-    def expected(self) -> Expected | None:
-        return self.ladder.expected() if self.ladder and len(self.ladder.O) > 1 else self.forecast.expected()
+    def end(self) -> None:
+        """The call is over: where it gave windows up, the next calls step."""
+        if 1 in self.known.outside:
+            chain, counts = self.N * self.known(1), self.chain
+            counts.debt = min(max(counts.debt + self.lost / chain, -DEBT), DEBT)
+            if self.window == 1 and (not self.rounds or counts.debt > 0):  # else what was gained before pays for it
+                counts.rest = max(RESTS, math.ceil(counts.debt / ALLOWED), int(PAUSE / chain))
+                counts.resting = FixedWindow(1, self.stretch, self.reason(), self.expected())
+                counts.debt = min(counts.debt, 0.0)
 
     def reason(self) -> str | None:
-        return self.meter.why_stepped() if self.grid else "no window fits into the chain and the memory"
+        if self.timed and not self.steps:
+            return f"{self.timed} rows were timed first"
+        return self.why or str(self.expected()) if self.steps else None
+
+    def expected(self) -> Expected | None:
+        """Of the best window that was timed, or of all where none was."""
+        known, N = self.known, self.N
+        if 1 not in known.outside:
+            return None
+        W = min([W for W in self.windows if W in known.outside] or self.windows, key=self.tau)
+        return Expected(W, N, N * self.tau(W) / known(W), N * self.tau(W), N * self.tau(1))
 
 
 def auto_window(
-    evaluate: Evaluator, x: Tensor, method: AbstractMethod, stop: AbstractStop, key: Hashable | None = None
+    evaluate: Evaluator, x: torch.Tensor, method: AbstractMethod, stop: AbstractStop, key: Hashable | None = None
 ) -> WindowController:
     """The windows of a call from x (B, ...); key: what the model is remembered by, in place of itself."""
     if method.steady:
         return FixedWindow(method.steady)
-    system, B = evaluate.system, len(x)
-    N = len(system)
     ranks = evaluate.team.size if evaluate.team else 1
-    kind = (evaluate.dtype, *sorted(evaluate.condition))
-    known = profile_of(evaluate.source, x, kind, ranks, key=key)
-    acceptance = known.acceptance((type(method), type(stop), stop.tolerance, system.kind), N, stop.tolerance)
-    return resting_window(acceptance, B) or AutoWindow(
-        known, acceptance, method, B, x.nbytes, candidate_windows(N, B, x.nbytes, ranks)
-    )
+    call = evaluate.dtype, tuple(sorted(evaluate.condition)), ranks, torch.get_num_threads(), type(method)
+    known, N = round_times(evaluate.source, x, call, key), len(evaluate.system)
+    chain = type(stop), evaluate.system.kind, N
+    windows = powers_of_two(N, x.nbytes, ranks // math.gcd(ranks, len(x)))
+    return window_of(known, chain, N, stop.tolerance, windows, x.nbytes)
 
 
-def resting_window(acceptance: AcceptanceModel, B: int) -> FixedWindow | None:
-    """The steps of a call of B samples that is not asked, None where one is."""
-    backoff = acceptance.backoffs.get(B)
-    return backoff.controller if backoff and backoff.skips() else None
+def window_of(
+    known: RoundTimes, chain: Hashable, N: int, tolerance: float, windows: tuple[int, ...], size: int
+) -> WindowController:
+    """The windows of a call of N rows and states of so many bytes, or its steps where windows are left alone."""
+    stretch, counts = max(min(KEPT // (3 * size), STRETCH), 1), known.chains.get((chain, tolerance))
+    if not windows:
+        return FixedWindow(1, stretch, "no window fits into the chain and the memory")
+    if counts is None:
+        counts = known.chains[chain, tolerance] = ChainCounts(N, tolerance)
+        counts.rest = math.ceil(max(TRIAL - RISK * N, 0) / (ALLOWED * N))  # what a trial may cost is saved first
+        why = f"on a chain of {N} rows a window of 4 may cost much: it is tried in call {counts.rest + 1}"
+        counts.resting = FixedWindow(1, stretch, why) if counts.rest else None
+    if counts.rest:
+        counts.rest -= 1
+        return counts.resting  # type: ignore[no-any-return]
+    return AutoWindow(known, counts, windows, stretch)
+
+
+def powers_of_two(N: int, size: int, base: int = 1) -> tuple[int, ...]:
+    """The windows there are for a chain of N rows and states of so many bytes; `base`: what divides all of them."""
+    found = {*(base << k for k in range(9)), N - N % base}
+    return tuple(W for W in sorted(found) if 2 <= W <= min(N, WIDEST) and 12 * W * size <= ROOM)

@@ -1,170 +1,110 @@
-"""What calls of a model have taught: seconds against rows, and how far a window reaches, kept as long as the model.
+"""What calls of a model have taught: seconds of a round by its window W, and rounds a row of a chain by W.
 
-    seconds of a round of M rows     T(M) + O(M)             in the model and outside of it
-    rows that a round of W accepts   1 / (1 / W + q[n])      q: rounds a row more than full windows would take
+    seconds of a round   R(W) = T(W) + O(W)             in the model and outside of it; R(1) is a step
+    rounds a row         rho(W) = 1 / W + q / W^(1/3)   those of full windows, and more for rows that settle late
 
-q grows along a chain, for noise levels change fast at its end. It is counted by place, in sixteenths of the chain, and
-where nothing was counted yet it is q = (2 + 20 (n / N)^2) / N, about what `Spectral` takes on images at a tolerance of
-0.003, 0.4 of that more for each tenth of the tolerance, times how far off that was elsewhere.
+R is measured; a window that was not timed lies on the line between those that were. rho is counted for each window and
+leans on the formula, whose q is counted over all windows and leans on what is usual. Kept as long as the model.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from statistics import median_low
+from collections.abc import Hashable
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ...execution.latency import interpolate_seconds, never_falling
 from ...execution.model_key import memory
-from .acceptance import USUAL, AcceptanceModel
-from .latency import WIDE, interpolate_seconds, never_falling
 
-TRUSTED = 2  # measurements that are to be believed, beside one that may have prepared something
-RECENT = 5  # measurements that count; of those the lower median, for what else a machine does only ever adds
-PREPARED = 2e-3  # seconds that the first call of a size may have taken to prepare it, until there is a second
-DOUBTED = 4e-3  # seconds that something else may have had the machine in as many measurements
-NOISE = 0.04  # of a time, which is no change
-SWEEP = 22  # times what a step takes outside the model is about what a round does, until it was measured
+RECENT = 8  # times of a window that count
+# q = USUAL / sqrt(N) at a tolerance of 0.003, HARDER more for each tenth of it: counted with `Spectral` on mixture-64,
+# digits and scenes, 20-1000 rows of 5 rules, windows of 4-64, seeds 0-3: 1.6-3.1.
+USUAL, HARDER, ROUNDING = 2.5, 0.4, 1e-7
+FADE = 0.75  # what a chain leaves of what was counted before it
+CPU, ACCELERATOR = 1.3e-3, 4e-3  # seconds of a round outside of the model, until measured: `benchmarks overhead`
 
 
-Points = tuple[list[int], list[float]]  # rows and seconds
+class RoundTimes:
+    """Seconds of steps (W = 1) and of rounds of B samples; guess: of a round outside of the model, until measured."""
+
+    def __init__(self, guess: float, cpu: bool = True) -> None:
+        self.guess, self.cpu, self.fresh = guess, cpu, True  # fresh: all windows were timed in the same call
+        self.inside: dict[int, deque[float]] = {}
+        self.outside: dict[int, deque[float]] = {}
+        self.chains: dict[Hashable, ChainCounts] = {}
+        self.known: tuple[list[int], list[float], float] | None = None
+
+    def record(self, W: int, inside: float | None, outside: float | None) -> None:
+        """A step or a round took so many seconds in the model and outside of it, where they are known."""
+        for known, seconds in ((self.inside, inside), (self.outside, outside)):
+            if seconds is not None:
+                known.setdefault(W, deque(maxlen=RECENT)).append(max(seconds, 1e-9))
+        self.known = None
+
+    def curve(self) -> tuple[list[int], list[float], float]:
+        """The windows that were timed, R of each, where 1 row is a round's and not a step's, and R(1)."""
+        # The least of up to five times, the one after it of more: other work on a machine only adds to a time.
+        T, O = ({w: sorted(v)[(len(v) - 1) // 5] for w, v in each.items()} for each in (self.inside, self.outside))  # noqa: E741
+        timed = sorted(O)
+        R = [T[w] + (O[max(w, timed[timed[0] == 1])] if timed != [1] else self.guess) for w in timed]
+        for i in range(1, len(R) if self.fresh else 0):  # a batch takes no longer than its parts
+            R[i] = min(R[i], R[i - 1] * timed[i] / timed[i - 1])
+        return timed, never_falling(R), T[1] + O[1]
+
+    def __call__(self, W: int, hope: float = 1.0) -> float:
+        """R(W); of a window that was not timed its rows beyond the one before cost `hope` times what is expected."""
+        timed, R, step = self.known = self.known or self.curve()
+        if W == 1 or timed == [1]:  # at best more rows cost nothing
+            return step if W == 1 else R[0]
+        below = max(w for w in timed if w <= max(W, timed[0]))
+        at, there = (interpolate_seconds(timed, R, w, 0) for w in (below, W))
+        return at + hope * (there - at)
 
 
-class LatencyCurve:
-    """Seconds against rows M: as last measured, in between and beyond as in `latency.py`, of one point as in `shape`.
-    A shape may be absolute, in seconds, and then it is what is expected of the first point too.
+class ChainCounts:
+    """Rounds a row of a chain of N rows; calls to `rest`, `resting` answers; debt: calls' time that windows lost."""
 
-    version counts the changes of more than NOISE, all others being none. `hoped` is what it may be at best: one slow
-    moment of a machine must not shut out for ever what is then not tried again.
-    """
+    def __init__(self, N: int, tolerance: float) -> None:
+        self.N, self.calls, self.rest, self.debt = N, 0, 0, 0.0
+        self.usual = USUAL / N**0.5 * (1 + HARDER * max(math.log10(0.003 / max(tolerance, ROUNDING)), 0.0))
+        self.counts: dict[int, tuple[float, float]] = {}  # rounds and rows, by window
+        self.resting: Any = None
 
-    def __init__(self, shape: Callable[[float], float], absolute: bool = True, prepared: float = 0.0) -> None:
-        self.shape, self.absolute, self.prepared = shape, absolute, prepared
-        self.seen: dict[int, deque[float]] = {}
-        self.used: dict[int, float] = {}
-        self.fresh: set[int] = set()
-        self.trusted: set[int] = set()  # sizes that were measured often enough
-        self.version = self.most = 0  # most: rows that were ever measured
-        self.through: Points | None = None  # all of `used`, made when it is asked for
-        self.sure: Points | None = None  # what of it is trusted
+    def count(self, W: int, rounds: float, rows: int) -> None:
+        """So many rounds of full windows moved by so many rows; what was counted before fades."""
+        keep = FADE ** (rows / self.N)
+        self.counts = {w: (keep * r, keep * n) for w, (r, n) in self.counts.items()}
+        r, n = self.counts.get(W, (0.0, 0.0))
+        self.counts[W] = r + rounds, n + rows
 
-    def record(self, M: int, seconds: float) -> None:
-        """A measurement."""
-        self.most = max(self.most, M)
-        if M not in self.seen:
-            most = max(self(M), seconds - self.prepared) if self.seen or self.absolute else seconds
-            self.seen[M] = deque([min(seconds, most)], RECENT)
-            self.fresh.add(M)
-        elif M in self.fresh:
-            self.fresh.remove(M)
-            self.seen[M][0] = seconds
-        else:
-            self.seen[M].append(seconds)
-        now, before = median_low(self.seen[M]), self.used.get(M, math.inf)
-        new = len(self.seen[M]) == TRUSTED and M not in self.trusted
-        if new or not abs(now - before) <= NOISE * before < math.inf:
-            self.used[M], self.version = now, self.version + 1
-            self.through = self.sure = None
-        if new:
-            self.trusted.add(M)
-
-    def __call__(self, M: float) -> float:
-        if len(self.used) > 1:
-            self.through = self.through or sorted_points(self.used)
-            return self.between(self.through, M)
-        for m, seconds in self.used.items():
-            return seconds * self.shape(M) / self.shape(m) if m != M else seconds
-        return self.shape(M)
-
-    def between(self, through: Points, M: float) -> float:
-        """Seconds of M rows through the points; what has a shape in seconds goes on with the slope of all."""
-        return interpolate_seconds(*through, M, 0 if self.absolute else WIDE)
-
-    def drop_outliers(self, single: int, every: bool) -> None:
-        """Forgets the sizes but one that took longer than hoped: every one, or what something else may have slowed."""
-        usual = self.shape if self.absolute else lambda M: self.used.get(single, math.inf)
-        late = {M: seconds - usual(M) for M, seconds in self.used.items() if single != M}
-        for M in [M for M, s in late.items() if s > 0 and (every or (s < DOUBTED and len(self.seen[M]) < RECENT))]:
-            del self.seen[M], self.used[M]
-            self.fresh.discard(M)
-            self.trusted.discard(M)
-            self.through, self.sure, self.version = None, None, self.version + 1
-
-    @property
-    def alone(self) -> bool:
-        """Whether single rows, or nothing, are all that was measured often enough."""
-        return len(self.trusted) < 2
-
-    def optimistic(self, M: float) -> float:
-        """Seconds of M rows by what is trusted alone; a single size says that more rows cost nothing."""
-        if not self.alone:
-            self.sure = self.sure or sorted_points({m: self.used[m] for m in self.trusted})
-            return min(self.between(self.sure, M), self(M))
-        for m in self.trusted:
-            return min(self.used[m] * (self.shape(M) / self.shape(m) if self.absolute else 1.0), self(M))
-        return min(self.shape(M), self(M)) if self.absolute else self(M)
+    def rho(self, W: int, most: float = math.inf) -> float:
+        """Rounds a row of windows of W rows, with a q of at most so much."""
+        late = sum(max(rounds - rows / w, 0.0) * w ** (1 / 3) for w, (rounds, rows) in self.counts.items())
+        lean, counted = self.N / 4, sum(rows for _, rows in self.counts.values())
+        q = min((late + lean * self.usual) / (counted + lean), most)
+        rounds, rows = self.counts.get(W, (0.0, 0.0))
+        return (rounds + 2 * lean * (1 / W + q / W ** (1 / 3))) / (rows + 2 * lean)
 
 
-class ModelProfile:
-    """Of a model with states of one kind: T, O of stepping and of each method, q of each chain, seconds of credit."""
-
-    def __init__(self, x: Tensor, ranks: int = 1, sweep: tuple[float, float] | None = None) -> None:
-        cpu, size = x.device.type == "cpu", x[0].numel()
-        free = (4 if cpu else 64) * ranks  # rows that a call has room for beside its first, a guess until measured
-        self.cpu = cpu
-        self.guess = sweep or ((1.3e-3, 30e-9 * size) if cpu else (4e-3, 1e-10 * size))  # of a sweep, likewise
-        self.model = LatencyCurve(lambda M: M + free, absolute=False, prepared=PREPARED)
-        self.step = LatencyCurve(lambda M: 50e-6, absolute=False)
-        self.sweeps: dict[Hashable, LatencyCurve] = {}
-        self.acceptances: dict[Hashable, AcceptanceModel] = {}
-        self.growth = 4 if cpu else 8  # how many times the largest measured batch may be tried
-        self.balance = 0.0
-
-    def shape(self, M: float) -> float:
-        """O of a method that was not seen yet."""
-        least, each = self.guess
-        return min([least, *(SWEEP * seconds for seconds in self.step.used.values())]) + each * M
-
-    def sweep(self, method: Hashable) -> LatencyCurve:
-        """O of a method."""
-        if method not in self.sweeps:
-            self.sweeps[method] = LatencyCurve(self.shape, prepared=PREPARED)
-        return self.sweeps[method]
-
-    def acceptance(self, chain: Hashable, N: int, tolerance: float = USUAL) -> AcceptanceModel:
-        """q of a chain under a method and a criterion."""
-        found = self.acceptances.get(chain)
-        if found is None:
-            found = self.acceptances[chain] = AcceptanceModel(N, tolerance)
-        return found
-
-
-def sorted_points(used: dict[int, float]) -> Points:
-    """Points in the order of their rows, that never fall."""
-    rows = sorted(used)
-    return rows, never_falling([used[M] for M in rows])
-
-
-def profile_of(
-    model: Any,
-    x: Tensor,
-    kind: Sequence[Hashable] = (),
-    ranks: int = 1,
-    sweep: tuple[float, float] | None = None,
-    key: Hashable | None = None,
-) -> ModelProfile:
+def round_times(
+    model: Any, x: Tensor, call: Hashable = (), key: Hashable | None = None, guess: float | None = None
+) -> RoundTimes:
     """What is known of a model on states like x (B, ...), as `model_key.py` tells models apart, or of what has a key.
 
-    kind: what else tells its calls apart, such as its dtype. ranks: that share its rows. sweep: seconds of a round
-    outside of it, and more for each row, until they are measured.
+    call: what else tells its calls apart. guess: seconds of a round outside of it, until they are measured.
     """
-    mine, parts = memory(model, key)
-    call = (x.shape[1:], x.dtype, x.device, torch.get_num_threads(), ranks, *kind, parts)
-    found: ModelProfile | None = mine.get(call)
-    if found is None:
-        found = mine[call] = ModelProfile(x, ranks, sweep)
-    return found
+    (mine, parts), cpu = memory(model, key), x.device.type == "cpu"
+    kind = x.shape, x.dtype, x.device, call, parts
+    if kind not in mine:
+        mine[kind] = RoundTimes(guess or (CPU if cpu else ACCELERATOR), cpu)
+    return mine[kind]  # type: ignore[no-any-return]
+
+
+def count_rests(model: Any) -> None:
+    """A call of a model was stepped by others: it counts as one of those that are to step."""
+    chains = [c for v in memory(model)[0].values() if isinstance(v, RoundTimes) for c in v.chains.values()]
+    for chain in chains:
+        chain.rest = max(chain.rest - 1, 0)

@@ -1,0 +1,113 @@
+"""What a table alone says of how errors travel: made once a table, looked up once a round.
+
+G[m,f]    what a change of x[m] in frequency f becomes in the sample, for Gaussian data of spectrum lambda_f
+j[n,f]    the slope of that model, so that a row carries a change on as a + b j
+share[n]  of the tolerance that may be spent by the end of row n
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..methods.scan import recur_rows
+from ..methods.spectrum import Spectrum
+from ..methods.work import WindowState
+from ..system import System
+from .error_growth import gaussian_slope
+
+MOST = 100.0  # of what a change may grow by: a table whose levels are not its own says anything
+BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
+
+
+class RowFacts(NamedTuple):
+    """Of the rows of a window, (W, 1, ..) where all samples stand at the same, else (W, B, ..).
+
+    weights (W, B, F, 2): 1 over a state's numbers, and G^2 at row n + 1. carry (W, B, F, 2): 1, and (a + b j)^2. Of
+    each row share, early, 1 where it is more noise than data, std, a, and b added up over the taps.
+    """
+
+    weights: Tensor
+    carry: Tensor
+    share: Tensor
+    early: Tensor
+    std: Tensor
+    a: Tensor
+    b: Tensor
+
+    def sums(self, square: Tensor) -> Tensor:
+        """The mean square of changes (W, B, F) and their square as it is weighted, (W, B, 2)."""
+        return weighted_sums(square, self.weights)
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """`RowFacts` of a whole table, its numbers as one tensor (5, N); the spectrum, and a D within its limits."""
+
+    spectrum: Spectrum
+    tables: tuple[Tensor, Tensor]
+    numbers: Tensor
+    within: Callable[[Tensor], Tensor]
+
+    def rows(self, work: WindowState) -> RowFacts:
+        """Of a window's rows."""
+        if work.first is None:
+            return RowFacts(*(v[work.n] for v in self.tables), *self.numbers[:, work.n].unbind())
+        n = slice(work.first, work.first + len(work.n))
+        return RowFacts(*(v[n, None] for v in self.tables), *self.numbers[:, n, None].unbind())
+
+
+def table_facts(system: System, s: Spectrum) -> TableFacts:
+    """What is known of a table for states of a spectrum."""
+    G2, a, b = row_weight(system, s.prior) ** 2, system.a, system.b.sum(1)
+    usual = (a[:, None] + b[:, None] * gaussian_slope(system, s.prior)) ** 2
+    weights = torch.stack([torch.full_like(G2, 1 / math.prod(s.shape)), G2], 2)
+    early = (system.alpha < system.sigma).to(a)
+    numbers = torch.stack([tolerance_share(system), early, system.std, a, b])
+    return TableFacts(s, (weights, torch.stack([torch.ones_like(usual), usual], 2)), numbers, system.denoiser.within)
+
+
+def weighted_sums(v: Tensor, weights: Tensor) -> Tensor:
+    """v (W, B, F) summed with several weights (W, B, F, K), (W, B, K)."""
+    return (v[:, :, None] @ weights)[:, :, 0]
+
+
+def gaussian_growth(system: System, variance: Tensor) -> Tensor:
+    """G (N + 1, F): what a change of x[m] becomes in x[N] for Gaussian data of `variance` (F,), the noise held."""
+    N, J = len(system), gaussian_slope(system, variance)  # (N, F)
+    P = J.new_zeros(system.taps, N + 1, 1, len(variance))  # place j is row N - j, for news of it travels backwards
+    for k in range(system.taps):
+        P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
+    P[0, 1:, 0] += system.a.flip(0)[:, None]
+    last = J.new_zeros(N + 1, 1, len(variance))
+    last[0] = P[0, 0] = 1
+    G = recur_rows(last, P) if system.taps > 1 else P[0].cumprod(0)
+    return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
+
+
+def row_weight(system: System, variance: Tensor) -> Tensor:
+    """G (N, F) of x[n+1], or what its D, read again, becomes by the taps of later rows where that is more.
+
+    In G both cancel, as they do where they agree: in Heun's rows of a steep grid by 7 to 1. What a carry leaves of
+    either is its own.
+    """
+    G, N = gaussian_growth(system, variance), len(system)
+    alone = torch.zeros_like(G)
+    for k in range(1, min(system.taps, N)):  # D[m] in row m + k
+        alone[: N - k] += system.b[k:, k, None].abs() * G[k + 1 :]
+    alone[:-1] *= gaussian_slope(system, variance)
+    return G.maximum(alone.clamp(max=MOST))[1:]
+
+
+def tolerance_share(system: System) -> Tensor:
+    """The share (N,) of the tolerance that may be spent by the end of each row, 1 at the last."""
+    N = len(system)
+    even = torch.arange(1, N + 1, device=system.a.device, dtype=system.a.dtype) / N
+    level = (system.alpha.clamp(min=0.05) / system.sigma.clamp(min=0.01)).log().cummax(0).values
+    after = torch.cat([level[1:], 2 * level[-1:] - level[-2:-1] if N > 1 else level]) - level[0]
+    return even if after[-1] <= 0 else even + BY_LEVEL * (after / after[-1] - even)

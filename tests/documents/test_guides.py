@@ -1,0 +1,25 @@
+"""The guides: the Python of each page runs from top to bottom in one namespace, and its own assertions hold."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDES = {"own-rule": 2, "report": 3, "paper": 1, "questions": 1, "models": 8, "pipelines": 1, "policies": 1}
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_the_code_of_a_guide_runs_as_printed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / f"{name}.md").read_text(), re.S)
+    assert len(blocks) == GUIDES[name]
+    monkeypatch.chdir(tmp_path)
+    page = types.ModuleType("page")  # dataclasses look their annotations up in a module
+    monkeypatch.setitem(sys.modules, "page", page)
+    exec("\n".join(blocks), vars(page))
