@@ -6,7 +6,7 @@ changed the prompt) must be evaluated anew. Where no state can be told, rows are
 what was evaluated.
 
 The criterion is shown what a round tells of growth, see `evidence.py`, and its estimate of the error decides at the end
-whether a call is made again, see `doubt.py`.
+whether a call is made again, see `repeat_doubtful.py`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ If it differs, or fails, other readings of the second line are tried: what is eq
 passed as it is. If none is right, rows are called one by one, which is reported. An exception is taken for a refusal of
 the batch only if its rows are answered one by one, and the batch fails again; else it is raised as it was.
 
-On a mesh every rank makes the same calls; each runs its share of them so, see `spread.py`.
+On a mesh every rank makes the same calls; each runs its share of them so, see `distributed.py`.
 """
 
 from __future__ import annotations

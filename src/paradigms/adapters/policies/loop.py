@@ -2,7 +2,7 @@
 
 | a call is                                                                     | made by                |
 | of a window of 1, or of arguments that a table knows nothing of               | the policy's own loop  |
-| of a loop that is not the table of its scheduler, see `trial.py`              | the policy's own loop  |
+| of a loop that is not the table of its scheduler, see `loop_check.py`         | the policy's own loop  |
 | one of those that "auto" leaves alone, since stepping is soonest              | the policy's own loop  |
 | any other                                                                     | the table              |
 """
