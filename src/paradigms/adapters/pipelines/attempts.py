@@ -109,7 +109,7 @@ def starting_state(call: PipelineCall) -> Snapshot:
 def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None) -> Any:
     """One attempt; what it changed is put back, whatever ends it, and where it is given up what it counted as well."""
     window = settings.window if isinstance(settings.window, int) else 1 if single(settings.window) else PAD
-    network = BatchedNetwork(settings.batched, -(-window // (team.size if team else 1)), team)
+    network = BatchedNetwork(settings.batched, -(-window // (team.size if team else 1)), team=team)
     active = ActiveCall(call.pipe, settings, run, network)
     swap, counted, done = ClassPatch(call.pipe, active), attempt_counts(run), True
     watch_network_fields(call.pipe)

@@ -80,7 +80,8 @@ class WindowedLoop(LoopHooks):
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
             end = self.reached
-            count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
+            ran = {n: old[n] for n in range(self.begin, end)}
+            count, residual = self.judge(self.begin, ran, self.visits, self.standins, self.width)
             self.settings.dependent |= depends_on_row(old[self.begin], self.visits[self.begin])
             if self.callbacks:
                 self.judged = dict(self.visits)

@@ -15,7 +15,7 @@ import torch
 
 from ..schedulers.probe import Tap
 from .active_call import ActiveCall, _active
-from .batched_network import is_compiled
+from .joined_calls import is_compiled
 from .rewrite import UnparallelError
 from .subclass import answering_subclass, loop_holders, networks_of, rewinding_subclass, set_class
 

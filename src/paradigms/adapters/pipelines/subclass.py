@@ -21,7 +21,7 @@ from torch import nn
 
 from ..report import ProgressBar
 from .active_call import ActiveCall, _active
-from .batched_network import is_compiled
+from .joined_calls import is_compiled
 from .loop import WindowedLoop
 from .outside_state import codes, is_library, outside_state
 from .rewrite import has_loop, rewindable_function, takes_steps
