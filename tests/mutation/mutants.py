@@ -88,10 +88,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "core/test_promises_random.py::test_what_an_estimate_let_through_is_exact_at_tolerance_0",
     ),
     of(
-        "no MOST clamp",
+        "no limit on the growth of a table",
         "stopping/table_facts.py",
-        "MOST = 100.0 ",
-        "MOST = math.inf ",
+        "LARGEST_GROWTH = 100.0",
+        "LARGEST_GROWTH = math.inf",
         "test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more",
     ),
     of(
