@@ -281,7 +281,7 @@ def test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_o
 @pytest.mark.parametrize("rule", ["ddpm", "ddim"])
 @pytest.mark.parametrize("factor", [1e-2, 1e-4])
 def test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more(rule: str, factor: float) -> None:
-    """C4: no `LARGEST_GROWTH` clamp. Levels so far off say that a change grows 1e50 times, which no tolerance would outlast."""
+    """C4: no `LARGEST_GROWTH`. Such levels say that a change grows 1e50 times, which no tolerance would outlast."""
     own = RULES[rule](60)
     other = replace(own, alpha=own.alpha * factor, sigma=own.sigma * factor)  # of which the rule's rows know nothing
     method, x = pd.Picard(pd.Extrapolate()), start(own, 8)
