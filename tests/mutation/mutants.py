@@ -146,7 +146,7 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "raise_mmap_threshold does nothing",
         "execution/memory.py",
-        '    torch.empty(LARGEST, dtype=torch.uint8, device="cpu")',
+        '    torch.empty(LARGEST_CHUNK, dtype=torch.uint8, device="cpu")',
         "    pass",
         "test_rounds_do_not_clear_the_pages_of_the_rounds_before_anew",
     ),
