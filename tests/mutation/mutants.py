@@ -88,10 +88,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "core/test_promises_random.py::test_what_an_estimate_let_through_is_exact_at_tolerance_0",
     ),
     of(
-        "no MOST clamp",
+        "no limit on the growth of a table",
         "stopping/table_facts.py",
-        "MOST = 100.0 ",
-        "MOST = math.inf ",
+        "LARGEST_GROWTH = 100.0",
+        "LARGEST_GROWTH = math.inf",
         "test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more",
     ),
     of(
@@ -146,7 +146,7 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "raise_mmap_threshold does nothing",
         "execution/memory.py",
-        '    torch.empty(LARGEST, dtype=torch.uint8, device="cpu")',
+        '    torch.empty(LARGEST_CHUNK, dtype=torch.uint8, device="cpu")',
         "    pass",
         "test_rounds_do_not_clear_the_pages_of_the_rounds_before_anew",
     ),
