@@ -63,7 +63,7 @@ class System:
         alpha: Signal in state x[n] (N,).
         sigma: Noise in state x[n] (N,).
         denoiser: How a model output becomes a denoised estimate.
-        start: Standard deviation of x[0].
+        start: Standard deviation of x[0]; None takes any x, as the tables of loops that draw x[0] themselves do.
 
     Raises:
         ValueError: The tensors are no such table.
@@ -77,7 +77,7 @@ class System:
     alpha: Tensor
     sigma: Tensor
     denoiser: Denoiser
-    start: float = 1.0
+    start: float | None = 1.0
 
     def __post_init__(self) -> None:
         for name in ("t", "a", "b", "c", "std", "alpha", "sigma"):
@@ -89,9 +89,9 @@ class System:
             raise refusal(
                 "system: denoiser", in_words(self.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
             )
-        check_number(
-            "system: start", self.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf
-        )
+        if self.start is not None:
+            needed = "the standard deviation of x[0], a positive number, or None"
+            check_number("system: start", self.start, needed, lambda v: 0 < v < inf)
         N = len(self.t)
         lengths = (len(v) for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
         if N < 1 or self.b.shape[1] < 1 or any(n != N for n in lengths):
@@ -213,13 +213,15 @@ class System:
             `start` times standard noise, of `shape`.
 
         Raises:
-            ValueError: An argument cannot be used.
+            ValueError: An argument cannot be used, or `start` is None.
 
         Example:
             >>> import torch, paradigms as pd
             >>> pd.ddim(pd.linear(), 50).noise((1, 3, 32, 32), torch.Generator().manual_seed(0)).shape
             torch.Size([1, 3, 32, 32])
         """
+        if self.start is None:
+            raise refusal("system: start", "None", "the standard deviation of x[0]", "replace(system, start=1.0)")
         if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
             raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
         if generator is not None and not isinstance(generator, torch.Generator):

@@ -20,6 +20,9 @@ MANTISSA_PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}
 NUMBERS_A_MANTISSA = 8
 # Of that many numbers this share of all mantissas must occur. Chosen by hand.
 MANTISSAS_THAT_OCCUR = 0.9
+# How far a mantissa may lie from the grid, in units of the grid. The factor's own rounding is 1e-4 of them at most
+# (float16 in float32). Chosen by hand.
+OFF_GRID = 0.05
 # An answer is of a dtype if this share of its numbers use the last place of the dtype. Of random numbers half do; the
 # share is well below that. Chosen by hand.
 LAST_PLACE_SHARE = 1 / 16
@@ -67,12 +70,18 @@ def grain(m: Tensor) -> float | None:
 def scaled(parts: Tensor, places: int) -> bool:
     """Whether mantissas are those of a dtype of so many places, times one factor: nearly all of them, and no others.
 
-    A factor changes mantissas and not how many there are. A float32 answer of few different numbers has fewer.
+    A factor changes mantissas, and neither how many there are nor that they lie on a grid. Another answer of as few
+    different numbers, such as one of equal samples, lies on none.
     """
-    all_of_them = 2 ** (places - 1)
+    all_of_them, parts = 2 ** (places - 1), parts[parts != 0].abs()
     if parts.numel() < NUMBERS_A_MANTISSA * all_of_them:
         return False
-    return MANTISSAS_THAT_OCCUR * all_of_them <= len(parts.abs().unique()) <= all_of_them
+    found = parts.unique()
+    if not MANTISSAS_THAT_OCCUR * all_of_them <= len(found) <= all_of_them:
+        return False
+    gaps = found.diff()
+    steps = gaps / gaps.min()  # those that the factor carried over a power of 2 lie half as far apart
+    return bool(((steps - steps.round()).abs() < OFF_GRID).all())
 
 
 def precision(m: Tensor) -> torch.dtype:

@@ -11,7 +11,7 @@ A scheduler that is no table, or a loop that is another, goes the way of all oth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import Any
 
@@ -214,7 +214,8 @@ def cached_table(scheduler: Any, times: tuple[float, ...], step: tuple[tuple[str
     key = (type(scheduler), str(sorted(scheduler.config.items(), key=str)), times, step)
     if key not in _tables:
         try:
-            _tables[key] = from_scheduler(scheduler, scheduler.num_inference_steps, more=dict(step))
+            table = from_scheduler(scheduler, scheduler.num_inference_steps, more=dict(step))
+            _tables[key] = replace(table, start=None)  # a pipeline draws x[0] itself, of whatever size
         except SchedulerError:
             _tables[key] = None
     return _tables[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from ...system import System
@@ -23,7 +24,8 @@ def cached_table(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
     key = fingerprint(scheduler), steps, repr(sorted(step.items()))
     if key not in _tables:
         try:
-            _tables[key] = from_scheduler(scheduler, steps, more=step)
+            # A policy's loop draws x[0] itself, of whatever size.
+            _tables[key] = replace(from_scheduler(scheduler, steps, more=step), start=None)
         except SchedulerError as error:
             raise SchedulerError(
                 f"noise_scheduler: {error}; type: policy.noise_scheduler = diffusers.DDIMScheduler.from_config("
