@@ -86,9 +86,8 @@ def check_policy(policy: Any, options: Options) -> tuple[PolicyInterface, Policy
         raise ValueError(f"warm_start: {type(found.holder).__name__} has no n_action_steps; set it, or leave it out")
     if options.compare and options.mesh is not None:
         raise ValueError("compare: given with mesh, whose ranks draw noise of their own; needed: one of the two")
-    table_of_scheduler(
-        found.holder.noise_scheduler, found.holder.num_inference_steps, {}
-    )  # refuse early, and read it once
+    # refuse early, and read it once
+    table_of_scheduler(found.holder.noise_scheduler, found.holder.num_inference_steps, {})
     refuse_unfit(found, own_method(found.holder))
     stride = found.stride if options.warm_start else None
     return found, PolicySettings(method, stop, options.window, stride, options.mesh, options.compare)
