@@ -132,7 +132,7 @@ $(DIST)/.ready:
 # every part of the GPU's measurement, in small on the CPU
 gpu-small: $(READY)
 	rm -rf out/gpu-small
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 5 --out out/gpu-small
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks gpu --small --device cpu --minutes 15 --out out/gpu-small
 	$(BIN)/python -m benchmarks.gpu.complete out/gpu-small/gpu.json
 
 bench: $(READY)

@@ -29,7 +29,7 @@ import paradigms
 from paradigms.files import write_json
 from paradigms.methods.base import AbstractMethod
 from paradigms.solution import relative_error
-from paradigms.solve import DEFAULT, criterion_of, sample, sequential
+from paradigms.solve import DEFAULT_METHOD, criterion_of, sample, sequential
 from paradigms.stopping.base import AbstractStop
 
 from ..report import machine, write
@@ -99,7 +99,7 @@ WAYS = (
         lambda t: (ReleasedSpectral(), ReleasedFinalError(t)),
         lambda: [Path(__file__).with_name("released.py")],
     ),
-    Way(TODAY, lambda t: (DEFAULT, criterion_of(t, DEFAULT)), core),
+    Way(TODAY, lambda t: (DEFAULT_METHOD, criterion_of(t, DEFAULT_METHOD)), core),
 )
 
 

@@ -26,12 +26,15 @@ from torch import Tensor
 
 from .validate import check_choice, check_number, in_words, is_number, refusal
 
+# What a model may predict; the equations above say how each is read.
 PREDICTIONS = ("epsilon", "v", "flow", "x0", "flow_to_data")
-ELSEWHERE = {  # what others call them
+# The names of these predictions in other libraries, for a message that says what to type.
+OTHER_NAMES = {
     "sample": "x0", "x_start": "x0", "pred_x0": "x0", "data": "x0", "noise": "epsilon", "pred_noise": "epsilon",
     "v_prediction": "v", "pred_v": "v", "velocity": "v", "flow_prediction": "flow", "rectified_flow": "flow",
 }  # fmt: skip
-VELOCITIES = ("flow", "flow_to_data")  # whose direction can be mistaken, see `execution/direction.py`
+# The predictions that are velocities: their direction can be mistaken, see `execution/direction.py`.
+VELOCITIES = ("flow", "flow_to_data")
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def make_denoiser(
     Raises:
         ValueError: An unknown prediction, a limit that is none, or two limits.
     """
-    check_choice("prediction", prediction, PREDICTIONS, ELSEWHERE)
+    check_choice("prediction", prediction, PREDICTIONS, OTHER_NAMES)
     check_limits(clip, threshold)
     A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
     if prediction == "epsilon" and bool((A == 0).any()):

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-LARGEST = 1 << 28  # bytes of JSON that are read
+# The largest JSON file that is read, in bytes (256 MiB), so that a wrong file does not fill the memory. Chosen by hand.
+LARGEST_JSON = 1 << 28
 
 
 @contextmanager
@@ -48,9 +49,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file; raises ValueError for any other file, in one line that says why."""
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > LARGEST_JSON:
             raise ValueError(
-                f"{brief_name(path)} has {path.stat().st_size} bytes; needed: a JSON file of at most {LARGEST}"
+                f"{brief_name(path)} has {path.stat().st_size} bytes; needed: a JSON file of at most {LARGEST_JSON}"
             )
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from .system import System
 
-# Numbers: torch's normal numbers on a CPU are made in blocks of so many, one uniform number each, so that rows of whole
-# blocks drawn at once are those drawn one by one. Source: torch, ATen/native/cpu/DistributionTemplates.h.
-BLOCK = 16
+# On a CPU torch makes normal numbers in blocks of this many, one uniform number each. So rows of whole blocks are the
+# same numbers whether they are drawn at once or one by one. Source: torch, ATen/native/cpu/DistributionTemplates.h.
+RANDOM_BLOCK = 16
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -61,7 +61,7 @@ class Noise:
         if self.given is not None:
             return [self.given[begin:end].to(self.x)] if begin < end else []
         alone = isinstance(self.generator, torch.Generator) and self.generator.device.type == "cpu"
-        if not (alone and self.x.numel() % BLOCK == 0):
+        if not (alone and self.x.numel() % RANDOM_BLOCK == 0):
             return [self._draw(row) for row in range(begin, end)]
         runs = [(drawn, len(list(run))) for drawn, run in groupby(self.draws[begin:end])]
         return [self._draw_alike(drawn, R) for drawn, R in runs]

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .checks.problem import check_condition, check_model, check_noise, check_state, check_system
+from .checks.problem import check_condition, check_model, check_noise, check_scale, check_state, check_system
 from .execution.chunked import Model
 from .execution.evaluate import Evaluator
 from .noise import Generators, Noise, replica_generators
@@ -46,6 +46,7 @@ class Problem:
     def __post_init__(self) -> None:
         check_system(self.system)
         check_state(self.x)
+        check_scale(self.system, self.x)
         check_noise(self.system, self.x, self.noise, self.generator)
         check_condition(self.condition, self.x)
         check_model(self.model, self.condition or {})

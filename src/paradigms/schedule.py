@@ -17,8 +17,10 @@ from torch import Tensor
 
 from .validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
 
+# How the timesteps of a chain are chosen from those of training, by the names that diffusers gives them.
 SPACINGS = ("leading", "trailing", "linspace")
-MOST = 10_000_000  # noise levels; the lists of more would fill the memory
+# The most noise levels of a schedule: the lists of more would fill the memory. Chosen by hand.
+MOST_LEVELS = 10_000_000
 
 
 @named_arguments
@@ -287,7 +289,7 @@ def check_steps(steps: int, T: int) -> None:
 
 def check_length(T: int) -> None:
     """Refuse a number of noise levels that makes no schedule."""
-    check_whole("T", T, f"a whole number of noise levels, 2 to {MOST}; 1000 is usual", 2, MOST)
+    check_whole("T", T, f"a whole number of noise levels, 2 to {MOST_LEVELS}; 1000 is usual", 2, MOST_LEVELS)
 
 
 def check_betas(T: int, start: float, end: float) -> None:

@@ -39,9 +39,13 @@ from .window.steps import sequential_sample
 from .window.trace import FrameRecord
 from .window.verify import verify_trajectory
 
-WIDEST = 2**31  # rows: more than any chain has
-LEAST = 32  # rows of a call that verifies, at least
-DEFAULT, USUAL = Spectral(), FinalError()
+# The largest window in rows, more than any chain has; a larger one is taken as this one.
+LARGEST_WINDOW = 2**31
+# A call of the model that verifies has this many rows or more, however small the windows were. Chosen by hand.
+LEAST_VERIFIED_ROWS = 32
+# The method and the stopping rule of a call that names none, made once.
+DEFAULT_METHOD = Spectral()
+DEFAULT_STOP = FinalError()
 
 
 @named_arguments
@@ -86,8 +90,8 @@ def iterate(
 
 def criterion_of(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
     """The criterion of a tolerance; a `FinalError` without a grid takes that of a `Spectral`. Raises ValueError."""
-    if method is DEFAULT and tolerance == TOLERANCE:
-        return USUAL
+    if method is DEFAULT_METHOD and tolerance == TOLERANCE:
+        return DEFAULT_STOP
     stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     grid = method.grid if isinstance(method, Spectral | Skeleton) else None
     return replace(stop, grid=grid) if grid is not None and isinstance(stop, FinalError) and stop.grid is None else stop
@@ -221,7 +225,7 @@ def _run(
 
 def widest_window(run: RunOutcome) -> int:
     """The rows of a call that verifies: as many as the widest window had, for the device had room for them."""
-    return max(LEAST, *(each.window for each in run.records))
+    return max(LEAST_VERIFIED_ROWS, *(each.window for each in run.records))
 
 
 @named_arguments
@@ -266,7 +270,7 @@ def open_chain(
 ) -> Chain:
     """A problem, and how `sample` solves it. Raises ValueError for a method or criterion that is not for its states."""
     check_solver(method, window, tolerance, key)
-    method = method or DEFAULT
+    method = method or DEFAULT_METHOD
     stop = criterion_of(tolerance, method)
     method.check(problem.x)
     stop.check(problem.x)
@@ -278,6 +282,6 @@ def open_chain(
     if isinstance(window, str):
         window = auto_window(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):
-        window = min(window, WIDEST)
+        window = min(window, LARGEST_WINDOW)
         window = FixedWindow(window) if window == 1 or method.steady else YieldingWindow(window)
     return Chain(evaluate, stream, method, stop, window)

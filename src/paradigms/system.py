@@ -21,7 +21,9 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .validate import check_number, in_words, named_arguments, refusal
 
-FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # that states may be of
+# The dtypes that states may have.
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
 T = TypeVar("T")
 
 

@@ -57,6 +57,18 @@ def test_bad_arguments(how: dict[str, Any], says: str) -> None:
         pd.sample(untouched, SYSTEM, X, **how)
 
 
+@pytest.mark.parametrize(("rule", "times"), [(pd.heun, 1.0), (pd.heun, 0.8), (pd.ddim, 14.6), (pd.ddpm, 80.0)])
+def test_noise_of_another_size_than_the_chain_begins_with_is_refused(rule: Any, times: float) -> None:
+    """Sigma-scaled noise for a chain that begins at 1, and standard noise for one that begins at 157."""
+    system = rule(LINEAR, 10)
+    x = times * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for sampler in (pd.sample, pd.sequential):
+        with pytest.raises(ValueError, match=r"x: given numbers of size .*; needed: noise of standard deviation"):
+            sampler(untouched, system, x)
+    for fits in (system.noise(x.shape), 2 * system.noise(x.shape), system.noise((2, 3)) / system.start, 0 * x):
+        assert pd.sequential(lambda x, t: 0.1 * x, system, fits).isfinite().all()
+
+
 class DDIMScheduler:
     """As a diffusers scheduler looks."""
 

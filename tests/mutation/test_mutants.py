@@ -281,7 +281,7 @@ def test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_o
 @pytest.mark.parametrize("rule", ["ddpm", "ddim"])
 @pytest.mark.parametrize("factor", [1e-2, 1e-4])
 def test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more(rule: str, factor: float) -> None:
-    """C4: no `MOST` clamp. Levels so far off say that a change grows 1e50 times, which no tolerance would outlast."""
+    """C4: no `LARGEST_GROWTH`. Such levels say that a change grows 1e50 times, which no tolerance would outlast."""
     own = RULES[rule](60)
     other = replace(own, alpha=own.alpha * factor, sigma=own.sigma * factor)  # of which the rule's rows know nothing
     method, x = pd.Picard(pd.Extrapolate()), start(own, 8)
@@ -297,7 +297,7 @@ def test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more(rule: str, f
 def test_a_carry_that_was_right_for_fifty_rounds_is_not_taken_for_right_on_rows_evaluated_once(
     rule: str, tolerance: float
 ) -> None:
-    """C4: `stop.LEAST` = 0. The model answers 0 while t >= 100, so that holding answers is exact, and then wakes."""
+    """C4: `LEAST_EPS` = 0. The model answers 0 while t >= 100, so that holding answers is exact, and then wakes."""
 
     def wakes(x: Tensor, t: Tensor) -> Tensor:
         return (t < 100)[:, None] * (0.5 * torch.sin(3 * x) + 0.3)

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from paradigms.window.auto.controller import ALLOWED, powers_of_two
+from paradigms.window.auto.controller import ALLOWED_LOSS, powers_of_two
 from paradigms.window.auto.profile import RoundTimes
 from paradigms.window.expected import Expected
 from simulated import Seconds, SimulatedModel, busy, jitter
@@ -50,7 +50,7 @@ def test_what_trials_lose_is_what_they_may(N: int, deviation: float) -> None:
     plain = SimulatedModel(N, DEVICES["a row costs a row"], noise=jitter(1, deviation))
     taken = [model.auto().seconds for _ in range(150)]
     usual = [plain.fixed(1).seconds for _ in range(150)]
-    assert sum(taken) <= sum(usual) * (1.003 + ALLOWED)
+    assert sum(taken) <= sum(usual) * (1.003 + ALLOWED_LOSS)
     assert max(taken) < 1.5 * max(usual)
 
 
@@ -123,13 +123,13 @@ def test_what_a_window_was_expected_to_take_is_told_with_the_reason() -> None:
     assert (cheap.reason() or "").startswith("even if more rows cost nothing")
 
 
-def test_seconds_between_timed_windows_lie_on_a_line_and_hope_halves_what_is_beyond() -> None:
+def test_seconds_between_timed_windows_lie_on_a_line() -> None:
     times = RoundTimes(guess=1.0)
     times.record(1, 2.0, 0.5)
     assert times(1) == 2.5 and times(16) == 3.0, "at best more rows cost nothing but the round"
     times.record(4, 5.0, 1.0)
     assert times(1) == 2.5 and times(4) == 6.0 and times(2) == pytest.approx(4.0)
-    assert times(16) == pytest.approx(18.0) and times(16, hope=0.5) == pytest.approx(12.0)
+    assert times(16) == pytest.approx(18.0) and times(16, cost=0.5) == pytest.approx(12.0)
 
 
 def test_the_usual_time_is_one_that_nothing_disturbed() -> None:

@@ -84,9 +84,9 @@ def test_a_key_stands_for_the_model_whatever_is_called_and_only_the_last_ones_ar
     """B2: closures made anew can be given a key."""
     first = known(Net(), "my-model")
     assert known(Net(), "my-model") is first and known(Net(), "another") is not first
-    for k in range(identity.MOST):
+    for k in range(identity.MOST_KEYS):
         known(Net(), k)
-    assert known(Net(), "my-model") is not first and len(identity._named) <= identity.MOST
+    assert known(Net(), "my-model") is not first and len(identity._named) <= identity.MOST_KEYS
 
 
 def test_a_key_makes_the_second_call_learn_from_the_first() -> None:

@@ -14,8 +14,17 @@ from ..schedule import Schedule
 from ..system import FLOATS, System
 from ..validate import in_words, number_in, refusal, why_unbound
 
-SHOWN = 8  # numbers that a message repeats
-RULES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
+# The scale of x is judged if it has this many numbers or more: the standard deviation of fewer is not known well
+# enough. Chosen by hand.
+LEAST_NUMBERS = 32
+# A standard deviation of this or more is certainly not 1. Chosen by hand.
+LARGE_STD = 5.0
+# A standard deviation between 1 over this and this may be 1. Chosen by hand.
+UNIT_STD = 1.5
+# A message repeats at most this many numbers.
+NUMBERS_SHOWN = 8
+# Samplers that a message names as examples of a `System`.
+EXAMPLES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
 
 
 def check_state(x: Any) -> None:
@@ -29,6 +38,20 @@ def check_state(x: Any) -> None:
         raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32)){dtype}")
     check_dense("x", x)
     check_finite("x", x)
+
+
+def check_scale(system: System, x: Tensor) -> None:
+    """Raises ValueError for noise of standard deviation 1 where the chain begins with much more, and the reverse.
+
+    Of few numbers, and of what lies between, nothing is said: x may be a picture with noise on it.
+    """
+    if x.numel() < LEAST_NUMBERS:
+        return
+    std, start = float(x.detach().double().square().mean().sqrt()), system.start
+    unscaled, scaled_too = start >= LARGE_STD and 1 / UNIT_STD < std < UNIT_STD, start < UNIT_STD and std > LARGE_STD
+    if unscaled or scaled_too:
+        typed = "system.noise(shape, generator)" + (f", or x * {start:g}" if unscaled else "")
+        raise refusal("x", f"numbers of size {std:.3g}", f"noise of standard deviation {start:.4g}, as x[0]", typed)
 
 
 def check_noise(system: System, x: Tensor, noise: Any, generator: Any) -> None:
@@ -90,7 +113,7 @@ def rows_of(value: Any, B: int) -> str | None:
     if number is not None:
         return f"torch.full(({B},), {number!r})"
     if isinstance(value, list | tuple) and len(value) == B and all(isinstance(v, int | float) for v in value):
-        return f"torch.tensor({list(value)!r})" if B <= SHOWN else "torch.tensor(...) of it"
+        return f"torch.tensor({list(value)!r})" if B <= NUMBERS_SHOWN else "torch.tensor(...) of it"
     if type(value).__module__ == "numpy" and len(value.shape) > 0 and len(value) == B:
         return "torch.from_numpy(...) of it"
     return None
@@ -114,13 +137,16 @@ def check_system(system: Any) -> None:
     if isinstance(system, System):
         return
     if isinstance(system, Schedule):
-        raise refusal("system", "a Schedule, the noise levels alone", "a sampler on it", RULES)
+        raise refusal("system", "a Schedule, the noise levels alone", "a sampler on it", EXAMPLES)
     if hasattr(system, "step") and (hasattr(system, "set_timesteps") or hasattr(system, "timesteps")):
         name = system.__name__ if isinstance(system, type) else type(system).__name__
         made = f"{name}()" if isinstance(system, type) else "scheduler"
         raise refusal("system", f"the scheduler {name}", "its table", f"from_scheduler({made}, steps)")
     raise refusal(
-        "system", in_words(system), "a System: a sampler as a table", f"{RULES}, or from_scheduler(scheduler, steps)"
+        "system",
+        in_words(system),
+        "a System: a sampler as a table",
+        f"{EXAMPLES}, or from_scheduler(scheduler, steps)",
     )
 
 

@@ -2,9 +2,10 @@
 
     T(M) = T[i] + (M - M[i]) (T[i+1] - T[i]) / (M[i+1] - M[i]),    M[i] <= M <= M[i+1]
 
-Beyond the last point its slope goes on, from a point of at most WIDE of its rows, for what lies closer may differ by
-what else the machine did; a single point is taken as the worst case, cost in proportion to rows.
-T never falls, for a small batch can be padded to a larger: a point that took longer than a later one takes its time.
+Beyond the last point T goes on with a slope. The slope is measured from a point of at most `SLOPE_SHARE` of the last
+point's rows, because points that lie closer may differ by whatever else the machine did. A single point is taken as the
+worst case: the cost grows in proportion to the rows. T never falls, because a small batch can be padded to a larger
+one: a point that took longer than a later one is given the later one's time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 
-WIDE = 2 / 3  # of the last point's rows
+# The largest share of the last point's rows at which the slope beyond it may begin. Chosen by hand.
+SLOPE_SHARE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def never_falling(seconds: Sequence[float]) -> list[float]:
     return [least := min(least, s) for s in reversed(seconds)][::-1]
 
 
-def interpolate_seconds(rows: Sequence[int], seconds: Sequence[float], M: float, wide: float = WIDE) -> float:
+def interpolate_seconds(rows: Sequence[int], seconds: Sequence[float], M: float, wide: float = SLOPE_SHARE) -> float:
     """T(M) through the points (rows, seconds); beyond the last with the slope from a point of at most `wide` of it."""
     if len(rows) == 1 or rows[0] >= M:
         return seconds[0] * max(M / rows[0], 1.0)

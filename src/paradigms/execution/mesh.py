@@ -25,8 +25,11 @@ from ..system import System
 from .sharded import sharded
 
 F = TypeVar("F", bound=Callable[..., Any])
-PROBLEM = tuple(inspect.signature(Problem).parameters)
-SOLVER = tuple(inspect.signature(check_solver).parameters)
+
+# The names of the arguments that make a `Problem`.
+PROBLEM_ARGUMENTS = tuple(inspect.signature(Problem).parameters)
+# The names of the arguments that `check_solver` checks.
+SOLVER_ARGUMENTS = tuple(inspect.signature(check_solver).parameters)
 
 
 def run_on_mesh(solve: F) -> F:
@@ -59,8 +62,8 @@ def broadcast_arguments(team: Team, given: dict[str, Any]) -> None:
     noise, condition, draws = given.get("noise"), given.get("condition"), list[torch.Generator]()
 
     def problem() -> tuple[dict[str, str], list[Tensor]]:
-        Problem(**{k: v for k, v in given.items() if k in PROBLEM})
-        check_solver(**{k: v for k, v in given.items() if k in SOLVER})
+        Problem(**{k: v for k, v in given.items() if k in PROBLEM_ARGUMENTS})
+        check_solver(**{k: v for k, v in given.items() if k in SOLVER_ARGUMENTS})
         draws.extend(list_generators(given.get("generator"), given["x"].device))
         tensors = [given["x"], *([] if noise is None else [noise]), *(condition or {}).values()]
         what = {k: describe_arguments(v) for k, v in given.items() if k not in ("model", "watch")}

@@ -163,10 +163,8 @@ class Assumptions:
             return self.ask(some, t[rows], **{k: v[rows] for k, v in condition.items()}).clone()
         except Exception as error:
             if hasattr(error, "add_note") and not str(error).startswith("model:"):  # Python 3.11
-                error.add_note(
-                    f"model: given x {tuple(some.shape)} and t {tuple(t[rows].shape)}, the rows of several steps; "
-                    "needed: one that takes them, each with its own t; type window=1 if it takes one t alone"
-                )
+                needed = "needed: one that takes them, each with its own t; type window=1 if it takes one t alone"
+                error.add_note(f"model: given x {tuple(some.shape)}, the rows of several steps; {needed}")
             raise
 
     def rounding(self, m: Tensor) -> tuple[float, ...]:
@@ -238,9 +236,6 @@ def known_assumptions(model: Any) -> set[Any]:
         return _known.setdefault(of, set())
     except TypeError:  # it cannot be remembered
         return set()
-
-
-# ------------------------------------------------------------------------------------------- its modules
 
 
 def modules_of(model: Any, depth: int = 2) -> list[nn.Module]:

@@ -5,7 +5,7 @@
     a function, a lambda             its code and what that refers to: objects themselves, tensors by their form, others
                                      by their value or type
     functools.partial                its function, and its arguments alike
-    key="my-model"                   the key; the last MOST of them
+    key="my-model"                   the key; the last MOST_KEYS of them
 
 So a lambda that is made anew in each call is the same model where it calls the same network. A wrong guess costs a few
 rounds and changes no answer.
@@ -22,8 +22,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-MOST = 64
-PLAIN = (int, float, str, bytes, bool, type(None), torch.dtype, torch.device)
+# How many keys are remembered; the one that was used longest ago is forgotten first. Chosen by hand.
+MOST_KEYS = 64
+# The types of what a function refers to that are compared by their value.
+VALUE_TYPES = (int, float, str, bytes, bool, type(None), torch.dtype, torch.device)
 
 _kept: WeakKeyDictionary[Any, dict[Hashable, Any]] = WeakKeyDictionary()
 _named: dict[Hashable, dict[Hashable, Any]] = {}
@@ -33,7 +35,7 @@ def memory(model: Any, key: Hashable | None = None) -> tuple[dict[Hashable, Any]
     """The dictionary that is kept for a model, and what to look up in it before anything else."""
     if key is not None:
         found = _named[key] = _named.pop(key, {})
-        for old in list(_named)[:-MOST]:
+        for old in list(_named)[:-MOST_KEYS]:
             del _named[old]
         return found, ()
     owner, parts = identity(model)
@@ -75,7 +77,7 @@ def described(v: Any) -> Hashable:
         return v.shape, v.dtype, v.device
     if isinstance(v, types.FunctionType):
         return v.__code__
-    if isinstance(v, PLAIN):
+    if isinstance(v, VALUE_TYPES):
         return type(v), v
     return id(v) if callable(v) and not isinstance(v, types.MethodType) else type(v).__qualname__
 

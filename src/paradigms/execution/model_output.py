@@ -14,9 +14,15 @@ from torch import Tensor
 
 from ..validate import in_words, refusal
 
-PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}  # binary ones, of a number
-MANY, ALL = 8, 0.9  # times as many numbers as mantissas, for this share of them to be met
-ODD = 1 / 16  # of the numbers, that use the last place of their dtype; of random ones half do
+# Binary places of the mantissa of each dtype, the leading 1 included (IEEE 754; bfloat16 as float32 without 16 bits).
+MANTISSA_PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}
+# Mantissas are counted if an answer has this many times as many numbers as the dtype has mantissas. Chosen by hand.
+NUMBERS_A_MANTISSA = 8
+# Of that many numbers this share of all mantissas must occur. Chosen by hand.
+MANTISSAS_THAT_OCCUR = 0.9
+# An answer is of a dtype if this share of its numbers use the last place of the dtype. Of random numbers half do; the
+# share is well below that. Chosen by hand.
+LAST_PLACE_SHARE = 1 / 16
 
 
 def output_tensor(returned: Any, x: Tensor) -> Tensor:
@@ -32,7 +38,7 @@ def output_tensor(returned: Any, x: Tensor) -> Tensor:
         )
     if m.layout != torch.strided:
         raise refusal("model", f"an answer of {m.layout}", "a dense one", "model(x, t).to_dense()")
-    if m.dtype not in (torch.float64, *PLACES):
+    if m.dtype not in (torch.float64, *MANTISSA_PLACES):
         raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", casting_advice(m.dtype))
     if m.device != x.device:
         raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
@@ -46,13 +52,13 @@ def grain(m: Tensor) -> float | None:
     dtype, or 0, 1 and -1 would be answers of few places; None where too few do, as where they all are whole.
     """
     parts = torch.frexp(m.double()).mantissa
-    for dtype, places in PLACES.items():
+    for dtype, places in MANTISSA_PLACES.items():
         if torch.finfo(dtype).eps <= torch.finfo(m.dtype).eps:
             return 0.0
         whole = parts * 2.0**places
         if torch.equal(whole, whole.round()):
             odd = (whole.remainder(2) == 1).double().mean()
-            return torch.finfo(dtype).eps if float(odd) >= ODD else None
+            return torch.finfo(dtype).eps if float(odd) >= LAST_PLACE_SHARE else None
         if scaled(parts, places):
             return torch.finfo(dtype).eps
     return 0.0
@@ -64,9 +70,9 @@ def scaled(parts: Tensor, places: int) -> bool:
     A factor changes mantissas and not how many there are. A float32 answer of few different numbers has fewer.
     """
     all_of_them = 2 ** (places - 1)
-    if parts.numel() < MANY * all_of_them:
+    if parts.numel() < NUMBERS_A_MANTISSA * all_of_them:
         return False
-    return ALL * all_of_them <= len(parts.abs().unique()) <= all_of_them
+    return MANTISSAS_THAT_OCCUR * all_of_them <= len(parts.abs().unique()) <= all_of_them
 
 
 def precision(m: Tensor) -> torch.dtype:

@@ -18,7 +18,8 @@ from ..distributed.team import Team
 from ..validate import in_words, named_arguments, refusal
 from .chunked import Chunked, Model
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# The dtypes that an answer may have: a rank sends the place in this list.
+ANSWER_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class Sharded(nn.Module):
@@ -41,7 +42,7 @@ class Sharded(nn.Module):
             m = self.model(x[first:last], t[first:last], **{k: v[first:last] for k, v in condition.items()})
             if torch.promote_types(m.dtype, sent) != sent:
                 raise ValueError(f"model: it answers in {m.dtype} and has answered in {sent}; needed: one dtype")
-            return [m.to(sent)], float(DTYPES.index(m.dtype))
+            return [m.to(sent)], float(ANSWER_DTYPES.index(m.dtype))
 
         def size(first: int, last: int) -> int:
             return (last - first) * x[0].numel() * sent.itemsize
@@ -51,7 +52,7 @@ class Sharded(nn.Module):
         found, note = self.team.share(SharedCall(len(x), size, ask, x.device, check))
         self.first = None
         m = torch.cat([v.view(sent) for v in found]).reshape(x.shape).to(x.device)
-        self.said[x.dtype] = DTYPES[int(note)]
+        self.said[x.dtype] = ANSWER_DTYPES[int(note)]
         return m.to(self.said[x.dtype])
 
 

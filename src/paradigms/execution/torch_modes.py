@@ -19,9 +19,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 
 F = TypeVar("F", bound=Callable[..., Any])
-Casts = tuple[tuple[str, torch.dtype], ...]  # device types under autocast, and what they cast to
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-
+# The device types under autocast, and the dtype that each casts to.
+Casts = tuple[tuple[str, torch.dtype], ...]
+# The device types whose autocast is looked up.
+AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
+# The default device of torch where the caller set none.
 CPU = torch.device("cpu")
 
 
@@ -37,7 +39,7 @@ _surrounding: ContextVar[Modes | None] = ContextVar("_surrounding", default=None
 
 def modes_now() -> Modes:
     """The modes that are on."""
-    casts = tuple((d, torch.get_autocast_dtype(d)) for d in DEVICES if torch.is_autocast_enabled(d))
+    casts = tuple((d, torch.get_autocast_dtype(d)) for d in AUTOCAST_DEVICES if torch.is_autocast_enabled(d))
     device = torch.get_default_device()
     return Modes(casts, None if device == CPU else device)
 

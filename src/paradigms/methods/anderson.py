@@ -1,22 +1,25 @@
-"""A carry that is known beforehand, and Anderson acceleration of it that respects the order of the rows:
+"""Picard iteration with a fixed Jacobian, and Anderson acceleration of it that respects the order of the rows:
 
     delta[n+1] = a[n] delta[n] + sum_k b[n,k] J[n-k] delta[n-k] + r[n],    delta[begin] = 0
     J = alpha v / (alpha^2 v + sigma^2)
     R[n] = delta[n+1],    x[n+1] <- x[n+1] + R[n] - sum_j gamma[n,j] (dX[n,j] + dR[n,j])
     gamma[n] = (G + ridge tr(G) I)^-1 g,    G = sum_{i <= n} dR[i]^T dR[i],    g = sum_{i <= n} dR[i]^T R[i]
 
-J is exact for Gaussian data of variance v. v = infinity is J = 1 / alpha, a model whose eps does not move, so that
-p = alpha'/alpha for DDIM and DDPM: the exponential integrator; there p is 1 where alpha is 0 (zero SNR, the first row).
-v = 0 holds the denoised estimate fixed. v = 1 gives DDIM nearly the p = 1 of `Picard`, and DDPM p = alpha/alpha'.
+J is exact for Gaussian data of variance v. With v = infinity, J = 1 / alpha: the model's eps does not depend on the
+state, and p = alpha'/alpha for DDIM and DDPM, the exponential integrator. There p is 1 where alpha is 0 (zero SNR, the
+first row). With v = 0 the denoised estimate is held fixed. With v = 1, p is nearly the 1 of `Picard` for DDIM, and
+alpha/alpha' for DDPM.
 
-dX[n,j], dR[n,j] are the state and its R now less those of j sweeps ago, j = 1..depth. A row that was not yet in the
-window j sweeps ago takes no part in sum or step; where it was in none, it carries on the correction of the row
-before it. gamma differs from row to row because a row may only look at rows that it depends on.
+dX[n,j] and dR[n,j] are the differences between the state and its R now and those of j sweeps ago, j = 1..depth. A row
+that was not in the window j sweeps ago is left out of the sums and of the step. A row that was in none of the earlier
+windows takes on the correction of the row before it. gamma differs from row to row because a row may only use rows
+that it depends on.
 
-The safeguards: no correction is larger, in RMS, than the largest R of the rows before it times `most`. So the first
-row that has not settled, wherever it is, takes the sequential step bit for bit, and the method is exact after at most
-N sweeps. A row whose R grew by more than `growth` since the last sweep, or whose correction is not finite, takes the
-plain carry; one whose carry is not finite either takes its own step alone, which is as finite as the model.
+The safeguards: in RMS, no correction is larger than `most` times the largest R of the rows before it. So the first row
+that has not settled, wherever it is, takes the sequential step bit for bit, and the method is exact after at most N
+sweeps. If the R of a row grew by more than `growth` since the last sweep, or its correction is not finite, the row
+takes the plain correction R. If R is not finite either, the row takes its own step alone, which is as finite as the
+model.
 """
 
 from __future__ import annotations
@@ -36,8 +39,12 @@ from .guess import Extrapolate, Guess
 from .scan import carried_on, carry_on, norms, recur_in_place, recur_rows, zero_nonfinite
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
-RIDGE, GROWTH = 1e-3, 2.0
-DEEPEST = 100  # iterates that are kept, each of two windows' states
+# The regularisation of the least squares, as a share of the trace of the Gram matrix. Chosen by hand.
+RIDGE = 1e-3
+# A row whose R grew by more than this factor since the last sweep takes no Anderson step. Chosen by hand.
+GROWTH = 2.0
+# The most earlier iterates that may be kept; each takes the memory of two windows of states. Chosen by hand.
+LARGEST_DEPTH = 100
 
 
 @named_arguments
@@ -69,7 +76,7 @@ class ExponentialPicard(AbstractMethod):
 
 
 class StepLimits(NamedTuple):
-    """The limits on an Anderson step: times what moved before a row, the ridge, and what R may grow by in a sweep."""
+    """The limits on an Anderson step, as the arguments of `Anderson` of the same names."""
 
     most: float
     ridge: float = RIDGE
@@ -77,14 +84,14 @@ class StepLimits(NamedTuple):
 
 
 class Iterate(NamedTuple):
-    """What the states `moved` by since an earlier sweep, and the R of that sweep, (W, B, ...) both."""
+    """How far the states have `moved` since an earlier sweep, and the R of that sweep, (W, B, ...) both."""
 
     moved: Tensor
     R: Tensor
 
 
 class Carried(NamedTuple):
-    """What the carry alone found: R (W, B, ...), its norms (W, B), and the P of `recur_rows` that it is carried by."""
+    """The correction without an Anderson step: R (W, B, ...), its norms (W, B), and the P of `recur_rows` behind it."""
 
     R: Tensor
     size: Tensor
@@ -127,7 +134,8 @@ class Anderson(AbstractMethod):
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
-        check_whole("depth", self.depth, f"a whole number of iterates, 0 to {DEEPEST}; 2 is usual", 0, DEEPEST)
+        needed = f"a whole number of iterates, 0 to {LARGEST_DEPTH}; 2 is usual"
+        check_whole("depth", self.depth, needed, 0, LARGEST_DEPTH)
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge: given {self.ridge!r}; needed: a finite number, 0 or more; 0.001 is usual")
         for name in ("most", "growth"):
@@ -156,7 +164,8 @@ class Anderson(AbstractMethod):
 def safeguarded_step(
     found: Tensor, work: WindowState, carried: Carried, before: Sequence[Iterate], limits: StepLimits
 ) -> Tensor:
-    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), in `found`, which is 0 and is so where the safeguards say so.
+    """- sum_j gamma[n,j] (dX[n,j] + dR[n,j]) (W, B, ...), written to `found`, which is given as 0; rows that the
+    safeguards stop stay 0.
 
     before: the iterates of 1, 2, ... sweeps ago.
     """
@@ -179,7 +188,7 @@ def safeguarded_step(
     if known[0] is None:
         carry_on(found, P, k)[k:].nan_to_num_(0.0, 0.0, 0.0)
         return found
-    seen = (work.seen > 0) & work.live  # some samples have seen less rows than others
+    seen = (work.seen > 0) & work.live  # some samples have had fewer rows evaluated than others
     first, P = int(seen.sum(0).min()), [masked_rows(~seen, expand_like(p, R)) for p in P]
     recur_in_place(found, P, max(first, 1))[first:].nan_to_num_(0.0, 0.0, 0.0)
     return found

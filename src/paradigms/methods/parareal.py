@@ -1,17 +1,18 @@
-"""Parareal: blocks of s rows at once, each marched row by row from where a coarse jump says it begins.
+"""Parareal: blocks of s rows at once; each block is stepped through from a start state that a coarse jump predicts.
 
-With F(U) the rows of a block run from the state U one after another, and G(U) one jump over all of them, block j's
-start state U[j] is refined, k = 0, 1, ...:
+F(U) is the fine solver: the rows of a block, one after another, from the state U. G(U) is the coarse solver: one jump
+over all of them. The start state U[j] of block j is refined, k = 0, 1, ...:
 
-    U[j+1] <- G(U[j]) + C[j],    C[j] = F(U[j]) - G(U[j]) of the last march through; before, the rows' own noise
+    U[j+1] <- G(U[j]) + C[j],    C[j] = F(U[j]) - G(U[j]) of the last full pass; before the first, the rows' own noise
 
-    G(U) = A U + B0 D[f] + B1 (D[f] - D[f-s])                the jump's D is that at the block's first row f, or a line
+    G(U) = A U + B0 D[f] + B1 (D[f] - D[f-s])                D is held at the block's first row f, or is a line
 
-G costs nothing, because D[f] is also the march's first row. Nothing waits for a whole refinement: a round evaluates in
-each block the one row where its march stands, and a new start state sets out at once, so K refinements of M blocks
-take about K s + M rounds and K evaluations a row. A start state that moves by no more than the tolerance is left as it
-is. Rows are accepted where x[n+1] is the step that the model gives from x[n], up to the tolerance: in the first block
-always, at a border where the march that arrives agrees with the state that has left.
+In the code a pass of F over a block is a march. G costs nothing, because D[f] is also the first row of the march.
+Nothing waits for a whole refinement: a round evaluates one row in each block, the one that its march has reached, and a
+new start state begins its march at once. So K refinements of M blocks take about K s + M rounds and K evaluations a
+row. A start state that moves by no more than the tolerance is left as it is. A row is accepted if x[n+1] is the step
+that the model gives from x[n], up to the tolerance. In the first block that always holds; at a border between blocks
+it holds if the march that arrives agrees with the state from which the next block began.
 Source: Lions, Maday, Turinici 2001 (parareal); Selvam et al., NeurIPS 2024 (self-refining diffusion samplers).
 """
 
@@ -31,11 +32,13 @@ from .base import AbstractMethod
 from .scan import leading_rows, recur_rows, rms
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
-SHARE = 1 / 30  # of the solver's tolerance: the median error is then 0.5 to 3 % of it, that of 1 in 100 samples 30 %
+# The tolerance of a block's start state, as a share of the solver's tolerance. With this share the median error is 0.5
+# to 3 % of the solver's tolerance, and that of 1 in 100 samples 30 %.
+START_SHARE = 1 / 30
 
 
 class CoarseSolver(ABC):
-    """What a coarse jump takes the model to say along a block: D[f] + lean[n] (D[f] - D[f-s]) at its row n."""
+    """How a coarse jump predicts the model along a block: D[n] = D[f] + lean[n] (D[f] - D[f-s])."""
 
     @abstractmethod
     def lean(self, system: System, first: Tensor, before: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ class Parareal(AbstractMethod):
 
     def held_to(self, tolerance: float) -> Parareal:
         return replace(
-            self, tolerance=SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
+            self, tolerance=START_SHARE * tolerance if self.tolerance is None or tolerance == 0 else self.tolerance
         )
 
     def init(self, system: System, work: WindowState) -> Memory:

@@ -1,9 +1,9 @@
-"""How a correction travels down the rows of a window:
+"""The linear recurrence by which corrections travel along the rows of a window:
 
 d[n] = sum_k p[k,n] d[n-1-k] + r[n],    k = 0..K-1,    d before the window = 0
 
-That is a triangular system, (1 - P) d = r with P[n,n-1-k] = p[k,n]. For small states it is solved as one, in a single
-call; for large ones row by row, whose multiply-adds pass over the states once.
+That is a triangular system, (1 - P) d = r with P[n,n-1-k] = p[k,n]. For small states it is solved as a matrix, in a
+single call. For large states it is solved row by row, which reads every state once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from torch import Tensor
 
 from ..system import Coefficients, expand_like, masked_rows
 
-# Where one call is faster than a multiply-add a row: numbers of a state for each row, and of all matrices. With these
-# a window of 32 rows of 64 numbers takes 22 microseconds in place of 63, one of 8 rows of 2048 numbers is left alone.
-FEW, MATRICES = 6, 2**19
+# One call is faster than a loop over the rows up to two sizes. With both, a window of 32 rows of 64 numbers takes 22
+# microseconds in place of 63, and a window of 8 rows of 2048 numbers is solved row by row.
+# The first: numbers in the states of all samples at one row, for each row of the window.
+SMALL_STATE = 6
+# The second: numbers in the matrices of all coordinates.
+SMALL_MATRICES = 2**19
 
 
 def scan(r: Tensor) -> Tensor:
@@ -70,7 +73,7 @@ def carry_on(d: Tensor, p: Sequence[Tensor] | Tensor, first: int) -> Tensor:
 def is_small(d: Tensor) -> bool:
     """Whether d (W, B, ...) is so small that one call is faster than a loop over its rows."""
     W, numbers = len(d), d[0].numel()
-    return numbers <= FEW * W and numbers * W * W <= MATRICES
+    return numbers <= SMALL_STATE * W and numbers * W * W <= SMALL_MATRICES
 
 
 def solve_rows(r: Tensor, p: Sequence[Tensor] | Tensor, first: int) -> Tensor:

@@ -1,21 +1,23 @@
-"""The spectral secant: the carry of each frequency band, learned from the iterates themselves, free of evaluations.
+"""The spectral secant: a Jacobian for each frequency band, learned from the iterates without further evaluations.
 
     delta[n+1] = a[n] delta[n] + sum_k b[n,k] J[n-k] delta[n-k] + r[n],    J diagonal in the cosine transform, by band
 
-Between two looks at a row its state moved by dX and the model's answer by dD. Per sample, row m and band f
+Between two evaluations of a row its state changed by dX and the model's answer by dD. For each sample, row m and band f
 
-    X[m,f] = sum dX dX,   Y[m,f] = alpha[m] sum dX dD        both over the row's sum of dX dX, halved a round that tells
+    X[m,f] = sum dX dX,   Y[m,f] = alpha[m] sum dX dD        both divided by the sum of dX dX over all bands of the row
 
-and alpha J, which lies between 0 (the model knows better) and 1 (the model believes the state), is their ratio over
-the rows at a like noise level, l = log(alpha / sigma), leaning on that of Gaussian data where they say little:
+Older observations of a row are halved (`forget`) in each round that brings a new one. alpha J lies between 0 (the
+answer does not depend on the state) and 1 (the answer follows the state). It is the ratio of Y to X over the rows at a
+similar noise level l = log(alpha / sigma). The slope g of Gaussian data is the prior: it decides where the rows have
+measured little.
 
     alpha J[n,f] = (sum_m k[n,m] Y[m,f] + weight g[n,f]) / (sum_m k[n,m] X[m,f] + weight)
     k[n,m] = (1 + (l[n] - l[m])^2 / width^2)^-2,    g = alpha^2 lambda_f / (alpha^2 lambda_f + sigma^2)
 
-k has a heavy tail, so a row that was never looked at twice takes the carry of the nearest rows that were.
+k has a heavy tail, so a row that was never evaluated twice takes the J of the nearest rows that were.
 
-A diagonal J leaves out what frequencies and channels say to each other. Of that, one Anderson step along the last
-change takes what it can, row by row, with the same weights and safeguards as in `anderson.py`, in coordinates:
+A diagonal J leaves out how frequencies and channels depend on each other. One Anderson step along the last change makes
+up for a part of that, row by row, with the same weights and safeguards as in `anderson.py`, in coordinates:
 
     delta[n+1] <- delta[n+1] - gamma[n] (dX[n] + dR[n]),    R[n] = delta[n+1] as carried,    dX, dR since the last round
 """
@@ -42,11 +44,16 @@ from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
 @dataclass(frozen=True)
 class LearnedSecants:
-    """What was learned of J: XY (N, B, 2, F), the sums X, Y of the docstring above, and what the table alone says.
+    """What was learned of J, and what the table alone says of it.
 
-    prior (N, 1, F) is weight g, base (N, B 2 F) what is added to the sums over rows, weight and prior, alike (N, N) is
-    k, per (N, 1, 1) is 1 / alpha, or 0 where there is no signal, and least (N, 1, 1) the smallest alpha J: 0, or
-    1 - gain where data are limited.
+    Attributes:
+        spectrum: Of the states.
+        prior: weight g (N, 1, F).
+        base: What is added to the sums over rows, weight and prior (N, B 2 F).
+        alike: k (N, N).
+        per: 1 / alpha (N, 1, 1), or 0 where there is no signal.
+        least: The smallest alpha J (N, 1, 1): 0, or 1 - gain where data are limited.
+        XY: The sums X and Y (N, B, 2, F).
     """
 
     spectrum: Spectrum
@@ -69,8 +76,14 @@ class LearnedSecants:
 
 
 class LastRound(NamedTuple):
-    """What a round leaves: `moved`, by how much it moved x (W + 1, B, C, S), and its sums of squares by band
-    (W + 1, B, F); `carried`, its R (W, B, C, S) before the Anderson step; and what was learned of J."""
+    """What `Spectral` remembers of a round.
+
+    Attributes:
+        moved: The change of x (W + 1, B, C, S).
+        square: Its sums of squares by band (W + 1, B, F).
+        carried: R (W, B, C, S), before the Anderson step.
+        known: What was learned of J.
+    """
 
     moved: Tensor
     square: Tensor
@@ -128,7 +141,7 @@ class Spectral(AbstractMethod):
         check_grid(self.grid, x.shape[1])
 
     def begun(self, system: System, x: Tensor) -> LearnedSecants:
-        """What is known before states like x (B, ...) were looked at."""
+        """What is known before any evaluation of states like x (B, ...)."""
         s, N, B = spectrum_of(x, self.grid), len(system), len(x)
         what = "spectral", self.width, self.weight, s.shape, s.places
         prior, alike, per, least = system.once(what, lambda: self.expected(system, s))
@@ -174,7 +187,7 @@ class Spectral(AbstractMethod):
         moved[1:].add_(R)
         square = s.sums(moved, moved)
         x = torch.empty_like(y)
-        x[0] = y[0]  # the sequential step; of others what is carried to them
+        x[0] = y[0]  # the sequential step; the other rows add their correction
         torch.add(y[1:], s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y), out=x[1:])
 
         def shift(w: Tensor) -> Tensor:
@@ -186,20 +199,22 @@ class Spectral(AbstractMethod):
     def learn(
         self, system: System, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor | slice, twice: Tensor | None
     ) -> LearnedSecants:
-        """What rows n, (W, B) or alike in all samples, say that were looked at twice, by the sums dX dX and dX dD
-        (W, B, F) since.
+        """Adds an observation of rows n, (W, B) or alike in all samples: the sums dX dX and dX dD (W, B, F) between
+        their last two evaluations.
 
-        twice (W, B): which of them are such rows, all if None.
+        twice (W, B): which of the rows were evaluated twice, all if None.
         """
-        told = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2)  # (W, B, 2, F)
-        told = masked_rows(twice, told.div_(XX.sum(2)[..., None, None])).nan_to_num_(0.0, 0.0, 0.0)  # 0 / 0, too
+        observed = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2)  # (W, B, 2, F)
+        observed = masked_rows(twice, observed.div_(XX.sum(2)[..., None, None])).nan_to_num_(
+            0.0, 0.0, 0.0
+        )  # 0 / 0, too
         left = self.forget * known.XY
         if twice is not None:
             left = masked_rows(twice.any(0).expand(len(left), -1), left, known.XY)
         if isinstance(n, slice):
-            left[n].add_(told)
+            left[n].add_(observed)
         else:
-            left.index_put_((n, torch.arange(n.shape[1], device=n.device)), told, accumulate=True)
+            left.index_put_((n, torch.arange(n.shape[1], device=n.device)), observed, accumulate=True)
         return replace(known, XY=left)
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:

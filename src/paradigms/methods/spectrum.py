@@ -1,4 +1,4 @@
-"""A state by spatial frequency: an orthonormal cosine transform of its axes, and bands of alike frequencies.
+"""A state by spatial frequency: an orthonormal cosine transform of its axes, and bands of similar frequencies.
 
     v = C x,   C = product over the axes of sqrt(2 / L) cos(pi (i + 1/2) k / L),   C C^T = 1
     f = |k / L| max L,   band 0: f = 0,   band j: f in [2^((j-1)/2), 2^(j/2))
@@ -24,18 +24,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-OCTAVE = 2  # bands an octave
-VARIANCE = 0.5  # mean variance of the coordinates of data
-FEW, LONG = 256, 64  # places that are transformed by one matrix of them all, an axis that is worth halving
+# Frequency bands an octave. Chosen by hand.
+BANDS_AN_OCTAVE = 2
+# The mean variance of the coordinates of data, before anything is known of them. Chosen by hand.
+VARIANCE = 0.5
+# States of up to this many places are transformed by one matrix over all axes, in place of one an axis. Chosen by hand.
+SINGLE_MATRIX_PLACES = 256
+# An axis of this many places or more is transformed in halves, which is half the work. Chosen by hand.
+HALVED_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The transform of states of one shape; coordinates are (W, B, C, S), the S places of C alike channels.
+    """The transform of states of one shape; coordinates are (W, B, C, S), the S places of C channels.
 
-    shape: of a state with its tokens on their grid; places: the axes of it that are transformed, and `cosines` their
-    C's, or the one of all of them; bands (F, S), 1 where a place is in a band; count (F,) of coordinates in it; prior
-    (F,) variance of one.
+    Attributes:
+        shape: Of a state, with its tokens on their grid.
+        places: The axes of the shape that are transformed.
+        cosines: The transform C of each such axis, or one of all of them.
+        bands: (F, S), 1 where a place is in a band and 0 elsewhere.
+        count: Coordinates in a band (F,).
+        prior: Variance of one coordinate of a band (F,), before anything is known of the data.
     """
 
     shape: tuple[int, ...]
@@ -136,7 +145,7 @@ class CosineTransform:
 
 def in_halves(L: int) -> bool:
     """Whether an axis of L places is transformed in halves."""
-    return L >= LONG and L % 2 == 0
+    return L >= HALVED_LENGTH and L % 2 == 0
 
 
 def frequency_order(L: int) -> Tensor:
@@ -174,14 +183,15 @@ def _spectrum(
         k = frequency_order(L) * max(lengths) / L
         f = f + k.square().reshape([-1 if j == i else 1 for j in range(len(lengths))])
     f = f.sqrt().flatten()  # (S,)
-    _, band = torch.where(f < 1, -1, (OCTAVE * f.clamp(min=1).log2() + 1e-9).floor()).unique(return_inverse=True)
+    band = torch.where(f < 1, -1, (BANDS_AN_OCTAVE * f.clamp(min=1).log2() + 1e-9).floor())
+    band = band.unique(return_inverse=True)[1]
     bands = torch.nn.functional.one_hot(band).T.double()  # (F, S)
     places_of = bands.sum(1)
     prior = bands @ (1 / (1 + f**2)) / places_of
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
     each = [cosine_matrix(L)[frequency_order(L).long()].to(device, dtype) for L in lengths]
-    few = 1 < len(f) <= FEW
+    few = 1 < len(f) <= SINGLE_MATRIX_PLACES
     parts = (
         [CosineTransform(len(f), functools.reduce(torch.kron, each))] if few else [CosineTransform.of(C) for C in each]
     )

@@ -28,8 +28,10 @@ from ..validate import check_choice, check_number, check_whole, in_words, named_
 from .level_rules import epsilon_steps, heun_steps, preconditioned_reader, preserving_levels, single_steps
 from .timestep_grid import OutputReading, clip_of_data
 
+# The rules that can be run on given levels; the table above says what each is.
 RULES = ("ddim", "ddpm", "dpmsolver", "heun", "lms", "gamma")
-OF_EPSILONS = ("lms", "gamma")
+# Those whose taps are predicted noise e, see `level_rules.py`, and not denoised estimates D.
+EPSILON_RULES = ("lms", "gamma")
 
 
 @named_arguments
@@ -84,7 +86,7 @@ def from_levels(
     g, beyond = _grid(t, alpha, sigma, into, rule)
     if start is None:
         start = 1.0 if preserving_levels(g) else float(g.sigma[0])
-    if rule in OF_EPSILONS:
+    if rule in EPSILON_RULES:
         _no_limit(clip, threshold)
         return epsilon_steps(g, rule, order, (gamma, mu), start, OutputReading(prediction, None, None))
     if rule == "heun":
@@ -135,7 +137,7 @@ def edm(
     if sigma_min >= sigma_max:
         raise refusal("sigma_min", in_words(sigma_min), f"less than sigma_max, {sigma_max:g}")
     check_choice("prediction", prediction, ("edm", "x0", "epsilon", "v"))
-    check_choice("rule", rule, [r for r in RULES if r not in OF_EPSILONS])
+    check_choice("rule", rule, [r for r in RULES if r not in EPSILON_RULES])
     sigma = torch.cat([karras_ratios(sigma_min, sigma_max, steps, rho), torch.zeros(1, dtype=torch.float64)])
     raw = prediction == "edm"
     t = sigma[:-1].log() / 4 if raw else None

@@ -26,12 +26,14 @@ from ..validate import check_number, check_whole, refusal
 from .timestep_grid import OutputReading, clip_of_data, posterior_std, table_of_grid, tolerance_unit, trapezoid_rows
 from .timestep_grid import euler_rows as held
 
-NEAR = 1e-6  # how far alpha^2 + sigma^2 may be from 1 in levels that were computed in float32
+# How far a sum that should be 1, such as alpha^2 + sigma^2, may be from it: some units in the last place of float32, in
+# which levels are often computed. Chosen by hand.
+LEVEL_ERROR = 1e-6
 
 
 def preserving_levels(g: Grid) -> bool:
     """Whether alpha^2 + sigma^2 = 1 throughout."""
-    return bool(((g.alpha**2 + g.sigma**2 - 1).abs() < NEAR).all())
+    return bool(((g.alpha**2 + g.sigma**2 - 1).abs() < LEVEL_ERROR).all())
 
 
 def single_steps(
@@ -72,7 +74,7 @@ def heun_steps(g: Grid, beyond: bool, start: float, output: OutputReading) -> Sy
     beyond: the last row of the grid is there for the model to be asked at its level, and is left out.
     """
     weight = None
-    alike = any(bool(((v - 1).abs() < NEAR).all()) for v in (g.alpha, g.alpha + g.sigma))
+    alike = any(bool(((v - 1).abs() < LEVEL_ERROR).all()) for v in (g.alpha, g.alpha + g.sigma))
     if not alike:
         r, r_next = g.sigma[:-1] / g.alpha[:-1], g.sigma[1:] / g.alpha[1:]
         weight = g.alpha[1:] * (r - r_next) / (2 * r_next)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..stopping.final_error import MARGIN as USUAL
 from ..stopping.final_error import FinalError
-from ..stopping.rounding import QUIET, SPARE, finest_tolerance
+from ..stopping.rounding import ESTIMATE_DIVISOR, NETWORK_DIVISOR, finest_tolerance
 from ..window.chain import Chain
 from .choose import choose_nodes
 from .coordinates import BandCoordinates, coordinates_of
@@ -80,7 +80,7 @@ class ActiveSamples:
     @property
     def tolerance(self) -> float:
         """Of the relative error; no less than the numbers hold."""
-        return max(self.stop.tolerance, finest_tolerance(self.like.dtype, self.rounding) / SPARE)
+        return max(self.stop.tolerance, finest_tolerance(self.like.dtype, self.rounding) / ESTIMATE_DIVISOR)
 
     @property
     def eps(self) -> float:
@@ -90,7 +90,7 @@ class ActiveSamples:
     @property
     def still(self) -> float:
         """What a state may move by, relatively, and count as unmoved."""
-        return STILL * self.eps + self.rounding / QUIET
+        return STILL * self.eps + self.rounding / NETWORK_DIVISOR
 
     @property
     def exact(self) -> NodeStore | None:
@@ -156,7 +156,7 @@ class ActiveSamples:
         sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (off, off), (dD, dD))]
         told = torch.cat([*sums, *(torch.linalg.vector_norm(v, dim=1) for v in (D, x))]).cpu().double()  # waits
         XX, XD, defect, DD = told[: 4 * len(no) * F].view(4, len(no), F)
-        smallest = (TELLS * self.eps + self.rounding / QUIET) * self.unit
+        smallest = (TELLS * self.eps + self.rounding / NETWORK_DIVISOR) * self.unit
         seen = ReevaluatedNodes(no, bo, XX, XD, defect, DD)
         self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)

@@ -1,11 +1,11 @@
-"""How changes grow along the chain, beside what the model of Gaussian data would make of them:
+"""How much more a change grows along the chain than the model of Gaussian data predicts:
 
     rho[n] = |a dX + b dD| / |a dX + b j[n] dX|
     S[n+1] = rho[n] (S[n] + each[n])
 
-dX is what the state of row n moved by between two evaluations, dD what the model's answer did, and j[n] the slope of
-Gaussian data, diagonal in the bands. rho is 1 where nothing was measured. Near a boundary between two modes it is far
-above 1.
+Between two evaluations of row n, the state changed by dX and the model's answer by dD. j[n] is the slope dD/dX of
+Gaussian data, one number for each frequency band. rho is 1 where nothing was measured, and far above 1 near a boundary
+between two modes of the data.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ from .rounding import unmoved_rounding
 if TYPE_CHECKING:
     from .table_facts import RowFacts
 
-LEAST, MOST = 0.5, 100.0  # of rho: what a row shrinks by more may have been measured in another direction
-ABOVE = 25.0  # times rounding, what a state must have moved by to be measured
+# The smallest rho: if a row seems to shrink a change by more, it may have been measured in another direction. Chosen by
+# hand.
+LEAST_GROWTH = 0.5
+# The largest rho, the same bound as `table_facts.LARGEST_GROWTH`. Chosen by hand.
+LARGEST_GROWTH = 100.0
+# A state must have moved by this many times its rounding for rho to be measured. Chosen by hand.
+MEASURABLE_CHANGE = 25.0
 
-
-Secant = tuple[Tensor, Tensor, Tensor]  # sums of dX dX and dX dD by band (k, B, F), and of dD dD (k, B)
+# The sums of dX dX and of dX dD by band (k, B, F), and of dD dD over all bands (k, B).
+Secant = tuple[Tensor, Tensor, Tensor]
 
 
 def measured_growth(
@@ -39,10 +44,10 @@ def measured_growth(
         return rho
     k, (XX, XD, DD) = work.revisited_rows, secant
     a, b, (total, usual) = rows.a[:k], rows.b[:k], (XX[:, :, None] @ rows.carry[:k])[:, :, 0].unbind(2)
-    least = ABOVE * max(unmoved_rounding(work), work.rounding)  # an answer's rounding is no growth
+    least = MEASURABLE_CHANGE * max(unmoved_rounding(work), work.rounding)  # the rounding of an answer is no growth
     moved = total.sqrt() > least * norms(work.x[:k])
     found = torch.addcmul(b * DD, a, XD.sum(2), value=2).mul_(b).addcmul_(a.square(), total)
-    new = (found / usual.maximum(1e-12 * total)).clamp_(LEAST**2, MOST**2).sqrt_()
+    new = (found / usual.maximum(1e-12 * total)).clamp_(LEAST_GROWTH**2, LARGEST_GROWTH**2).sqrt_()
     if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
         new = torch.where(system.denoiser.least[work.n[:k]] < 0, new.clamp(min=1), new)
     new = torch.where(masked_rows(again, moved, False), new, rho[:k]).nan_to_num_(1.0)
@@ -50,7 +55,7 @@ def measured_growth(
 
 
 def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
-    """What the rows evaluated before, k of them, have moved by since then; None where there is none."""
+    """The `Secant` of the k rows of the window that were evaluated before; None where there is none."""
     k = work.revisited_rows
     if not k or work.before is None:
         return None

@@ -1,12 +1,12 @@
-"""What numbers can hold: changes within rounding count as none, and no tolerance is finer than the numbers.
+"""Rounding: changes within it count as no change, and no tolerance can be finer than the numbers.
 
-    unmoved    RMS(change) <= (ULPS eps(state) + eps(network) / QUIET) RMS(state)
+    unmoved    RMS(change) <= (ULPS eps(state) + eps(network) / NETWORK_DIVISOR) RMS(state)
     finest     max(80 eps(state), 1e-12, eps(network))
     exact      RMS(x[n] - x_seen[n]), RMS(x[n+1] - y[n]) unmoved, at every row n up to the one that is judged
 
-The last is what tolerance 0 asks for, and no estimate: each accepted state is the step y[n] that the model gave from
-the state before, as it was evaluated, up to rounding. So the accepted rows are the sequential sampler's, rounded
-elsewhere.
+Tolerance 0 asks for `exact`, which needs no estimate: up to rounding, each accepted state is the step y[n] that the
+model gave from the state before, at the place where that state was evaluated. So the accepted rows are those of the
+sequential sampler, with other rounding.
 
 eps is the distance from 1 to the next number: 1.2e-7 in float32, 7.8e-3 in bfloat16. eps(network) is 0 where a network
 answers in the states' dtype or a finer one.
@@ -23,14 +23,20 @@ from ..methods.scan import rms
 from ..methods.work import Update, WindowState
 from ..system import masked_rows
 
-ULPS = 1.0  # with 4 the changes of slow methods add up to 2e-5 unseen; with 1 rounds are as few
-QUIET = 16.0  # bfloat16 and float16: with 1 chains of 200 rows were 2 and 13 eps off, with 16 within 1, with 30 slow
-SPARE = 5.0  # a criterion is held to so much less than the finest, for its estimate is of that quality
+# The relative change of a state that counts as none, in units in the last place of the state's dtype. With 4 the
+# changes of slow methods add up to 2e-5 unseen; with 1 the rounds are as few.
+ULPS = 1.0
+# The rounding of a network's answers is divided by this for the change of a state that counts as none. With 1, chains
+# of 200 rows in bfloat16 and float16 were 2 and 13 eps off; with 16 they were within 1 eps; with 30 they were slow.
+NETWORK_DIVISOR = 16.0
+# A stopping rule may be held to a tolerance this many times smaller than the finest one before rows must be exact,
+# because its estimate is no more precise than that. Chosen by hand.
+ESTIMATE_DIVISOR = 5.0
 
 
 def unmoved_rounding(work: WindowState) -> float:
-    """What a state's RMS may change by, relatively, and count as unmoved."""
-    return ULPS * torch.finfo(work.x.dtype).eps + work.rounding / QUIET
+    """The largest relative change of a state, in RMS, that counts as unmoved."""
+    return ULPS * torch.finfo(work.x.dtype).eps + work.rounding / NETWORK_DIVISOR
 
 
 def distance_from_exact(work: WindowState, sweep: Update) -> Tensor:
@@ -45,7 +51,7 @@ def distance_from_exact(work: WindowState, sweep: Update) -> Tensor:
 
 def finer_than_numbers(tolerance: float, work: WindowState) -> bool:
     """Whether a tolerance is below what an estimate can be held to, so that rows must be exact."""
-    return tolerance < finest_tolerance(work.x.dtype, work.rounding) / SPARE
+    return tolerance < finest_tolerance(work.x.dtype, work.rounding) / ESTIMATE_DIVISOR
 
 
 def finest_tolerance(dtype: torch.dtype, network: float = 0.0) -> float:

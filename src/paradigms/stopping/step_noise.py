@@ -2,8 +2,9 @@
 
     RMS(change of x[n+1]) <= tolerance std[n]
 
-The first state that still moved is accepted too, for it came of settled ones. At tolerance 0 rows must be exact, see
-`rounding.py`, which says the same of methods whose first unsettled row is its own step, and holds for the others.
+The first state that still moved is accepted too, because it was computed from settled ones. At tolerance 0 rows must be
+exact, see `rounding.py`. For methods that give the first unsettled row its sequential step, the two rules agree; the
+rule of `rounding.py` also holds for the other methods.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a table alone says of how errors travel: made once a table, looked up once a round.
+"""What follows from a table alone about how errors travel: computed once a table, looked up once a round.
 
-G[m,f]    what a change of x[m] in frequency f becomes in the sample, for Gaussian data of spectrum lambda_f
-j[n,f]    the slope of that model, so that a row carries a change on as a + b j
-share[n]  of the tolerance that may be spent by the end of row n
+G[m,f]    what a change of x[m] in frequency band f becomes in the sample, for Gaussian data of spectrum lambda_f
+j[n,f]    the slope of that model: row n multiplies a change by a + b j
+share[n]  the share of the tolerance that may be spent by the end of row n
 """
 
 from __future__ import annotations
@@ -21,15 +21,23 @@ from ..methods.work import WindowState
 from ..system import System
 from .error_growth import gaussian_slope
 
-MOST = 100.0  # of what a change may grow by: a table whose levels are not its own says anything
-BY_LEVEL = 0.7  # of the tolerance is given out by noise level, the rest by row
+# The largest G, a factor: where the levels of a table do not belong to its rows, G can be any number. Chosen by hand.
+LARGEST_GROWTH = 100.0
+# Share of the tolerance that is given out by noise level; the rest is given out by row, evenly. Chosen by hand.
+LEVEL_SHARE = 0.7
 
 
 class RowFacts(NamedTuple):
-    """Of the rows of a window, (W, 1, ..) where all samples stand at the same, else (W, B, ..).
+    """Facts of the rows of a window: (W, 1, ..) where all samples stand at the same row, else (W, B, ..).
 
-    weights (W, B, F, 2): 1 over a state's numbers, and G^2 at row n + 1. carry (W, B, F, 2): 1, and (a + b j)^2. Of
-    each row share, early, 1 where it is more noise than data, std, a, and b added up over the taps.
+    Attributes:
+        weights: Two weights (W, B, F, 2): 1 over the count of a state's numbers, and G^2 at row n + 1.
+        carry: Two weights (W, B, F, 2): 1, and (a + b j)^2.
+        share: Of each row (W, B), the share of the tolerance that may be spent by its end.
+        early: Of each row (W, B), 1 where it is more noise than data and 0 elsewhere.
+        std: Of each row (W, B), as in `System`.
+        a: Of each row (W, B), as in `System`.
+        b: Of each row (W, B), added up over the taps.
     """
 
     weights: Tensor
@@ -47,7 +55,14 @@ class RowFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class TableFacts:
-    """`RowFacts` of a whole table, its numbers as one tensor (5, N); the spectrum, and a D within its limits."""
+    """`RowFacts` of a whole table.
+
+    Attributes:
+        spectrum: Of the states.
+        tables: `weights` and `carry` of all rows (N, F, 2).
+        numbers: `share`, `early`, `std`, `a` and `b` of all rows, as one tensor (5, N).
+        within: Moves a denoised estimate into the limits of the data.
+    """
 
     spectrum: Spectrum
     tables: tuple[Tensor, Tensor]
@@ -55,7 +70,7 @@ class TableFacts:
     within: Callable[[Tensor], Tensor]
 
     def rows(self, work: WindowState) -> RowFacts:
-        """Of a window's rows."""
+        """The facts of a window's rows."""
         if work.first is None:
             return RowFacts(*(v[work.n] for v in self.tables), *self.numbers[:, work.n].unbind())
         n = slice(work.first, work.first + len(work.n))
@@ -63,7 +78,7 @@ class TableFacts:
 
 
 def table_facts(system: System, s: Spectrum) -> TableFacts:
-    """What is known of a table for states of a spectrum."""
+    """The facts of a table for states of a spectrum."""
     G2, a, b = row_weight(system, s.prior) ** 2, system.a, system.b.sum(1)
     usual = (a[:, None] + b[:, None] * gaussian_slope(system, s.prior)) ** 2
     weights = torch.stack([torch.full_like(G2, 1 / math.prod(s.shape)), G2], 2)
@@ -80,28 +95,29 @@ def weighted_sums(v: Tensor, weights: Tensor) -> Tensor:
 def gaussian_growth(system: System, variance: Tensor) -> Tensor:
     """G (N + 1, F): what a change of x[m] becomes in x[N] for Gaussian data of `variance` (F,), the noise held."""
     N, J = len(system), gaussian_slope(system, variance)  # (N, F)
-    P = J.new_zeros(system.taps, N + 1, 1, len(variance))  # place j is row N - j, for news of it travels backwards
+    # G is found from the last row backwards: place j is row N - j.
+    P = J.new_zeros(system.taps, N + 1, 1, len(variance))
     for k in range(system.taps):
         P[k, k + 1 :, 0] = (system.b[k:, k, None] * J[: N - k]).flip(0)
     P[0, 1:, 0] += system.a.flip(0)[:, None]
     last = J.new_zeros(N + 1, 1, len(variance))
     last[0] = P[0, 0] = 1
     G = recur_rows(last, P) if system.taps > 1 else P[0].cumprod(0)
-    return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=MOST)
+    return G[:, 0].flip(0).abs().nan_to_num(1.0).clamp(max=LARGEST_GROWTH)
 
 
 def row_weight(system: System, variance: Tensor) -> Tensor:
-    """G (N, F) of x[n+1], or what its D, read again, becomes by the taps of later rows where that is more.
+    """G (N, F) of x[n+1], or, where that is more, what a change of its D becomes through the taps of later rows.
 
-    In G both cancel, as they do where they agree: in Heun's rows of a steep grid by 7 to 1. What a carry leaves of
-    either is its own.
+    In G the two effects can cancel, in Heun's rows of a steep grid by 7 to 1. But that is so only while they agree, and
+    the error that a correction leaves in one does not depend on the error that it leaves in the other.
     """
     G, N = gaussian_growth(system, variance), len(system)
     alone = torch.zeros_like(G)
     for k in range(1, min(system.taps, N)):  # D[m] in row m + k
         alone[: N - k] += system.b[k:, k, None].abs() * G[k + 1 :]
     alone[:-1] *= gaussian_slope(system, variance)
-    return G.maximum(alone.clamp(max=MOST))[1:]
+    return G.maximum(alone.clamp(max=LARGEST_GROWTH))[1:]
 
 
 def tolerance_share(system: System) -> Tensor:
@@ -110,4 +126,4 @@ def tolerance_share(system: System) -> Tensor:
     even = torch.arange(1, N + 1, device=system.a.device, dtype=system.a.dtype) / N
     level = (system.alpha.clamp(min=0.05) / system.sigma.clamp(min=0.01)).log().cummax(0).values
     after = torch.cat([level[1:], 2 * level[-1:] - level[-2:-1] if N > 1 else level]) - level[0]
-    return even if after[-1] <= 0 else even + BY_LEVEL * (after / after[-1] - even)
+    return even if after[-1] <= 0 else even + LEVEL_SHARE * (after / after[-1] - even)

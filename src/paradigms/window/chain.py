@@ -15,7 +15,8 @@ from ..system import System
 from .controller import WindowController
 from .frame import Frame
 
-UNLIMITED = 1 << 62  # rounds: more than any chain takes
+# The number of rounds that stands for no limit: more than any chain takes.
+UNLIMITED = 1 << 62
 
 
 class NoiseStream(Protocol):

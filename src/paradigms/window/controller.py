@@ -1,7 +1,8 @@
-"""How many rows a round takes: the interface that the solver asks, and the answer that is always the same.
+"""How many rows a round takes: the interface that the solver asks, and a controller whose window never changes.
 
-A pace is asked where the slowest sample stands and answers with a window, and is told what the round came to. A window
-of 1 is stepping: the sequential sampler itself, so many rows until the pace is asked again.
+Before each round the solver tells the controller the row of the slowest sample, and the controller answers with a
+window. After the round the solver tells it what the round cost and how far it moved. A window of 1 is stepping, the
+sequential sampler itself; the controller also says how many steps are taken until it is asked again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Protocol
 from ..execution.clock import Clock
 from .expected import Expected
 
-NEAR = 0.8  # of the steps' number: rounds that come nearer are given up
+# A window is given up if its rounds are more than this share of the steps that would have moved as far. Chosen by hand.
+LARGEST_ROUNDS_SHARE = 0.8
 
 
 class HasClock(Protocol):
@@ -76,13 +78,13 @@ class FixedWindow(WindowController):
 
 
 class YieldingWindow(WindowController):
-    """A window of W rows, given up for a stretch of steps where a network in few bits makes its rounds come near them.
+    """A window of W rows that gives way to single steps while a network of low precision makes its rounds slow.
 
-    W rounds have evaluated a window's rows as often as there are rows. Where these moved the slowest sample by less
-    than W / NEAR rows, as many steps would have done, with a W-th of the evaluations and exactly; so W rows are stepped
-    through, then 2 W and so on, with a window in between, for what lies behind may be easier. Only where the network
-    answers in fewer bits than the states have: elsewhere slow rounds are a sign of growth, which steps do not measure
-    (with it a clipped chain was 50 times the tolerance off, and nothing said so).
+    If W rounds moved the slowest sample by less than W / LARGEST_ROUNDS_SHARE rows, about as many steps would have done
+    the same, exactly and with a W-th of the evaluations. Then W rows are stepped through, the next time 2 W and so on.
+    In between a window is tried again, because later rows may be easier. This is done only if the network answers in
+    fewer bits than the states have. Elsewhere slow rounds are a sign of growth, which steps do not measure: with steps
+    there a clipped chain was 50 times the tolerance off without a sign of it.
     """
 
     def __init__(self, window: int) -> None:
@@ -100,7 +102,7 @@ class YieldingWindow(WindowController):
 
     def on_round(self, row: int, window: int, asked: int, count: int, evaluate: HasClock) -> None:
         self.moved.append(count)
-        near = len(self.moved) == self.window and NEAR * sum(self.moved) < self.window
+        near = len(self.moved) == self.window and LARGEST_ROUNDS_SHARE * sum(self.moved) < self.window
         if near and getattr(evaluate, "rounding", 0.0) > 0:
             self.due, self.stretch = self.stretch, 2 * self.stretch
             self.moved.clear()

@@ -42,7 +42,8 @@ from .frame import Frame, WindowRound
 from .steps import stepped
 
 Judgement = tuple[Tensor, Tensor, Memory]  # as `AbstractStop.judge` returns it
-AHEAD = 4  # no sample's window reaches further than this many windows past the slowest sample's begin
+# No sample's window reaches further than this many windows past the first row of the slowest sample. Chosen by hand.
+LARGEST_LEAD = 4
 
 
 def frames(chain: Chain) -> Iterator[Frame]:
@@ -156,4 +157,4 @@ def rows_in(chain: Chain, window: int, row: int) -> int:
 
 def window_end(begin: Tensor, window: int, N: int) -> Tensor:
     """The row (B,) that each sample's window ends before."""
-    return (begin + window).clamp(max=min(N, min(begin.tolist()) + AHEAD * window)).maximum(begin)
+    return (begin + window).clamp(max=min(N, min(begin.tolist()) + LARGEST_LEAD * window)).maximum(begin)

@@ -3,9 +3,9 @@
     estimate > DOUBT tolerance                         once more at tolerance / STRICTER
     still so, or the numbers hold nothing finer        row by row, which is exact
 
-The estimate holds the growth that was seen when rows before it were settled already, see `stop.py`: a boundary between
-two modes of the data lies ahead of a window and cannot be foreseen. Of 8,448 samples of problems with modes 2 % were
-made again and one in a thousand was stepped through.
+The estimate includes the growth that was measured after the rows before it had been settled, see
+`stopping/final_error.py`: a boundary between two modes of the data may lie ahead of a window and cannot be foreseen. Of
+8,448 samples of problems with modes 2 % were made again, and one in a thousand was stepped through.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from .controller import FixedWindow
 from .loop import frames
 from .trace import FrameRecord
 
+# In its second attempt a sample is held to the tolerance divided by this. Chosen by hand.
 STRICTER = 30.0
-STEPS = 64  # rows in a stretch of steps
+# How many rows are stepped through before the controller is asked again, in the last attempt. Chosen by hand.
+STEPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def retry_doubtful(
     for again in (*([stop] if given_up else []), *finer, None):
         if not len(doubted):
             break
-        controller = FixedWindow(1, STEPS) if again is None else FixedWindow(window)
+        controller = FixedWindow(1, STEPS_AT_ONCE) if again is None else FixedWindow(window)
         part, stream = chain.evaluate.part(doubted), PartOfNoise(noise(), doubted)
         retry = replace(chain, evaluate=part, stream=stream, stop=again or stop, controller=controller)
         run = run_frames(frames(retry), stream.x, bool(first.path))

@@ -1,13 +1,14 @@
-"""The window that finishes soonest, stepping included, which is the window of one row. The rule is one line:
+"""Chooses the window that finishes soonest. Stepping is one of the choices, the window of one row. The rule:
 
     seconds a row    tau(W) = R(W) rho(W),    tau(1) = R(1)            seconds of a round, rounds a row: `profile.py`
 
-Where windows were timed, a call keeps the W of the least tau. Where they were not, it climbs: TIMED steps, then rounds
-of windows each four times as wide as the last, as long as tau is expected to fall clearly. Clocks differ from call to
-call and counts do not, so a clock decides between windows four times apart only, and in doubt more rounds are timed.
-Windows that lose are left for steps, and what they lost is paid before they are tried again:
+If windows were timed in earlier calls, a call keeps the W of the least tau. If not, the call climbs a ladder: first
+some steps are timed, then rounds of windows each four times as wide as the last (a rung), as long as tau is expected to
+fall clearly. Seconds differ from call to call and counts of rounds do not. So seconds decide only between windows that
+are four times apart, and where the decision is close more rounds are timed. Windows that lose are left for steps, and
+the seconds that they lost are saved up before windows are tried again:
 
-    calls that step and measure nothing  =  seconds lost / (ALLOWED seconds of stepping the chain)
+    calls that step and measure nothing  =  seconds lost / (ALLOWED_LOSS seconds of stepping the chain)
 """
 
 from __future__ import annotations
@@ -24,20 +25,57 @@ from ..controller import FixedWindow, HasClock, Plan, WindowController
 from ..expected import Expected
 from .profile import ChainCounts, RoundTimes, round_times
 
-ALLOWED = 0.012  # of the time of stepping: what trials may lose in the mean; the README promises 0.98 of its speed
-TRIAL, RISK = 6, 0.2  # rows that a first trial may lose, and of a chain what may be lost before anything is saved
-LEAVE = 0.2  # of the time of stepping: where windows that lost so much since they were furthest ahead are left
-DEBT = 0.5  # of that time: the most that is owed, for more is what else the machine did, or saved
-RESTS, PAUSE = 7, 0.1  # calls, or seconds of them, that step where nothing was lost, for windows cannot pay
-TIMED, AGAIN = (4, 8), 8  # single steps that are timed first, a 16th of the chain; calls of which one times them
-ROUNDS, MOST = 2, 5  # of a rung: before it is climbed from, and before it is left or gone down from
-DEAR = 0.015, 4  # of the rows of the chain, and rows: lost by a losing rung before it is left at once
-UP, DOWN, LOSES = 0.7, 0.6, 1.1  # tau of another rung beside this one's, and of the best one beside a step's
-HOPE = 0.5  # of what more rows are expected to cost: what is believed before a trial
-WORTH = 0.97  # tau of windows that a call begins with, beside a step's
-OTHERS = 3  # times what is expected is what a round may cost: more is what else the machine did
-WIDEST, ROOM = 256, 2**30  # rows; bytes that a window's states may take, of which a method holds about a dozen
-STRETCH, KEPT = 256, 2**26  # steps between two questions; bytes of their states
+# What trials of windows may lose in the mean, as a share of the seconds of stepping. The README promises 0.98 of the
+# speed of stepping, so that it must be below 0.02.
+ALLOWED_LOSS = 0.012
+# A first trial of a window may lose this many rows' seconds of stepping. Chosen by hand.
+TRIAL_ROWS = 6
+# The share of a chain that may be lost before anything was saved. Chosen by hand.
+TRIAL_SHARE = 0.2
+# Windows are left for steps once they have lost this share of the seconds of stepping the chain, counted from where
+# they were furthest ahead. Chosen by hand.
+LARGEST_SETBACK = 0.2
+# The most that is owed or saved between calls, as a share of the seconds of stepping the chain: a larger loss is due to
+# whatever else the machine did. Chosen by hand.
+LARGEST_DEBT = 0.5
+# How many calls step, at least, after windows could not pay although nothing was lost. Chosen by hand.
+LEAST_RESTS = 7
+# How many seconds of calls step, at least, likewise. Chosen by hand.
+LEAST_REST_SECONDS = 0.1
+# The least and the most single steps that are timed first; between them it is a 16th of the chain. Chosen by hand.
+TIMED_STEPS = (4, 8)
+# One call of this many times its steps again. Chosen by hand.
+CALLS_A_TIMING = 8
+# Rounds of a rung before the next rung is tried. Chosen by hand.
+LEAST_ROUNDS = 2
+# Rounds of a rung before it is left for steps or for a narrower rung. Chosen by hand.
+MOST_ROUNDS = 5
+# A losing rung is left at once when it has lost this share of the rows of the chain. Chosen by hand.
+LOSS_SHARE = 0.015
+# It is not left before it has lost this many rows' seconds of stepping. Chosen by hand.
+LOSS_ROWS = 4
+# The next rung is tried if its expected tau is below this share of the present one's. Chosen by hand.
+CLIMB_BELOW = 0.7
+# A narrower rung is returned to if its tau is below this share of the present one's. Chosen by hand.
+RETURN_BELOW = 0.6
+# A rung loses if the best tau of all windows is above this many times a step's. Chosen by hand.
+LOSES_ABOVE = 1.1
+# Before a trial, more rows are taken to cost this share of what they are expected to cost. Chosen by hand.
+OPTIMISTIC_COST = 0.5
+# A call begins with windows if their tau is below this share of a step's. Chosen by hand.
+BEGIN_BELOW = 0.97
+# The seconds of a round count up to this many times those expected: more is due to what else the machine did. Chosen by
+# hand.
+LARGEST_SLOWDOWN = 3
+# The widest window, in rows. Chosen by hand.
+WIDEST = 256
+# The most memory for a window, in bytes (1 GiB). A method holds about a dozen tensors of a window's states. Chosen by
+# hand.
+LARGEST_MEMORY = 2**30
+# The most single steps between two questions to the controller. Chosen by hand.
+MOST_STEPS = 256
+# The most memory for the states of those steps, in bytes (64 MiB). Chosen by hand.
+STEPS_MEMORY = 2**26
 
 
 class AutoWindow(WindowController):
@@ -51,7 +89,8 @@ class AutoWindow(WindowController):
             known.outside.clear()
         self.climbs = known.fresh = max(known.outside, default=1) == 1
         self.rungs = [W for W in windows if W > 2][::2] or list(windows[:1])
-        self.timed = min(max(TIMED[0], self.N // 16), TIMED[1]) if self.climbs or chain.calls % AGAIN == 0 else 0
+        times = self.climbs or chain.calls % CALLS_A_TIMING == 0
+        self.timed = min(max(TIMED_STEPS[0], self.N // 16), TIMED_STEPS[1]) if times else 0
         chain.calls += 1
         self.window, self.rounds, self.settled, self.last = 1, 0, False, 0
         self.lost = self.behind = 0.0  # seconds more than steps take, in all and since windows were furthest ahead
@@ -61,41 +100,42 @@ class AutoWindow(WindowController):
     def next(self, row: int) -> Plan:
         if row < self.timed:
             return 1, 1
-        if self.window > 1 and self.behind > LEAVE * self.N * self.known(1):
+        if self.window > 1 and self.behind > LARGEST_SETBACK * self.N * self.known(1):
             why = f"a window of {self.window} took longer than expected"
             self.window, self.settled, self.why = 1, True, why
         elif not self.settled:
             self.climb() if self.climbs else self.start()
         return self.window, min(self.stretch, max(self.N // 8, 1))
 
-    def tau(self, W: int, hope: float = 1.0) -> float:
+    def tau(self, W: int, cost: float = 1.0) -> float:
         """Seconds a row; while climbing the chain is no harder than usual, for small windows would count too many."""
         most = self.chain.usual if self.climbs else math.inf
-        return self.known(W, hope) * (self.chain.rho(W, most) if W > 1 else 1.0)
+        return self.known(W, cost) * (self.chain.rho(W, most) if W > 1 else 1.0)
 
     def start(self) -> None:
         """The window of a call whose windows were timed."""
-        tau = {W: self.tau(W, HOPE) for W in self.windows}
+        tau = {W: self.tau(W, OPTIMISTIC_COST) for W in self.windows}
         best = min(tau, key=tau.__getitem__)
-        self.window, self.settled = best if tau[best] < WORTH * self.tau(1) else 1, True
+        self.window, self.settled = best if tau[best] < BEGIN_BELOW * self.tau(1) else 1, True
 
     def climb(self) -> None:
         """The rung that comes next."""
         now, step, timed = self.window, self.tau(1), [W for W in self.rungs if W in self.known.outside]
-        wider, hope = next((W for W in self.rungs if now < W), now), HOPE if self.rounds < MOST else 1.0
-        least = min(self.tau(W, hope) for W in self.windows)
+        wider = next((W for W in self.rungs if now < W), now)
+        cost = OPTIMISTIC_COST if self.rounds < MOST_ROUNDS else 1.0
+        least = min(self.tau(W, cost) for W in self.windows)
         if now == 1 and least > step:
             self.settled, self.why = True, f"even if more rows cost nothing, {self.expected()}"
         elif now == 1:
             self.window = wider
-        elif self.rounds < ROUNDS or now not in timed:
+        elif self.rounds < LEAST_ROUNDS or now not in timed:
             return
-        elif least > LOSES * step:
-            if self.rounds >= MOST or self.behind > max(DEAR[0] * self.N, DEAR[1]) * step:
+        elif least > LOSES_ABOVE * step:
+            if self.rounds >= MOST_ROUNDS or self.behind > max(LOSS_SHARE * self.N, LOSS_ROWS) * step:
                 self.window, self.settled, self.why = 1, True, str(self.expected())
-        elif wider > now and self.tau(wider, HOPE) < UP * self.tau(now):
+        elif wider > now and self.tau(wider, OPTIMISTIC_COST) < CLIMB_BELOW * self.tau(now):
             self.window, self.rounds = wider, 0
-        elif self.rounds >= MOST and self.tau(best := min(timed, key=self.tau)) < DOWN * self.tau(now):
+        elif self.rounds >= MOST_ROUNDS and self.tau(best := min(timed, key=self.tau)) < RETURN_BELOW * self.tau(now):
             self.window, self.settled = best, True
 
     def on_steps(self, row: int, steps: int, evaluate: HasClock) -> None:
@@ -116,7 +156,7 @@ class AutoWindow(WindowController):
         usual = self.known(rows)
         if self.rounds or not self.climbs:  # the first of a rung sees most of its rows for the first time
             self.chain.count(window, min(usual / self.known(window), 1.0), count)
-        spent, steps = min(inside + outside, OTHERS * usual), count * self.known(1)
+        spent, steps = min(inside + outside, LARGEST_SLOWDOWN * usual), count * self.known(1)
         self.rounds, self.lost = self.rounds + 1, self.lost + spent - steps
         self.behind = max(self.behind + (min(spent, usual) if self.climbs else spent) - steps, 0.0)
         if row + count == self.N:
@@ -132,9 +172,9 @@ class AutoWindow(WindowController):
         """The call is over: where it gave windows up, the next calls step."""
         if 1 in self.known.outside:
             chain, counts = self.N * self.known(1), self.chain
-            counts.debt = min(max(counts.debt + self.lost / chain, -DEBT), DEBT)
+            counts.debt = min(max(counts.debt + self.lost / chain, -LARGEST_DEBT), LARGEST_DEBT)
             if self.window == 1 and (not self.rounds or counts.debt > 0):  # else what was gained before pays for it
-                counts.rest = max(RESTS, math.ceil(counts.debt / ALLOWED), int(PAUSE / chain))
+                counts.rest = max(LEAST_RESTS, math.ceil(counts.debt / ALLOWED_LOSS), int(LEAST_REST_SECONDS / chain))
                 counts.resting = FixedWindow(1, self.stretch, self.reason(), self.expected())
                 counts.debt = min(counts.debt, 0.0)
 
@@ -170,12 +210,13 @@ def window_of(
     known: RoundTimes, chain: Hashable, N: int, tolerance: float, windows: tuple[int, ...], size: int
 ) -> WindowController:
     """The windows of a call of N rows and states of so many bytes, or its steps where windows are left alone."""
-    stretch, counts = max(min(KEPT // (3 * size), STRETCH), 1), known.chains.get((chain, tolerance))
+    stretch, counts = max(min(STEPS_MEMORY // (3 * size), MOST_STEPS), 1), known.chains.get((chain, tolerance))
     if not windows:
         return FixedWindow(1, stretch, "no window fits into the chain and the memory")
     if counts is None:
         counts = known.chains[chain, tolerance] = ChainCounts(N, tolerance)
-        counts.rest = math.ceil(max(TRIAL - RISK * N, 0) / (ALLOWED * N))  # what a trial may cost is saved first
+        # What a trial may cost is saved first.
+        counts.rest = math.ceil(max(TRIAL_ROWS - TRIAL_SHARE * N, 0) / (ALLOWED_LOSS * N))
         why = f"on a chain of {N} rows a window of 4 may cost much: it is tried in call {counts.rest + 1}"
         counts.resting = FixedWindow(1, stretch, why) if counts.rest else None
     if counts.rest:
@@ -187,4 +228,4 @@ def window_of(
 def powers_of_two(N: int, size: int, base: int = 1) -> tuple[int, ...]:
     """The windows there are for a chain of N rows and states of so many bytes; `base`: what divides all of them."""
     found = {*(base << k for k in range(9)), N - N % base}
-    return tuple(W for W in sorted(found) if 2 <= W <= min(N, WIDEST) and 12 * W * size <= ROOM)
+    return tuple(W for W in sorted(found) if 2 <= W <= min(N, WIDEST) and 12 * W * size <= LARGEST_MEMORY)

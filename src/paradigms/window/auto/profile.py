@@ -1,10 +1,11 @@
-"""What calls of a model have taught: seconds of a round by its window W, and rounds a row of a chain by W.
+"""What earlier calls of a model have measured: seconds of a round of window W, and rounds a row of a chain for W.
 
     seconds of a round   R(W) = T(W) + O(W)             in the model and outside of it; R(1) is a step
     rounds a row         rho(W) = 1 / W + q / W^(1/3)   those of full windows, and more for rows that settle late
 
-R is measured; a window that was not timed lies on the line between those that were. rho is counted for each window and
-leans on the formula, whose q is counted over all windows and leans on what is usual. Kept as long as the model.
+R is measured; for a window that was not timed it is interpolated linearly. rho is counted for each window, with the
+formula as its prior; q is counted over all windows, with `USUAL_LATENESS` as its prior. Both are kept as long as the
+model.
 """
 
 from __future__ import annotations
@@ -19,12 +20,21 @@ from torch import Tensor
 from ...execution.latency import interpolate_seconds, never_falling
 from ...execution.model_key import memory
 
-RECENT = 8  # times of a window that count
-# q = USUAL / sqrt(N) at a tolerance of 0.003, HARDER more for each tenth of it: counted with `Spectral` on mixture-64,
-# digits and scenes, 20-1000 rows of 5 rules, windows of 4-64, seeds 0-3: 1.6-3.1.
-USUAL, HARDER, ROUNDING = 2.5, 0.4, 1e-7
-FADE = 0.75  # what a chain leaves of what was counted before it
-CPU, ACCELERATOR = 1.3e-3, 4e-3  # seconds of a round outside of the model, until measured: `benchmarks overhead`
+# How many of the last times of a window count. Chosen by hand.
+RECENT_TIMES = 8
+# The usual q sqrt(N) at a tolerance of 0.003. Counted with `Spectral` on mixture-64, digits and scenes, 20-1000 rows of
+# 5 rules, windows of 4-64, seeds 0-3: 1.6-3.1.
+USUAL_LATENESS = 2.5
+# q rises by this share of itself for each tenth of the tolerance, counted in the same way.
+LATENESS_A_DECADE = 0.4
+# A tolerance below this is taken as this: it is near the rounding of float32.
+LEAST_TOLERANCE = 1e-7
+# The share of earlier counts that is left after one chain. Chosen by hand.
+CHAIN_DECAY = 0.75
+# Seconds of a round outside of the model on a CPU, until they are measured: `python -m benchmarks overhead`.
+CPU = 1.3e-3
+# The same on other devices.
+ACCELERATOR = 4e-3
 
 
 class RoundTimes:
@@ -41,7 +51,7 @@ class RoundTimes:
         """A step or a round took so many seconds in the model and outside of it, where they are known."""
         for known, seconds in ((self.inside, inside), (self.outside, outside)):
             if seconds is not None:
-                known.setdefault(W, deque(maxlen=RECENT)).append(max(seconds, 1e-9))
+                known.setdefault(W, deque(maxlen=RECENT_TIMES)).append(max(seconds, 1e-9))
         self.known = None
 
     def curve(self) -> tuple[list[int], list[float], float]:
@@ -54,14 +64,14 @@ class RoundTimes:
             R[i] = min(R[i], R[i - 1] * timed[i] / timed[i - 1])
         return timed, never_falling(R), T[1] + O[1]
 
-    def __call__(self, W: int, hope: float = 1.0) -> float:
-        """R(W); of a window that was not timed its rows beyond the one before cost `hope` times what is expected."""
+    def __call__(self, W: int, cost: float = 1.0) -> float:
+        """R(W); of a window that was not timed its rows beyond the one before cost `cost` times what is expected."""
         timed, R, step = self.known = self.known or self.curve()
-        if W == 1 or timed == [1]:  # at best more rows cost nothing
+        if W == 1 or timed == [1]:  # the most optimistic case: more rows cost nothing
             return step if W == 1 else R[0]
         below = max(w for w in timed if w <= max(W, timed[0]))
         at, there = (interpolate_seconds(timed, R, w, 0) for w in (below, W))
-        return at + hope * (there - at)
+        return at + cost * (there - at)
 
 
 class ChainCounts:
@@ -69,13 +79,14 @@ class ChainCounts:
 
     def __init__(self, N: int, tolerance: float) -> None:
         self.N, self.calls, self.rest, self.debt = N, 0, 0, 0.0
-        self.usual = USUAL / N**0.5 * (1 + HARDER * max(math.log10(0.003 / max(tolerance, ROUNDING)), 0.0))
+        self.usual = USUAL_LATENESS / N**0.5
+        self.usual *= 1 + LATENESS_A_DECADE * max(math.log10(0.003 / max(tolerance, LEAST_TOLERANCE)), 0.0)
         self.counts: dict[int, tuple[float, float]] = {}  # rounds and rows, by window
         self.resting: Any = None
 
     def count(self, W: int, rounds: float, rows: int) -> None:
         """So many rounds of full windows moved by so many rows; what was counted before fades."""
-        keep = FADE ** (rows / self.N)
+        keep = CHAIN_DECAY ** (rows / self.N)
         self.counts = {w: (keep * r, keep * n) for w, (r, n) in self.counts.items()}
         r, n = self.counts.get(W, (0.0, 0.0))
         self.counts[W] = r + rounds, n + rows
@@ -83,10 +94,10 @@ class ChainCounts:
     def rho(self, W: int, most: float = math.inf) -> float:
         """Rounds a row of windows of W rows, with a q of at most so much."""
         late = sum(max(rounds - rows / w, 0.0) * w ** (1 / 3) for w, (rounds, rows) in self.counts.items())
-        lean, counted = self.N / 4, sum(rows for _, rows in self.counts.values())
-        q = min((late + lean * self.usual) / (counted + lean), most)
+        weight, counted = self.N / 4, sum(rows for _, rows in self.counts.values())
+        q = min((late + weight * self.usual) / (counted + weight), most)
         rounds, rows = self.counts.get(W, (0.0, 0.0))
-        return (rounds + 2 * lean * (1 / W + q / W ** (1 / 3))) / (rows + 2 * lean)
+        return (rounds + 2 * weight * (1 / W + q / W ** (1 / 3))) / (rows + 2 * weight)
 
 
 def round_times(
