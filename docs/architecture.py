@@ -28,7 +28,7 @@ SAYS = {
     "execution": "calls the model\nin batches",
     "distributed": "ranks and the exchange\nbetween them",
     "adapters": "parallelize: whatever it is given,\nmade parallel",
-    "adapters/report": "what a parallel\ncall took",
+    "adapters/report": "what a call is\nasked, and costs",
     "adapters/loops": "sampling loops\nof one's own",
     "adapters/pipelines": "diffusers pipelines",
     "adapters/policies": "diffusion policies",
@@ -49,8 +49,12 @@ AT_ROOT = {
     "validate": "validate",
 }
 JOINED = {"policies/tasks": "policies", "models/latent": "models"}
-# Two files do not belong where they stand: the report, which both kinds of adapters fill, and the entry of a mesh.
-MOVED = {"adapters/report.py": "adapters/report", "execution/mesh.py": "solve"}
+# Three files do not belong where they stand: the options and the report of both kinds of adapters, and a mesh's entry.
+MOVED = {
+    "adapters/options.py": "adapters/report",
+    "adapters/report.py": "adapters/report",
+    "execution/mesh.py": "solve",
+}
 NO_FOLDER = {"tables", "solve", "adapters/report"}
 LEFT_OUT = {"validate", "files", "__init__", "__main__"}  # everybody may import the first two
 
