@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..execution.guidance import Guided
-from ..execution.model_check import unfit_for_batches
+from ..execution.model_modules import unfit_for_batches
 from ..schedule import Schedule
 from ..system import FLOATS, System
 from ..validate import in_words, number_in, refusal, why_unbound

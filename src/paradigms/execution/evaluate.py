@@ -20,7 +20,8 @@ from .chunked import Chunked, Model
 from .clock import Clock
 from .compiled import Compiled
 from .direction import applies, check_direction
-from .model_check import Assumptions, known_assumptions, modules_of, undisturbed
+from .model_check import Assumptions, known_assumptions, undisturbed
+from .model_modules import modules_of
 from .model_output import grain
 from .sharded import Sharded
 from .team_clock import TeamClock
