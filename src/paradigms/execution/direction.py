@@ -71,6 +71,11 @@ def applies(system: System) -> bool:
     return bool(system.sigma[0] / total[0] >= LEAST_NOISE) and bool(((total - 1).abs() < 1e-3).all())
 
 
+def direction_key(system: System) -> tuple[object, ...]:
+    """What a checked direction is remembered by: the prediction, and the units of time that the model is given."""
+    return "direction", system.denoiser.prediction, float(system.t[0]), float(system.t[-1])
+
+
 def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> None:
     """Looks at a model through `ask`, at states of noise like x (B, ...), in the conditions of the samples (B,).
 
