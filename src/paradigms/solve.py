@@ -1,6 +1,6 @@
-"""Sampling in parallel, and the sequential sampler, the reference of everything.
+"""Sampling in parallel, `iterate` and `sample`, and the sequential sampler that every result is compared with.
 
-`iterate` is the rounds one by one, see `window/loop.py`; `sample` runs through them and gives an account.
+`iterate` gives the rounds one by one, see `window/loop.py`; `sample` runs through them and returns a `Solution`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is to be sampled is checked before any work; a refusal says what was given, what is needed, and what to type."""
+"""Checks of the problem before any work; a refusal says what was given, what is needed, and what to type."""
 
 from __future__ import annotations
 
