@@ -19,6 +19,7 @@ BASE, FEW = "ParaDiGMS", "few-step sampler"
 RIVALS = ("ParaTAA", "Anderson")  # published beside the paper; the best of the others in most cells
 COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3")  # of the rivals, in turn
 MARKS = "svD"
+OURS = (ACCENT, "#c0392b")
 MAIN = ("scenes", "digits"), ("DDPM-1000", "DDPM-100", "DDIM-200", "DDIM-50")
 FLOOR = 1e-5  # errors below are float32's
 Lines = dict[str, list[tuple[float, float, float]]]  # of a name: rounds, evals / N, max error
@@ -92,7 +93,8 @@ def styles(names: Sequence[str], ours: set[str]) -> dict[str, dict[str, Any]]:
     rivals = [n for n in names if n not in ours and n != BASE]
     for n in names:
         if n in ours:
-            shade = {"color": ACCENT, "lw": 2.8, "marker": "o", "ms": 6, "zorder": 5}
+            colour = OURS[[m for m in names if m in ours].index(n) % len(OURS)]
+            shade = {"color": colour, "lw": 2.8, "marker": "o", "ms": 6, "zorder": 5}
         elif n == BASE:
             shade = {"color": INK, "lw": 1.8, "marker": "o", "ms": 4, "zorder": 4}
         else:

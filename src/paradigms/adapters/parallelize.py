@@ -1,8 +1,8 @@
 """Pipelines and policies by one name: what a thing is decides who makes it parallel.
 
 | given                                               | made parallel by        |
-| a diffusers pipeline                                | `adapt/pipelines/`      |
-| a policy of LeRobot or diffusion_policy, or as them | `adapt/policies/`       |
+| a diffusers pipeline                                | `adapters/pipelines/`   |
+| a policy of LeRobot or diffusion_policy, or as them | `adapters/policies/`    |
 """
 
 from __future__ import annotations

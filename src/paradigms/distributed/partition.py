@@ -2,7 +2,7 @@
 
     rank r of R has M / R rows, rounded up or down;    seconds = most of a rank in the model + least of one on the wire
 
-Ranks that decide by time must decide alike: what they decide by is what all of them know, see `clock.py`.
+Ranks that decide by time must decide alike, so they decide by what all of them know, see `execution/team_clock.py`.
 """
 
 from __future__ import annotations

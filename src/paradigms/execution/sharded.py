@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..distributed.exchange import SharedCall
 from ..distributed.team import Team
 from ..validate import in_words, named_arguments, refusal
 from .chunked import Chunked, Model
@@ -48,7 +49,7 @@ class Sharded(nn.Module):
 
         wide = x.detach().float()
         check = float(wide.sum() / wide.norm().clamp(min=1e-30))
-        found, note = self.team.share(len(x), size, ask, x.device, check)
+        found, note = self.team.share(SharedCall(len(x), size, ask, x.device, check))
         self.first = None
         m = torch.cat([v.view(sent) for v in found]).reshape(x.shape).to(x.device)
         self.said[x.dtype] = ANSWER_DTYPES[int(note)]

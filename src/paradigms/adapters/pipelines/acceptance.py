@@ -6,7 +6,7 @@ changed the prompt) must be evaluated anew. Where no state can be told, rows are
 what was evaluated.
 
 The criterion is shown what a round tells of growth, see `evidence.py`, and its estimate of the error decides at the end
-whether a call is made again, see `doubt.py`.
+whether a call is made again, see `repeat_doubtful.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...stopping.rounding import finest_tolerance, unmoved_rounding
 from ...system import System
 from ...window.buffers import carry_over, shift_memory
 from ..schedulers.linearized import LinearizedScheduler
-from .observed_growth import GrowthEvidence, coarse_rounding
+from .observed_growth import GrowthEvidence, TakenSteps, coarse_rounding
 from .rewrite import UnparallelError
 from .step_record import WITH_STATE, StepRecord, answered_by_networks, moved_little, relative_change
 from .surrogate import common_part
@@ -89,14 +89,16 @@ class AcceptanceTest:
     def __call__(
         self,
         begin: int,
-        end: int,
         old: Mapping[int, StepRecord],
         new: Mapping[int, StepRecord],
         standins: Mapping[int, Surrogate],
         width: int,
     ) -> tuple[int, float]:
-        """How many rows from `begin` may be accepted, and the largest change of an accepted state, RMS / std[n]."""
-        rows = range(begin, end)
+        """How many rows from `begin` may be accepted, and the largest change of an accepted state, RMS / std[n].
+
+        old: the rows that ran to their end, as they were when they were evaluated; new: as they are now.
+        """
+        rows = range(begin, begin + len(old))
         states = [self.states(n, old[n], new[n], standins, width) for n in rows]
         self.widths |= {len(s.new) for s in states if s}
         if len(self.widths) > 1:
@@ -111,7 +113,7 @@ class AcceptanceTest:
         if any(s is None for s in states):
             count = next((i for i, n in enumerate(rows) if not answered_by_networks(new[n])), len(fine))
         elif count:
-            count = min(count, self.criterion(begin, states, [old[n] for n in rows], new[end - 1].after))  # type: ignore[arg-type]
+            count = min(count, self.criterion(begin, states, [old[n] for n in rows], new[rows[-1]].after))  # type: ignore[arg-type]
         self.seen[: len(rows)] += 1
         known = [(s, n) for s, n in zip(states[:count], rows, strict=False) if s]
         changes = [state_change(s.old, s.new) / float(self.course.system.std[n]) for s, n in known]
@@ -150,7 +152,7 @@ class AcceptanceTest:
             a, b = (v[n[: R - 1]].reshape(R - 1, len(x), *[1] * (x.ndim - 1)) for v in (system.a, system.b.sum(1)))
             moved = torch.stack([s.new - s.old for s in states])[: R - 1]
             y[: R - 1] = new[: R - 1] - a * moved - b * shift
-            before, answer = self.evidence(begin, shown[:-1], D, y[: R - 1], old, (a, b))
+            before, answer = self.evidence(begin, shown[:-1], D, old, TakenSteps(y[: R - 1], a, b))
             work.before, work.D = lambda: before, answer
         if isinstance(self.stop, FinalError):  # where states are kept in half precision, they move by rounding alone
             self.stop = replace(self.stop, early=max(self.stop.early, unmoved_rounding(work)))

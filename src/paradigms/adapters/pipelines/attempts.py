@@ -1,7 +1,7 @@
 """One call of a parallel pipeline: attempted, begun anew where that failed, stepped through where it cannot be.
 
     windows  ->  anew, with copies of what is changed in place  ->  the same loop, one row at a time  ->  the plain call
-             ->  anew, at a smaller tolerance, see `doubt.py`   ->  likewise
+             ->  anew, at a smaller tolerance, see `repeat_doubtful.py`   ->  likewise
 
 Before each all is put back: arguments, generators, what networks keep. What a user's code raises is raised as it is.
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from ...distributed.team import Team
 from ...window.controller import FixedWindow, WindowController
 from ..report import Run, Settings
+from .active_call import ActiveCall
 from .batched_network import BatchedNetwork
 from .compare_results import error
 from .network_watch import watch_network_fields
@@ -26,27 +27,40 @@ from .repeat_doubtful import DoubtError
 from .rewrite import UnparallelError
 from .snapshot import ChangedError, Snapshot, take_snapshot
 from .step_caches import step_cache
-from .subclass import ActiveCall, network_ids, original_class, rewinding_subclass
+from .subclass import network_ids, original_class, rewinding_subclass
 from .window_controller import PAD
 from .wrappers import innermost_function
 
-AGAIN = 5  # how often a call begins anew, because a tensor was changed in place that was not copied
+# How often a call begins anew because a tensor was changed in place that was not copied: a guard, not a measured
+# number. Each time names all the changes that it found, and what a class of pipelines changes is remembered.
+AGAIN = 5
 
 
-def attempt_parallel_call(
-    pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], team: Team | None
-) -> Any:
+class PipelineCall(NamedTuple):
+    """A call of a pipeline as the user made it; kind: the pipeline's own class."""
+
+    pipe: Any
+    kind: type
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def made_by(self, kind: type) -> Any:
+        """What the call gives in that class: the pipeline's own, or one whose loops are rewound."""
+        return kind.__call__(self.pipe, *self.args, **self.kwargs)  # type: ignore[operator]
+
+
+def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
     """One call of a pipeline, in parallel; step by step, with the reason in the report, where that cannot be."""
-    settings, run = pipe.__dict__["_paradigms"]
+    name, (settings, run) = call.kind.__name__, call.pipe.__dict__["_paradigms"]
     run.calls += 1
-    start, began = starting_state(pipe, args, kwargs), time.perf_counter()
+    start, began = starting_state(call), time.perf_counter()
     try:
-        if why := step_cache(pipe):
-            run.fallbacks.append(f"{kind.__name__}: {why}")
-            return step_by_step(pipe, kind, args, kwargs, start, why)
+        if why := step_cache(call.pipe):
+            run.fallbacks.append(f"{name}: {why}")
+            return step_by_step(call, start, why)
         for _ in range(AGAIN):
             try:
-                return run_once(pipe, kind, args, kwargs, settings, run, team)
+                return run_once(call, settings, run, team)
             except ChangedError as changed:
                 settings.copied |= changed.args[0]
             except DoubtError as doubt:
@@ -56,62 +70,53 @@ def attempt_parallel_call(
                     break
             except UnparallelError as reason:
                 why = str(reason)
-                run.fallbacks.append(f"{kind.__name__}: {reason}")
+                run.fallbacks.append(f"{name}: {reason}")
                 break
             start.restore()
         else:
             why = f"it changes tensors in place in ever new places: {settings.copied}"
-            run.fallbacks.append(f"{kind.__name__}: {why}")
+            run.fallbacks.append(f"{name}: {why}")
         start.restore()
-        return step_by_step(pipe, kind, args, kwargs, start, why)
+        return step_by_step(call, start, why)
     finally:
         run.seconds += time.perf_counter() - began
         run.shared(team.spent if team and team.spent.calls else None)
 
 
-def step_by_step(
-    pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], start: Snapshot, why: str
-) -> Any:
+def step_by_step(call: PipelineCall, start: Snapshot, why: str) -> Any:
     """The call one row at a time: its loop as it is, counted; the plain call where its loop cannot be made again."""
-    settings, run = pipe.__dict__["_paradigms"]
+    settings, run = call.pipe.__dict__["_paradigms"]
     try:
         one = replace(settings, window=FixedWindow(1, why=why), batched=False)
-        return run_once(pipe, kind, args, kwargs, one, run, None)
+        return run_once(call, one, run, None)
     except UnparallelError:
         start.restore()
-    return kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+    return call.made_by(call.kind)
 
 
-def starting_state(pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Snapshot:
+def starting_state(call: PipelineCall) -> Snapshot:
     """What a call begins with: what its arguments and the pipeline hold, what its code can set, and the generators."""
+    pipe = call.pipe
     kind = original_class(type(pipe))
     plain = innermost_function(kind.__call__)
     code, names = getattr(plain, "__code__", starting_state.__code__), getattr(plain, "__globals__", {})
     held = [v for v in vars(pipe).values() if not isinstance(v, nn.Module)]
     reached = outside_state(kind, code, names, held, strict=False)
-    whole = {"args": list(args), "kwargs": dict(kwargs), "self": pipe, **reached}
+    whole = {"args": list(call.args), "kwargs": dict(call.kwargs), "self": pipe, **reached}
     return take_snapshot(whole, None, strict=False, networks=network_ids(pipe))
 
 
-def run_once(
-    pipe: Any,
-    kind: type,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    settings: Settings,
-    run: Run,
-    team: Team | None,
-) -> Any:
+def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None) -> Any:
     """One attempt; what it changed is put back, whatever ends it, and where it is given up what it counted as well."""
     window = settings.window if isinstance(settings.window, int) else 1 if single(settings.window) else PAD
-    network = BatchedNetwork(settings.batched, -(-window // (team.size if team else 1)), team)
-    active = ActiveCall(pipe, settings, run, network)
-    swap, counted, done = ClassPatch(pipe, active), attempt_counts(run), True
-    watch_network_fields(pipe)
+    network = BatchedNetwork(settings.batched, -(-window // (team.size if team else 1)), team=team)
+    active = ActiveCall(call.pipe, settings, run, network)
+    swap, counted, done = ClassPatch(call.pipe, active), attempt_counts(run), True
+    watch_network_fields(call.pipe)
     try:
         try:
             swap.begin()
-            made = rewinding_subclass(kind).__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+            made = call.made_by(rewinding_subclass(call.kind))
         except (UnparallelError, ChangedError, DoubtError):
             done = False
             network.probe.restore()
@@ -129,7 +134,7 @@ def run_once(
             swap.free()
         count_networks(run, network, active, done)
     if active.loop is None:
-        run.fallbacks.append(f"{kind.__name__}: its call did not come to a loop over steps that can be followed")
+        run.fallbacks.append(f"{call.kind.__name__}: its call did not come to a loop over steps that can be followed")
     return made
 
 
@@ -154,13 +159,13 @@ def count_networks(run: Run, network: BatchedNetwork, active: ActiveCall, done: 
         run.told(pace.reason() if hasattr(pace, "reason") else None, getattr(pace, "expected", lambda: None)())
 
 
-def compare_with_sequential(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any], run: Run) -> Any:
+def compare_with_sequential(call: PipelineCall, run: Run) -> Any:
     """One call in parallel, and the plain one from the same generators to compare it with."""
-    start = starting_state(pipe, args, kwargs)
-    made = attempt_parallel_call(pipe, kind, args, kwargs, None)
-    end, began = starting_state(pipe, args, kwargs), time.perf_counter()
+    start = starting_state(call)
+    made = attempt_parallel_call(call, None)
+    end, began = starting_state(call), time.perf_counter()
     start.restore()
-    plain = kind.__call__(pipe, *args, **kwargs)  # type: ignore[operator]
+    plain = call.made_by(call.kind)
     run.sequential_seconds = (run.sequential_seconds or 0.0) + time.perf_counter() - began
     end.restore()
     run.max_error = max(run.max_error or 0.0, error(made, plain))

@@ -1,4 +1,4 @@
-"""R calls of one row as the arguments of one call of R rows, and its answer taken apart again: `network.py`'s table.
+"""R calls of one row as the arguments of one call of R rows, and back: the table in `joined_calls.py`.
 
 join([args[0], .., args[R-1]])   ->   network   ->   [part 0, .., part R-1]
 """

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ...distributed.exchange import SharedCall
 from ...distributed.packing import tensor_bytes, unpack_tensors
 from ...distributed.team import Team
 from .network_call import NetworkCall
@@ -46,7 +47,8 @@ def evaluate_on_team(
         return [v for leaves in found for v in tensor_leaves(leaves)], 0.0
 
     every = [v for leaves, _ in known for v in tensor_leaves(leaves)]
-    found, _ = team.share(len(calls), size, ask, every[0].device if every else torch.device("cpu"), began=began)
+    device = every[0].device if every else torch.device("cpu")
+    found, _ = team.share(SharedCall(len(calls), size, ask, device, began=began))
     heard = iter(unpack_tensors(torch.cat(found), every))
     return [
         tree_unflatten([next(heard) if isinstance(v, Tensor) else v for v in leaves], spec) for leaves, spec in known

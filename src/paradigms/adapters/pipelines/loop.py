@@ -17,16 +17,16 @@ Where the window is one row, the pipeline's own step runs as it is: its networks
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from .hooks import AGAIN, LoopHooks
-from .network_call import NetworkCall
+from .evaluate_rows import evaluate_rows
+from .hooks import LoopHooks
 from .repeat_doubtful import DoubtError, beyond_tolerance, describe_doubt, stricter_settings
 from .rewrite import UnparallelError
+from .row_modes import ACCEPT, AGAIN, ONCE_MORE, SWEEP, RowMode
 from .snapshot import ChangedError
 from .step_record import StepRecord
-from .surrogate import known_answer
 
 
 class WindowedLoop(LoopHooks):
@@ -51,7 +51,7 @@ class WindowedLoop(LoopHooks):
         self.run.held(self.settings.asked, max(self.settings.asked, finest))
         if asked is not None and not self.called:
             raise DoubtError(
-                stricter_settings(self.settings, asked, finest, len(windows), len(self.items), max(windows)),
+                stricter_settings(self.settings, asked, finest, len(windows), len(self.items), max(windows))
             )
         self.run.estimated(estimate, None if asked is None or estimate is None else describe_doubt(estimate, asked))
 
@@ -76,21 +76,21 @@ class WindowedLoop(LoopHooks):
         while self.window > 1 and self.begin < N:
             self.network.looking(self.network.probe.round, self.width)
             yield from self.again()
-            end = yield from self.evaluate(end)
+            end = yield from evaluate_rows(self, end)
             old = {n: self.visits[n] for n in range(self.begin, end)}
             yield from self.play(self.begin, end)
             end = self.reached
-            count, residual = self.judge(self.begin, end, old, self.visits, self.standins, self.width)
+            ran = {n: old[n] for n in range(self.begin, end)}
+            count, residual = self.judge(self.begin, ran, self.visits, self.standins, self.width)
             self.settings.dependent |= depends_on_row(old[self.begin], self.visits[self.begin])
             if self.callbacks:
                 self.judged = dict(self.visits)
-                yield from self.play(self.begin, self.begin + count, "accept")
+                yield from self.play(self.begin, self.begin + count, ACCEPT)
                 count, end = self.reached - self.begin, self.reached
             row, window = self.begin, self.window
             self.accepted(count, window, residual)
-            asked = min(
-                len(old), self.network.evaluations - self.evaluations
-            )  # of rows that are known already nothing is asked
+            # rows whose answers are known already are not asked
+            asked = min(len(old), self.network.evaluations - self.evaluations)
             self.pace.on_round(row, window, asked, count, self.network)  # type: ignore[union-attr]
             self.decide()
             self.accept(count)
@@ -101,11 +101,9 @@ class WindowedLoop(LoopHooks):
             left -= 1
             if left == 0 or (self.begin == N and self.at != N):
                 raise UnparallelError("its rows do not settle; this is a fault of paradigms, please report it")
-        self.visits.clear()
-        for standin in self.standins.values():
-            standin.pause()
+        self.pause()
 
-    def play(self, first: int, stop: int, mode: str = "sweep") -> Iterator[Any]:
+    def play(self, first: int, stop: int, mode: RowMode = SWEEP) -> Iterator[Any]:
         """Runs rows [first, stop), up to one that is left before its end; that is `reached`."""
         self.mode, self.renewed, self.heard = mode, False, False
         for self.row in range(first, stop):
@@ -127,64 +125,19 @@ class WindowedLoop(LoopHooks):
         left, self.judged = self.before[row + 1], {row: first}
         if changed := left.changed():  # by later rows, in place: what it held is not known
             raise ChangedError(changed)
-        yield from self.play(row, row + 1, "again")
+        yield from self.play(row, row + 1, ONCE_MORE)
         second, self.visits[row] = self.visits[row], first
         shown = self.reached > row and len(first.calls) == len(second.calls)
         if not shown or left.differs(self.before[row + 1], not self.clocked):
             raise UnparallelError(AGAIN.format(row))
 
-    def evaluate(self, end: int) -> Generator[Any, None, int]:
-        """Asks the networks what rows [begin, end) showed them; one batch, or one after each dependent call.
-
-        Gives the end of what was answered: a row beyond the first whose answer is not finite is none of it.
-        """
-        rows = range(self.begin, end)
-        self.run.rounds += any(not all(self.visits[n].own) for n in rows)
-        for stage, stop in enumerate([*sorted(self.dependent), 1 << 30]):
-            if stage:  # what earlier calls of the step have said by now decides what the others are shown
-                self.mode = "ask"
-                for self.row in rows:
-                    self.asked, self.at = len(self.visits[self.row].calls), -1
-                    if self.asked > sorted(self.dependent)[stage - 1]:
-                        yield self.items[self.row]
-            todo = [(n, c) for n in rows for c, own in enumerate(self.visits[n].own) if not own and c < stop]
-            calls = [self.visits[n].calls[c] for n, c in todo]
-            if not all(call.intact() for call in calls):
-                raise UnparallelError("a step changes, in place, what it has shown a network")
-            said = self.network.tested(calls, self.width, self.window) if calls else []
-            end = self.answered(end, todo, calls, said)
-            rows, todo = range(self.begin, end), [(n, c) if n < end else (n, -1) for n, c in todo]
-            for c in {c for _, c in todo if c >= 0}:
-                found = {n: known_answer(call, m) for (n, k), call, m in zip(todo, calls, said, strict=True) if k == c}
-                self.standins[c].heard(found)
-                for n in found:
-                    self.visits[n].own[c] = True
-        return end
-
-    def answered(self, end: int, todo: list[tuple[int, int]], calls: list[NetworkCall], said: list[Any]) -> int:
-        """Checks new answers; gives the end of the rows before one that is not finite, of which nothing is kept."""
-        for (n, _), call, answer in zip(todo, calls, said, strict=True):
-            self.finite.note(n, call.network, answer, self.width)
-        if bad := [n for n, *_ in self.finite.bad()]:
-            if bad[0] == self.begin:
-                self.finite.check()
-            for n in range(bad[0], end):
-                self.visits.pop(n, None)
-        self.finite.noted.clear()
-        self.network.check(calls, said, self.width)
-        return min([end, *bad])
-
     def accept(self, count: int) -> None:
-        """Forgets `count` rows that were accepted."""
+        """The window moves past the `count` rows just accepted: their bars move, what was kept of them is dropped."""
         self.judge.slide(count, max(self.window, 2))
         for n in range(self.begin - count, self.begin):
             for bar, ticks in self.visits[n].ticks:
                 bar.move(ticks)
-        for kept in (self.before, self.visits, self.judged):
-            for n in [n for n in kept if n < self.begin]:
-                del kept[n]
-        for standin in self.standins.values():
-            standin.forget(self.begin)
+        self.forget_accepted()
 
     def accepted(self, count: int, window: int, residual: float) -> None:
         """Moves begin up by `count` rows, in a round of so many, and tells of it."""

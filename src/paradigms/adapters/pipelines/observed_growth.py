@@ -10,13 +10,23 @@ own answers to x give, and dD counts all that a step makes of them: guidance's h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .step_record import WITH_STATE, StepRecord, moved_little, relative_change
 
-LEAST = 1e-6  # of b: a step that hardly depends on the answer says nothing of it
+# The least b: a step that hardly depends on the answer says nothing of it, and dividing by b would blow up rounding.
+LEAST = 1e-6
+
+
+class TakenSteps(NamedTuple):
+    """What the steps of R rows made of their states, y (R, B, ...), and the table's a and b there, (R, B, 1, ...)."""
+
+    y: Tensor
+    a: Tensor
+    b: Tensor
 
 
 @dataclass
@@ -26,13 +36,13 @@ class GrowthEvidence:
     rows: dict[int, tuple[Tensor, Tensor, StepRecord]] = field(default_factory=dict)
 
     def __call__(
-        self, begin: int, x: Tensor, D: Tensor, y: Tensor, shown: list[StepRecord], step: tuple[Tensor, Tensor]
+        self, begin: int, x: Tensor, D: Tensor, shown: list[StepRecord], steps: TakenSteps
     ) -> tuple[Tensor, Tensor]:
         """The states (W, B, ...) before, and D - dD; as they are in rows that cannot be compared.
 
-        x, D (W, B, ...) are of rows from `begin`, y (R, B, ...) of the first, step: a and b of those (R, B, 1, ...).
+        x, D (W, B, ...) are of rows from `begin`; shown and steps of the first R of them.
         """
-        before, answer, (a, b) = x.clone(), D.clone(), step
+        before, answer, (y, a, b) = x.clone(), D.clone(), steps
         for w in range(len(y)):
             if (row := self.rows.get(begin + w)) is not None and comparable_visits(row[2], shown[w], row[0], x[w]):
                 dX = x[w] - row[0]

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from ..schedulers.probe import Tap
-from .batched_network import is_compiled
+from .active_call import ActiveCall, _active
+from .joined_calls import is_compiled
 from .rewrite import UnparallelError
-from .subclass import ActiveCall, _active, answering_subclass, loop_holders, networks_of, rewinding_subclass, set_class
+from .subclass import answering_subclass, loop_holders, networks_of, rewinding_subclass, set_class
 
 LOCK = threading.RLock()
 _users: dict[int, tuple[Any, type, dict[int, int]]] = {}  # a thing, its own class, and who uses it: calls by thread

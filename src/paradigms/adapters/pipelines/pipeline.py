@@ -24,7 +24,7 @@ from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
 from ...window.controller import WindowController
 from ..report import Run, Settings
-from .attempts import attempt_parallel_call, compare_with_sequential
+from .attempts import PipelineCall, attempt_parallel_call, compare_with_sequential
 from .broadcast import first_ranks_arguments
 from .jacobian import jacobian_of
 from .network_watch import unwatch_network_fields
@@ -53,8 +53,8 @@ def enable_parallel_sampling(
     so that none differs for being one of a batch, and is no faster. mesh: as
     `sharded`'s; its ranks all make the same calls, share the rows, and get the same result. compare: makes each call
     step by step too, from the same generators, and reports the error; not on a mesh. A call whose error may be beyond
-    the tolerance is made again, see `doubt.py`. Raises ValueError for what is no such pipeline, a method that corrects
-    states, a window below 1.
+    the tolerance is made again, see `repeat_doubtful.py`. Raises ValueError for what is no such pipeline, a method that
+    corrects states, a window below 1.
     """
     settings = check_settings(pipe, method, tolerance, window, batched, mesh, compare)
     kind, run = original_class(type(pipe)), Run()
@@ -181,10 +181,9 @@ def parallel_call(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str
         team = Team(settings.mesh)
         with team.told():
             args, kwargs = first_ranks_arguments(team, pipe, args, kwargs)
-            return attempt_parallel_call(pipe, kind, args, kwargs, Team(settings.mesh))
-    if settings.compare:
-        return compare_with_sequential(pipe, kind, args, kwargs, run)
-    return attempt_parallel_call(pipe, kind, args, kwargs, None)
+            return attempt_parallel_call(PipelineCall(pipe, kind, args, kwargs), Team(settings.mesh))
+    call = PipelineCall(pipe, kind, args, kwargs)
+    return compare_with_sequential(call, run) if settings.compare else attempt_parallel_call(call, None)
 
 
 def parallel_subclass(kind: type) -> type:

@@ -3,8 +3,8 @@
     estimate > DOUBT tolerance                            once more at tolerance / STRICTER
     still so, or windows pay no more, or nothing finer    step by step, as the pipeline makes it
 
-as `retry.py` does with samples. A call that has called the user's callbacks is not made again, for what they did cannot
-be taken back: its report says what the error may be, and what to type.
+as `window/retry.py` does with samples. A call that has called the user's callbacks is not made again, for what they did
+cannot be taken back: its report says what the error may be, and what to type.
 """
 
 from __future__ import annotations

@@ -5,24 +5,23 @@
 | its networks                      | calls within a loop go to the loop                                               |
 
 Networks are called as modules, so that hooks and compiled code are theirs. Which of these subclasses things have, and
-that they have their own again, is in `swap.py`.
+that they have their own again, is in `patch.py`.
 """
 
 from __future__ import annotations
 
-import contextvars
 import copyreg
 import functools
 import inspect
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from ..report import ProgressBar, Run, Settings
-from .batched_network import BatchedNetwork, is_compiled
+from ..report import ProgressBar
+from .active_call import ActiveCall, _active
+from .joined_calls import is_compiled
 from .loop import WindowedLoop
 from .outside_state import codes, is_library, outside_state
 from .rewrite import has_loop, rewindable_function, takes_steps
@@ -31,20 +30,6 @@ from .unconditional import TableLoop, table_of
 RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
 CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "time_ns", "perf_counter_ns"}
 DEEP = 4  # how far methods that step call each other
-
-
-@dataclass
-class ActiveCall:
-    """A parallel call that is going on."""
-
-    pipe: Any
-    settings: Settings
-    run: Run
-    network: BatchedNetwork
-    loop: WindowedLoop | TableLoop | None = None
-
-
-_active: contextvars.ContextVar[ActiveCall | None] = contextvars.ContextVar("paradigms", default=None)
 
 
 def original_class(kind: type) -> type:
@@ -197,8 +182,8 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Windowe
     active = _active.get()
     assert active is not None
     kind, frame = original_class(type(pipe)), sys._getframe(1)
-    loop = table_of(active.settings, active.run, pipe, kind, items, state)
-    active.loop = loop or WindowedLoop(active.settings, active.run, active.network, pipe, items, scheduler, state)
+    loop = table_of(active, pipe, kind, items, state)
+    active.loop = loop or WindowedLoop(active, pipe, items, scheduler, state)
     if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
         held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
         active.loop.outside = outside_state(kind, frame.f_code, frame.f_globals, held)

@@ -22,9 +22,10 @@ from ...execution.evaluate import NonFiniteError
 from ...solve import sample, sequential
 from ...system import System
 from ...window.frame import Frame
-from ..report import ProgressBar, Run, Settings
+from ..report import ProgressBar, Run
 from ..schedulers.prepare import SchedulerError
 from ..schedulers.table import from_scheduler
+from .active_call import ActiveCall
 from .hooks import HaltRow
 from .snapshot import ChangedError, Snapshot, take_snapshot
 
@@ -43,10 +44,8 @@ class TableLoop:
     stepping = False  # networks are called as they are
     looks = True
 
-    def __init__(
-        self, settings: Settings, run: Run, pipe: Any, arguments: tuple[str, ...], items: Any, state: str
-    ) -> None:
-        self.settings, self.run, self.pipe, self.arguments = settings, run, pipe, arguments
+    def __init__(self, active: ActiveCall, pipe: Any, arguments: tuple[str, ...], items: Any, state: str) -> None:
+        self.settings, self.run, self.pipe, self.arguments = active.settings, active.run, pipe, arguments
         self.bar = items if isinstance(items, ProgressBar) else None
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
@@ -73,12 +72,8 @@ class TableLoop:
             step = {k: values[k] for k in self.arguments if values.get(k) is not None}
             self.system = self.tabled(step)
             if trial_key(self.pipe, self.system) not in _tried:
-                self.trial, self.inside = (
-                    TableTrial(
-                        take_snapshot({**values, **self.outside}, None, networks=self.networks), values[self.state]
-                    ),
-                    True,
-                )
+                before = take_snapshot({**values, **self.outside}, None, networks=self.networks)
+                self.trial, self.inside = TableTrial(before, values[self.state]), True
                 return {}
         else:
             self.judged(values)
@@ -123,19 +118,7 @@ class TableLoop:
             raise NonFiniteError(
                 str(error).replace("model", type(unet).__name__, 1).replace(" row ", " step ")
             ) from None
-        self.run.rounds += solution.rounds
-        self.run.windows += solution.windows
-        self.run.evaluations += solution.evaluations
-        self.run.model_seconds += solution.model_seconds
-        self.run.shared(solution.sharing)
-        self.run.retries += sum(len(retry.samples) for retry in solution.retries)
-        estimate = None if solution.estimate is None else float(solution.estimate.max())
-        self.run.held(self.settings.asked, solution.tolerance)
-        self.run.estimated(estimate)
-        for b, why in enumerate(solution.status):
-            self.run.estimated(None, None if why == "converged" else f"sample {b}: {why}")
-        self.run.residual = max(self.run.residual, float(solution.residual.max()))
-        self.run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
+        record_solution(self.run, self.settings.asked, solution)
         return solution.x.to(x.dtype)
 
     def watched(self, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -185,6 +168,23 @@ def stub_network(x: Tensor, t: Tensor) -> Tensor:
     return torch.tanh(0.7 * x) + 0.2 * torch.sin(x + time / 100)
 
 
+def record_solution(run: Run, asked: float, solution: Any) -> None:
+    """Adds a `Solution` of the core to a call's report; asked: the tolerance that the user gave."""
+    run.rounds += solution.rounds
+    run.windows += solution.windows
+    run.evaluations += solution.evaluations
+    run.model_seconds += solution.model_seconds
+    run.shared(solution.sharing)
+    run.retries += sum(len(retry.samples) for retry in solution.retries)
+    estimate = None if solution.estimate is None else float(solution.estimate.max())
+    run.held(asked, solution.tolerance)
+    run.estimated(estimate)
+    for b, why in enumerate(solution.status):
+        run.estimated(None, None if why == "converged" else f"sample {b}: {why}")
+    run.residual = max(run.residual, float(solution.residual.max()))
+    run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
+
+
 _tried: set[Any] = set()  # pipelines and tables of which the own loop was compared
 
 
@@ -199,10 +199,11 @@ def network_prediction(unet: Any, x: Tensor, t: Tensor) -> Tensor:
     return unet(x.to(unet.dtype), t).sample  # type: ignore[no-any-return]
 
 
-def table_of(settings: Settings, run: Run, pipe: Any, kind: type, items: Any, state: str | None) -> TableLoop | None:
+def table_of(active: ActiveCall, pipe: Any, kind: type, items: Any, state: str | None) -> TableLoop | None:
     """The loop of an unconditional pipeline as a table, None for other pipelines."""
+    settings = active.settings
     known = kind.__name__ in KNOWN and settings.batched and settings.tables and state is not None
-    return TableLoop(settings, run, pipe, KNOWN[kind.__name__], items, str(state)) if known else None
+    return TableLoop(active, pipe, KNOWN[kind.__name__], items, str(state)) if known else None
 
 
 _tables: dict[Any, System | None] = {}

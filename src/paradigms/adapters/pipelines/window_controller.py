@@ -12,7 +12,7 @@ from ...window.auto.controller import powers_of_two, window_of
 from ...window.auto.profile import round_times
 from ...window.controller import FixedWindow, WindowController
 from ..report import Settings
-from .batched_network import is_compiled
+from .joined_calls import is_compiled
 
 PAD = 32  # rows of a batch of compiled networks, which want one size
 VISITS = 8e-3  # seconds of a round of four rows outside of the networks, until measured

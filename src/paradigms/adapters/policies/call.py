@@ -110,9 +110,9 @@ def solve_chunk(
     if len(alone) < len(x):
         fine = (~broken).nonzero().flatten()
         model.lost.clear()
-        found, memory = solve_in_windows(
-            model, settings, select_samples(given, fine), table, samples_noise(noise, fine), memory, fine
-        )
+        named = select_samples(given, fine)
+        named = replace(named, condition={**named.condition, "who": fine})
+        found, memory = solve_in_windows(model, settings, named, table, samples_noise(noise, fine), memory)
         rounds, evaluations = found.rounds, found.evaluations
         if team is not None:  # each rank knows of its own rows
             lost = team.slowest_of([float(b in model.lost) for b in range(len(x))])
@@ -146,9 +146,8 @@ def solve_in_windows(
     table: System,
     noise: Tensor | None,
     memory: ChunkMemory | None,
-    who: Tensor | None = None,
 ) -> tuple[Solution, ChunkMemory | None]:
-    """One call as the core solves it, and what to remember of it; who (B,): the samples' numbers."""
+    """One call as the core solves it, and what to remember of it."""
     system, method, stop = table, settings.method, settings.stop
     x, condition = given.x, dict(given.condition)
     how: dict[str, Any] = {"mesh": settings.mesh}
@@ -167,8 +166,6 @@ def solve_in_windows(
         system = inpainted_system(table, *given.known)
         method, x = replace(method, guess=KeptGuess(method.guess)), system.keep(x)
         condition |= {"mask": system.mask, "value": system.value}
-    if who is not None:
-        condition |= {"who": who}
     found = sample(
         model, system, x, method, window=settings.window, tolerance=stop, noise=noise, condition=condition, **how
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 | a call is                                                                     | made by                |
 | of a window of 1, or of arguments that a table knows nothing of               | the policy's own loop  |
-| of a loop that is not the table of its scheduler, see `trial.py`              | the policy's own loop  |
+| of a loop that is not the table of its scheduler, see `loop_check.py`         | the policy's own loop  |
 | one of those that "auto" leaves alone, since stepping is soonest              | the policy's own loop  |
 | any other                                                                     | the table              |
 """
@@ -15,26 +15,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...solution import relative_error
 from ...window.auto.profile import count_rests
 from ..schedulers.cache import cached_table
-from .arguments import KWARGS, ignored_arguments, named_arguments, trim_arguments, unknown_arguments
+from .arguments import ignored_arguments, named_arguments, trim_arguments, unknown_arguments
 from .backoff import Backoff, backoff, weigh
 from .call import Chunk, CountedNetwork, PolicySettings, refuse_training, shapes_in_errors, solve_chunk
-from .interface import NAME, PolicyInterface, signature
+from .interface import PolicyInterface, signature
 from .loop_check import LoopChecks
-from .method_patch import PatchedMethod
+from .own_loop import OwnLoop
 from .random_streams import RandomStreams
 from .report import PolicyRun
 from .warm_start import ChunkMemory, generator_per_sample
 
 
-class ParallelLoop(PatchedMethod):
-    """`own`, in parallel; a graph of torch.compile's ends where it is called and goes on behind it."""
+class ParallelLoop(OwnLoop):
+    """A policy's loop, in parallel; a graph of torch.compile ends where it is called, and the next begins behind it."""
 
     def __init__(self, seam: PolicyInterface, settings: PolicySettings, run: PolicyRun) -> None:
-        super().__init__(seam.holder, NAME)
-        self.seam, self.settings, self.run = seam, settings, run
+        super().__init__(seam, run)
+        self.settings = settings
         self.model, self.trials = CountedNetwork(seam), LoopChecks(seam)
         self.memory: ChunkMemory | None = None
         self.outside = torch.compiler.disable(self.act)
@@ -65,11 +64,6 @@ class ParallelLoop(PatchedMethod):
         if before is not None:
             self.compare(chunk, args, kwargs, arguments, before)
         return chunk
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.seam.network.parameters(), torch.zeros(())).device
 
     def why(self, arguments: dict[str, Any], plain: dict[str, Any]) -> str | None:
         """Why the policy's own loop must make this call, None where the table gives the same; raises ValueError."""
@@ -142,38 +136,3 @@ class ParallelLoop(PatchedMethod):
         run.model_seconds += run.own_seconds - seconds
         run.widths.add(1)
         return chunk
-
-    def stepped(self, args: Any, kwargs: Any) -> Tensor:
-        """What the policy's own loop gives, timed."""
-        began, run = time.perf_counter(), self.run
-        with torch.no_grad():
-            chunk: Tensor = self.own(*args, **kwargs)
-        run.own_calls, run.own_steps = run.own_calls + 1, run.own_steps + self.seam.holder.num_inference_steps
-        run.own_seconds += time.perf_counter() - began
-        return chunk
-
-    def compare(self, chunk: Tensor, args: Any, kwargs: Any, arguments: dict[str, Any], before: RandomStreams) -> None:
-        """The error of a chunk against the policy's own loop from where the random streams were before it."""
-        after = RandomStreams(self.device, arguments.get("generator"))
-        before.restore()
-        seconds = self.run.own_seconds
-        try:
-            right = self.reference(args, kwargs, arguments)
-        finally:
-            after.restore()
-        self.run.sequential_seconds = (self.run.sequential_seconds or 0.0) + self.run.own_seconds - seconds
-        off = relative_error(chunk.double(), right.double())
-        off = off[torch.isfinite(right).flatten(1).all(1)]  # a broken sample is broken in both
-        self.run.max_error = max([self.run.max_error or 0.0, *off.tolist()])
-
-    def reference(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
-        """The own loop's chunk (B, T, A), sample by sample where each has a generator."""
-        who = generator_per_sample(arguments.get("generator"))
-        if who is None:
-            return self.stepped(args, kwargs)
-        B, found = len(who), []
-        for b, g in enumerate(who):
-            one = {k: v[b : b + 1] if isinstance(v, Tensor) and len(v) == B else v for k, v in arguments.items()}
-            one |= {"generator": g, **({"batch_size": 1} if "batch_size" in one else {})}
-            found.append(self.stepped((), {k: v for k, v in one.items() if k != KWARGS} | dict(arguments[KWARGS])))
-        return torch.cat(found)
