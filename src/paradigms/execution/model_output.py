@@ -20,6 +20,9 @@ MANTISSA_PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}
 NUMBERS_A_MANTISSA = 8
 # Of that many numbers this share of all mantissas must occur. Chosen by hand.
 MANTISSAS_THAT_OCCUR = 0.9
+# Of different numbers this many must share a mantissa in the mean, with other signs and exponents; of 1024 random
+# numbers in bfloat16 it is about five. Chosen by hand.
+NUMBERS_THAT_SHARE = 2
 # An answer is of a dtype if this share of its numbers use the last place of the dtype. Of random numbers half do; the
 # share is well below that. Chosen by hand.
 LAST_PLACE_SHARE = 1 / 16
@@ -59,20 +62,23 @@ def grain(m: Tensor) -> float | None:
         if torch.equal(whole, whole.round()):
             odd = (whole.remainder(2) == 1).double().mean()
             return torch.finfo(dtype).eps if float(odd) >= LAST_PLACE_SHARE else None
-        if scaled(parts, places):
+        if scaled(m, parts, places):
             return torch.finfo(dtype).eps
     return 0.0
 
 
-def scaled(parts: Tensor, places: int) -> bool:
-    """Whether mantissas are those of a dtype of so many places, times one factor: nearly all of them, and no others.
+def scaled(m: Tensor, parts: Tensor, places: int) -> bool:
+    """Whether the mantissas (parts) of m are those of a dtype of so many places, times one factor: nearly all of them
+    and no others.
 
-    A factor changes mantissas and not how many there are. A float32 answer of few different numbers has fewer.
+    A factor changes mantissas and not how many there are. A float32 answer of few different numbers has fewer. Copies
+    of a state give the same answers, which may be as many as there are mantissas: then each mantissa is one number.
     """
     all_of_them = 2 ** (places - 1)
     if parts.numel() < NUMBERS_A_MANTISSA * all_of_them:
         return False
-    return MANTISSAS_THAT_OCCUR * all_of_them <= len(parts.abs().unique()) <= all_of_them
+    met = len(parts.abs().unique())
+    return MANTISSAS_THAT_OCCUR * all_of_them <= met <= all_of_them and len(m.unique()) >= NUMBERS_THAT_SHARE * met
 
 
 def precision(m: Tensor) -> torch.dtype:
