@@ -242,7 +242,7 @@ def coupled(fine: System, coarse: System, x: Tensor, noise: Tensor | None) -> di
         return {"x": x}
     into = (coarse.t[None] >= fine.t[:, None]).sum(1) - 1  # (N,), the short row a long one falls in; -1: the start
     total, weight = torch.zeros(len(coarse) + 1, *x.shape), torch.zeros(len(coarse) + 1, dtype=torch.float64)
-    total[0], weight[0] = x / fine.start, 1.0
+    total[0], weight[0] = x / (fine.start or 1.0), 1.0
     for n, k in enumerate((into + 1).tolist()):
         a, c = float(fine.a[n]), float(fine.c[n])
         total[k] = a * total[k] + c * noise[n]
@@ -251,4 +251,4 @@ def coupled(fine: System, coarse: System, x: Tensor, noise: Tensor | None) -> di
     empty = weight == 0
     if bool(empty.any()):  # more steps than the long chain has timesteps to tell apart
         scaled[empty] = torch.randn(scaled[empty].shape, generator=torch.Generator().manual_seed(1))
-    return {"x": scaled[0] * coarse.start, "noise": scaled[1:]}
+    return {"x": scaled[0] * (coarse.start or 1.0), "noise": scaled[1:]}

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from paradigms.adapters.pipelines import Run, parallelize
+from paradigms.adapters import Run, parallelize
 from paradigms.adapters.pipelines.rewrite import UnparallelError, rewindable_function
 from paradigms.adapters.pipelines.subclass import looping_methods
 

@@ -19,7 +19,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from paradigms.adapters.pipelines import parallelize
+from paradigms.adapters import parallelize
 
 from ..report import table, write
 from ..zoo import ZOO, Specimen, run, tensors

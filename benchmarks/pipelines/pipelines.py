@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapters.pipelines import Run, parallelize
+from paradigms.adapters import Run, parallelize
 from paradigms.methods.anderson import ExponentialPicard
 from paradigms.methods.base import AbstractMethod
 from paradigms.methods.picard import Picard

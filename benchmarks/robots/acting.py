@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paradigms.adapters.pipelines import Run
-from paradigms.adapters.policies import parallelize
+from paradigms.adapters import Run, parallelize
 from paradigms.methods.guess import Copy
 from paradigms.methods.picard import Picard
 from paradigms.policies.tasks.rollout import FIRST_SEED, Live, rollout

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapters.policies import parallelize
+from paradigms.adapters import parallelize
 from paradigms.policies.policy import DiffusionPolicy, build
 from paradigms.policies.store import load_policy, shipped
 from paradigms.policies.tasks.task import Task

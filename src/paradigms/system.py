@@ -68,7 +68,7 @@ class System:
         alpha: Signal in state x[n] (N,).
         sigma: Noise in state x[n] (N,).
         denoiser: How a model output becomes a denoised estimate.
-        start: Standard deviation of x[0].
+        start: Standard deviation of x[0]; None takes any x, as the tables of loops that draw x[0] themselves do.
 
     Raises:
         ValueError: The tensors are no such table.
@@ -82,7 +82,7 @@ class System:
     alpha: Tensor
     sigma: Tensor
     denoiser: Denoiser
-    start: float = 1.0
+    start: float | None = 1.0
 
     def __post_init__(self) -> None:
         check_table(self)
@@ -192,13 +192,15 @@ class System:
             `start` times standard noise, of `shape`.
 
         Raises:
-            ValueError: An argument cannot be used.
+            ValueError: An argument cannot be used, or `start` is None.
 
         Example:
             >>> import torch, paradigms as pd
             >>> pd.ddim(pd.linear(), 50).noise((1, 3, 32, 32), torch.Generator().manual_seed(0)).shape
             torch.Size([1, 3, 32, 32])
         """
+        if self.start is None:
+            raise refusal("system: start", "None", "the standard deviation of x[0]", "replace(system, start=1.0)")
         place = check_noise_arguments(shape, generator, dtype, device)
         return torch.randn(shape, generator=generator, dtype=dtype, device=place) * self.start
 
@@ -212,9 +214,9 @@ def check_table(system: System) -> None:
         raise refusal(
             "system: denoiser", in_words(system.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
         )
-    check_number(
-        "system: start", system.start, "the standard deviation of x[0], a positive number", lambda v: 0 < v < inf
-    )
+    if system.start is not None:
+        needed = "the standard deviation of x[0], a positive number, or None"
+        check_number("system: start", system.start, needed, lambda v: 0 < v < inf)
     N = len(system.t)
     lengths = (len(v) for v in (system.a, system.b, system.c, system.std, system.alpha, system.sigma))
     if N < 1 or system.b.shape[1] < 1 or any(n != N for n in lengths):

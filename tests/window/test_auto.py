@@ -58,9 +58,12 @@ def test_any_order_of_windows_ends_and_counts_what_the_model_saw(
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=Scheduled(windows), tolerance=tolerance, generator=one)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
-    # A first step is checked and then a batch of several steps; at the end the last of these checks is repeated.
-    asked = 0, ROWS + LATER, 2 * ROWS + LATER, 2 * (ROWS + LATER)
-    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in asked
+    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (
+        0,
+        ROWS + LATER,
+        2 * ROWS + LATER,
+        2 * (ROWS + LATER),
+    )
     assert solution.rounds == len(solution.trace) == len(solution.windows) == int(solution.sample_rounds.max())
     assert set(solution.windows) <= {1, *(min(abs(w), len(system)) for w in windows)}
     pd.sequential(Mixture(), system, x, generator=two)

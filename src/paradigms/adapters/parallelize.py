@@ -17,6 +17,7 @@ from ..methods.base import AbstractMethod
 from ..stopping.base import AbstractStop
 from ..window.controller import WindowController
 from . import pipelines, policies
+from .options import Options
 from .pipelines import Run
 from .policies.policy import what_is_needed
 
@@ -65,8 +66,9 @@ def enable_parallel_sampling(
         (3, 'converged')
     """
     room = adapter_of(pipe_or_policy)
-    how = adapter_settings(room, method, tolerance, window, batched, warm_start, mesh, compare)
-    return room.enable_parallel_sampling(pipe_or_policy, method, **how)  # type: ignore[no-any-return]
+    options = Options(method, tolerance, window, batched, warm_start, mesh, compare)
+    check_options(options, room)
+    return room.enable_parallel_sampling(pipe_or_policy, options)  # type: ignore[no-any-return]
 
 
 def disable_parallel_sampling(pipe_or_policy: Any) -> None:
@@ -106,8 +108,9 @@ def parallelize(
         ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
     """
     room = adapter_of(pipe_or_policy)
-    how = adapter_settings(room, method, tolerance, window, batched, warm_start, mesh, compare)
-    return Parallel(pipe_or_policy, room, method, how)
+    options = Options(method, tolerance, window, batched, warm_start, mesh, compare)
+    check_options(options, room)
+    return Parallel(pipe_or_policy, room, options)
 
 
 @contextlib.contextmanager
@@ -125,9 +128,9 @@ class Parallel(Context):  # type: ignore[misc]
     where it waits, inside of both its try: so Ctrl-C at any line of ours, the first included, finds an end to run.
     """
 
-    def __init__(self, thing: Any, room: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
+    def __init__(self, thing: Any, room: Any, options: Options) -> None:
         self._thing = thing
-        self._make: Any = lambda: room.parallelize(thing, method, **how)
+        self._make: Any = lambda: room.parallelize(thing, options)
         self._within: Any = None
         self._run: Any = None
         self.func: Any = None
@@ -213,55 +216,16 @@ class EnabledObjects:
             vars(thing).pop(OPEN, None)
 
 
-def adapter_settings(
-    room: Any,
-    method: Any,
-    tolerance: Any,
-    window: Any,
-    batched: bool,
-    warm_start: bool,
-    mesh: Any,
-    compare: bool,
-) -> dict[str, Any]:
-    """The arguments that a thing of this room takes; raises ValueError for those that are none."""
-    check_method(method)
-    how: dict[str, Any] = {"window": window, "mesh": mesh}
-    if tolerance is not None:
-        check_tolerance(tolerance)
-        how["tolerance"] = tolerance
-    for name, value, owner, what in (
-        ("batched", batched, pipelines, "a pipeline"),
-        ("warm_start", warm_start, policies, "a policy"),
+def check_options(options: Options, room: Any) -> None:
+    """Raises ValueError for what the things of this room have no argument for, and for values that are none."""
+    options.check()
+    for name, usual, owner, what in (
+        ("batched", True, pipelines, "a pipeline"),
+        ("warm_start", False, policies, "a policy"),
     ):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}: given {value!r}; needed: True or False")
-        if room is owner:
-            how[name] = value
-        elif value is not (name == "batched"):
+        value = getattr(options, name)
+        if room is not owner and value is not usual:
             raise ValueError(f"{name}: given {value!r}; needed: {what}, for the other kind has no such argument")
-    if compare:
-        how["compare"] = True
-    return how
-
-
-def check_method(method: Any) -> None:
-    """Raises ValueError for what is no method, with what to type."""
-    if method is None or isinstance(method, AbstractMethod):
-        return
-    needed = "a method such as paradigms.Spectral(), or none"
-    if isinstance(method, int | float | AbstractStop):
-        needed += f"; for a tolerance type tolerance={method!r}"
-    elif isinstance(method, type) and issubclass(method, AbstractMethod):
-        needed += f"; type {method.__name__}()"
-    raise ValueError(f"method: given {method!r}; needed: {needed}")
-
-
-def check_tolerance(tolerance: Any) -> None:
-    """Raises ValueError for what is no tolerance."""
-    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance < float("inf")
-    if not (number or isinstance(tolerance, AbstractStop)):
-        needed = "a relative error such as 0.003, 0 for none, or a criterion"
-        raise ValueError(f"tolerance: given {tolerance!r}; needed: {needed}")
 
 
 def adapter_of(pipe_or_policy: Any) -> Any:

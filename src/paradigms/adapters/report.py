@@ -143,10 +143,7 @@ class Run:
         return stepping / self.seconds if stepping and self.seconds else None
 
     def __str__(self) -> str:
-        text = (
-            f"{self.steps} steps in {self.rounds} rounds, {self.evaluations} evaluations, "
-            f"{self.seconds:.2f} s, {self.seconds - self.model_seconds:.2f} s of it outside the networks"
-        )
+        text = describe_costs(self, "the networks")
         if self.sharing is not None:
             text += f"; on {len(self.sharing.rows)} ranks, {self.sharing.wire_bytes / 1e6:.3g} MB received by each"
         lines = [text, f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"]
@@ -162,6 +159,14 @@ class Run:
         told = [why for why in self.reasons if not any(line.endswith(why) for line in self.fallbacks)]
         lines += [f"stepped: {why}" for why in told]
         return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
+
+
+def describe_costs(run: Run, networks: str) -> str:
+    """What the calls of a report cost, in words; networks: what the time is inside or outside of."""
+    return (
+        f"{run.steps} steps in {run.rounds} rounds, {run.evaluations} evaluations, "
+        f"{run.seconds:.2f} s, {run.seconds - run.model_seconds:.2f} s of it outside {networks}"
+    )
 
 
 class ProgressBar:

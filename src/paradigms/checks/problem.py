@@ -45,9 +45,10 @@ def check_scale(system: System, x: Tensor) -> None:
 
     Of few numbers, and of what lies between, nothing is said: x may be a picture with noise on it.
     """
-    if x.numel() < LEAST_NUMBERS:
+    start = system.start
+    if start is None or x.numel() < LEAST_NUMBERS:
         return
-    std, start = float(x.detach().double().square().mean().sqrt()), system.start
+    std = float(x.detach().double().square().mean().sqrt())
     unscaled, scaled_too = start >= LARGE_STD and 1 / UNIT_STD < std < UNIT_STD, start < UNIT_STD and std > LARGE_STD
     if unscaled or scaled_too:
         typed = "system.noise(shape, generator)" + (f", or x * {start:g}" if unscaled else "")

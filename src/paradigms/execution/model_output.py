@@ -1,4 +1,4 @@
-"""Finds the one tensor in what a model returned:
+"""What a model returned, as the one tensor that it holds:
 
 m,  (m,),  [m, None],  {"sample": m},  diffusers' outputs with .sample,  dataclasses with one tensor   ->   m
 """
@@ -20,9 +20,9 @@ MANTISSA_PLACES = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24}
 NUMBERS_A_MANTISSA = 8
 # Of that many numbers this share of all mantissas must occur. Chosen by hand.
 MANTISSAS_THAT_OCCUR = 0.9
-# Of different numbers this many must share a mantissa in the mean, with other signs and exponents; of 1024 random
-# numbers in bfloat16 it is about five. Chosen by hand.
-NUMBERS_THAT_SHARE = 2
+# How far a mantissa may lie from the grid, in units of the grid. The factor's own rounding is 1e-4 of them at most
+# (float16 in float32). Chosen by hand.
+OFF_GRID = 0.05
 # An answer is of a dtype if this share of its numbers use the last place of the dtype. Of random numbers half do; the
 # share is well below that. Chosen by hand.
 LAST_PLACE_SHARE = 1 / 16
@@ -62,23 +62,26 @@ def grain(m: Tensor) -> float | None:
         if torch.equal(whole, whole.round()):
             odd = (whole.remainder(2) == 1).double().mean()
             return torch.finfo(dtype).eps if float(odd) >= LAST_PLACE_SHARE else None
-        if scaled(m, parts, places):
+        if scaled(parts, places):
             return torch.finfo(dtype).eps
     return 0.0
 
 
-def scaled(m: Tensor, parts: Tensor, places: int) -> bool:
-    """Whether the mantissas (parts) of m are those of a dtype of so many places, times one factor: nearly all of them
-    and no others.
+def scaled(parts: Tensor, places: int) -> bool:
+    """Whether mantissas are those of a dtype of so many places, times one factor: nearly all of them, and no others.
 
-    A factor changes mantissas and not how many there are. A float32 answer of few different numbers has fewer. Copies
-    of a state give the same answers, which may be as many as there are mantissas: then each mantissa is one number.
+    A factor changes mantissas, and neither how many there are nor that they lie on a grid. Another answer of as few
+    different numbers, such as one of equal samples, lies on none.
     """
-    all_of_them = 2 ** (places - 1)
+    all_of_them, parts = 2 ** (places - 1), parts[parts != 0].abs()
     if parts.numel() < NUMBERS_A_MANTISSA * all_of_them:
         return False
-    met = len(parts.abs().unique())
-    return MANTISSAS_THAT_OCCUR * all_of_them <= met <= all_of_them and len(m.unique()) >= NUMBERS_THAT_SHARE * met
+    found = parts.unique()
+    if not MANTISSAS_THAT_OCCUR * all_of_them <= len(found) <= all_of_them:
+        return False
+    gaps = found.diff()
+    steps = gaps / gaps.min()  # those that the factor carried over a power of 2 lie half as far apart
+    return bool(((steps - steps.round()).abs() < OFF_GRID).all())
 
 
 def precision(m: Tensor) -> torch.dtype:

@@ -104,7 +104,10 @@ def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Te
     """
     (D,) = evaluate(work.x[:-1])
     D = masked_rows(work.on, D, work.D[-len(D) :])
-    return D, work.coefficients(system).step(work.x[:-1], with_history(system, work, D), work.z)
+    history = with_history(system, work, D)
+    if type(system).step is not System.step:  # a system whose step does more than equation (1)
+        return D, system.step(work.x[:-1], history, work.z, work.n)
+    return D, work.coefficients(system).step(work.x[:-1], history, work.z)
 
 
 def with_history(system: System, work: WindowState, D: Tensor) -> Tensor:

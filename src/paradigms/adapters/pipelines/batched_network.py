@@ -13,9 +13,10 @@ from typing import Any
 from ...distributed.team import Team
 from ...execution.clock import Clock
 from ...execution.team_clock import TeamClock
+from .call_repetition import with_other_sample
 from .distributed import evaluate_on_team
 from .joined_calls import JoinedCalls, is_compiled, relative_difference
-from .memory_check import MemoryProbe, with_other_sample
+from .memory_check import MemoryProbe
 from .network_call import NetworkCall
 from .rewrite import UnparallelError
 

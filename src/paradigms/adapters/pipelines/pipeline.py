@@ -17,12 +17,8 @@ from typing import Any
 
 from ...checks.solver import check_window
 from ...distributed.team import Team
-from ...methods.base import AbstractMethod
-from ...methods.spectral import Spectral
 from ...solve import TOLERANCE
-from ...stopping.base import AbstractStop
-from ...stopping.final_error import FinalError
-from ...window.controller import WindowController
+from ..options import Options
 from ..report import Run, Settings
 from .attempts import PipelineCall, attempt_parallel_call, compare_with_sequential
 from .broadcast import first_ranks_arguments
@@ -34,29 +30,16 @@ OPEN = "_paradigms_open"  # of a pipeline: the `with`s that it is in
 COPIED: dict[type, set[str]] = {}  # what was learned of each class of pipelines
 
 
-def enable_parallel_sampling(
-    pipe: Any,
-    method: AbstractMethod | None = None,
-    *,
-    tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | WindowController = "auto",
-    batched: bool = True,
-    mesh: Any = None,
-    compare: bool = False,
-) -> Run:
+def enable_parallel_sampling(pipe: Any, options: Options) -> Run:
     """Makes a diffusers pipeline sample in parallel from now on, and gives the report that its calls add to.
 
-    pipe: any pipeline with a loop over its scheduler's steps. method: default `Spectral()`. tolerance: relative error
-    of the latents, as `FinalError` estimates it, or a criterion; 0 gives the sequential result to the rounding of its
-    numbers, 1e-5 in float32. window: steps evaluated at once; "auto" picks, as it goes, what finishes soonest, the
-    pipeline's own steps included; 1 is the pipeline's own code, bit for bit. batched: False evaluates them one by one,
-    so that none differs for being one of a batch, and is no faster. mesh: as
-    `sharded`'s; its ranks all make the same calls, share the rows, and get the same result. compare: makes each call
-    step by step too, from the same generators, and reports the error; not on a mesh. A call whose error may be beyond
-    the tolerance is made again, see `repeat_doubtful.py`. Raises ValueError for what is no such pipeline, a method that
-    corrects states, a window below 1.
+    pipe: any pipeline with a loop over its scheduler's steps. A tolerance of 0 gives the sequential result to the
+    rounding of its numbers, 1e-5 in float32; a window of 1 is the pipeline's own code, bit for bit. The ranks of a mesh
+    all make the same calls, share the rows, and get the same result. A call whose error may be beyond the tolerance is
+    made again, see `repeat_doubtful.py`. Raises ValueError for what is no such pipeline, a method that corrects states,
+    a window below 1.
     """
-    settings = check_settings(pipe, method, tolerance, window, batched, mesh, compare)
+    settings = check_settings(pipe, options)
     kind, run = original_class(type(pipe)), Run()
     before = type(pipe), vars(pipe).get("_paradigms")
     try:
@@ -73,30 +56,21 @@ def enable_parallel_sampling(
     return run
 
 
-def check_settings(
-    pipe: Any,
-    method: AbstractMethod | None,
-    tolerance: float | AbstractStop,
-    window: int | str | WindowController,
-    batched: bool,
-    mesh: Any,
-    compare: bool,
-) -> Settings:
+def check_settings(pipe: Any, options: Options) -> Settings:
     """The settings of a pipeline; raises ValueError for what cannot be."""
-    check_window(window)
-    method = method or Spectral()
+    check_window(options.window)
+    method, stop = options.solver(TOLERANCE)
     if jacobian_of.dispatch(type(method)) is jacobian_of.dispatch(object):
         jacobian_of(method, None, None)  # type: ignore[arg-type]  # which raises
-    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
     kind = original_class(type(pipe))
     if not looping_methods(kind) and not loop_holders(pipe) and not hasattr(getattr(pipe, "scheduler", None), "step"):
         raise ValueError(f"{kind.__name__} has no loop over a scheduler's steps; nothing in it can run in parallel")
-    if compare and mesh is not None:
+    if options.compare and options.mesh is not None:
         raise ValueError("compare: given with mesh, whose ranks would each compare; needed: one of the two")
-    if mesh is not None:
-        Team(mesh)  # for its errors
+    if options.mesh is not None:
+        Team(options.mesh)  # for its errors
     copied = COPIED.setdefault(kind, set())
-    return Settings(method, stop, window, batched, copied, mesh=mesh, compare=compare)
+    return Settings(method, stop, options.window, options.batched, copied, mesh=options.mesh, compare=options.compare)
 
 
 def disable_parallel_sampling(pipe: Any) -> None:
@@ -125,14 +99,14 @@ class ParallelContext(contextlib.AbstractContextManager[Run]):
 
     passes_by = True  # no part of what a snapshot keeps
 
-    def __init__(self, pipe: Any, method: AbstractMethod | None, how: dict[str, Any]) -> None:
-        self.pipe, self.method, self.how = pipe, method, how
+    def __init__(self, pipe: Any, options: Options) -> None:
+        self.pipe, self.options = pipe, options
         self.before: tuple[type, Any] = type(pipe), vars(pipe).get("_paradigms")
 
     def __enter__(self) -> Run:
         self.before = type(self.pipe), vars(self.pipe).get("_paradigms")
         try:
-            run = enable_parallel_sampling(self.pipe, self.method, **self.how)
+            run = enable_parallel_sampling(self.pipe, self.options)
             vars(self.pipe).setdefault(OPEN, []).append(self)
         except BaseException:
             self.leave(True)
@@ -159,19 +133,9 @@ class ParallelContext(contextlib.AbstractContextManager[Run]):
             vars(self.pipe).pop(OPEN, None)
 
 
-def parallelize(
-    pipe: Any,
-    method: AbstractMethod | None = None,
-    *,
-    tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | WindowController = "auto",
-    batched: bool = True,
-    mesh: Any = None,
-    compare: bool = False,
-) -> ParallelContext:
-    """Within it a diffusers pipeline samples in parallel; arguments and errors as `enable_parallel_sampling`'s."""
-    how = {"tolerance": tolerance, "window": window, "batched": batched, "mesh": mesh, "compare": compare}
-    return ParallelContext(pipe, method, how)
+def parallelize(pipe: Any, options: Options) -> ParallelContext:
+    """Within it a diffusers pipeline samples in parallel; errors as `enable_parallel_sampling`'s."""
+    return ParallelContext(pipe, options)
 
 
 def parallel_call(pipe: Any, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

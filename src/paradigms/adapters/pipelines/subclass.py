@@ -187,7 +187,7 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Windowe
     if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
         held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
         active.loop.outside = outside_state(kind, frame.f_code, frame.f_globals, held)
-        active.loop.networks = network_ids(pipe)
+        active.loop.networks = network_ids(active.pipe)  # `pipe` may be a block, which has no components
         active.loop.own = not is_library(frame.f_globals.get("__name__"))
         active.loop.clocked = any(CLOCKS & {*c.co_names} for c in codes(frame.f_code))
     active.run.steps += len(active.loop.items)

@@ -23,8 +23,8 @@ from ...solve import sample, sequential
 from ...system import System
 from ...window.frame import Frame
 from ..report import ProgressBar, Run
+from ..schedulers.cache import cached_table
 from ..schedulers.prepare import SchedulerError
-from ..schedulers.table import from_scheduler
 from .active_call import ActiveCall
 from .hooks import HaltRow
 from .snapshot import ChangedError, Snapshot, take_snapshot
@@ -82,7 +82,12 @@ class TableLoop:
 
     def tabled(self, step: dict[str, Any]) -> System:
         """The loop's table; where there is none the call begins anew, the way of all others."""
-        system = cached_table(self.pipe.scheduler, tuple(self.pipe.scheduler.timesteps.tolist()), tuple(step.items()))
+        scheduler = self.pipe.scheduler
+        try:
+            times = tuple(scheduler.timesteps.tolist())
+            system = cached_table(scheduler, scheduler.num_inference_steps, step, times)
+        except SchedulerError:
+            system = None
         if system is None or len(system) != len(self.items):
             self.settings.tables = False
             raise ChangedError(set())
@@ -98,7 +103,7 @@ class TableLoop:
         if not float((found - own).double().norm()) <= CLOSE * size:
             self.settings.tables = False
             raise ChangedError(set())
-        _tried.add(trial_key(self.pipe, self.system))
+        _tried[trial_key(self.pipe, self.system)] = self.system
 
     def call(self, network: Any, real: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The stub's answer in the network's place."""
@@ -185,7 +190,7 @@ def record_solution(run: Run, asked: float, solution: Any) -> None:
     run.told(getattr(solution, "reason", None), getattr(solution, "expected", None))
 
 
-_tried: set[Any] = set()  # pipelines and tables of which the own loop was compared
+_tried: dict[Any, System] = {}  # by pipeline and table: those whose own loop was compared, so that their ids last
 
 
 def trial_key(pipe: Any, system: System) -> Any:
@@ -204,17 +209,3 @@ def table_of(active: ActiveCall, pipe: Any, kind: type, items: Any, state: str |
     settings = active.settings
     known = kind.__name__ in KNOWN and settings.batched and settings.tables and state is not None
     return TableLoop(active, pipe, KNOWN[kind.__name__], items, str(state)) if known else None
-
-
-_tables: dict[Any, System | None] = {}
-
-
-def cached_table(scheduler: Any, times: tuple[float, ...], step: tuple[tuple[str, Any], ...]) -> System | None:
-    """The table of a scheduler whose timesteps are set, read once; None where it is none."""
-    key = (type(scheduler), str(sorted(scheduler.config.items(), key=str)), times, step)
-    if key not in _tables:
-        try:
-            _tables[key] = from_scheduler(scheduler, scheduler.num_inference_steps, more=dict(step))
-        except SchedulerError:
-            _tables[key] = None
-    return _tables[key]

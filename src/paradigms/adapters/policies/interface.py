@@ -21,6 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from ...noise import Generators
+from ...system import System
+from ..schedulers.cache import cached_table
+from ..schedulers.prepare import SchedulerError
 
 NAME = "conditional_sample"
 
@@ -175,6 +178,17 @@ def interface_of(policy: Any) -> PolicyInterface | None:
                 needed = ("noise_scheduler", "num_inference_steps", "unet" if kind is LeRobot else "model")
                 return found if all(hasattr(holder, name) for name in needed) else None
     return None
+
+
+def table_of_scheduler(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
+    """A policy's scheduler as a table of `steps` steps; raises SchedulerError, with what to type, where it is none."""
+    try:
+        return cached_table(scheduler, steps, step)
+    except SchedulerError as error:
+        raise SchedulerError(
+            f"noise_scheduler: {error}; type: policy.noise_scheduler = diffusers.DDIMScheduler.from_config("
+            "policy.noise_scheduler.config), or call the policy without parallelize"
+        ) from error
 
 
 def own_method(holder: Any) -> Any:

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from ...window.auto.profile import count_rests
-from ..schedulers.cache import cached_table
 from .arguments import ignored_arguments, named_arguments, trim_arguments, unknown_arguments
 from .backoff import Backoff, backoff, weigh
 from .call import Chunk, CountedNetwork, PolicySettings, refuse_training, shapes_in_errors, solve_chunk
-from .interface import PolicyInterface, signature
+from .interface import PolicyInterface, signature, table_of_scheduler
 from .loop_check import LoopChecks
 from .own_loop import OwnLoop
 from .random_streams import RandomStreams
@@ -86,7 +85,7 @@ class ParallelLoop(OwnLoop):
         """One call by the table, and its account."""
         began, holder, run = time.perf_counter(), self.seam.holder, self.run
         given = self.seam.asked(arguments)
-        system = cached_table(holder.noise_scheduler, holder.num_inference_steps, given.step)
+        system = table_of_scheduler(holder.noise_scheduler, holder.num_inference_steps, given.step)
         chunk, self.memory = solve_chunk(self.model, self.settings, given, system, self.memory)
         run.calls, run.steps, run.rounds = run.calls + 1, run.steps + len(system), run.rounds + chunk.rounds
         run.evaluations += chunk.evaluations

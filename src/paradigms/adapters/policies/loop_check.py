@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..schedulers.cache import cached_table
 from ..schedulers.fingerprint import fingerprint, fingerprint_fields
 from ..schedulers.prepare import SchedulerError
 from .arguments import KWARGS, ignored_arguments, trim_arguments
 from .call import CountedNetwork, draw_noise, solve_by_table
-from .interface import NAME, Inpainting, PolicyInterface
+from .interface import NAME, Inpainting, PolicyInterface, table_of_scheduler
 from .random_streams import RandomStreams, seed_streams, stream_position
 from .stub_copy import StubPolicy, stub_policy
 
@@ -133,7 +132,7 @@ def difference_found(
     asked = trim_arguments(with_new_generators(given, 0), spare)
     ask = seam.asked(asked)
     try:
-        system = cached_table(scheduler, seam.holder.num_inference_steps, ask.step)
+        system = table_of_scheduler(scheduler, seam.holder.num_inference_steps, ask.step)
     except SchedulerError as error:
         return str(error)
     ours = solve_by_table(CountedNetwork(seam), system, ask, draw_noise(system, ask))

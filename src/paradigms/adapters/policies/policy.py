@@ -15,14 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...checks.solver import check_window
-from ...methods.base import AbstractMethod
-from ...methods.spectral import Spectral
-from ...stopping.base import AbstractStop
-from ...stopping.final_error import FinalError
-from ...window.controller import WindowController
-from ..schedulers.cache import cached_table
+from ..options import Options
 from .call import PolicySettings
-from .interface import NAME, PolicyInterface, interface_of, own_method
+from .interface import NAME, PolicyInterface, interface_of, own_method, table_of_scheduler
 from .loop import ParallelLoop
 from .loop_check import refuse_unfit
 from .method_patch import PatchedMethod
@@ -45,45 +40,26 @@ class ResetHook(PatchedMethod):
         return self.own(*args, **kwargs)
 
 
-def enable_parallel_sampling(
-    policy: Any,
-    method: AbstractMethod | None = None,
-    *,
-    tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | WindowController = "auto",
-    warm_start: bool = False,
-    compare: bool = False,
-    mesh: Any = None,
-) -> PolicyRun:
+def enable_parallel_sampling(policy: Any, options: Options) -> PolicyRun:
     """Makes a diffusion policy act in parallel from now on, and gives the report that its calls add to.
 
-    policy: LeRobot's `DiffusionPolicy`, a policy of diffusion_policy, or what has their `conditional_sample`. method:
-    default `Spectral()`. tolerance: relative error of a chunk of actions, as `FinalError` estimates it, or a criterion;
-    0 gives the policy's own actions. window: steps evaluated at once, or "auto"; 1 is the policy's own loop.
-    warm_start: the last chunk, shifted by the policy's n_action_steps, is the first guess of the next, until
-    `policy.reset()`, and the answer stays the same within the tolerance. compare: after each call the policy's own loop
-    runs on the same noise, and the report gets the error and the speedup. mesh: as `sample`'s, its ranks all make the
-    same calls. Raises ValueError for what is no such policy, a scheduler that is no table or that the policy's own loop
-    cannot run, a window below 1; a call does for a policy in training mode and wrong shapes.
+    policy: LeRobot's `DiffusionPolicy`, a policy of diffusion_policy, or what has their `conditional_sample`. A
+    tolerance of 0 gives the policy's own actions, a window of 1 is the policy's own loop. warm_start: the last chunk,
+    shifted by the policy's n_action_steps, is the first guess of the next, until `policy.reset()`, and the answer stays
+    the same within the tolerance. compare: after each call the policy's own loop runs on the same noise, and the report
+    gets the error and the speedup. The ranks of a mesh all make the same calls. Raises ValueError for what is no such
+    policy, a scheduler that is no table or that the policy's own loop cannot run, a window below 1; a call does for a
+    policy in training mode and wrong shapes.
     """
-    found, settings = check_policy(policy, method, tolerance, window, warm_start, compare, mesh)
+    found, settings = check_policy(policy, options)
     disable_parallel_sampling(policy)
     return make_parallel(found, settings)[0]
 
 
 @contextlib.contextmanager
-def parallelize(
-    policy: Any,
-    method: AbstractMethod | None = None,
-    *,
-    tolerance: float | AbstractStop = TOLERANCE,
-    window: int | str | WindowController = "auto",
-    warm_start: bool = False,
-    compare: bool = False,
-    mesh: Any = None,
-) -> Iterator[PolicyRun]:
-    """Within it a policy acts in parallel; arguments and errors as `enable_parallel_sampling`'s."""
-    run, ours = make_parallel(*check_policy(policy, method, tolerance, window, warm_start, compare, mesh))
+def parallelize(policy: Any, options: Options) -> Iterator[PolicyRun]:
+    """Within it a policy acts in parallel; errors as `enable_parallel_sampling`'s."""
+    run, ours = make_parallel(*check_policy(policy, options))
     try:
         try:
             yield run
@@ -99,30 +75,22 @@ def leave(ours: list[PatchedMethod]) -> None:
         each.leave()
 
 
-def check_policy(
-    policy: Any,
-    method: AbstractMethod | None,
-    tolerance: float | AbstractStop,
-    window: int | str | WindowController,
-    warm_start: bool,
-    compare: bool,
-    mesh: Any,
-) -> tuple[PolicyInterface, PolicySettings]:
-    """The seam of a policy, and how it is to run; raises ValueError."""
+def check_policy(policy: Any, options: Options) -> tuple[PolicyInterface, PolicySettings]:
+    """The interface of a policy, and how it is to run; raises ValueError."""
     found = interface_of(policy)
     if found is None:
         raise ValueError(what_is_needed(policy))
-    check_window(window)
-    if warm_start and not isinstance(found.stride, int):
+    check_window(options.window)
+    method, stop = options.solver(TOLERANCE)
+    if options.warm_start and not isinstance(found.stride, int):
         raise ValueError(f"warm_start: {type(found.holder).__name__} has no n_action_steps; set it, or leave it out")
-    if compare and mesh is not None:
+    if options.compare and options.mesh is not None:
         raise ValueError("compare: given with mesh, whose ranks draw noise of their own; needed: one of the two")
-    stop = tolerance if isinstance(tolerance, AbstractStop) else FinalError(tolerance)
-    cached_table(found.holder.noise_scheduler, found.holder.num_inference_steps, {})  # refuse early, and read it once
+    # refuse early, and read it once
+    table_of_scheduler(found.holder.noise_scheduler, found.holder.num_inference_steps, {})
     refuse_unfit(found, own_method(found.holder))
-    return found, PolicySettings(
-        method or Spectral(), stop, window, found.stride if warm_start else None, mesh, compare
-    )
+    stride = found.stride if options.warm_start else None
+    return found, PolicySettings(method, stop, options.window, stride, options.mesh, options.compare)
 
 
 def make_parallel(found: PolicyInterface, settings: PolicySettings) -> tuple[PolicyRun, list[PatchedMethod]]:

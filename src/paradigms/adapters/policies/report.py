@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..report import Run
+from ..report import Run, describe_costs
 
 MANY = 50  # reasons that are kept
 
@@ -57,10 +57,7 @@ class PolicyRun(Run):
         return self.expected.stepping_seconds / self.expected.seconds if self.expected is not None else None
 
     def __str__(self) -> str:
-        text = (
-            f"{self.steps} steps in {self.rounds} rounds, {self.evaluations} evaluations, "
-            f"{self.seconds:.2f} s, {self.seconds - self.model_seconds:.2f} s of it outside the network"
-        )
+        text = describe_costs(self, "the network")
         used = f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"
         lines = [text, f"window={self.asked!r}: {used}; {self.gain()}"]
         if self.max_error is not None:
