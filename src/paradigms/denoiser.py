@@ -1,4 +1,4 @@
-"""What the model says, read as a denoised estimate D, so that a rule need not know what the model predicts:
+"""Turns the model's output m into a denoised estimate D, so that a rule need not know what the model predicts:
 
     D = p[n] (into[n] x) + q[n] m,    m = model(into[n] x, t[n])
     epsilon: p = 1/A, q = -S/A    v: p = A, q = -S    flow: p = 1, q = -S    x0: p = 0, q = 1

@@ -1,5 +1,8 @@
-"""Files: written whole or not at all, under another name in the same folder and then renamed; JSON and PNG read with
-care, for what lies in a folder may be cut short, empty, another program's, or made to break its reader."""
+"""Files: written completely or not at all, under another name in the same folder and then renamed.
+
+JSON and PNG are read with care, because a file in a folder may be cut short, empty, another program's, or made to break
+its reader.
+"""
 
 from __future__ import annotations
 

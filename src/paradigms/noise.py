@@ -1,4 +1,4 @@
-"""The noise of an SDE, drawn as rows enter the window: the same stream as stepping draws, in O(window) memory.
+"""The noise of an SDE, drawn as rows enter the window: the same numbers that stepping draws, in O(window) memory.
 
 z[n], n = 0, 1, 2, ...        one draw of (B, ...) a row, in row order, and none where c[n] = 0
 """

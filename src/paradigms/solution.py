@@ -1,4 +1,4 @@
-"""A solution that tells the truth: what was spent, what was seen, and what is known of the error."""
+"""What `sample` returns: the samples, what they cost, and what is known of their error."""
 
 from __future__ import annotations
 
@@ -120,23 +120,15 @@ class Solution:
 
         In RMS, and in units of std[n], the noise of a DDPM step there. 0 for samples that were made step by step.
         """
-        residual = torch.tensor([each.residual for each in self.records]).amax(0)
+        residual = largest_residual(self.records)
         for retry in self.retries:
-            residual[list(retry.samples)] = torch.tensor([each.residual for each in retry.records]).amax(0)
+            residual[list(retry.samples)] = largest_residual(retry.records)
         return residual
 
     @cached_property
     def trace(self) -> tuple[Span, ...]:
         """(begin, end, evaluations so far) of every round; samples made again begin at step 0 again."""
-        trace = [round for each in self.records for round in each.rounds()]
-        for retry in self.retries:
-            before = trace[-1][2]
-            trace += [
-                (begin, end, before + evaluations)
-                for each in retry.records
-                for begin, end, evaluations in each.rounds()
-            ]
-        return tuple(trace)
+        return trace_of_attempts(self.records, *(retry.records for retry in self.retries))
 
     @property
     def converged(self) -> bool:
@@ -206,17 +198,32 @@ def sample_status(done: int, rows: int, error: float, tolerance: float | None) -
     return "converged"
 
 
-def rounds_taken(told: Sequence[FrameRecord]) -> Tensor:
+def trace_of_attempts(*attempts: Sequence[FrameRecord]) -> tuple[Span, ...]:
+    """(begin, end, evaluations so far) of every round of all attempts, one after the other."""
+    trace: list[Span] = []
+    for records in attempts:
+        before = trace[-1][2] if trace else 0
+        rounds = (round for each in records for round in each.rounds())
+        trace += [(begin, end, before + evaluations) for begin, end, evaluations in rounds]
+    return tuple(trace)
+
+
+def largest_residual(records: Sequence[FrameRecord]) -> Tensor:
+    """The largest residual of each sample (B,)."""
+    return torch.tensor([each.residual for each in records]).amax(0)
+
+
+def rounds_taken(records: Sequence[FrameRecord]) -> Tensor:
     """The rounds each sample took (B,)."""
-    return torch.stack([frame_rounds(each) for each in told]).sum(0)
+    return torch.stack([frame_rounds(each) for each in records]).sum(0)
 
 
-def frame_rounds(told: FrameRecord) -> Tensor:
+def frame_rounds(record: FrameRecord) -> Tensor:
     """The rounds of a frame that each sample took part in (B,)."""
-    stride = torch.tensor(told.stride)
-    if told.taking is not None:
-        return torch.zeros_like(stride).index_fill(0, torch.tensor(told.taking, dtype=torch.long), 1)
-    return stride if told.single else (stride > 0).long()
+    stride = torch.tensor(record.stride)
+    if record.taking is not None:
+        return torch.zeros_like(stride).index_fill(0, torch.tensor(record.taking, dtype=torch.long), 1)
+    return stride if record.single else (stride > 0).long()
 
 
 def relative_error(x: Tensor, reference: Tensor) -> Tensor:

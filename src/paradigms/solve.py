@@ -1,6 +1,6 @@
-"""Sampling in parallel, and the sequential sampler, the reference of everything.
+"""Sampling in parallel, `iterate` and `sample`, and the sequential sampler that every result is compared with.
 
-`iterate` is the rounds one by one, see `window/loop.py`; `sample` runs through them and gives an account.
+`iterate` gives the rounds one by one, see `window/loop.py`; `sample` runs through them and returns a `Solution`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ from .window.verify import verify_trajectory
 LARGEST_WINDOW = 2**31
 # A call of the model that verifies has this many rows or more, however small the windows were. Chosen by hand.
 LEAST_VERIFIED_ROWS = 32
-# The method and the stopping rule of a call that names none, made once.
+# The method of a call that names none, made once.
 DEFAULT_METHOD = Spectral()
+# The stopping rule of a call that names no method, tolerance or rule, made once.
 DEFAULT_STOP = FinalError()
 
 

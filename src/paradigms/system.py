@@ -28,8 +28,13 @@ T = TypeVar("T")
 
 
 class Coefficients(NamedTuple):
-    """The numbers of rows (W, B), or (W, 1) where all samples stand at the same: as in `System`, `total` the sum of b
-    over its taps, and b each of them."""
+    """The numbers of rows (W, B), or (W, 1) where all samples stand at the same row.
+
+    Attributes:
+        a, c, std, alpha: As in `System`.
+        total: The sum of b over its taps.
+        b: As in `System`, one tensor for each tap.
+    """
 
     a: Tensor
     c: Tensor
@@ -80,33 +85,7 @@ class System:
     start: float | None = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("t", "a", "b", "c", "std", "alpha", "sigma"):
-            if not isinstance(v := getattr(self, name), Tensor) or v.ndim != 1 + (name == "b"):
-                raise refusal(
-                    f"system: {name}", v, "a tensor (N, K)" if name == "b" else "a tensor (N,), one for each row"
-                )
-        if not isinstance(self.denoiser, Denoiser):
-            raise refusal(
-                "system: denoiser", in_words(self.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
-            )
-        if self.start is not None:
-            needed = "the standard deviation of x[0], a positive number, or None"
-            check_number("system: start", self.start, needed, lambda v: 0 < v < inf)
-        N = len(self.t)
-        lengths = (len(v) for v in (self.a, self.b, self.c, self.std, self.alpha, self.sigma))
-        if N < 1 or self.b.shape[1] < 1 or any(n != N for n in lengths):
-            raise ValueError(
-                f"system: t has {N} rows; a, c, std, alpha, sigma need ({N},) and b needs ({N}, K) with K >= 1"
-            )
-        if any(bool(self.b[n, n + 1 :].any()) for n in range(min(N, self.taps))):
-            raise ValueError("system: b: a row reaches further back than the first row; use a lower order there")
-        for name in ("a", "b", "c", "std", "alpha", "sigma"):
-            if not bool(torch.isfinite(getattr(self, name)).all()):
-                raise ValueError(
-                    f"system: {name} is not finite; an epsilon model cannot start at zero SNR: use v or x0"
-                )
-        if not bool((self.std > 0).all()):
-            raise ValueError("system: std must be positive at every row: it is the unit of the tolerance")
+        check_table(self)
 
     def __len__(self) -> int:
         return len(self.t)
@@ -135,7 +114,7 @@ class System:
         return {}
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
-        """What is worked out of this table, made when it is first asked for by this name."""
+        """What `make` computes from this table, computed when it is first asked for under the name `what` and kept."""
         if what not in self._kept:
             self._kept[what] = make()
         return self._kept[what]  # type: ignore[no-any-return]
@@ -151,13 +130,13 @@ class System:
 
     @cached_property
     def kind(self) -> tuple[float, ...]:
-        """Numbers that tell one table from another, as far as is likely to matter."""
+        """A few numbers by which tables are told apart, where a mistake costs only time."""
         n = len(self) // 2
         return len(self), self.taps, float(self.sigma[0]), float(self.a[n]), float(self.c[n])
 
     @cached_property
     def digest(self) -> str:
-        """The same for the same table, on any rank."""
+        """A hash of the table, the same for the same table on any rank."""
         table = str([v.tolist() for v in (self.t, self.a, self.b, self.c, self.std)])
         return hashlib.sha256(table.encode()).hexdigest()[:8]
 
@@ -222,19 +201,57 @@ class System:
         """
         if self.start is None:
             raise refusal("system: start", "None", "the standard deviation of x[0]", "replace(system, start=1.0)")
-        if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
-            raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
-        if generator is not None and not isinstance(generator, torch.Generator):
-            raise refusal("generator", in_words(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
-        if dtype is not None and dtype not in FLOATS:
-            raise refusal("dtype", in_words(dtype), "a floating-point torch.dtype, or None", "torch.float32")
-        try:
-            place = None if device is None else torch.device(device)
-            torch.empty(0, device=place)
-        except (RuntimeError, TypeError, AssertionError) as error:
-            needed = "a torch.device that this machine has, its name, or None"
-            raise refusal("device", in_words(device), needed, "'cpu' or 'cuda'") from error
+        place = check_noise_arguments(shape, generator, dtype, device)
         return torch.randn(shape, generator=generator, dtype=dtype, device=place) * self.start
+
+
+def check_table(system: System) -> None:
+    """Raises ValueError unless the tensors of a system are a table of equation (1)."""
+    for name in ("t", "a", "b", "c", "std", "alpha", "sigma"):
+        if not isinstance(v := getattr(system, name), Tensor) or v.ndim != 1 + (name == "b"):
+            raise refusal(f"system: {name}", v, "a tensor (N, K)" if name == "b" else "a tensor (N,), one for each row")
+    if not isinstance(system.denoiser, Denoiser):
+        raise refusal(
+            "system: denoiser", in_words(system.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
+        )
+    if system.start is not None:
+        needed = "the standard deviation of x[0], a positive number, or None"
+        check_number("system: start", system.start, needed, lambda v: 0 < v < inf)
+    N = len(system.t)
+    lengths = (len(v) for v in (system.a, system.b, system.c, system.std, system.alpha, system.sigma))
+    if N < 1 or system.b.shape[1] < 1 or any(n != N for n in lengths):
+        raise ValueError(
+            f"system: t has {N} rows; a, c, std, alpha, sigma need ({N},) and b needs ({N}, K) with K >= 1"
+        )
+    if any(bool(system.b[n, n + 1 :].any()) for n in range(min(N, system.taps))):
+        raise ValueError("system: b: a row reaches further back than the first row; use a lower order there")
+    for name in ("a", "b", "c", "std", "alpha", "sigma"):
+        if not bool(torch.isfinite(getattr(system, name)).all()):
+            raise ValueError(f"system: {name} is not finite; an epsilon model cannot start at zero SNR: use v or x0")
+    if not bool((system.std > 0).all()):
+        raise ValueError("system: std must be positive at every row: it is the unit of the tolerance")
+
+
+def check_noise_arguments(
+    shape: tuple[int, ...],
+    generator: torch.Generator | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> torch.device | None:
+    """Raises ValueError for an argument of `System.noise` that cannot be used; returns the device."""
+    if not isinstance(shape, tuple | list) or not all(type(n) is int and n > 0 for n in shape) or not shape:
+        raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise refusal("generator", in_words(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
+    if dtype is not None and dtype not in FLOATS:
+        raise refusal("dtype", in_words(dtype), "a floating-point torch.dtype, or None", "torch.float32")
+    try:
+        place = None if device is None else torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        needed = "a torch.device that this machine has, its name, or None"
+        raise refusal("device", in_words(device), needed, "'cpu' or 'cuda'") from error
+    return place
 
 
 def expand_like(coefficient: Tensor, x: Tensor) -> Tensor:

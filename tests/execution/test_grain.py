@@ -45,6 +45,12 @@ def test_a_coarse_answer_that_a_factor_was_put_on_is_known_by_how_few_numbers_it
         assert grain(said) == usual
 
 
+def test_copies_of_a_state_are_no_coarse_answers() -> None:
+    """As in a window that `Copy` filled: 128 numbers, as many as bfloat16 has mantissas, each eight times."""
+    fine = torch.randn(8, 16, generator=seeded(0), dtype=torch.float64).repeat(8, 1)
+    assert len(fine.frexp().mantissa.abs().unique()) == 128 and grain(fine) == 0
+
+
 @pytest.mark.parametrize("said", [torch.zeros, torch.ones, lambda *shape: torch.arange(float(shape[1])).expand(shape)])
 def test_whole_numbers_are_no_rounding(said: Callable[..., Tensor]) -> None:
     assert grain(said(4, 100).double()) is None

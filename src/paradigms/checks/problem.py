@@ -1,4 +1,4 @@
-"""What is to be sampled is checked before any work; a refusal says what was given, what is needed, and what to type."""
+"""Checks of the problem before any work; a refusal says what was given, what is needed, and what to type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..execution.guidance import Guided
-from ..execution.model_check import unfit_for_batches
+from ..execution.model_modules import unfit_for_batches
 from ..schedule import Schedule
 from ..system import FLOATS, System
 from ..validate import in_words, number_in, refusal, why_unbound

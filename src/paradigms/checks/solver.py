@@ -1,4 +1,4 @@
-"""What a solver is told beside the problem: method, window, tolerance, and what `sample` takes to account for it."""
+"""Checks of the other arguments of a solver: method, window, tolerance, and those of `sample` for its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch in as many pieces as the device has room for: where memory runs out the piece halves, and nothing is lost.
+"""Evaluates a batch in pieces that fit in memory: where memory runs out, pieces are halved and the batch goes on.
 
 M rows = most + most + ... + rest,    most <- most / 2 where `most` did not fit
 """
@@ -50,7 +50,7 @@ class BatchLimit:
 class Chunked(nn.Module):
     """A model made from a model: pieces that fit, one after the other. `room` remembers their size.
 
-    Raises ValueError where the model returns no answer, see `answer.py`, or changes what it is given.
+    Raises ValueError where the model returns no answer, see `model_output.py`, or changes what it is given.
     """
 
     def __init__(self, model: Model) -> None:

@@ -1,11 +1,11 @@
-"""Seconds inside of model calls and outside of them: everything that is decided by time reads it here.
+"""The clock: seconds inside of model calls and outside of them. All decisions by time use it.
 
     | call |  outside  | call |  pause  | call |
 
-What is decided by leaves out, where the system counts it and while `exact`, the seconds in which this thread was ready
-and others had the processor, see `processor_wait.py`: on a busy machine single calls take several times as long as
-they need.
-A team's clock, see `team_clock.py`, shows the same numbers on all ranks, so that all decide alike.
+The seconds for decisions leave out those in which this thread was ready but others had the processor, where the system
+counts them and while `exact` is set, see `processor_wait.py`: on a busy machine single calls take several times as long
+as they need. The clock of a team, see `team_clock.py`, shows the same numbers on all ranks, so that all ranks decide
+alike.
 """
 
 from __future__ import annotations

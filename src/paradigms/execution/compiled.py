@@ -1,12 +1,11 @@
-"""A model made from a model: what a round does outside of it, compiled to one graph of tensors.
+"""A model whose rounds are compiled: all that a round does outside of the model becomes one graph of tensors.
 
     | window full, all samples at one row | the method | then                                   |
     | yes                                 | compiles   | sweep and criterion are one graph      |
     | else                                | any        | operator by operator, as without this  |
 
-A graph knows the shapes of a window and not where it stands: the rows' numbers go in as tensors and whole numbers, so
-that a call needs two or three graphs and not one a round. What torch cannot compile runs operator by operator, and a
-warning says so once.
+A graph depends on the shapes of a window and not on its place in the chain: row numbers are its inputs. So a call needs
+two or three graphs, not one a round. What torch cannot compile runs operator by operator, and a warning says so once.
 """
 
 from __future__ import annotations

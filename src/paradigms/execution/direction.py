@@ -1,18 +1,19 @@
-"""Whether a velocity points the way that the chain goes, seen in a few extra rows before the first round.
+"""Checks that a velocity points the way that the chain goes, with a few extra rows before the first round.
 
 m = noise - data,    dm = m(x) - m(-x),    dx = 2 x    for states x that are noise alone
 
-At the noisy end the data are all that m does not know of x, so that dm = dx there whatever the data are, and about so a
-little later. What else it may be, "=" being about so, see the constants:
+At the noisy end x says nothing of the data, so that the data cancel in dm. There dm = dx whatever the data are, and
+nearly so a little later. These are the cases that are told apart ("=" is approximate, within the constants below):
 
 | at the noisy end             | at noise 0.9 | at the last row | then                                           |
 | dm = -dx                     |              |                 | the velocity has the other sign: refused       |
 | dm = dx, at another t alone  |              |                 | the model counts time in other units: refused  |
 |                              | not dm = dx  | dm = -dx        | the data lie where the chain begins: warned of |
 
-The last is no proof: data wider than 2.5 in the scale of the states look the same, and data wider than 0.4 everywhere
-are not noticed. A Gaussian's velocity is linear and leads to a Gaussian from either end: of a linear one, half of x
-giving half of dm, nothing is said. Of a model that was not trained dm is neither, and nothing is said of it.
+The last case is no proof: data wider than 2.5 in the scale of the states look the same, and data that are wider than
+0.4 everywhere are not noticed. The velocity of a Gaussian is linear and leads to a Gaussian from either end. So nothing
+is said of a linear velocity, one where half of x gives half of dm. For a model that was not trained, dm is neither dx
+nor -dx, and nothing is said of it either.
 """
 
 from __future__ import annotations
@@ -28,17 +29,33 @@ from ..denoiser import VELOCITIES
 from ..system import System
 from ..validate import refusal
 
-NUMBERS, MOST = 64, 16  # numbers that the states have between them, so that chance is small; states at most
-NOISY = 0.95  # share of noise in the first state, below which nothing can be told from it
-# |dm -+ dx| / |dx|: that counts as equal, halfway to an answer of 0; at noise 0.9, 0.1 to 0.4 for the velocities of two
-# mixtures and 1.1 or more where time runs the other way
-NEAR, ASTRAY = 0.5, 0.7
-FAR, CLOSE = 0.7, 0.25  # the same told t as given and in other units, for the latter to be the model's
-LATER, WITHIN = 0.9, 0.06  # noise: where the data of a thin set show; a chain without a level so near is not looked at
-LINEAR = 0.02  # |dm - 2 dm of x / 2| / |dx| of a Gaussian's velocity, but for what a network leaves of it
-UNITS = 1000.0  # timesteps that models count time in, where it is not [0, 1]
+# The states that are asked have at least this many numbers together, so that chance is small. Chosen by hand.
+LEAST_NUMBERS = 64
+# At most this many states are asked. Chosen by hand.
+MOST_STATES = 16
+# If the first state has a smaller share of noise, nothing is concluded from it. Chosen by hand.
+LEAST_NOISE = 0.95
+# dm = dx if |dm - dx| / |dx| is below this, and likewise dm = -dx: halfway to an answer of 0.
+EQUAL = 0.5
+# At noise 0.9 dm is not dx if |dm - dx| / |dx| is above this. It was 0.1 to 0.4 for the velocities of two mixtures, and
+# 1.1 or more where time ran the other way.
+UNEQUAL = 0.7
+# The time is in other units if |dm - dx| / |dx| is above this at the time that was given. Chosen by hand.
+WRONG_UNITS = 0.7
+# And if it is below this at the same time in the other units. Chosen by hand.
+RIGHT_UNITS = 0.25
+# The share of noise at which the second look is taken: there a small set of data shows. Chosen by hand.
+LATER_NOISE = 0.9
+# A chain without a row whose share of noise is so near to it is not looked at. Chosen by hand.
+LATER_DISTANCE = 0.06
+# A velocity is linear if |dm - 2 dm(x / 2)| / |dx| is at most this: 0 for the velocity of a Gaussian, and somewhat more
+# for a network that has learned it. Chosen by hand.
+LINEAR_ERROR = 0.02
+# How many timesteps models count time in, where time is not in [0, 1]; 1000 is usual.
+TIMESTEPS = 1000.0
 
-Ask = Callable[[Tensor, Tensor, Tensor], Tensor]  # states shown (M, ...), t (M,), samples (M,) -> answers (M, ...)
+# States as the model is shown them (M, ...), t (M,), samples (M,) -> answers (M, ...).
+Ask = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class DirectionWarning(UserWarning):
@@ -51,7 +68,12 @@ def applies(system: System) -> bool:
     if reader.prediction not in VELOCITIES:
         return False
     total = reader.into * (system.alpha + system.sigma)
-    return bool(system.sigma[0] / total[0] >= NOISY) and bool(((total - 1).abs() < 1e-3).all())
+    return bool(system.sigma[0] / total[0] >= LEAST_NOISE) and bool(((total - 1).abs() < 1e-3).all())
+
+
+def direction_key(system: System) -> tuple[object, ...]:
+    """What a checked direction is remembered by: the prediction, and the units of time that the model is given."""
+    return "direction", system.denoiser.prediction, float(system.t[0]), float(system.t[-1])
 
 
 def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> None:
@@ -60,7 +82,7 @@ def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> Non
     Raises ValueError for a velocity of the other sign, or given time in other units; warns with `DirectionWarning` of
     one whose data seem to lie where the chain begins. A model that fails where it was not to be asked is let alone.
     """
-    P = min(-(-NUMBERS // x[0].numel()), MOST)
+    P = min(-(-LEAST_NUMBERS // x[0].numel()), MOST_STATES)
     noise = torch.randn(P, *x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
     samples = samples.repeat(-(-P // len(samples)))[:P]
     sign = 1.0 if system.denoiser.prediction == "flow" else -1.0
@@ -82,22 +104,22 @@ def check_direction(system: System, ask: Ask, x: Tensor, samples: Tensor) -> Non
         return float((dm - dx).norm() / size), float((dm + dx).norm() / size)
 
     same, opposite = look(0)
-    if opposite < NEAR:
+    if opposite < EQUAL:
         raise other_sign(system)
-    if same > FAR:
-        scale = 1 / UNITS if float(t.abs().max()) > 2 else UNITS
+    if same > WRONG_UNITS:
+        scale = 1 / TIMESTEPS if float(t.abs().max()) > 2 else TIMESTEPS
         if system.t.is_floating_point():
             with contextlib.suppress(Exception):
                 same, _ = look(0, float(t[0]) * scale)
-        if same < CLOSE:
+        if same < RIGHT_UNITS:
             raise other_units(float(t[0]), float(t[0]) * scale)
-    apart = (system.sigma / (system.alpha + system.sigma) - LATER).abs()
+    apart = (system.sigma / (system.alpha + system.sigma) - LATER_NOISE).abs()
     later = int(apart.argmin())
-    if not (0 < later < N - 1 and float(apart[later]) <= WITHIN):
+    if not (0 < later < N - 1 and float(apart[later]) <= LATER_DISTANCE):
         return
-    if look(later)[0] > ASTRAY and look(N - 1)[1] < NEAR:
+    if look(later)[0] > UNEQUAL and look(N - 1)[1] < EQUAL:
         (dm, dx), (half, _) = change(later), change(later, share=0.5)
-        if float((dm - 2 * half).norm() / dx.norm().clamp(min=1e-30)) <= LINEAR:
+        if float((dm - 2 * half).norm() / dx.norm().clamp(min=1e-30)) <= LINEAR_ERROR:
             return
         warnings.warn(other_end(system), DirectionWarning, stacklevel=2)
 

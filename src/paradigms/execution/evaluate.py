@@ -1,8 +1,9 @@
-"""Models made from models: one batch of rows in, denoised estimates out, counted, timed, checked.
+"""The model as a solver calls it: one batch of rows in, denoised estimates out, counted, timed and checked.
 
-In pieces where the device has no room for all rows, see `chunks.py`; on many devices at once, see `shard.py`.
+    D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows of any samples, in one call
 
-D[m] = read(model(show(x[m]), t[n[m]], condition[b[m]]))        m = 0..M-1 rows of any samples, in one call
+Where the device has no room for all rows they are evaluated in pieces, see `chunked.py`; on several devices at once,
+see `sharded.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
 from .compiled import Compiled
-from .direction import applies, check_direction
-from .model_check import Assumptions, known_assumptions, modules_of, undisturbed
+from .direction import applies, check_direction, direction_key
+from .model_check import Assumptions, known_assumptions, undisturbed
+from .model_modules import modules_of
 from .model_output import grain
 from .sharded import Sharded
 from .team_clock import TeamClock
@@ -32,7 +34,7 @@ class NonFiniteError(ArithmeticError):
 
 
 class Doubt(NamedTuple):
-    """The total () of an answer D (M, ...) at rows n (M,) of samples b (M,), which tells whether it is finite."""
+    """An answer D (M, ...) at rows n (M,) of samples b (M,) that may not be finite; its total () tells."""
 
     total: Tensor
     D: Tensor
@@ -41,13 +43,22 @@ class Doubt(NamedTuple):
 
 
 class Evaluator:
-    """The denoiser a solver calls: runs `model` on rows, and keeps `evaluations` (rows), `calls` and a `clock`.
+    """The denoiser that a solver calls. It runs `model` on rows, in the floating dtype of the model's own weights, and
+    gives denoised estimates in the dtype of the states, without a graph.
 
-    condition: tensors (B, ...), indexed by sample and passed to the model by name. A module's own floating dtype is
-    what it is given; outputs come back in the state's, without a graph. source: the model that it was made
-    from; team: the ranks that share its rows. answers: the dtype that it last answered in. assumed: what was asked of
-    it beside, see `assume.py`, in no count. Raises ValueError for an answer that is none, see `answer.py`, for a model
-    that breaks what is assumed of it, `NonFiniteError`, and RankError where a rank of a team fails.
+    Attributes:
+        condition: Tensors (B, ...), indexed by sample and passed to the model by name.
+        source: The model that it was made from.
+        team: The ranks that share its rows, None without a mesh.
+        evaluations: Rows so far; those of the checks are not counted.
+        calls: Calls of the model so far, likewise.
+        answers: The dtype that the model last answered in.
+        assumed: The checks of the model, see `model_check.py`.
+
+    Raises:
+        ValueError: The answer is no tensor like the states, see `model_output.py`, or the model fails a check.
+        NonFiniteError: The answer is not finite.
+        RankError: A rank of the team failed.
     """
 
     def __init__(self, model: Model, system: System, condition: Mapping[str, Tensor] | None = None) -> None:
@@ -57,18 +68,16 @@ class Evaluator:
         inner = self.model.model if isinstance(self.model, Sharded) else self.model
         self.source, self.room = inner.model, inner.room
         self.system, self.condition = system, dict(condition or {})
-        parameter = (
-            next((p for p in model.parameters() if p.is_floating_point()), None)
-            if isinstance(model, nn.Module)
-            else None
-        )
-        self.dtype = None if parameter is None else parameter.dtype
+        self.dtype = weights_dtype(model)
         self.answers: torch.dtype | None = None
         self.modes = surrounding_modes()
         self.assumed = Assumptions(self.source, inner, self.dtype, self.modes.casts)
-        self.directed = self.team is None and applies(system) and self._way() not in known_assumptions(self.source)
+        # Whether the direction of a velocity is yet to be checked.
+        self.directed = (
+            self.team is None and applies(system) and direction_key(system) not in known_assumptions(self.source)
+        )
         self.evaluations = self.calls = 0
-        self.doubts: list[Doubt] = []  # answers of which nobody has looked yet whether they are finite
+        self.doubts: list[Doubt] = []  # answers that have not been checked yet to be finite
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
@@ -76,7 +85,7 @@ class Evaluator:
 
     @property
     def seconds(self) -> float:
-        """In the model."""
+        """Seconds in the model."""
         return self.clock.inside
 
     @property
@@ -102,10 +111,10 @@ class Evaluator:
         doubts, self.doubts = self.doubts, []
         for doubt, total in zip(doubts, totals, strict=True):
             if not math.isfinite(total):
-                self._refuse(doubt.D, doubt.n, doubt.b)
+                refuse_nonfinite(self.system, doubt)
 
     def ask(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
-        """The same, without waiting for the device: whether D is finite is a doubt, until `look` is told."""
+        """The same, without waiting for the device: whether D is finite is a doubt until `look` is given its total."""
         shown = self.system.denoiser.show(x, n)
         given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
@@ -122,15 +131,10 @@ class Evaluator:
         if m.dtype != x.dtype:
             self.rounding = max(self.rounding, coarser_rounding(m.dtype, x.dtype))
         elif self.rounded is None:
-            self._round(m)
+            self._detect_rounding(m)
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         self.doubts.append(Doubt(D.sum(), D, n, b))  # one pass; a sum is finite only if its terms are
         return D
-
-    def _way(self) -> tuple[object, ...]:
-        """What a direction is remembered by: the units of time that the model is given."""
-        t = self.system.t
-        return "direction", self.system.denoiser.prediction, float(t[0]), float(t[-1])
 
     def _direct(self, x: Tensor, b: Tensor) -> None:
         """Looks once at whether a velocity points the way of the chain, from first states x (B, ...)."""
@@ -146,7 +150,7 @@ class Evaluator:
             with in_caller_modes(self.modes), undisturbed(self.source, x.device):
                 check_direction(self.system, ask, x, b)
             self.clock.resume()
-            known_assumptions(self.source).add(self._way())
+            known_assumptions(self.source).add(direction_key(self.system))
 
     def check_again(self) -> None:
         """Refuses a model whose answers have changed since it was first asked; a mesh asks nothing."""
@@ -158,13 +162,9 @@ class Evaluator:
             self.room.most = most
             self.clock.resume()
 
-    def _round(self, m: Tensor) -> None:
-        """Looks for the rounding of a network within a function, in its answers and in the dtype of its weights."""
-        found = grain(m)
-        if found == 0 and not isinstance(self.source, nn.Module):  # what it says may be scaled afterwards
-            inside = (p.dtype for each in modules_of(self.source) for p in each.parameters() if p.is_floating_point())
-            if m.dtype == torch.float64 and torch.float64 not in (dtypes := set(inside)) and dtypes:
-                found = torch.finfo(torch.float32).eps
+    def _detect_rounding(self, m: Tensor) -> None:
+        """Finds the rounding of a network inside a function, from answers m that are in the dtype of the states."""
+        found = network_rounding(m, self.source)
         if found is not None:
             self.rounding, self.rounded = max(self.rounding, found), found > 0
 
@@ -185,15 +185,36 @@ class Evaluator:
             self.clock.resume()
         return after
 
-    def _refuse(self, D: Tensor, n: Tensor, b: Tensor) -> None:
-        bad = (~torch.isfinite(D)).flatten(1).any(1).nonzero().flatten()
-        if len(bad):  # else finite terms overflowed in the sum, which is no fault
-            first = bad[n[bad].argmin()]
-            row, t = int(n[first]), self.system.t[n[first]].item()
-            raise NonFiniteError(
-                f"model: its output is not finite at row {row} of {len(self.system)} (t = {t:g}), "
-                f"sample {int(b[first])}; check the weights, or run the model in float32 or bfloat16"
-            )
+
+def weights_dtype(model: Model) -> torch.dtype | None:
+    """The dtype of the first floating weight of a module, None where there is none."""
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((p.dtype for p in weights if p.is_floating_point()), None)
+
+
+def refuse_nonfinite(system: System, doubt: Doubt) -> None:
+    """Raises `NonFiniteError` for an answer that is not finite; finite terms may overflow in the sum, which is none."""
+    bad = (~torch.isfinite(doubt.D)).flatten(1).any(1).nonzero().flatten()
+    if len(bad):
+        first = bad[doubt.n[bad].argmin()]
+        row, t = int(doubt.n[first]), system.t[doubt.n[first]].item()
+        raise NonFiniteError(
+            f"model: its output is not finite at row {row} of {len(system)} (t = {t:g}), "
+            f"sample {int(doubt.b[first])}; check the weights, or run the model in float32 or bfloat16"
+        )
+
+
+def network_rounding(m: Tensor, source: Model) -> float | None:
+    """The relative rounding of a network inside `source`, from its answers m and the dtypes of its weights.
+
+    0 if it is none beyond that of m's dtype, None if the answers do not tell.
+    """
+    found = grain(m)
+    if found == 0 and m.dtype == torch.float64 and not isinstance(source, nn.Module):  # answers may be scaled
+        inside = {p.dtype for each in modules_of(source) for p in each.parameters() if p.is_floating_point()}
+        if inside and torch.float64 not in inside:
+            return torch.finfo(torch.float32).eps
+    return found
 
 
 def coarser_rounding(given: torch.dtype, than: torch.dtype) -> float:

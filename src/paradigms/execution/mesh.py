@@ -1,4 +1,4 @@
-"""A solver over the ranks of a mesh: each runs it, and what it begins with is the first rank's, sent once.
+"""A solver on the ranks of a mesh: every rank runs it, and all begin with the first rank's inputs, sent once.
 
     x, noise, condition, state of generators  <-  the first rank's;    model  <-  sharded(model)
 

@@ -1,24 +1,23 @@
-"""What a solver takes for granted of a model, checked once for each model and shape of a state:
+"""What a solver assumes of a model f, checked once for each model and shape of a state:
 
-    f([a, b, a])[1] = f([c, b, c])[1]       a row's answer is that row's alone, and the same whenever it is asked
-    f([a, b, a])[0] = f([a, b, a])[2]       wherever in a batch it is
-    f(x)[row]       = f([a, b, a])[row]     and however long the batch, up to the rounding of other kernels
-    f([a, b, a])    = f([a, b, a])          whatever was asked in between: no state is kept from call to call, and
-                                            none has begun by the end of the first call of `sample`
-    x afterwards    = x                     what it is given it leaves as it is
+    f([a, b, a])[1] = f([c, b, c])[1]       a row's answer depends on that row alone, and is the same at any time
+    f([a, b, a])[0] = f([a, b, a])[2]       ... and at any place in a batch
+    f(x)[row]       = f([a, b, a])[row]     ... and in a batch of any length, up to the rounding of other kernels
+    f([a, b, a])    = f([a, b, a])          ... and after other calls: the model keeps no state from call to call, and
+                                            has begun none by the end of the first call of `sample`
+    x afterwards    = x                     the model does not change its input
 
-a, b, c are rows of the first batch that holds several timesteps, c another state; and of the first step, where windows
-are allowed and may yet come, of functions that are alike (`identity.py`) once. Else stepping asks nothing, unless a
-function may call a module that does not belong in training mode. The rows asked are in no count and in no time that a
-window is judged by, and torch's random streams stay where they were. A model that is itself such a module is refused
-without being asked.
+a, b and c are rows of the first batch that has several timesteps; the state of c is another one. If windows are allowed
+but the chain begins with steps, the first step is checked too, once for all functions that are alike (`model_key.py`).
+Otherwise stepping checks nothing, unless a function may call a module that should not be in training mode. A model that
+is itself such a module is refused without a call. The rows of the checks are counted nowhere, their seconds are in no
+time that a window is judged by, and torch's random streams are put back to where they were.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import MethodType
 from typing import Any
@@ -26,25 +25,35 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
 
 from .chunked import changed
 from .model_key import memory
+from .model_modules import modules_of, unfit_module
 from .model_output import precision
 from .torch_modes import Casts
 
-ROWS, LATER = 9, 9  # that a model is asked for, once; at the end of that call, once more
-ROUNDING = {  # relative differences that rounding explains: at the same place, at another, in a batch of other length
-    torch.float64: (1e-10, 5e-3, 0.02),  # where shapes differ, as wide as float32, which a network inside may be of
+# The rows that a model is asked for once: three calls of three rows. Two more where the answers to them were the same.
+ROWS = 9
+# The rows that it is asked for again at the end of that call of `sample`, likewise.
+LATER = 9
+# The relative differences that rounding explains: at the same place of a batch, at another place, in a batch of another
+# length. Those of float64 are as wide as those of float32 where places or lengths differ, because a network inside may
+# be in float32. Chosen by hand.
+ROUNDING = {
+    torch.float64: (1e-10, 5e-3, 0.02),
     torch.float32: (1e-5, 5e-3, 0.02),
     torch.float16: (1e-3, 1e-2, 0.1),
     torch.bfloat16: (8e-3, 2e-2, 0.1),
 }
-SMALL = 0.01  # of the state's norm: what an answer is measured by where it is smaller
-FEW = 4  # numbers in a state, of which different ones may well have one answer
-OTHER = -0.7  # times a row's state: what is beside a row the second time, for rows of a first guess may be copies
-DROPS = ("p", "drop_prob", "drop_rate", "rate", "prob")
-DROPPING = ("drop", "stochasticdepth")  # in the names of random modules
+# Differences are relative to the answer's norm, or to this share of the state's norm where that is more. Chosen by
+# hand.
+LEAST_ANSWER = 0.01
+# Different states of up to this many numbers may well have the same answer. Chosen by hand.
+FEW_NUMBERS = 4
+# In the second call the outer rows are multiplied by this, because the rows of a first guess may be copies of each
+# other. Chosen by hand.
+OTHER_STATE = -0.7
 
 _known: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
 
@@ -60,9 +69,8 @@ class Assumptions:
         self.known = known_assumptions(model)
         inside = modules_of(model)
         self.mode = getattr(model, "__func__", None), tuple(m.training for m in inside), casts
-        self.suspect = next(
-            (m for m in inside if unfit_module(m)), None
-        )  # which may be called, so that steps are asked, too
+        # A module that is unfit and may be called: then steps are checked, too.
+        self.suspect = next((m for m in inside if unfit_module(m)), None)
         self.least = [cast for _, cast in casts] + ([] if dtype is None else [dtype])
         self.steps = True  # that rows are stepped through whatever is measured; else a window may come any time
         self.later: Callable[[], None] = all_checked  # what is to be asked again when all is done
@@ -115,34 +123,34 @@ class Assumptions:
         a, b, c = int(t.argmin()), len(x) // 2, len(t) - 1 - int(t.flip(0).argmax())
         first, again = (functools.partial(self.asked, x, t, condition, rows) for rows in ([a, b, a], [c, b, c]))
         with undisturbed(self.model, x.device):
-            f, g = first(), again(OTHER)
-            same, place, longer = self.rounding(f)
+            f, g = first(), again(OTHER_STATE)
+            same, place, longer = rounding_differences(f, self.model, self.least)
             if (off := relative_difference(f[1], g[1], x[b])) > same:
-                raise self.mixed(off) if relative_difference(first(), f, x[[a, b, a]]) <= same else self.random(off)
+                repeats = relative_difference(first(), f, x[[a, b, a]]) <= same
+                raise (mixed_rows if repeats else varying_answers)(off, self.culprit())
             if (off := relative_difference(first(), f, x[[a, b, a]])) > same:
-                raise self.random(off)
-            kept = torch.equal(f, g) and x[0].numel() > FEW  # a constant, or what was answered before
-            if (
-                kept
-                and (off := relative_difference(self.asked(x, t, condition, [c, b], OTHER)[0], g[0], x[c])) > longer
-            ):
-                raise self.random(off)
+                raise varying_answers(off, self.culprit())
+            kept = torch.equal(f, g) and x[0].numel() > FEW_NUMBERS  # a constant, or what was answered before
+            if kept:
+                m = self.asked(x, t, condition, [c, b], OTHER_STATE)[0]
+                if (off := relative_difference(m, g[0], x[c])) > longer:
+                    raise varying_answers(off, self.culprit())
         if (off := relative_difference(f[0], f[2], x[a])) > place:
-            raise self.random(off)
+            raise varying_answers(off, self.culprit())
         pairs = [(a, f[0]), (b, f[1])] + [(c, g[0])] * kept
         some = [a, b, c]
         held, ts, conditions = x[some], t[some], {k: v[some] for k, v in condition.items()}
 
         def later() -> None:
             with undisturbed(self.model, held.device):
-                for rows, times, m in (([0, 1, 0], 1.0, f), ([2, 1, 2], OTHER, g), ([0, 1, 0], 1.0, f)):
+                for rows, times, m in (([0, 1, 0], 1.0, f), ([2, 1, 2], OTHER_STATE, g), ([0, 1, 0], 1.0, f)):
                     now = self.asked(held, ts, conditions, rows, times)
                     if (off := relative_difference(now, m, held[rows])) > same:
-                        raise self.random(off)
+                        raise varying_answers(off, self.culprit())
 
         def after(m: Tensor) -> None:
             if (off := max(relative_difference(m[i], v, x[i]) for i, v in pairs)) > longer:
-                raise self.mixed(off) if len(pairs) == 2 else self.random(off)
+                raise (mixed_rows if len(pairs) == 2 else varying_answers)(off, self.culprit())
             self.later = later
 
         return after
@@ -167,38 +175,46 @@ class Assumptions:
                 error.add_note(f"model: given x {tuple(some.shape)}, the rows of several steps; {needed}")
             raise
 
-    def rounding(self, m: Tensor) -> tuple[float, ...]:
-        """What rounding explains in the least precise dtype that is known to be used; TF32 is as precise as float16."""
-        inside = {p.dtype for v in modules_of(self.model) for p in v.parameters(recurse=False) if p.is_floating_point()}
-        used = {m.dtype, precision(m), *inside, *self.least}
-        found = [ROUNDING.get(dtype, ROUNDING[torch.bfloat16]) for dtype in used]
-        same, place, longer = (max(each) for each in zip(*found, strict=True))
-        return same, place, longer if m.device.type == "cpu" else max(longer, ROUNDING[torch.float16][2])
+    def culprit(self) -> nn.Module | None:
+        """The module in training mode that is most likely the reason of a broken assumption."""
+        return self.suspect or next((m for m in modules_of(self.model) if m.training), None)
 
-    def random(self, off: float) -> ValueError:
-        """The error of a model that answers otherwise when it is asked again."""
-        return ValueError(
-            f"model: asked the same row twice, its answers differ by {100 * off:.2g} %; needed: one answer to a row, "
-            "whenever and wherever in a batch it is asked, no state kept between calls; "
-            + self.advice("draw what is random before, as a condition, or type window=1")
-        )
 
-    def mixed(self, off: float) -> ValueError:
-        """The error of a model whose rows depend on each other."""
-        return ValueError(
-            f"model: rows of a batch depend on each other: beside other rows one answer differs by {100 * off:.2g} %; "
-            f"needed: an answer to each row of x and t alone; {self.advice('t and not t[0] in it, or type window=1')}"
-        )
+def rounding_differences(m: Tensor, model: Any, casts: list[torch.dtype]) -> tuple[float, ...]:
+    """The `ROUNDING` of the least precise dtype that is known to be used; TF32 is as precise as float16."""
+    inside = {p.dtype for v in modules_of(model) for p in v.parameters(recurse=False) if p.is_floating_point()}
+    used = {m.dtype, precision(m), *inside, *casts}
+    found = [ROUNDING.get(dtype, ROUNDING[torch.bfloat16]) for dtype in used]
+    same, place, longer = (max(each) for each in zip(*found, strict=True))
+    return same, place, longer if m.device.type == "cpu" else max(longer, ROUNDING[torch.float16][2])
 
-    def advice(self, otherwise: str) -> str:
-        """What to type."""
-        suspect = self.suspect or next((m for m in modules_of(self.model) if m.training), None)
-        return f"its {type(suspect).__name__} is in training mode: type .eval()" if suspect is not None else otherwise
+
+def varying_answers(off: float, culprit: nn.Module | None) -> ValueError:
+    """The error of a model that answers otherwise when it is asked again."""
+    return ValueError(
+        f"model: asked the same row twice, its answers differ by {100 * off:.2g} %; needed: one answer to a row, "
+        "whenever and wherever in a batch it is asked, no state kept between calls; "
+        + evaluation_advice(culprit, "draw what is random before, as a condition, or type window=1")
+    )
+
+
+def mixed_rows(off: float, culprit: nn.Module | None) -> ValueError:
+    """The error of a model whose rows depend on each other."""
+    advice = evaluation_advice(culprit, "t and not t[0] in it, or type window=1")
+    return ValueError(
+        f"model: rows of a batch depend on each other: beside other rows one answer differs by {100 * off:.2g} %; "
+        f"needed: an answer to each row of x and t alone; {advice}"
+    )
+
+
+def evaluation_advice(culprit: nn.Module | None, otherwise: str) -> str:
+    """What to type."""
+    return otherwise if culprit is None else f"its {type(culprit).__name__} is in training mode: type .eval()"
 
 
 def relative_difference(m: Tensor, other: Tensor, x: Tensor) -> float:
     """The relative difference of answers to x; 0 where one is not finite, which is for others to refuse."""
-    off, size = (m - other).double().norm(), torch.maximum(m.double().norm(), SMALL * x.double().norm())
+    off, size = (m - other).double().norm(), torch.maximum(m.double().norm(), LEAST_ANSWER * x.double().norm())
     found = float(off / size.clamp(min=1e-30))
     return found if found < float("inf") else 0.0
 
@@ -236,70 +252,3 @@ def known_assumptions(model: Any) -> set[Any]:
         return _known.setdefault(of, set())
     except TypeError:  # it cannot be remembered
         return set()
-
-
-def modules_of(model: Any, depth: int = 2) -> list[nn.Module]:
-    """The modules that a model is made of, or a function, method or object that holds them."""
-    found = list(model.modules()) if isinstance(model, nn.Module) else []
-    return found + [m for v in modules_held_by(model) for m in modules_of(v, depth - 1)] if depth else found
-
-
-def modules_held_by(model: Any) -> list[Any]:
-    """What a function, method or object holds that may be the model that it calls."""
-    if isinstance(model, functools.partial):
-        return [model.func, *model.args, *model.keywords.values()]
-    if isinstance(model, MethodType):
-        return [model.__self__]
-    if not inspect.isfunction(model):
-        values = list(getattr(model, "__dict__", {}).values())
-        return [
-            v for v in values if inspect.isroutine(v) or (isinstance(v, nn.Module) and not isinstance(model, nn.Module))
-        ]
-    try:
-        found = inspect.getclosurevars(model)
-    except ValueError:  # a cell that is still empty
-        return []
-    values = [*found.nonlocals.values(), *found.globals.values(), *(model.__defaults__ or ())]
-    return [v for v in values if isinstance(v, nn.Module | MethodType | functools.partial) or inspect.isfunction(v)]
-
-
-def unfit_for_batches(model: Any) -> str | None:
-    """Why a module of a model cannot be sampled with, None where none is known to be unfit.
-
-    Looked into are a module and what is made of one alone; what else a function uses may not be what it calls.
-    """
-    while not isinstance(model, nn.Module):
-        if isinstance(model, MethodType):
-            model = model.__self__
-        elif isinstance(model, functools.partial):
-            model = model.func
-        else:
-            return None
-    return next((why for m in model.modules() if (why := unfit_module(m))), None)
-
-
-def unfit_module(m: nn.Module) -> str | None:
-    """Why one module, whatever is in it, does not answer each row by itself and always the same."""
-    name = type(m).__name__
-    if isinstance(m, _BatchNorm) and m.running_mean is None:
-        return f"{name} without running statistics, which mixes the rows of a batch"
-    if not m.training:
-        return None
-    if isinstance(m, _NormBase) and (isinstance(m, _BatchNorm) or m.track_running_stats):
-        mixes = "mixes the rows of a batch and " if isinstance(m, _BatchNorm) else ""  # an instance is one row
-        return f"{name} in training mode, which {mixes}moves its statistics"
-    if name == "_SpectralNorm":
-        return "spectral_norm in training mode, which moves its estimate with every call"
-    return f"{name} in training mode, whose answers are random" if random_in_training(m) else None
-
-
-def random_in_training(m: nn.Module) -> bool:
-    """Whether a module in training mode is random, as dropout is."""
-    if isinstance(m, nn.RReLU):
-        return m.lower != m.upper
-    rate = getattr(m, "dropout", 0.0) if isinstance(m, nn.MultiheadAttention | nn.RNNBase) else 0.0
-    if isinstance(rate, int | float) and rate > 0:
-        return True
-    if not any(part in type(m).__name__.lower() for part in DROPPING):
-        return False
-    return any(isinstance(v := getattr(m, name, 0), int | float) and v > 0 for name in DROPS)

@@ -1,4 +1,4 @@
-"""Which model a call is about, so that what was measured of it is found again.
+"""Tells models apart, so that what was measured of a model is found again in its next call.
 
     a module or another object       itself                                as long as it lives
     a bound method                   its object

@@ -1,4 +1,4 @@
-"""The seconds in which a thread was ready to run and others had the processor: no part of what its own work takes."""
+"""The seconds in which a thread was ready to run but others had the processor, which are not spent on its own work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model made from a model: the rows of a call shared out over a team of ranks, on every rank the answers to all.
+"""A model that shares out the rows of a call over a team of ranks; every rank gets the answers to all rows.
 
     m = [model(x[part 0]) | model(x[part 1]) | ...]      part r evaluated by rank r, the rest received
 

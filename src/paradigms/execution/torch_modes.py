@@ -1,4 +1,4 @@
-"""States are computed on as a solver says, whatever surrounds its call; the model is called as the caller set it.
+"""Torch's modes around a call: the solver's own arithmetic ignores them, and the model is called within them.
 
 | surrounds `sample`, `sequential` or `iterate` | the solver's own arithmetic | the model       |
 | torch.autocast(device, dtype)                 | the states' dtype           | under autocast  |

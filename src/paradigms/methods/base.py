@@ -1,4 +1,4 @@
-"""An iteration is a surrogate: what a cheap stand-in S for the model knows about a row.
+"""A method is defined by its surrogate: a cheap stand-in S for the model at each row.
 
     x <- sequential(S);   D <- model(x) in one batch;   S[n](y) <- D[n] + J[n] (y - x[n])                   (2)
 
@@ -15,8 +15,8 @@ With equation (1) as the sampler that is a linear recurrence for the correction,
 | S = a jump over a block               | `Parareal`                                |
 | S = D held fixed, kept by a coin      | `Speculation`                             |
 
-Written as x[n+1] <- step(x)[n] + p[n] delta[n] the first row of a window is bit for bit the sequential step, so every
-method is exact after at most N sweeps. The first guess of a row is the same question, what S knows of rows that the
+Written as x[n+1] <- step(x)[n] + p[n] delta[n], the first row of a window is bit for bit the sequential step. So every
+method is exact after at most N sweeps. The first guess of a row follows from a surrogate too, that of rows which the
 model has not seen: `Copy` and `Extrapolate`.
 """
 
@@ -46,7 +46,7 @@ class AbstractMethod(CheckedFields, ABC):
 
     Attributes:
         steady: The window that "auto" takes for a method whose window may not change, else None.
-        compiles: Whether a sweep asks the model for the window's states alone, and decides nothing by what numbers are:
+        compiles: Whether a sweep evaluates the window's states only, and takes no decision by the values of tensors:
             then `compiled` makes one graph of it.
         law: Whether it gives other samples of the same law, so that no tolerance applies.
     """
@@ -111,5 +111,5 @@ def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Te
 
 
 def with_history(system: System, work: WindowState, D: Tensor) -> Tensor:
-    """D (K - 1 + W, B, ...): outputs D (W, B, ...) after as many of the rows before as a step looks back to."""
+    """D (K - 1 + W, B, ...): the outputs of the K - 1 rows before that a step uses, and outputs D (W, B, ...)."""
     return torch.cat([work.D[len(work.D) - len(D) - system.taps + 1 : -len(D)], D]) if system.taps > 1 else D

@@ -47,7 +47,7 @@ class Copy(Guess):
 @named_arguments
 @dataclass(frozen=True)
 class Extrapolate(Guess):
-    """Goes on with the last denoised estimate held fixed, and the noise that is drawn already.
+    """Continues with the last denoised estimate held fixed, and the noise that is already drawn.
 
     Source:
         Its gain was published as ParaSolver (2025); that it is equation (2) with J = 0 is ours.

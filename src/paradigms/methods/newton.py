@@ -9,8 +9,9 @@ window or on the batch. Finite differences need a model that can be called, not 
 
 Each row costs two evaluations, x[n] and x[n] + h v, in one batch: the price of a round is that of twice the window.
 
-The safeguard: J lies between the frozen estimate (J = 0) and `limit` times the frozen noise direction (J = 1 / alpha),
-so for limit 1 and one tap p lies in [a, alpha'/alpha]. A row whose carry is not finite takes its own step alone.
+The safeguard: J lies between that of a fixed estimate (J = 0) and `limit` times that of a fixed noise direction
+(J = 1 / alpha). So for limit 1 and one tap p lies in [a, alpha'/alpha]. A row whose correction is not finite takes its
+own step alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .work import Evaluate, Memory, Update, WindowState
 
 
 class ProbeSigns(NamedTuple):
-    """The signs v (1, B, ...) that every row is probed along; they do not slide."""
+    """The signs v (1, B, ...) along which every row is probed; they do not move with the window."""
 
     signs: Tensor
 

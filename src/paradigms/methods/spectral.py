@@ -144,18 +144,9 @@ class Spectral(AbstractMethod):
         """What is known before any evaluation of states like x (B, ...)."""
         s, N, B = spectrum_of(x, self.grid), len(system), len(x)
         what = "spectral", self.width, self.weight, s.shape, s.places
-        prior, alike, per, least = system.once(what, lambda: self.expected(system, s))
+        prior, alike, per, least = system.once(what, lambda: table_prior(system, s, self.width, self.weight))
         base = torch.stack([torch.full_like(prior, self.weight), prior], 2).expand(N, B, 2, -1).flatten(1)
         return LearnedSecants(s, prior, base, alike, per, least, x.new_zeros(N, B, 2, len(s.count)))
-
-    def expected(self, system: System, s: Spectrum) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the table alone says: prior, alike, per and least of `LearnedSecants`."""
-        high = log_snr(system)
-        g = system.alpha[:, None] ** 2 * s.prior
-        g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
-        alike = (1 + ((high[:, None] - high) / self.width) ** 2) ** -2
-        per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
-        return self.weight * g[:, None], alike, per, system.denoiser.least[:, None, None]
 
     def init(self, system: System, work: WindowState) -> Memory:
         known = self.begun(system, work.x[0])
@@ -226,6 +217,16 @@ class Spectral(AbstractMethod):
         share = (Y / X).maximum(known.least[rows]).clamp_(max=1) if system.denoiser.limited else (Y / X).clamp_(0, 1)
         J = share.mul_(known.per[rows])  # of all rows from the first to the last
         return J if rows.start == max(begin) and len(J) == W else pick_rows(J, work.n - rows.start)
+
+
+def table_prior(system: System, s: Spectrum, width: float, weight: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the table alone says: prior, alike, per and least of `LearnedSecants`."""
+    level = log_snr(system)
+    g = system.alpha[:, None] ** 2 * s.prior
+    g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
+    alike = (1 + ((level[:, None] - level) / width) ** 2) ** -2
+    per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
+    return weight * g[:, None], alike, per, system.denoiser.least[:, None, None]
 
 
 def log_snr(system: System) -> Tensor:

@@ -1,16 +1,17 @@
-"""Autospeculation: a draft is accepted or mirrored so that every state has exactly the law of the sequential one.
+"""Autospeculation: a draft is accepted or reflected so that every state has exactly the law of the sequential sampler.
 
-With S[n] the model's output at the last verified row, held fixed, the draft and the model both take a Gaussian step,
+S[n] is the model's output at the last verified row, held fixed. The draft and the model both take a Gaussian step,
 
     x[n+1] = m^ + c z,    m^ = a x[n] + b S[n],    m = a x[n] + b D[n],    Delta = (m^ - m) / c
 
-and z is already drawn, U uniform. In row order, x[n+1] = m^ + c z stands where
+where z is already drawn and U is uniform. In row order, the draft x[n+1] = m^ + c z is accepted if
 
     log U <= -z . Delta - |Delta|^2 / 2                      the ratio of the two densities at the draft
 
-and else becomes m + c (z - 2 (z . e) e), e = Delta / |Delta|: a standard normal again, mirrored. The rows after it are
-drafted anew from there with S = D[n], D[n] being right. No tolerance and no pathwise error: another sample, of the
-same law. Source: Hu et al., ICML 2025 (autospeculation); Bou-Rabee et al. 2020 for the reflection coupling.
+Otherwise it becomes m + c (z - 2 (z . e) e), e = Delta / |Delta|, whose noise is the reflection of z and again standard
+normal. The rows after it are drafted anew from there with S = D[n], because D[n] is the model at the right state. There
+is no tolerance and no pathwise error: the result is another sample of the same law. Source: Hu et al., ICML 2025
+(autospeculation); Bou-Rabee et al. 2020 for the reflection coupling.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .work import Evaluate, Memory, Update, WindowState
 
 
 class RowCoins(NamedTuple):
-    """U (1, B, N), one coin a row and sample; they do not slide."""
+    """U (1, B, N), a uniform number for each row and sample; they do not move with the window."""
 
     U: Tensor
 

@@ -1,4 +1,4 @@
-"""What a round works on and what it finds: the state of the window, and the update of a method."""
+"""The input and the output of one sweep of a method: the state of the window, and the update."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class WindowState:
         D: Outputs (H + W, B, ...), those of the H = max(K - 1, 1) rows before the window first.
         z: Noise of the rows (W, B, ...), None where none of the chain's rows draws any.
         n: Row numbers (W, B).
-        live: The rows that lie in the chain and may be evaluated (W, B), on the CPU: nobody must ask the device.
+        live: The rows that lie in the chain and may be evaluated (W, B), on the CPU: reading them waits for no device.
         seen: How often each row was evaluated (W, B), on the CPU.
-        newest: For a guess, what the surrogate says by now of the last state that the model has seen (B, ...).
-        rounding: Relative rounding of what the network answers in, 0 where that is the states' own or finer.
-        before: Makes the states (W, B, ...) that the outputs D of rows evaluated before are of; None at first.
+        newest: For a guess, the surrogate's present output at the last state that the model has seen (B, ...).
+        rounding: Relative rounding of the network's answers, 0 where it is the states' own or finer.
+        before: Makes the states (W, B, ...) at which rows that were evaluated before gave their D; None at first.
     """
 
     x: Tensor
@@ -83,7 +83,7 @@ class WindowState:
 
     @cached_property
     def revisited_rows(self) -> int:
-        """How many rows from the first hold all those that were evaluated before."""
+        """The length of the window's beginning that holds all rows that were evaluated before."""
         return int((self.seen > 0).any(1).sum())
 
     @cached_property
@@ -97,8 +97,10 @@ class WindowState:
 
 
 def pick_rows(v: Tensor, w: Tensor) -> Tensor:
-    """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at rows w (R, B), best on the CPU: then rows that are alike in all
-    samples and follow each other are looked at, and not copied."""
+    """v[w[i, b], b] (R, B, ...) of v (W, B, ...) at rows w (R, B).
+
+    If w is on the CPU and its rows follow each other and are the same in all samples, the result is a view and no copy.
+    """
     if w.device.type == "cpu":
         rows = w.tolist()
         first = rows[0][0]
@@ -133,7 +135,7 @@ class Update:
         D: Outputs of the old states (W, B, ...).
         y: Each row's own step from the old states, y[n] = step(x)[n] (W, B, ...).
         live: The rows that were evaluated (W, B), on the CPU.
-        stride: How many rows to accept (B,), where that is the method's to say and not the tolerance's.
+        stride: How many rows to accept (B,), where the method decides it and not the stopping rule.
         change: A transform of states and the squared change of x[1:] by band (W, B, F), where the method has them.
         secant: Likewise dX dX and dX dD by band (k, B, F), and dD dD (k, B), of the k rows evaluated before.
         off: `apart`, where it is known.
@@ -157,6 +159,6 @@ class Update:
         return rms(self.x - self.y) if self.off is None else self.off
 
     def known(self, w: Tensor) -> Tensor:
-        """What the stand-in says of the new states (R, B, ...) at rows w (R, B) of the window: D + J (x - old)."""
+        """The surrogate's output at the new states (R, B, ...) at rows w (R, B) of the window: D + J (x - old)."""
         D = pick_rows(self.D, w)
         return D if self.shift is None else D + self.shift(w)

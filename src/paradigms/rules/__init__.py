@@ -4,7 +4,7 @@
 | schedule_rules | a chain of timesteps on a training schedule, as in diffusers   |
 | given_levels   | given one by one: `from_levels`; EDM's and flow matching's own |
 | level_rules    | the equations behind `from_levels`                             |
-| timestep_grid  | what all of them are made of                                   |
+| timestep_grid  | the parts that all of them are made of                         |
 """
 
 from .given_levels import edm, euler, from_levels

@@ -1,14 +1,14 @@
-"""The rules: each fills the table of equation (1) for a chain of (alpha, sigma), and that is all it does.
+"""The rules on a training schedule: each fills the table of equation (1) for a chain of (alpha, sigma).
 
 Holding the denoised estimate D fixed over a row that goes from (alpha, sigma) to (alpha', sigma') gives
 
     a = sigma' / sigma,   b = alpha' - alpha a            DDIM, DPM-Solver++(1), Euler on Karras and flow grids
 
-the same in every space. The other rules add what noise or second order asks for. All coefficients are float64.
+which is the same in every space. The other rules add terms for noise or for second order. All coefficients are float64.
 
-Of every rule: `prediction` is what the model says (epsilon, v, flow or x0), `clip` and `threshold` limit its estimate
-of the data, one of both at most, see `denoiser.py`. Arguments that cannot be used raise ValueError, names that nobody
-has TypeError.
+In every rule `prediction` is what the model predicts (epsilon, v, flow or x0). `clip` or `threshold`, at most one of
+them, limits its estimate of the data, see `denoiser.py`. Arguments that cannot be used raise ValueError, unknown names
+TypeError.
 """
 
 from __future__ import annotations

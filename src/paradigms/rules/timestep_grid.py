@@ -1,4 +1,4 @@
-"""What rules are made of: the chain of levels that one stops at, and a table's rows on it.
+"""The parts that rules are made of: the grid of noise levels of a chain, and the rows of a table on it.
 
 | space      | sum that is 1         | a flow's state of noise s times this is of its scale |
 | preserving | alpha^2 + sigma^2     | ((1 - s)^2 + s^2)^-1/2                               |
@@ -35,7 +35,7 @@ from ..validate import check_choice, check_flag, check_whole, refusal
 
 @dataclass(frozen=True)
 class OutputReading:
-    """How a model's answer is read: the arguments of `denoiser` that every rule has."""
+    """How a model's output is read: the arguments of `make_denoiser` that every rule has."""
 
     prediction: str
     clip: float | None

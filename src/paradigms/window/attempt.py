@@ -1,4 +1,4 @@
-"""A run over the frames of a chain: what is kept of them, and where the samples end."""
+"""One attempt at a chain: runs through its frames and keeps their records and the final states."""
 
 from __future__ import annotations
 

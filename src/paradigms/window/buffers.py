@@ -1,9 +1,9 @@
-"""The window's arrays: built where a chain stands, moved up row by row, made longer and shorter, left again.
+"""The arrays of the window: how they are made, shifted, made longer or shorter, and left.
 
     v[w] <- v[min(w + stride, last)],    w = 0 .. W' - 1        each sample by its own stride
 
-What comes from beyond the last row of the chain that a window knew repeats that row, until it is guessed. A window of
-one row needs none of this: `Position` is all that is left of it, and what a method remembers of the whole sample.
+Rows that enter from beyond the last known row of the chain repeat that row until they are guessed. Single steps need no
+window: a `ChainPosition` holds where the samples stand and what a method remembers of each whole sample.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..system import System
 class ChainPosition:
     """Where the samples stand: states x (B, ...) at rows begin (B,), outputs D (H, B, ...) before, rounds so far.
 
-    memories: what method and criterion remember; of the rows of a window nothing is kept, see `kept`.
+    memories: what method and criterion remember of each whole sample; nothing is kept of the rows of a window.
     """
 
     x: Tensor
@@ -63,7 +63,7 @@ def open_window(system: System, at: ChainPosition, W: int, end: Tensor) -> Windo
 
 
 def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[Tensor, Tensor]) -> WindowState:
-    """The window of rows [begin, end) (B,), on the CPU; what is alike in all samples is known of it beforehand."""
+    """The window of rows [begin, end) (B,), on the CPU. Whether all samples stand at one row is found here, once."""
     (W, B), N, (begin, end) = seen.shape, len(system), span
     first, inside = begin.tolist(), (end - begin).tolist()
     if min(first) == max(first) and first[0] + W <= N:
@@ -78,10 +78,10 @@ def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[Te
 
 
 def updated_outputs(system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor) -> Tensor | None:
-    """D (K, B, ...) of the new states where it is read again; None where that of the old is as good.
+    """D (K, B, ...) of the new states where the next window reads it again; None if D of the old states is as good.
 
-    That is in the K - 1 rows before the next window, for the taps, and in the last row that lay in the chain, of `last`
-    (B,), for a guess.
+    It is read again in the K - 1 rows before the next window, for the taps, and in the last row that lay in the chain,
+    of `last` (B,), for a guess.
     """
     if sweep.shift is None:
         return None
@@ -90,7 +90,7 @@ def updated_outputs(system: System, work: WindowState, sweep: Update, stride: Te
         w = torch.cat([row_places(system.taps - 1) + (stride + 1 - system.taps), w])
     if min(w.flatten().tolist()) >= 0:
         return sweep.known(w)
-    H = len(work.D) - len(D)  # rows before this window, where nothing moves any more
+    H = len(work.D) - len(D)  # rows before this window, where states no longer change
     return pick_rows(torch.cat([work.D[:H], D]), w + H) + sweep.shift(w.clamp(min=0))
 
 

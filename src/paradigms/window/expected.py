@@ -1,4 +1,4 @@
-"""What a window was expected to take, beside stepping: why a chain is stepped through, or what was gained."""
+"""The seconds that the best window was expected to take, beside those of stepping: the reason of a choice."""
 
 from __future__ import annotations
 

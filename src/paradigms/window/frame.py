@@ -33,7 +33,7 @@ class Frame(Protocol):
         estimate: Estimated error so far (B,), None where the stopping rule estimates none.
         single: How many single steps these are, 0 for a round of a window.
         evaluate: Counts: `evaluate.evaluations` is the evaluations so far.
-        told: What `Solution` keeps of the frame.
+        record: What `Solution` keeps of the frame.
     """
 
     @property

@@ -23,9 +23,9 @@ from .trace import FrameRecord
 
 @dataclass(frozen=True)
 class SingleSteps:
-    """So many single steps of a chain of N rows: the states before, between and after them, and outputs (.., B, ...).
+    """Single steps of a chain of N rows: the states before, between and after them, and the outputs (.., B, ...).
 
-    Where it is of no use but to go on from, states and outputs are the first and the last alone.
+    If nobody looks at the states in between, only the first and the last states and outputs are kept.
     """
 
     round: int
@@ -59,12 +59,12 @@ class SingleSteps:
 
     @property
     def size(self) -> Tensor:
-        """A step is settled: 0 (W, B)."""
+        """0 (W, B), because every step is settled."""
         return torch.zeros(self.single, len(self.begin))
 
     @property
     def residual(self) -> Tensor:
-        """And is what the model gave: 0 (B,)."""
+        """0 (B,), because every state is the step that the model gave."""
         return torch.zeros(len(self.begin))
 
     @property

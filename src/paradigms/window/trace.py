@@ -1,6 +1,7 @@
-"""What is kept of a round, little enough that a stretch of steps costs no more than one.
+"""The record of a frame, so small that many single steps in a row take no more memory than one.
 
-(begin, end, evals by then)     of every round: the slowest sample's first row, the row after the fastest's last
+(begin, end, evaluations so far)        of every round: the first row of the slowest sample, and the row after the
+                                        last one of the fastest
 """
 
 from __future__ import annotations
@@ -11,7 +12,18 @@ Span = tuple[int, int, int]
 
 
 class FrameRecord(NamedTuple):
-    """Of a frame: first rows, rows accepted and residuals of each sample, the last row's next, evaluations by then."""
+    """What is kept of a frame.
+
+    Attributes:
+        begin: The first row of each sample.
+        stride: The rows accepted of each sample.
+        residual: Of each sample.
+        end: The row after the last one of all samples.
+        evaluations: So far.
+        window: Its rows.
+        single: How many single steps these are, 0 for a round of a window.
+        taking: The samples that took part; None for those of which rows were accepted.
+    """
 
     begin: list[int]
     stride: list[int]
@@ -19,11 +31,11 @@ class FrameRecord(NamedTuple):
     end: int
     evaluations: int
     window: int
-    single: int  # steps, 0 where it is a round of a window
-    taking: list[int] | None = None  # the samples that took part, None: those of which rows were accepted
+    single: int
+    taking: list[int] | None = None
 
     def rounds(self) -> list[Span]:
-        """The trace of it, a round a row of a stretch."""
+        """Its rounds, each single step as one of them."""
         begin, last, B, m, evaluations = (
             min(self.begin),
             max(self.begin),

@@ -1,4 +1,4 @@
-"""What can be proved of an accepted trajectory: how far each of its rows is from the step that the model gives.
+"""Verification: how far each row of an accepted trajectory is from the step that the model gives.
 
 The verification evaluates the accepted trajectory once more, all rows in parallel, and finds by how much each row
 misses its own step, r[n] = step(x)[n] - x[n+1]. A row with noise c[n] is then a Gaussian whose mean is off by r[n]:
@@ -7,7 +7,7 @@ misses its own step, r[n] = step(x)[n] - x[n+1]. A row with noise c[n] is then a
 
 "If every step is off by at most 2 eps c / N, the sample is within eps of the sequential sampler in total variation":
 Shih et al. 2023, proposition 1, which uses the linear (Pinsker) form of the same sum. It is a worst case: it adds up
-what in truth contracts, and in high dimension it passes 1 while the samples agree to a per cent.
+errors that in fact contract, and in high dimension it exceeds 1 while the samples agree to a per cent.
 """
 
 from __future__ import annotations

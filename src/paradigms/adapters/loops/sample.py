@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...checks.problem import check_generator, check_state, check_system
 from ...checks.solver import check_method, check_tolerance
-from ...execution.model_check import unfit_for_batches
+from ...execution.model_modules import unfit_for_batches
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
 from ...noise import Generators
