@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -144,3 +145,12 @@ def docstring(thing: ast.FunctionDef | ast.ClassDef) -> int:
 
 def test_the_version_is_the_packages() -> None:
     assert paradigms.__version__ == version("paradigms-sampling")
+
+
+def test_files_that_docstrings_name_are_there() -> None:
+    """A name between backquotes that ends in .py, in the sources of the package and of the benchmarks."""
+    sources = [*FILES, *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    known = [f.as_posix() for f in [*sources, *(ROOT / "examples").rglob("*.py"), *(ROOT / "training").rglob("*.py")]]
+    for file in sources:
+        for name in re.findall(r"`([\w/]+\.py)`", file.read_text()):
+            assert any(path.endswith(f"/{name}") for path in known), f"{file.relative_to(ROOT)} names {name}"

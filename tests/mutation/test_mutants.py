@@ -202,7 +202,7 @@ def test_rows_that_do_not_fit_are_halved_so_few_batches_are_lost(room: int) -> N
     x = start(system, 4)
     run = pd.sample(model, system, x, window=32, tolerance=0.01)
     reference = pd.sample(Mixture(), system, x, window=32, tolerance=0.01)
-    failed = failed[failed[0] == 3 :]  # less what sees whether rows depend on each other, see `assume.py`
+    failed = failed[failed[0] == 3 :]  # less what sees whether rows depend on each other, see `model_check.py`
     assert len(failed) <= math.ceil(math.log2(failed[0] / room)) and failed[0] == 128
     assert run.chunk is not None and room // 2 < run.chunk <= room
     assert torch.allclose(run.x, reference.x, rtol=1e-9) and run.rounds == reference.rounds

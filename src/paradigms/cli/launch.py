@@ -4,7 +4,7 @@
 
 Every rank runs the same command. A rank on GPUs has the one of its number on its node. Rank 0 shows progress, prints
 and writes; the others are silent unless it is rank 0 that is gone. Ranks meet at torchrun's store before they make a
-group: one that cannot take part says why there, and all end with its error, by its name; see `muster.py`.
+group: one that cannot take part says why there, and all end with its error, by its name; see `rendezvous.py`.
 """
 
 from __future__ import annotations

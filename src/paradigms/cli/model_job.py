@@ -7,7 +7,7 @@
 | heun      | 25    | 2 steps - 1 |
 | flow      | 50    | steps       |
 
-The criteria are those of `stop.py`: the error of the finished sample, and the paper's, the noise of a step. The window
+The criteria are those of `stopping`: the error of the finished sample, and the paper's, the noise of a step. The window
 picks itself; where it is to be looked at it is 80 rows from 500 rows on, else 32. Without a class, samples go through
 the classes, the first of seed s is of s.
 """

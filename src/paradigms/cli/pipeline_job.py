@@ -131,7 +131,7 @@ def prepare_pipeline(ask: PipelineRequest) -> PipelineJob:
 def load_pipeline(ask: PipelineRequest) -> Any:
     """The pipeline of a name that ships, a folder or a hub id; raises ValueError, ImportError without diffusers.
 
-    No code of the folder's own runs unless `ask.trust`, see `trust.py`.
+    No code of the folder's own runs unless `ask.trust`, see `remote_code.py`.
     """
     try:
         from diffusers import DiffusionPipeline

@@ -25,7 +25,7 @@ from .story import headline, tell_story
 def run_job(job: Job, out: Path, count: int | None, team: Team | None, answer: CommandOutput, *, gif: bool) -> int:
     """Samples, writes grid.png, trace.png, trace.json and with `gif` sample.gif to `out`; 0 where it converged.
 
-    count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
+    count: so many samples of a seed and a file each instead, see `many.py`. team: ranks that share the rows.
     """
     if count is not None:
         seeds = range(job.request.seed, job.request.seed + count)

@@ -1,4 +1,4 @@
-"""A pipeline made ready by `hub.py` is run: pictures as PNG, its account as JSON, and the sequential run beside it.
+"""A pipeline of `pipeline_job.py` is run: pictures as PNG, its account as JSON, and the sequential run beside it.
 
     max_error = max over samples of |x - y| / |y|,    psnr = min of -10 log10 mean((x - y)^2 / 4)
 
@@ -43,7 +43,7 @@ class Sequential:
 def run_job(ready: PipelineJob, out: Path, count: int | None, team: Team | None, answer: CommandOutput) -> int:
     """Samples, writes parallel-0.png, .., run.json and, to compare, sequential-0.png, .. to `out`; gives 0.
 
-    count: so many samples of a seed and a file each instead, see `series.py`. team: ranks that share the rows.
+    count: so many samples of a seed and a file each instead, see `many.py`. team: ranks that share the rows.
     A pipeline that could not be run in parallel, and ran step by step, gives 0 too: its status says so.
     """
     console, first = Console(stderr=True), team is None or team.rank == 0

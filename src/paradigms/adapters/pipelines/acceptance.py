@@ -5,8 +5,8 @@ by more than the state did: what a step computes of the state moves with it, and
 changed the prompt) must be evaluated anew. Where no state can be told, rows are accepted that are shown, bit for bit,
 what was evaluated.
 
-The criterion is shown what a round tells of growth, see `evidence.py`, and its estimate of the error decides at the end
-whether a call is made again, see `repeat_doubtful.py`.
+The criterion is shown what a round tells of growth, see `observed_growth.py`. Its estimate of the error
+decides at the end whether a call is made again, see `repeat_doubtful.py`.
 """
 
 from __future__ import annotations

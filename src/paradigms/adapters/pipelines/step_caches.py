@@ -1,6 +1,6 @@
 """Step caches of diffusers' own, which say that they are there: `enable_cache`, and the hooks of `apply_..cache`.
 
-Those of other libraries are found by what they do, see `remembers.py`.
+Those of other libraries are found by what they do, see `memory_check.py`.
 """
 
 from __future__ import annotations
