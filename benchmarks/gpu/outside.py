@@ -7,7 +7,6 @@ asks the driver for and what the GPU runs; its own two waits are among them, and
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from paradigms.schedule import linear
 from paradigms.solution import Solution
 from paradigms.solve import sample
 
+from ..core.counting import waits
 from ..core.overhead import STATES, asked, shown
 from .device import summary
 from .settings import Bench
@@ -56,18 +56,6 @@ def measure(bench: Bench, name: str, compile_rounds: bool = False) -> dict[str, 
         **profiled(bench, run),
         "waits, by torch's debug mode": waits(run) if bench.device.kind == "cuda" else None,
     }  # fmt: skip
-
-
-def waits(run: Callable[[], Solution]) -> float:
-    """How often a round waits for a CUDA device, as torch warns of it."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            n = run().rounds
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(w.message) for w in said) / n
 
 
 def profiled(bench: Bench, run: Callable[[], Solution]) -> dict[str, float | None]:

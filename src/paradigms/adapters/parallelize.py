@@ -65,10 +65,10 @@ def enable_parallel_sampling(
         >>> run.steps, run.status
         (3, 'converged')
     """
-    room = adapter_of(pipe_or_policy)
+    adapter = adapter_of(pipe_or_policy)
     options = Options(method, tolerance, window, batched, warm_start, mesh, compare)
-    check_options(options, room)
-    return room.enable_parallel_sampling(pipe_or_policy, options)  # type: ignore[no-any-return]
+    check_options(options, adapter)
+    return adapter.enable_parallel_sampling(pipe_or_policy, options)  # type: ignore[no-any-return]
 
 
 def disable_parallel_sampling(pipe_or_policy: Any) -> None:
@@ -107,10 +107,10 @@ def parallelize(
     Raises:
         ValueError: It is neither a pipeline nor a policy, or an argument cannot be used.
     """
-    room = adapter_of(pipe_or_policy)
+    adapter = adapter_of(pipe_or_policy)
     options = Options(method, tolerance, window, batched, warm_start, mesh, compare)
-    check_options(options, room)
-    return Parallel(pipe_or_policy, room, options)
+    check_options(options, adapter)
+    return Parallel(pipe_or_policy, adapter, options)
 
 
 @contextlib.contextmanager
@@ -128,9 +128,9 @@ class Parallel(Context):  # type: ignore[misc]
     where it waits, inside of both its try: so Ctrl-C at any line of ours, the first included, finds an end to run.
     """
 
-    def __init__(self, thing: Any, room: Any, options: Options) -> None:
+    def __init__(self, thing: Any, adapter: Any, options: Options) -> None:
         self._thing = thing
-        self._make: Any = lambda: room.parallelize(thing, options)
+        self._make: Any = lambda: adapter.parallelize(thing, options)
         self._within: Any = None
         self._run: Any = None
         self.func: Any = None
@@ -216,20 +216,20 @@ class EnabledObjects:
             vars(thing).pop(OPEN, None)
 
 
-def check_options(options: Options, room: Any) -> None:
-    """Raises ValueError for what the things of this room have no argument for, and for values that are none."""
+def check_options(options: Options, adapter: Any) -> None:
+    """Raises ValueError for an argument that this kind has not, and for values that cannot be used."""
     options.check()
     for name, usual, owner, what in (
         ("batched", True, pipelines, "a pipeline"),
         ("warm_start", False, policies, "a policy"),
     ):
         value = getattr(options, name)
-        if room is not owner and value is not usual:
+        if adapter is not owner and value is not usual:
             raise ValueError(f"{name}: given {value!r}; needed: {what}, for the other kind has no such argument")
 
 
 def adapter_of(pipe_or_policy: Any) -> Any:
-    """The room whose thing it is; raises ValueError for what can be neither."""
+    """The adapter of a pipeline or a policy; raises ValueError for what can be neither."""
     thing = pipe_or_policy
     if policies.interface_of(thing) is not None:
         return policies
