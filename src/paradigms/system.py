@@ -129,6 +129,11 @@ class System:
         return (self.c != 0).tolist()  # type: ignore[no-any-return]
 
     @cached_property
+    def stds(self) -> list[float]:
+        """std as plain numbers."""
+        return self.std.tolist()  # type: ignore[no-any-return]
+
+    @cached_property
     def kind(self) -> tuple[float, ...]:
         """A few numbers by which tables are told apart, where a mistake costs only time."""
         n = len(self) // 2
