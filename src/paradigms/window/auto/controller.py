@@ -218,7 +218,7 @@ def window_of(
         # What a trial may cost is saved first.
         counts.rest = math.ceil(max(TRIAL_ROWS - TRIAL_SHARE * N, 0) / (ALLOWED_LOSS * N))
         tried = f"it is tried in call {counts.rest + 1}"
-        why = f"with {N} steps, trying a window may cost more than it gains: {tried}"
+        why = f"with {N} steps, trying a window of 4 may cost more than it gains: {tried}"
         counts.resting = FixedWindow(1, stretch, why) if counts.rest else None
     if counts.rest:
         counts.rest -= 1
