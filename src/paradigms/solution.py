@@ -169,9 +169,14 @@ def spent_line(solution: Solution) -> str:
     if window > 1 and solution.speedup is not None:
         how = "expected" if solution.comparison is None else "measured"
         text += f", {solution.speedup:.2f} times as fast as stepping ({how})"
+    return text + reason_words(solution)
+
+
+def reason_words(solution: Solution) -> str:
+    """Why steps were made one by one, or windows taken in place of nodes, as the end of a line; "" for neither."""
     if solution.reason is None:
-        return text
-    return f"{text}; {'stepped one by one, because ' if 1 in solution.windows else ''}{solution.reason}"
+        return ""
+    return f"; {'stepped one by one, because ' if 1 in solution.windows else ''}{solution.reason}"
 
 
 def error_line(solution: Solution) -> str:

@@ -157,9 +157,12 @@ class Run:
             lines.append(f"made again {times(self.retries)}, because the error might have been beyond the tolerance")
         lines += self.doubts
         lines += [self.status] if self.coarse and not self.doubts else []
+        return "\n".join([*lines, *self.reason_lines()])
+
+    def reason_lines(self) -> list[str]:
+        """A line for each reason why something ran one by one."""
         told = [why for why in self.reasons if not any(line.endswith(why) for line in self.fallbacks)]
-        lines += [f"stepped because {why}" for why in told]
-        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
+        return [*(f"stepped because {why}" for why in told), *(f"one by one: {why}" for why in self.fallbacks)]
 
 
 def describe_costs(run: Run, networks: str) -> str:

@@ -61,8 +61,7 @@ class PolicyRun(Run):
         lines = [text, f"window={self.asked!r}: {widest(self.window)}; {self.gain()}"]
         if self.max_error is not None:
             lines.append(f"relative error against the policy's own loop on the same noise: {self.max_error:.2g}")
-        lines += [f"stepped because {why}" for why in self.reasons]
-        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
+        return "\n".join([*lines, *self.reason_lines()])
 
     def gain(self) -> str:
         """The speedup in words."""
