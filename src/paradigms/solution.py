@@ -110,10 +110,7 @@ class Solution:
     @cached_property
     def sample_rounds(self) -> Tensor:
         """Rounds that each sample took (B,)."""
-        rounds = rounds_taken(self.records)
-        for retry in self.retries:
-            rounds[list(retry.samples)] += rounds_taken(retry.records)
-        return rounds
+        return rounds_by_sample(self.records, self.retries)
 
     @cached_property
     def residual(self) -> Tensor:
@@ -121,10 +118,7 @@ class Solution:
 
         In RMS, and in units of std[n], the noise of a DDPM step there. 0 for samples that were made step by step.
         """
-        residual = largest_residual(self.records)
-        for retry in self.retries:
-            residual[list(retry.samples)] = largest_residual(retry.records)
-        return residual
+        return residual_by_sample(self.records, self.retries)
 
     @cached_property
     def trace(self) -> tuple[Span, ...]:
@@ -215,14 +209,20 @@ def trace_of_attempts(*attempts: Sequence[FrameRecord]) -> tuple[Span, ...]:
     return tuple(trace)
 
 
-def largest_residual(records: Sequence[FrameRecord]) -> Tensor:
-    """The largest residual of each sample (B,)."""
-    return torch.tensor([each.residual for each in records]).amax(0)
+def residual_by_sample(records: Sequence[FrameRecord], retries: Sequence[Retry] = ()) -> Tensor:
+    """The largest residual of each sample (B,), of its last attempt."""
+    residual = torch.tensor([each.residual for each in records]).amax(0)
+    for retry in retries:
+        residual[list(retry.samples)] = residual_by_sample(retry.records)
+    return residual
 
 
-def rounds_taken(records: Sequence[FrameRecord]) -> Tensor:
-    """The rounds each sample took (B,)."""
-    return torch.stack([frame_rounds(each) for each in records]).sum(0)
+def rounds_by_sample(records: Sequence[FrameRecord], retries: Sequence[Retry] = ()) -> Tensor:
+    """The rounds that each sample took (B,), in all attempts."""
+    rounds = torch.stack([frame_rounds(each) for each in records]).sum(0)
+    for retry in retries:
+        rounds[list(retry.samples)] += rounds_by_sample(retry.records)
+    return rounds
 
 
 def frame_rounds(record: FrameRecord) -> Tensor:

@@ -1,4 +1,4 @@
-"""What was given, in words, and the checks of single values. Every refusal reads
+"""Checks of single arguments. Every refusal reads
 
 name: given X; needed: Y; type Z
 """

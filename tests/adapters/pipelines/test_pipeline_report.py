@@ -190,7 +190,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": (lambda p: (None,), r"given None; needed: a diffusers pipeline"),
     "a class": (lambda p: (PLAIN,), r"given the class StableDiffusionPipeline; needed: a diffusers pipeline"),
     "a method's class": (lambda p: (p, pd.Picard), r"method: given .*Picard.*type Picard\(\)"),
-    "a method's name": (lambda p: (p, "picard"), r"method: given 'picard'; needed: a method such as"),
+    "a method's name": (
+        lambda p: (p, "picard"),
+        r"method: given 'picard'; needed: one of Anderson\(\).*; type Picard\(\)",
+    ),
     "a name": (lambda p: ("stabilityai/sd",), r"given 'stabilityai/sd'; needed: a diffusers pipeline"),
 }
 
@@ -214,6 +217,7 @@ def test_what_is_no_pipeline_or_no_method_says_what_to_type(name: str, function:
         ({"tolerance": "fine"}, "tolerance: given 'fine'"),
         ({"warm_start": True}, "warm_start: given True; needed: a policy"),
         ({"batched": 0}, "batched: given 0; needed: True or False"),
+        ({"compare": "yes"}, "compare: given 'yes'; needed: True or False"),
         ({"window": 0}, "window: given 0"),
     ],
 )
