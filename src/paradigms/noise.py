@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .system import System
+from .validate import refusal
 
 # On a CPU torch makes normal numbers in blocks of this many, one uniform number each. So rows of whole blocks are the
 # same numbers whether they are drawn at once or one by one. Source: torch, ATen/native/cpu/DistributionTemplates.h.
@@ -30,6 +31,13 @@ class Noise:
         self.generator = default_generator(x.device) if generator is None else generator
         self.first = self.last = 0  # rows held: first <= n < last
         self.held = x.new_empty((0, *x.shape))
+
+    @property
+    def sources(self) -> list[torch.Generator]:
+        """The generators that rows are drawn from; none where no row draws, or all are given."""
+        if self.silent or self.given is not None:
+            return []
+        return [self.generator] if isinstance(self.generator, torch.Generator) else list(self.generator)
 
     def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
         """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten.
@@ -91,6 +99,22 @@ def default_generator(device: torch.device) -> torch.Generator:
         torch.cuda.init()
         return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
     return torch.default_generator
+
+
+def check_unmoved(generators: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
+    """Refuses a model that drew from the noise's generators, which were in these states, and puts them back.
+
+    A window draws the noise of its rows before the model is called, and stepping in between.
+    """
+    moved = [(g, old) for g, old in zip(generators, states, strict=True) if not torch.equal(g.get_state(), old)]
+    for g, old in moved:
+        g.set_state(old)
+    if moved:
+        own = any(g is default_generator(g.device) for g, _ in moved)
+        given = "torch's own random numbers" if own else "a generator"
+        needed = "one that the noise of the rows alone is drawn from"
+        typed = "generator=torch.Generator().manual_seed(0), or window=1"
+        raise refusal("generator", f"{given}, which the model draws from, too", needed, typed)
 
 
 def replica_generators(generator: Generators | None, device: torch.device) -> Generators:

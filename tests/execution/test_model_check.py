@@ -82,7 +82,7 @@ def test_a_function_around_a_model_in_training_mode_is_refused_by_what_it_answer
     """A10; its statistics are put back, and the reason names the module."""
     model = Net(TRAINING[layer][0]()).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"in training mode: type .eval\(\)"):
+    with pytest.raises(ValueError, match=r"calls .* in training mode.*type .eval\(\)"):
         run(lambda x, t: model(x, t))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), "statistics moved"
 
@@ -95,7 +95,7 @@ def test_a_function_around_a_model_in_training_mode_is_refused_step_by_step_too(
 ) -> None:
     """A10."""
     model = Net(TRAINING[layer][0]()).train()
-    with pytest.raises(ValueError, match=r"in training mode: type .eval\(\)"):
+    with pytest.raises(ValueError, match=r"calls .* in training mode.*type .eval\(\)"):
         run_it(lambda x, t: model(x, t), SYSTEM, start(SYSTEM, B, torch.float32))
 
 
@@ -116,7 +116,7 @@ def test_a_function_that_was_right_is_checked_again_once_its_model_trains() -> N
 
     assert run(function).converged
     model.train()
-    with pytest.raises(ValueError, match="its answers differ"):
+    with pytest.raises(ValueError, match="calls Dropout in training mode"):
         run(function)
 
 
@@ -403,7 +403,7 @@ def test_a_model_is_checked_once_for_each_shape_and_in_no_count() -> None:
         sizes.clear()
         solution = pd.sample(model, SYSTEM, torch.randn(2, d, generator=seeded(0)), window=8)
         beside.append(sum(sizes) - solution.evaluations)
-    assert beside == [ROWS + LATER, 0, ROWS + LATER]
+    assert beside == [ROWS + LATER + 16, 0, ROWS + LATER + 16]
 
 
 @pytest.mark.parametrize("method", METHODS)

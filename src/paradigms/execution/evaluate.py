@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..noise import check_unmoved
 from ..system import System
 from .chunked import Chunked, Model
 from .clock import Clock
@@ -54,6 +55,7 @@ class Evaluator:
         calls: Calls of the model so far, likewise.
         answers: The dtype that the model last answered in.
         assumed: The checks of the model, see `model_check.py`.
+        reserved: Generators that the model must not draw from; looked at in its first call.
 
     Raises:
         ValueError: The answer is no tensor like the states, see `model_output.py`, or the model fails a check.
@@ -77,6 +79,7 @@ class Evaluator:
             self.team is None and applies(system) and direction_key(system) not in known_assumptions(self.source)
         )
         self.evaluations = self.calls = 0
+        self.reserved: Sequence[torch.Generator] = ()
         self.doubts: list[Doubt] = []  # answers that have not been checked yet to be finite
         self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
         self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
@@ -116,8 +119,11 @@ class Evaluator:
     def ask(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """The same, without waiting for the device: whether D is finite is a doubt until `look` is given its total."""
         shown = self.system.denoiser.show(x, n)
-        given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
+        # A model may keep what it is given, and write into it later: then it is not to be the states themselves.
+        given, t = shown.to(self.dtype or x.dtype, copy=shown is x).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
+        reserved, self.reserved = self.reserved if not self.assumed.vouched else (), ()
+        states = [g.get_state() for g in reserved]
         if self.directed:
             self._direct(x[n == 0], b[n == 0])
         with in_caller_modes(self.modes):
@@ -125,6 +131,7 @@ class Evaluator:
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
             self.clock.leave(x)
+        check_unmoved(reserved, states)
         for judge in after:
             judge(m)
         self.evaluations, self.calls, self.answers = self.evaluations + len(x), self.calls + 1, m.dtype
@@ -173,15 +180,16 @@ class Evaluator:
         after: list[Callable[[Tensor], None]] = []
 
         def check() -> None:
+            most = self.room.most
             after.append(self.assumed.before(x, t, condition))
+            self.room.most = most  # three rows that have no room say little of how many have
 
         if isinstance(self.model, Sharded):
             self.model.first = check
         else:
             self.clock.pause()
-            most = self.room.most
+            after.append(self.assumed.beside(x, t, condition))
             check()
-            self.room.most = most  # three rows that have no room say little of how many have
             self.clock.resume()
         return after
 
