@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.execution.model_check import rows_beside
+from paradigms.execution.model_known import rows_beside
 from paradigms.files import write_json
 from paradigms.methods.speculation import Speculation
 from paradigms.solution import Solution, relative_error

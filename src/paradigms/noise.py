@@ -5,7 +5,8 @@ z[n], n = 0, 1, 2, ...        one draw of (B, ...) a row, in row order, and none
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 
 import torch
@@ -17,6 +18,8 @@ from .validate import refusal
 # On a CPU torch makes normal numbers in blocks of this many, one uniform number each. So rows of whole blocks are the
 # same numbers whether they are drawn at once or one by one. Source: torch, ATen/native/cpu/DistributionTemplates.h.
 RANDOM_BLOCK = 16
+# The seed of generators while nobody may draw from them: one that no model is likely to set.
+MARK = 7_305_118_264_931_577
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -101,16 +104,23 @@ def default_generator(device: torch.device) -> torch.Generator:
     return torch.default_generator
 
 
-def check_unmoved(generators: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
-    """Refuses a model that drew from the noise's generators, which were in these states, and puts them back.
+@contextmanager
+def reserved(generators: Sequence[torch.Generator]) -> Iterator[None]:
+    """Within it nobody may draw from the generators of the noise; raises ValueError where a model did.
 
-    A window draws the noise of its rows before the model is called, and stepping in between.
+    A window draws the noise of its rows before the model is called, and stepping in between. They have a state of their
+    own meanwhile, for a model that seeds them may leave them where they were.
     """
-    moved = [(g, old) for g, old in zip(generators, states, strict=True) if not torch.equal(g.get_state(), old)]
-    for g, old in moved:
-        g.set_state(old)
+    states = [g.get_state() for g in generators]
+    marked = [g.manual_seed(MARK).get_state() for g in generators]
+    try:
+        yield
+        moved = [g for g, mark in zip(generators, marked, strict=True) if not torch.equal(g.get_state(), mark)]
+    finally:
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
     if moved:
-        own = any(g is default_generator(g.device) for g, _ in moved)
+        own = any(g is default_generator(g.device) for g in moved)
         given = "torch's own random numbers" if own else "a generator"
         needed = "one that the noise of the rows alone is drawn from"
         typed = "generator=torch.Generator().manual_seed(0), or window=1"

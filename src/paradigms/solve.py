@@ -29,9 +29,8 @@ from .stopping.final_error import FinalError
 from .stopping.rounding import finest_tolerance
 from .system import System
 from .validate import named_arguments
-from .window.attempt import RunOutcome, run_frames
 from .window.auto.controller import auto_window
-from .window.chain import UNLIMITED, Chain
+from .window.chain import UNLIMITED, Chain, RunOutcome, run_frames
 from .window.controller import FixedWindow, WindowController, YieldingWindow
 from .window.frame import Frame
 from .window.retry import Retry, retry_doubtful
@@ -290,8 +289,9 @@ def open_chain(
         check_skeleton(method, stop, window)
     evaluate, stream = problem.evaluator(), problem.stream()
     evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
-    evaluate.assumed.begin_call()
-    evaluate.reserved = () if evaluate.assumed.steps else stream.sources
+    evaluate.assumed.record.begin_call()
+    if not (evaluate.assumed.steps or evaluate.assumed.record.vouched):
+        evaluate.reserved = stream.sources
     if isinstance(window, str):
         window = auto_window(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.execution.model_check import rows_beside
+from paradigms.execution.model_known import rows_beside
 from paradigms.methods.parareal import ChainBlocks, CoarseSolver
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture

@@ -1,8 +1,11 @@
-"""A chain: a problem that is being solved, and how. One value, passed from the solver to the window and to a retry."""
+"""A chain: a problem that is being solved, and how. One value, passed from the solver to the window and to a retry.
+
+`run_frames` goes through the rounds of a chain once, and keeps their records and the last states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +18,7 @@ from ..system import System
 from ..validate import refusal
 from .controller import Plan, WindowController, check_plan
 from .frame import Frame, WindowRound
+from .trace import FrameRecord
 
 # The number of rounds that stands for no limit: more than any chain takes.
 UNLIMITED = 1 << 62
@@ -38,7 +42,7 @@ class Chain:
         stream: the starting noise x (B, ...) and the noise of the rows.
         method: what corrects the states of a window.
         stop: which rows of a window are settled.
-        pace: how many rows the next window has.
+        controller: how many rows the next window has.
         limit: on rounds.
         keep: the states within a stretch of single steps, and not its first and last alone.
     """
@@ -84,3 +88,27 @@ def frame_versions(frame: Frame) -> dict[str, int]:
     lists = {k: v[-1] for k, v in held.items() if isinstance(v, list) and v}
     found = {k: v for k, v in (held | lists).items() if isinstance(v, Tensor) and not v.is_inference()}
     return {k: v._version for k, v in found.items()}
+
+
+@dataclass
+class RunOutcome:
+    """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
+
+    final: Tensor
+    records: list[FrameRecord]
+    estimate: Tensor | None
+    path: list[list[Tensor]]
+
+
+def run_frames(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> RunOutcome:
+    """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
+    run = RunOutcome(x, [], None, [[v[None]] for v in x] if path else [])
+    for frame in shown:
+        run.records.append(frame.record)
+        run.estimate = run.estimate if frame.estimate is None else frame.estimate
+        for b, states in enumerate(run.path):
+            states.append(frame.x[1 : run.records[-1].stride[b] + 1, b])
+        run.final = frame.last
+        if frame.round == limit:
+            break
+    return run

@@ -1,4 +1,4 @@
-"""One round as it ended, before the window slides; consecutive single steps form one record.
+"""`Frame`: one round of a window as it ended, before the window slides.
 
 of B samples the rows [begin, end) were evaluated, and the first `stride` of them accepted
 """

@@ -1,4 +1,4 @@
-"""How many steps of a window are finished, as the core's stopping rule says of the states between them.
+"""How many steps of a loop's window are finished, by the core's stopping rule.
 
     y[n]  = step n from the old state x[n], the model's own answers to it
     dD[n] = (y - y_before - a dX) / b,    dX = x - x_before        over the two last times that a row was evaluated
