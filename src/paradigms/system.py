@@ -124,6 +124,11 @@ class System:
         """Whether row n draws noise."""
         return (self.c != 0).tolist()  # type: ignore[no-any-return]
 
+    @cached_property
+    def stds(self) -> list[float]:
+        """std as plain numbers."""
+        return self.std.tolist()  # type: ignore[no-any-return]
+
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Takes steps n (W, B) from states x: equation (1).
 

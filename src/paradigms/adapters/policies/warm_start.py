@@ -44,7 +44,7 @@ class RecalledGuess(Guess):
     D: Tensor
 
     def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
-        if bool(work.begin.any()) or bool(known.any()):
+        if any(work.begin) or bool(known.any()):
             return self.guess.fill(system, work, known)
         n = work.n  # rows 0..W-1 of every sample
         D = torch.cat([work.D[: len(work.D) - len(n)], self.D.to(work.D)[n[:, 0]]])
