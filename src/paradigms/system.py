@@ -111,9 +111,7 @@ class System:
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What `make` computes from this table, computed when it is first asked for under the name `what` and kept."""
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]  # type: ignore[no-any-return]
+        return self._kept[what] if what in self._kept else self._kept.setdefault(what, make())  # type: ignore[no-any-return]
 
     @cached_property
     def _kept(self) -> dict[Hashable, Any]:
