@@ -111,9 +111,7 @@ class System:
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What `make` computes from this table, computed when it is first asked for under the name `what` and kept."""
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]  # type: ignore[no-any-return]
+        return self._kept[what] if what in self._kept else self._kept.setdefault(what, make())  # type: ignore[no-any-return]
 
     @cached_property
     def _kept(self) -> dict[Hashable, Any]:
@@ -123,6 +121,11 @@ class System:
     def drawn(self) -> list[bool]:
         """Whether row n draws noise."""
         return (self.c != 0).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def stds(self) -> list[float]:
+        """std as plain numbers."""
+        return self.std.tolist()  # type: ignore[no-any-return]
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Takes steps n (W, B) from states x: equation (1).

@@ -34,6 +34,11 @@ def in_words(v: Any) -> str:
     return type(v).__name__
 
 
+def counted(count: int, thing: str) -> str:
+    """A number of things: "1 round", "2 rounds"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def number_in(v: Any) -> Any:
     """The plain number in a numpy scalar or a tensor of shape (), which are none to type; None where it is neither."""
     scalar = isinstance(v, Tensor) or (type(v).__module__ == "numpy" and not isinstance(v, int | float | type))

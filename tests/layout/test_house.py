@@ -31,11 +31,11 @@ BELOW: dict[str, set[str]] = {
     "stopping": {"methods", "system", "validate"},
     "distributed": set(),
     "execution": {"checks", "denoiser", "distributed", "noise", "problem", "system", "validate"},
-    "window": {"execution", "methods", "noise", "stopping", "system"},
+    "window": {"execution", "methods", "noise", "stopping", "system", "validate"},
     "window/auto": {"execution", "methods", "stopping", "system", "window"},
     "checks": {"execution", "methods", "schedule", "stopping", "system", "validate", "window"},
     "problem": {"checks", "execution", "noise", "system"},
-    "solution": {"distributed", "execution", "noise", "stopping", "system", "window"},
+    "solution": {"distributed", "execution", "noise", "stopping", "system", "validate", "window"},
     "skeleton": {"execution", "methods", "stopping", "system", "validate", "window"},
     "solve": {*CORE, "checks", "execution", "methods", "problem", "skeleton", "solution", "stopping", "window"}
     | {"window/auto"},

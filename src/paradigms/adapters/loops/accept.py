@@ -98,7 +98,7 @@ class Acceptance:
             work, update, before = self.judged
             stride = torch.full((update.x.shape[1],), count)
             self.memory = self.stop.judge(self.system, work, replace(update, stride=stride), before)[2]
-            self.memory = shift_memory(self.memory, torch.tensor([count]), 0)
+            self.memory = shift_memory(self.memory, [count], 0)
         elif self.judged is not None:  # nothing was accepted, and nothing is spent
             self.memory = self.judged[2]
         place = torch.arange(self.window) + count

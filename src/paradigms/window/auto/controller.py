@@ -181,7 +181,7 @@ class AutoWindow(WindowController):
 
     def reason(self) -> str | None:
         if self.timed and not self.steps:
-            return f"{self.timed} rows were timed first"
+            return f"the first {self.timed} steps were timed"
         return self.why or str(self.expected()) if self.steps else None
 
     def expected(self) -> Expected | None:
@@ -224,7 +224,8 @@ def window_of(
         counts = known.chains[chain, tolerance] = ChainCounts(N, tolerance)
         # What a trial may cost is saved first.
         counts.rest = math.ceil(max(TRIAL_ROWS - TRIAL_SHARE * N, 0) / (ALLOWED_LOSS * N))
-        why = f"on a chain of {N} rows a window of 4 may cost much: it is tried in call {counts.rest + 1}"
+        tried = f"it is tried in call {counts.rest + 1}"
+        why = f"with {N} steps, trying a window of 4 may cost more than it gains: {tried}"
         counts.resting = FixedWindow(1, stretch, why) if counts.rest else None
     if counts.rest:
         counts.rest -= 1
