@@ -9,7 +9,7 @@ The Jacobian, and with it all that the chain on the surrogate does, is a number 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ..methods.spectrum import Spectrum, spectrum_of
 
-WIDE = 1 << 11  # coordinates of a state from which bands are gone through; below, one product is faster
+# Coordinates of a state from which bands are gone through one by one; below, one product is faster: of noise, and of
+# what is one number a band.
+WIDE, LARGE = 1 << 11, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,19 @@ class BandCoordinates:
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (..., F), coordinates u, v (..., d)."""
-        if not self.wide:
+        if not self.large:
             return (u * v) @ self.member.to(u)
         return torch.stack([(u[..., f] * v[..., f]).sum(-1) for f in self.slices], -1)
 
     def plus(self, v: Tensor, c: Tensor, u: Tensor) -> Tensor:
         """v + c u (..., d), c by band (..., F)."""
         c = c.to(v)
-        if not self.wide:
+        if not self.large:
             return torch.addcmul(v, self.spread(c), u)
         out = torch.empty_like(v)
         for f, part in enumerate(self.slices):
             torch.addcmul(v[..., part], c[..., f : f + 1], u[..., part], out=out[..., part])
         return out
-
-    def weighted(self, c: Tensor, v: Callable[[slice], Tensor]) -> Tensor:
-        """sum_l c v (M, d), c by band (L, M, F), v(part) (L, M, ...) some coordinates."""
-        if not self.wide:
-            return (self.spread(c) * v(slice(None))).sum(0)
-        return torch.cat([(c[..., f : f + 1] * v(part)).sum(0) for f, part in enumerate(self.slices)], 1)
 
     def product(self, H: Tensor, U: Tensor) -> Tensor:
         """H U (B, R, d): of each band its H (F, B, R, n) times the coordinates of U (B, n, d)."""
@@ -73,8 +69,13 @@ class BandCoordinates:
 
     @functools.cached_property
     def wide(self) -> bool:
-        """Whether bands are gone through one by one."""
+        """Whether the noise is kept band by band."""
         return len(self.band) >= WIDE
+
+    @functools.cached_property
+    def large(self) -> bool:
+        """Whether bands are gone through one by one."""
+        return len(self.band) >= LARGE
 
     @functools.cached_property
     def widths(self) -> list[int]:

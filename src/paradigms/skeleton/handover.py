@@ -22,18 +22,20 @@ SLACK, HALF, FAR = 5.0, 0.5, 10.0
 ORDER = {True: 2.0, False: 1.0}  # of the interpolation, as errors fell with nodes: of an ODE, and with noise
 
 
-def foretold_nodes(parts: ErrorParts, ode: bool) -> Tensor:
-    """K* (B,)."""
+def foretold_nodes(parts: ErrorParts, nodes: Tensor, ode: bool) -> Tensor:
+    """K* (B,) of samples that have so many nodes (B,)."""
     more = (parts.quad / (OF_TOLERANCE * parts.tolerance) / parts.A.amax(0)).clamp(min=1)
-    nodes = parts.known.sum(0) * more ** (1 / ORDER[ode])
-    return nodes.maximum(parts.node.sum(0).double())
+    return (parts.known.sum(0) * more ** (1 / ORDER[ode])).maximum(nodes)
 
 
-def gives_way(parts: ErrorParts, first: Tensor, round: int, window: int, ode: bool) -> Tensor:
-    """The samples (B,) that go on with all rows, after `round` rounds; first (B,): the nodes that they began with."""
+def gives_way(parts: ErrorParts, nodes: Tensor, first: Tensor, round: int, window: int, ode: bool) -> Tensor:
+    """The samples (B,) that go on with all rows, after `round` rounds; nodes (B,) that they have, first (B,): that they
+    began with."""
     N = len(parts.node)
-    K = foretold_nodes(parts, ode)
-    start = first >= START * N
-    early = (K > MANY * N) & torch.tensor(round >= max(3, EARLY * N / window))
-    late = ((K > HALF * N) | (parts.secant > FAR * parts.S)) & torch.tensor(round > N / window + SLACK)
-    return (start | early | late) & ~parts.dense
+    way = first >= START * N
+    if round >= max(3, EARLY * N / window):
+        K = foretold_nodes(parts, nodes, ode)
+        way = way | (K > MANY * N)
+        if round > N / window + SLACK:
+            way = way | (K > HALF * N) | (parts.secant > FAR * parts.S)
+    return way & ~parts.dense
