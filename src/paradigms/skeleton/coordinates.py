@@ -50,22 +50,35 @@ class BandCoordinates:
         """sum of u v over each band (..., F), coordinates u, v (..., d)."""
         if not self.large:
             return (u * v) @ self.member.to(u)
+        if u is v:  # one pass, and nothing is stored
+            return torch.stack([torch.linalg.vector_norm(u[..., f], dim=-1) for f in self.slices], -1).square_()
         return torch.stack([(u[..., f] * v[..., f]).sum(-1) for f in self.slices], -1)
 
-    def plus(self, v: Tensor, c: Tensor, u: Tensor) -> Tensor:
-        """v + c u (..., d), c by band (..., F)."""
+    def plus(self, v: Tensor, c: Tensor, u: Tensor, out: Tensor | None = None) -> Tensor:
+        """v + c u (..., d), c by band (..., F); out may be v."""
         c = c.to(v)
         if not self.large:
-            return torch.addcmul(v, self.spread(c), u)
-        out = torch.empty_like(v)
+            return torch.addcmul(v, self.spread(c), u, out=out)
+        out = torch.empty_like(v) if out is None else out
         for f, part in enumerate(self.slices):
             torch.addcmul(v[..., part], c[..., f : f + 1], u[..., part], out=out[..., part])
         return out
 
+    def scale_(self, v: Tensor, c: Tensor) -> Tensor:
+        """v (..., d) times c by band (..., F), in its place."""
+        c = c.to(v)
+        if not self.large:
+            return v.mul_(self.spread(c))
+        for f, part in enumerate(self.slices):
+            v[..., part].mul_(c[..., f : f + 1])
+        return v
+
     def product(self, H: Tensor, U: Tensor) -> Tensor:
         """H U (B, R, d): of each band its H (F, B, R, n) times the coordinates of U (B, n, d)."""
-        parts = U.split_with_sizes(self.widths, 2)
-        return torch.cat([torch.bmm(h, u) for h, u in zip(H.unbind(), parts, strict=True)], 2)
+        out = U.new_empty(*H.shape[1:3], U.shape[2])
+        for h, u, to in zip(H.unbind(), *(v.split_with_sizes(self.widths, 2) for v in (U, out)), strict=True):
+            torch.bmm(h, u, out=to)
+        return out
 
     @functools.cached_property
     def wide(self) -> bool:

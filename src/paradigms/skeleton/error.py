@@ -47,10 +47,11 @@ ENOUGH = 0.7  # of Q: what nodes are added for; each moves the chain a little, w
 
 @dataclass(frozen=True)
 class ErrorParts:
-    """What a round measured: mu (N, B) and each (N, B), a node's interpolation part; both are 0 where a row is not known.
+    """What a round measured.
 
-    plain (V, B): mu without caution, of the known nodes in order; quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows are nodes; residual (B,):
-    how far a node's next state is from the step that the model gave, in std.
+    mu and each (N, B): a node's secant part and its interpolation part; 0 where a row is not known. plain (V, B): mu
+    without caution, of the known nodes in order. quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows
+    are nodes; residual (B,): how far a node's next state is from the step that the model gave, in std.
     """
 
     mu: Tensor
@@ -121,12 +122,14 @@ def interpolation_share(levels: LevelScalars, count: Tensor) -> Tensor:
 
 def new_nodes(layout: NodeLayout, parts: ErrorParts, window: int) -> Tensor:
     """The rows (N, B) that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
-    p, share, N = parts, layout.levels.share, len(layout.levels)
+    p, share, N, erring = parts, layout.levels.share, len(layout.levels), parts.quad > ENOUGH * parts.Q
+    if not bool(erring.any()):
+        return torch.zeros_like(p.node)
     Q, S, mu, each = p.Q, p.S, p.plain, p.each.gather(0, layout.at)
     after = torch.nn.functional.pad(layout.known.rows[1:], (0, 0, 0, 1), value=N)
     dp = (share[after] - share[layout.at]).clamp_(min=1e-9)
     wide, limit = Q * dp.sqrt(), each + S * dp
-    bad = (each > wide) & (mu < MARGIN * limit) & (mu.cumsum(0) < each + S) & (p.quad > ENOUGH * Q)
+    bad = (each > wide) & (mu < MARGIN * limit) & (mu.cumsum(0) < each + S) & erring
     load = (p.node & (~p.known | p.due)).sum(0)
     of = (p.quad / Q).square()
     of = of / (of + (p.secant / S).square()).clamp(min=1e-30)
@@ -134,4 +137,4 @@ def new_nodes(layout: NodeLayout, parts: ErrorParts, window: int) -> Tensor:
     bad &= bad.cumsum(0) * 2 <= room
     stuck = p.whole & (p.secant <= S) & (p.quad > Q) & ~bad.any(0)
     bad |= stuck & (each > 0) & (each >= 0.5 * each.amax(0))
-    return split(layout, p.node, bad, each / wide)
+    return split(layout, p.node, bad, each / wide) if bool(bad.any()) else torch.zeros_like(p.node)

@@ -20,8 +20,8 @@ class NodeRound:
     """A `Frame`: B samples, of which `who` (M,) took part, N rows.
 
     begin, stride (B,): 0 and 0 until a sample is done, then 0 and N, then N and 0. ends (B, d): the samples as they
-    would be by now, in coordinates; like (1, ...): a state. estimate (B,): of their relative errors, inf while a node was not evaluated. surrogate, parts: of
-    the M samples. evaluations: by the end of the round.
+    would be by now, in coordinates; like (1, ...): a state. estimate (B,): of their relative errors, inf while a node
+    was not evaluated. surrogate, parts: of the M samples. evaluations: by the end of the round.
     """
 
     round: int

@@ -49,6 +49,11 @@ class NodeLayout:
         return self.row < len(self.slot)
 
     @functools.cached_property
+    def even(self) -> bool:
+        """Whether all samples have as many."""
+        return bool(self.full.all())
+
+    @functools.cached_property
     def beside(self) -> tuple[Tensor, Tensor]:
         """Levels (V + 4, B) of the known nodes and of two more on each side, and whether there is one."""
         V, B = self.known.rows.shape
@@ -107,11 +112,13 @@ class NodeLayout:
     def by_slot(self, v: Tensor) -> Tensor:
         """Values (B, n, ...) of slots, of known nodes' v (V, B, ...); 0 in empty slots."""
         found = v[self.rank, torch.arange(len(self.rank))[:, None]]
-        return found * self.full.view(*self.full.shape, *(1,) * (v.ndim - 2))
+        return found if self.even else found * self.full.view(*self.full.shape, *(1,) * (v.ndim - 2))
 
     def by_rank(self, v: Tensor) -> Tensor:
         """Values (V, B, ...) in the order of rows, of slots' v (B, n, ...); 0 beyond a sample's."""
         found = v[torch.arange(len(v)), self.ranked]
+        if self.even:
+            return found
         there = self.beside[1][2:-2]
         return torch.where(there.view(*there.shape, *(1,) * (v.ndim - 2)), found, 0.0)
 

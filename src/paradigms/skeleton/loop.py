@@ -38,14 +38,14 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
         n, b = run.chosen()
         x = run.states(n, b)
         here = run.coordinates.inverse(x, run.like)
-        D = evaluate(here, n.to(here.device), run.who[b].to(here.device))
+        D = evaluate.ask(here, n.to(here.device), run.who[b].to(here.device))
         run.rounding = evaluate.rounding
         run.learn(n, b, x, run.coordinates.forward(D))
         found = run.judge()
         assert run.judged is not None
         parts, end = run.judged.parts, run.judged.way.end
         done, who = run.grow(round), run.who
-        over = ~done if round >= method.cap(N, window, run.tolerance) else torch.zeros_like(done)
+        over = ~done & ((round >= method.cap(N, window, run.tolerance)) | run.lost(round))
         if bool(over.any()):
             given_up += int(over.sum())
             chain.controller.why = f"{given_up} of {B} samples needed more than {round} rounds with Skeleton()"

@@ -33,14 +33,15 @@ def measure_nodes(found: Surrogate, way: StopStates, store: NodeStore, counts: T
     row = layout.row.clamp(max=len(levels) - 1)
     share = interpolation_share(levels, layout.known.count)
     by = (layout.by_slot(counts) * (share / unit)[:, None])[..., None] * levels.G[row + 1]
-    b = torch.arange(len(row))[:, None]
-    moved = (way.at(row, b) - store.at) * layout.full.to(store.at)[..., None]
-    apart = what_is_apart(found) * s.spread(by.to(store.at))
-    norms = torch.cat([apart, apart.sum(1, True)], 1).square_().sum(2)
-    told = torch.cat([s.sums(moved, moved).flatten(1), norms], 1).cpu().double()  # waits
-    of, F = told.split([row.shape[1] * levels.J.shape[1], row.shape[1] + 1], 1), levels.J.shape[1]
-    each = of[1].sqrt()
-    return NodeSums(layout.by_rank(of[0].unflatten(1, (-1, F))), layout.by_rank(each[:, :-1]), each[:, -1])
+    moved = way.at(row, torch.arange(len(row))[:, None]).sub_(store.at)
+    if not layout.even:
+        moved *= layout.full.to(moved)[..., None]
+    apart = s.scale_(what_is_apart(found), by)
+    norms = [torch.linalg.vector_norm(v, dim=2) for v in (apart, apart.sum(1, True))]
+    told = torch.cat([s.sums(moved, moved).flatten(1), *norms], 1).cpu().double()  # waits
+    n, F = row.shape[1], levels.J.shape[1]
+    of, each = told.split([n * F, n + 1], 1)
+    return NodeSums(layout.by_rank(of.unflatten(1, (-1, F))), layout.by_rank(each[:, :-1]), each[:, -1])
 
 
 def what_is_apart(found: Surrogate) -> Tensor:

@@ -91,7 +91,7 @@ class Intervals:
 
     @functools.cached_property
     def inside(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The places (R,) of rows in `rows` as one list, their rows among all samples', intervals, and where each begins."""
+        """The places (R,) of rows in `rows`, their rows among all samples', their intervals, and where each begins."""
         (n, inside), N = self.rows, len(self.layout.slot)
         at = inside.flatten().nonzero()[:, 0]
         count = self.end - self.begin

@@ -19,7 +19,7 @@ from ..window.chain import Chain
 from .choose import choose_nodes
 from .coordinates import BandCoordinates, coordinates_of
 from .error import MARGIN, ErrorParts, new_nodes
-from .handover import gives_way
+from .handover import gives_way, is_lost
 from .jacobian import TINY, LearnedJacobian, ReevaluatedNodes
 from .layout import NodeLayout
 from .levels import LevelScalars, level_scalars
@@ -140,9 +140,12 @@ class ActiveSamples:
         no, bo, there = n[again], b[again], again.to(D.device)
         at, said = self.store.get(no, bo)
         dX, dD = x[there] - at, D[there] - said
-        sums = s.sums(torch.stack([dX, dX, dD]), torch.stack([dX, dD, dD])).flatten()
-        told = torch.cat([sums, torch.linalg.vector_norm(torch.stack([D, x]), dim=2).flatten()]).cpu().double()  # waits
-        each, (size, self.size[n, b]) = told[: len(sums)].view(3, -1, F), told[len(sums) :].view(2, -1)
+        sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (dD, dD))]
+        sizes, doubts = [torch.linalg.vector_norm(v, dim=1) for v in (D, x)], self.chain.evaluate.doubts
+        told = torch.cat([*sums, *sizes, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
+        self.chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
+        each, told = told[: 3 * len(no) * F].view(3, -1, F), told[3 * len(no) * F :]
+        size, self.size[n, b] = told[: len(n)], told[len(n) : 2 * len(n)]
         if len(no):
             base = self.layout.known.base[no, bo]
             counts = self.layout.mass[base, bo] / self.unit[bo]
@@ -192,6 +195,11 @@ class ActiveSamples:
             self.node, self.dense = self.node | dense, self.dense | dense
             self.judged = self.judged._replace(parts=replace(p, dense=self.dense))
         return done
+
+    def lost(self, round: int) -> Tensor:
+        """The samples (B,) that are better given to windows."""
+        assert self.judged is not None
+        return is_lost(self.judged.parts, round, self.window) & torch.tensor(not self.method.always)
 
     def part(self, keep: Tensor) -> None:
         """Goes on with some samples (M,) alone."""

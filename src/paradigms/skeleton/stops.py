@@ -2,9 +2,9 @@
 
     u[i+1] = P[i] u[i] + R[i],    R[i] = Q[i] e + noise,    u[0] = (x0, 0, ...)
 
-Where stops are few, their states are one product of matrices a band, of U = (u[0], R[0], ..., R[V-1]):
+Where stops are few, their states are one product of matrices a band:
 
-    u[i] = sum_j Phi[i,j] U[j],    Phi[i,j] = P[i-1] ... P[j]
+    u[i] = Phi[i,0] u[0] + sum_j Phi[i,j+1] (Q[j] e + noise[j]),    Phi[i,j] = P[i-1] ... P[j]
 
 Where there are many, that would cost their square: they are gone through in blocks of about sqrt(V), one step of all
 blocks at once, then block after block.
@@ -24,23 +24,21 @@ MOST = 1 << 22  # scalars in Phi: beyond, chains are run in blocks
 FEW = 160  # stops, likewise: products of matrices grow with their square
 
 
-def run_product(
-    s: BandCoordinates, P: Tensor, Q: Tensor | None, E: Tensor, noise: Tensor | None, x: Tensor
-) -> Tensor:
+def run_product(s: BandCoordinates, P: Tensor, Q: Tensor | None, E: Tensor, noise: Tensor | None, x: Tensor) -> Tensor:
     """The states u (B, V + 1, K, d) from x (B, d).
 
     P (B, V, F, K, K) and Q (F, B, V K, n) on the CPU, E (B, n, d), noise (B, V, K, d).
     """
     B, V, F, K, _ = P.shape
-    U = x.new_zeros(B, V + 1, K, x.shape[1])
-    U[:, 0, 0] = x
+    Phi = transitions(P).permute(3, 0, 1, 4, 2, 5).reshape(F, B, (V + 1) * K, (V + 1) * K).to(x)
+    parts, U = [Phi[..., :1]], [x[:, None]]
     if noise is not None:
-        U[:, 1:] = noise
-    U = U.flatten(1, 2)
+        parts.append(Phi[..., K:])
+        U.append(noise.flatten(1, 2))
     if Q is not None:
-        U[:, K:] += s.product(Q.to(U), E)
-    Phi = transitions(P).permute(3, 0, 1, 4, 2, 5).reshape(F, B, (V + 1) * K, (V + 1) * K)
-    return s.product(Phi.to(U), U).unflatten(1, (V + 1, K))
+        parts.append(Phi[..., K:] @ Q.to(x))
+        U.append(E)
+    return s.product(torch.cat(parts, -1), torch.cat(U, 1)).unflatten(1, (V + 1, K))
 
 
 def transitions(P: Tensor) -> Tensor:

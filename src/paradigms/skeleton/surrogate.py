@@ -80,7 +80,7 @@ class Surrogate:
         return row_matrices(self.levels.system, self.J)
 
     def intervals(self, stops: KnownNodes) -> Intervals:
-        """From each stop to the next and to row N, of all samples, one after the other; none beyond a sample's stops."""
+        """From each stop to the next and to row N, sample after sample; empty beyond a sample's stops."""
         N, (V, B) = len(self.levels), stops.rows.shape
         after = torch.nn.functional.pad(stops.rows[1:], (0, 0, 0, 1), value=N)
         return Intervals(
@@ -136,7 +136,7 @@ class Surrogate:
         b, slots = intervals.b.to(R.device), intervals.slots.to(R.device)
         for j, q in enumerate(Q.unbind(1)):
             if bool(q.any()):
-                R.addcmul_(self.coordinates.spread(q.transpose(1, 2).to(R)), self.E[b, slots[:, j]][:, None])
+                self.coordinates.plus(R, q.transpose(1, 2), self.E[b, slots[:, j]][:, None].expand_as(R), out=R)
 
     def states(self, way: StopStates, n: Tensor, b: Tensor) -> Tensor:
         """States (M, d) at rows n of samples b (M,), stops or not."""
@@ -149,8 +149,9 @@ class Surrogate:
         between = Intervals(self.layout, begin[new], n[new], b[new])
         P, T = between.coefficients(self.carry)
         there = b[new].to(out.device), last[new].to(out.device)
-        found = sum(s.spread(P[..., 0, k].to(out)) * way.u[..., k, :][there] for k in range(P.shape[-1]))
-        assert isinstance(found, Tensor)
+        found = s.scale_(way.u[..., 0, :][there], P[..., 0, 0])
+        for k in range(1, P.shape[-1]):
+            s.plus(found, P[..., 0, k], way.u[..., k, :][there], out=found)
         if self.z is not None:
             found += between.noise(s, T[..., :1], self.z)[:, 0]
         if len(self.known):
