@@ -144,5 +144,5 @@ def record_estimates(frames: Iterator[Frame], D: Tensor) -> Iterator[Frame]:
         row = torch.arange(len(frame.D))[:, None]
         w, b = (row < frame.stride).nonzero(as_tuple=True)
         n = (row + frame.begin)[w, b]
-        D[n.to(D.device), b.to(D.device)] = frame.D[w.to(D.device), b.to(D.device)]
+        D[n.to(D.device), b.to(D.device)] = frame.D[w.to(D.device), b.to(D.device)].to(D)
         yield frame
