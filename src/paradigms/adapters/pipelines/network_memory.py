@@ -30,8 +30,10 @@ NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch
 ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
-SMALL = 1 << 20  # numbers of a tensor that is compared by its content
-DEEP = 16  # how far into what a network holds
+# A tensor of at most this many numbers is compared by its content. Chosen by hand.
+SMALL = 1 << 20
+# How far into what a network holds. Chosen by hand.
+DEEP = 16
 
 
 class NetworkState:
