@@ -21,7 +21,8 @@ from .weights import shipped_weights
 
 NAMES = ("digits", "scenes")
 KEY = "paradigms"
-LARGEST = 65_536  # of any size that a file tells
+# The largest size that a file may tell. Chosen by hand.
+LARGEST = 65_536
 
 
 @dataclass(frozen=True)

@@ -314,7 +314,7 @@ def test_dropout_in_training_is_found() -> None:
 
 
 def test_tables_made_anew_and_counts_are_no_memory() -> None:
-    """A4: what is kept of no call, or decides nothing, leaves a pipeline parallel, and ends as a loop of steps leaves it."""
+    """A4: what is kept of no call, or decides nothing, leaves a pipeline parallel, and ends as after steps."""
     pipe, rows = text2image(), []
     plain = pipe.unet.forward
 

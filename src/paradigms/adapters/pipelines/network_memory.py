@@ -31,9 +31,12 @@ NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch
 ABOVE = {"_modules", "_compiled_call_impl"}  # of a module: other modules, compiled code
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
-SMALL = 1 << 20  # numbers of a tensor that is compared by its content
-WEIGHTS = 1 << 25  # numbers of weights that are copied once a network: 128 MiB of float32
-DEEP = 16  # how far into what a network holds
+# A tensor of at most this many numbers is compared by its content. Chosen by hand.
+SMALL = 1 << 20
+# Weights of at most this many numbers are copied once a network: 128 MiB of float32. Chosen by hand.
+WEIGHTS = 1 << 25
+# How far into what a network holds. Chosen by hand.
+DEEP = 16
 
 
 class NetworkState:
