@@ -65,12 +65,14 @@ class RecalledSpectral(Spectral):
 
     def begun(self, system: System, x: Tensor) -> LearnedSecants:
         known = super().begun(system, x)
-        return known if self.XY is None or self.XY.shape != known.XY.shape else replace(known, XY=self.XY)
+        if self.XY is None or (XY := self.XY.movedim(2, 0)).shape != known.sums.shape:
+            return known
+        return replace(known, sums=XY.contiguous())
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         update, after = super().sweep(system, work, evaluate, memory)
         assert isinstance(after, LastRound)
-        self.learned[:] = [after.known.XY]
+        self.learned[:] = [after.known.sums.movedim(0, 2)]
         return update, after
 
 
