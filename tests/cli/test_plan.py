@@ -306,7 +306,7 @@ def test_the_plan_is_measured_where_nothing_is_recorded(tmp_path: Path) -> None:
             '{"rows": 10, "batch": 1, "model": "m", "rule": "r", "trace": [[0, 4, -3]], "seconds": 1}',
             "is no trace",
         ),
-        ('{"rows": "4", "batch": 1, "model": "m", "rule": "r", "trace": [[0, 4, 4]]}', "are not those of a run"),
+        ('{"rows": "4", "batch": 1, "model": "m", "rule": "r", "trace": [[0, 4]]}', "are not those of a run"),
         ('{"groups": {"a": []}}', "--group"),
         ('{"groups": {"a": [{"N": 10, "window": 4, "batch": 1, "runs": [[-1, 20]]}]}}', "--group"),
     ],
