@@ -4,7 +4,8 @@
 | numbers, text, None, dtypes        | itself                                                       |
 | a tensor                           | who it is, and torch's count of changes in place             |
 | lists, dicts, sets, queues         | the marks of the first MANY of what they hold                |
-| a scheduler                        | its configuration, its levels, and functions put on it       |
+| a scheduler                        | its configuration, its levels, the functions of its class    |
+|                                    | and those put on it                                          |
 | modules, other objects             | who they are, and the marks of their fields, DEEP levels far |
 """
 
@@ -59,8 +60,18 @@ def fingerprint_fields(thing: Any) -> list[tuple[str, Any]]:
     return own + [item for register in REGISTERS for item in held[register].items()]
 
 
+def functions(of: type) -> Hashable:
+    """The functions of a class, which others may be put in the place of, by who they are."""
+    return tuple(id(v) for base in of.__mro__[:-1] for v in vars(base).values() if isinstance(v, types.FunctionType))
+
+
 def levels(scheduler: Any) -> Hashable:
     """What tells the table of one scheduler from another's: class, configuration and, changed by hand, its levels."""
     held = getattr(scheduler, "alphas_cumprod", None)
     config = repr(list(getattr(scheduler, "config", {}).items()))
-    return type(scheduler), config, tuple(held.tolist()) if isinstance(held, Tensor) else None
+    return (
+        type(scheduler),
+        functions(type(scheduler)),
+        config,
+        tuple(held.tolist()) if isinstance(held, Tensor) else None,
+    )
