@@ -136,6 +136,24 @@ def test_tensors_of_inference_mode_are_put_back_outside_of_it() -> None:
     assert not run.fallbacks
 
 
+def test_a_network_that_is_reached_past_its_call_is_named() -> None:
+    """B2: each of its calls was made in every round, and none was counted."""
+
+    class Past(SmallPipeline):
+        @torch.no_grad()
+        def __call__(self, seed: int = 0, callback_on_step_end: Any = None) -> Tensor:
+            self.scheduler.set_timesteps(8)
+            x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+            for t in self.scheduler.timesteps:
+                x = self.scheduler.step(self.unet.forward(x, t).sample, t, x).prev_sample
+            return x
+
+    reference, pipe = small(Past)(), small(Past)
+    with parallelize(pipe, tolerance=0, window=3) as run:
+        assert torch.equal(pipe(), reference)
+    assert len(run.fallbacks) == 1 and "type net(...)" in run.fallbacks[0] and max(run.windows) == 1
+
+
 class Counting(diffusers.DDPMScheduler):  # type: ignore[misc]
     """A scheduler that knows how often it was asked."""
 

@@ -39,6 +39,11 @@ from .wrappers import innermost_function
 AGAIN = 5
 UNREPEATABLE: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # pipelines, and why
 
+NO_LOOP = (
+    "its call did not come to a loop over steps that can be followed; needed: a `for` whose body calls "
+    "self.scheduler.step(...), by that name, or a method of the class that does"
+)
+
 
 class PipelineCall(NamedTuple):
     """A call of a pipeline as the user made it; kind: the pipeline's own class."""
@@ -142,7 +147,7 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
             swap.free()
         count_networks(run, network, active, done)
     if active.loop is None:
-        run.fallbacks.append(f"{call.kind.__name__}: its call did not come to a loop over steps that can be followed")
+        run.fallbacks.append(f"{call.kind.__name__}: {NO_LOOP}")
     return made
 
 
