@@ -32,7 +32,7 @@ ABOVE = {"_modules", "_compiled_call_impl"}  # of a module: other modules, compi
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
 SMALL = 1 << 20  # numbers of a tensor that is compared by its content
-WEIGHTS = 1 << 25  # numbers of weights that are copied once a network: 128 MiB of float32
+WEIGHTS = 1 << 25  # numbers of weights that are copied, once a loop. Chosen by hand: 128 MiB of float32
 DEEP = 16  # how far into what a network holds
 
 
