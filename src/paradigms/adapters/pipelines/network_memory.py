@@ -33,7 +33,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # who
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
 # A tensor of at most this many numbers is compared by its content. Chosen by hand.
 SMALL = 1 << 20
-# Weights of at most this many numbers are copied once a network: 128 MiB of float32. Chosen by hand.
+# Weights of at most this many numbers are copied once a loop: 128 MiB of float32. Chosen by hand.
 WEIGHTS = 1 << 25
 # How far into what a network holds. Chosen by hand.
 DEEP = 16

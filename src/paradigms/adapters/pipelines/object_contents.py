@@ -182,7 +182,7 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
         yield "self", thing.__self__
     elif isinstance(thing, CACHED):
-        yield from (("wrapped", thing.__wrapped__), *(("cached", v) for v in cached_results(thing)))
+        yield "wrapped", thing.__wrapped__
     elif isinstance(thing, Globals):
         return
     elif isinstance(thing, functools.partial):
@@ -211,11 +211,15 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def cached_results(function: Any) -> Iterator[Any]:
-    """What the cache of a function holds: a table of results, or of links, each with its key and its result."""
-    for table in gc.get_referents(function):
-        if isinstance(table, dict) and table is not vars(function):
-            for v in table.values():
-                yield from gc.get_referents(v) if type(v).__name__ == "_lru_list_elem" else (v,)
+    """What the cache of a function holds: its results, and keys that are no tuples."""
+    bounded = function.cache_parameters()["maxsize"] is not None
+    for v in gc.get_referents(function):
+        if v is vars(function) or type(v) is object or isinstance(v, tuple | type | types.FunctionType):
+            continue
+        if isinstance(v, dict) and not bounded:
+            yield from v.values()
+        elif not (isinstance(v, dict) and all(type(w).__name__ == "_lru_list_elem" for w in v.values())):
+            yield v
 
 
 @functools.lru_cache(maxsize=1024)
