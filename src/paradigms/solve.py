@@ -29,9 +29,8 @@ from .stopping.final_error import FinalError
 from .stopping.rounding import finest_tolerance
 from .system import System
 from .validate import named_arguments
-from .window.attempt import RunOutcome, run_frames
 from .window.auto.controller import auto_window
-from .window.chain import UNLIMITED, Chain
+from .window.chain import UNLIMITED, Chain, RunOutcome, run_frames
 from .window.controller import FixedWindow, WindowController, YieldingWindow
 from .window.frame import Frame
 from .window.retry import Retry, retry_doubtful

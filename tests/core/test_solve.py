@@ -90,7 +90,7 @@ def test_a_window_whose_rounds_come_near_steps_is_given_up_and_the_reason_said(d
     how: dict[str, Any] = {"tolerance": 1e-6, "compare": True}
     given, fixed = (pd.sample(model, system, x, pd.Jacobi(), window=w, **how) for w in (8, FixedWindow(8)))
     assert given.evaluations < 0.85 * fixed.evaluations and given.rounds <= 1.2 * fixed.rounds and given.converged
-    assert given.reason is not None and "rounds of a window of 8 moved by hardly more than a row" in given.reason
+    assert given.reason is not None and "rounds of a window of 8 finished hardly more than a step each" in given.reason
     assert (given.max_error or 0) <= (given.tolerance or 0) and str(given.reason) in repr(given)
 
 
@@ -243,7 +243,7 @@ def test_a_limit_on_rounds_is_reported_not_hidden() -> None:
     system = pd.ddpm(LINEAR, 50)
     stopped = pd.sample(Mixture(), system, start(system), window=5, generator=seeded(1), max_rounds=3)
     assert not stopped.converged and stopped.rounds == 3
-    assert all(s.startswith("stopped at row ") and s.endswith(" of 50") for s in stopped.status)
+    assert all(s.startswith("stopped at step ") and s.endswith(" of 50") for s in stopped.status)
 
 
 def test_frames_tell_the_story_that_the_solution_sums_up() -> None:

@@ -149,7 +149,7 @@ def test_stopped_early_it_says_so_and_shows_what_it_has() -> None:
     method = pd.Skeleton(always=True)
     solution = solve(system, method, max_rounds=4, **how)
     assert solution.rounds == 4 and not solution.converged
-    assert solution.status[0] == "stopped at row 0 of 200"
+    assert solution.status[0] == "stopped at step 0 of 200"
     frames = list(pd.iterate(Mixture(), system, start(system), method, **how))
     assert torch.equal(solution.x, frames[3].last)
     assert solution.estimate is not None and torch.equal(solution.estimate, frames[3].estimate)

@@ -119,7 +119,7 @@ def test_the_first_call_takes_few_rounds_where_windows_pay(tolerance: float) -> 
     device, system = Device(flat), pd.ddpm(LINEAR, 100)
     solution, seconds = device.sample(system, tolerance=tolerance)
     assert max(solution.windows) > 1 and solution.rounds <= 50 and seconds < device.stepping(system) / 2
-    assert solution.reason == "6 rows were timed first"
+    assert solution.reason == "the first 6 steps were timed"
     again, _ = device.sample(system, seed=2, tolerance=tolerance)
     assert again.windows[0] > 16 and again.reason is None, "what the first call learned is used from the first row on"
 

@@ -1,4 +1,4 @@
-"""Evaluates a batch in pieces that fit in memory: where memory runs out, pieces are halved and the batch goes on.
+"""Evaluates a batch in chunks that fit in memory: where memory runs out, chunks are halved and the batch goes on.
 
 M rows = most + most + ... + rest,    most <- most / 2 where `most` did not fit
 """

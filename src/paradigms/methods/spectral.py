@@ -165,7 +165,7 @@ class Spectral(AbstractMethod):
         r, dD = s.forward(apart).split((W, k))
         secant = None
         if k:
-            secant = square[:k], s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3)).square()
+            secant = square[:k], s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3))
             rows = work.n[:k] if work.first is None else slice(work.first, work.first + k)
             known = self.learn(system, known, secant[0], secant[1], rows, work.revisited)
         J = self.jacobian(system, known, work)  # (W, B, F)
@@ -210,7 +210,7 @@ class Spectral(AbstractMethod):
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
-        W, begin = len(work.n), work.begin.tolist() if work.first is None else [work.first]
+        W, begin = len(work.n), work.begin if work.first is None else [work.first]
         rows = slice(min(begin), min(max(begin) + W, len(system)))
         sums = torch.addmm(known.base[rows], known.alike[rows], known.XY.flatten(1))
         X, Y = sums.view(-1, *known.XY.shape[1:]).unbind(2)

@@ -1,8 +1,11 @@
-"""A chain: a problem that is being solved, and how. One value, passed from the solver to the window and to a retry."""
+"""A chain: a problem that is being solved, and how. One value, passed from the solver to the window and to a retry.
+
+`run_frames` goes through the rounds of a chain once, and keeps their records and the last states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +17,7 @@ from ..stopping.base import AbstractStop
 from ..system import System
 from .controller import WindowController
 from .frame import Frame
+from .trace import FrameRecord
 
 # The number of rounds that stands for no limit: more than any chain takes.
 UNLIMITED = 1 << 62
@@ -37,7 +41,7 @@ class Chain:
         stream: the starting noise x (B, ...) and the noise of the rows.
         method: what corrects the states of a window.
         stop: which rows of a window are settled.
-        pace: how many rows the next window has.
+        controller: how many rows the next window has.
         limit: on rounds.
         keep: the states within a stretch of single steps, and not its first and last alone.
     """
@@ -64,3 +68,27 @@ class Chain:
         self.evaluate.clock.pause()
         yield frame
         self.evaluate.clock.resume()
+
+
+@dataclass
+class RunOutcome:
+    """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
+
+    final: Tensor
+    records: list[FrameRecord]
+    estimate: Tensor | None
+    path: list[list[Tensor]]
+
+
+def run_frames(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> RunOutcome:
+    """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
+    run, frame = RunOutcome(x, [], None, [[v[None]] for v in x] if path else []), None
+    for frame in shown:
+        run.records.append(frame.record)
+        run.estimate = run.estimate if frame.estimate is None else frame.estimate
+        for b, states in enumerate(run.path):
+            states.append(frame.x[1 : run.records[-1].stride[b] + 1, b])
+        if frame.round == limit:
+            break
+    run.final = x if frame is None else frame.last
+    return run

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from ..execution.clock import Clock
+from ..validate import counted
 from .expected import Expected
 
 # A window is given up if its rounds are more than this share of the steps that would have moved as far. Chosen by hand.
@@ -110,4 +111,5 @@ class YieldingWindow(WindowController):
     def reason(self) -> str | None:
         if not self.given:
             return None
-        return f"{self.given} rows, for rounds of a window of {self.window} moved by hardly more than a row"
+        slow = f"rounds of a window of {self.window} finished hardly more than a step each"
+        return f"{slow} ({counted(self.given, 'step')} taken one by one)"

@@ -1,4 +1,4 @@
-"""Verification: how far each row of an accepted trajectory is from the step that the model gives.
+"""`verify=True`: how far each row of an accepted trajectory is from the step that the model gives.
 
 The verification evaluates the accepted trajectory once more, all rows in parallel, and finds by how much each row
 misses its own step, r[n] = step(x)[n] - x[n+1]. A row with noise c[n] is then a Gaussian whose mean is off by r[n]:

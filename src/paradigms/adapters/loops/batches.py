@@ -1,4 +1,4 @@
-"""The model, asked many calls at once: those of one form are one batch.
+"""Many calls of the model as few: calls of the same shapes become one batch.
 
 m = model(x (M, ...), t (M,), **condition),    M the rows of all calls
 """

@@ -1,4 +1,4 @@
-"""What a method believes of the model between the points that were evaluated, J of equation (2):
+"""The Jacobian J of a network's answer that each method assumes between evaluated points, in equation (2):
 
     S[n](y) = D[n] + J[n] (y - x[n])
 

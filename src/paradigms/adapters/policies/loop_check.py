@@ -1,4 +1,4 @@
-"""Whether a policy's own loop is what the table of its scheduler says: both are run on a network of known answers.
+"""Checks that a policy's own loop does what its scheduler's table says: both are run on known answers.
 
     own loop(stub) = table(stub) within EQUAL, after as many draws        then a call may be solved by the table
     anything else                                                         then the policy's own loop runs, unchanged

@@ -1,4 +1,4 @@
-"""A diffusion policy's loop in parallel, in one line:
+"""`enable_parallel_sampling` for a diffusion policy: its loop, its settings and its report.
 
     with paradigms.parallelize(policy, window=16) as run:
         action = policy.select_action(observation)

@@ -1,4 +1,4 @@
-"""What a value is, in short, so that a change of it can be seen: scalars by value, tensors by how often they changed.
+"""A short mark of a value by which a change is noticed: scalars by value, tensors by how often they changed.
 
 | value                              | its mark                                                     |
 | numbers, text, None, dtypes        | itself                                                       |
