@@ -29,8 +29,9 @@ class ReleasedSpectral(Spectral):
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         begin = work.begin
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
-        X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
-        J = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1) * known.per[first:last]
+        sums = torch.baddbmm(known.base[:, first:last], known.alike[:, first:last], known.sums.flatten(2))
+        X, Y = sums.unflatten(2, known.sums.shape[2:]).unbind()
+        J = (Y / X).clamp(0, 1) * known.per[first:last]
         return J if first == max(begin) and len(J) == len(work.n) else pick_rows(J, work.n - first)
 
 

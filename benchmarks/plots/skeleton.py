@@ -58,9 +58,9 @@ def main(path: Path) -> None:
     below.plot(said, "--", color="#c0392b")
     below.plot(nodes, at_nodes, "o", ms=3.5, color="#1f5fa8")
     below.set(xlabel="step", ylabel="what J does not explain, e")
-    below.annotate("dots: the nodes, the only steps evaluated", (0.02, 0.9), xycoords="axes fraction", color="#1f5fa8")
-    below.annotate("dashed: interpolated between them", (0.02, 0.8), xycoords="axes fraction", color="#c0392b")
-    below.annotate("grey, below it: evaluated at every step, to compare", (0.02, 0.7), xycoords="axes fraction")
+    below.annotate("dots: the nodes, the only steps evaluated", (0.25, 0.24), xycoords="axes fraction", color="#1f5fa8")
+    below.annotate("dashed: interpolated between them", (0.25, 0.14), xycoords="axes fraction", color="#c0392b")
+    below.annotate("grey, below it: evaluated at every step, to compare", (0.25, 0.04), xycoords="axes fraction")
     for axes in (top, middle, below):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -51,7 +51,7 @@ class Coefficients(NamedTuple):
         return y if z is None else y.addcmul_(expand_like(self.c, x), z)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class System:
     """A sampler as a table: one row a step, from noise x[0] to the sample x[N].
 
@@ -143,9 +143,8 @@ class System:
 
     def rows(self, n: Tensor | slice) -> Coefficients:
         """The numbers of rows n (W, B), or of a slice of the table, in two calls of torch."""
-        a, c, std, alpha, total, *b = (
-            self._columns[:, n, None] if isinstance(n, slice) else self._columns[:, n]
-        ).unbind()
+        columns = self._columns[:, n] if isinstance(n, slice) else self._columns[:, n, 0]
+        a, c, std, alpha, total, *b = columns.unbind()
         return Coefficients(a, c, std, alpha, total, tuple(b))
 
     @cached_property
@@ -155,8 +154,8 @@ class System:
 
     @cached_property
     def _columns(self) -> Tensor:
-        """What `rows` looks up, as one tensor (5 + K, N)."""
-        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])
+        """What `rows` looks up, as one tensor (5 + K, N, 1)."""
+        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])[..., None]
 
     @named_arguments
     def noise(

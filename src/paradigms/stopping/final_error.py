@@ -156,7 +156,7 @@ class FinalError(MeasuredStop):
             return exact_numbers(work, sweep)
         known: TableFacts = memory[1]
         total, weighted, _ = known.sums(work, squared_change(work, sweep, known.spectrum))
-        found = [sample_size(sweep, known)[None], norms(sweep.x), total, weighted]
+        found = [sample_size(sweep, known), norms(sweep.x), total, weighted]
         if sweep.stride is not None:
             found.append(distance_from_step(work, sweep, known))
         if (secant := sweep.secant or observed_secants(work, sweep, known.spectrum)) is not None:
@@ -194,7 +194,7 @@ def sample_rounds(
     work: WindowState, sweep: Update, known: TableFacts, told: Sequence[Sequence[float]]
 ) -> Iterator[SampleRound]:
     """What a round showed of each sample, of what was measured."""
-    W, k, N, root = len(work.n), work.revisited_rows, len(known.rows), math.sqrt(work.x[0, 0].numel())
+    W, k, N, root = len(work.n), work.revisited_rows, len(known.rows), math.sqrt(math.prod(work.x.shape[2:]))
     unmoved = unmoved_rounding(work)
     rounding = max(unmoved, work.rounding)  # that of an answer is no growth
     lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * len(Change._fields)]
@@ -203,6 +203,7 @@ def sample_rounds(
         apart, (size,), norm, total, weighted, *more = (
             numbers[last - n : last] for n, last in zip(lengths, ends, strict=False)
         )
+        size = max(size, known.spectrum.size)
         rows = [known.rows[min(n, N - 1)] for n in range(begin, begin + W)]
         plain = [math.sqrt(v) / max(x, 1e-30 * root) for v, x in zip(total, norm, strict=True)]
         change = [math.sqrt(v) / size * (moved > unmoved) for v, moved in zip(weighted, plain, strict=True)]
@@ -225,8 +226,8 @@ def squared_change(work: WindowState, sweep: Update, s: Spectrum) -> Tensor:
 
 
 def sample_size(sweep: Update, known: TableFacts) -> Tensor:
-    """The norm (B,) of the sample that the window's first row leads to."""
-    return torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp_(min=known.spectrum.size)
+    """The norm (1, B) of the sample that the first row leads to; it counts as `known.spectrum.size` at least."""
+    return norms(known.within(sweep.D[:1]))
 
 
 def distance_from_step(work: WindowState, sweep: Update, known: TableFacts) -> Tensor:

@@ -50,7 +50,7 @@ def settle_exact(
 ) -> tuple[Tensor, Tensor, Memory]:
     """What a rule finds where rows must be exact: how far each state x[n+1] is from that in units of rounding, see
     above, and how many are; told: `sweep.apart` and `exact_numbers`, sample by sample."""
-    W, root, unit = len(work.n), math.sqrt(work.x[0, 0].numel()), unmoved_rounding(work)
+    W, root, unit = len(work.n), math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
     sizes = []
     for each, live in zip(told, sweep.live.T.tolist(), strict=True):
         size, seen = [], 0.0  # seen: how far x[n] is from where the model saw it

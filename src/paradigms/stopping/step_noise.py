@@ -52,7 +52,7 @@ class StepNoise(MeasuredStop):
     ) -> tuple[Tensor, Tensor, Memory]:
         if self.tolerance == 0:
             return settle_exact(work, sweep, told, memory)
-        W, root, unit, std = len(work.n), math.sqrt(work.x[0, 0].numel()), unmoved_rounding(work), system.stds
+        W, root, unit, std = len(work.n), math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work), system.stds
         changes, counts = [], []
         for each, begin, inside in zip(told, work.begin, work.inside, strict=True):
             change = []

@@ -103,11 +103,10 @@ def advance_window(system: System, work: WindowState, sweep: Update, shift: Wind
     now = updated_outputs(system, work, sweep, stride, last)
     x = shift_rows(sweep.x, stride, last, more, work.x[:1])
     D = shifted_outputs(work, sweep, now, stride, more)
-    shown = work.x[:-1]
     moved = window_at(system, x, D, shifted_counts(work, sweep, shift), (begin, end))
     if work.first is not None and moved.first is not None and sweep.live is work.live:
         moved.revisited_rows, moved.revisited = min(last[0] - stride[0], W), None  # all of them, in every sample
-    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(shown, stride, None, more)
+    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(work.x[:-1], stride, None, more)
     return moved
 
 
@@ -187,17 +186,20 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
 
     def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
         live = work.live if live is None else live & work.live
-        P = len(points)
-        x = (torch.stack(points) if P > 1 else points[0][None]).flatten(1, 2)  # (P, W B, ...)
-        if (work.on if live is work.live else partial_mask(live)) is None:
+        all_of_them = (work.on if live is work.live else partial_mask(live)) is None
+        if all_of_them and len(points) == 1:
+            D = evaluate.ask(points[0].flatten(0, 1), n, b).view(points[0].shape)
+            work.rounding = evaluate.rounding
+            return (D,)
+        x = torch.stack(points).flatten(1, 2)  # (P, W B, ...)
+        if all_of_them:
             return ask(x, n, b).unflatten(1, (W, B)).unbind()
         some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
         return torch.zeros_like(x).index_copy_(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
 
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)
-        rows = (n, b) if P == 1 else (v.expand(P, -1).flatten() for v in (n, b))
-        D = evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        D = evaluate.ask(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
         work.rounding = evaluate.rounding
         return D
 
@@ -220,12 +222,15 @@ def shift_rows(
     H = 0 if before is None else len(before)
     R, ends = H + len(v) + more, [H + len(v) - 1] if last is None else last
     if len(set(stride)) == len(set(ends)) == 1 and ends[0] >= H:  # all samples alike, and no index to send to a device
-        first, end = stride[0], min(ends[0], stride[0] + R - 1)
-        parts = [v[max(first - H, 0) : end + 1 - H]]
-        if before is not None and first < H:
-            parts.insert(0, before[first : end + 1])
-        if rest := R - (end + 1 - first):
-            parts.append(v[end - H : end + 1 - H].expand(rest, *v.shape[1:]))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        if before is not None and stride[0] < H:
+            v, H = torch.cat([before, v]), 0
+        first, end = stride[0] - H, ends[0] - H
+        return v[first : first + R] if first + R <= end + 1 else v.index_select(0, row_range(first, R, end, v.device))
     v = v if before is None else torch.cat([before, v])
     return pick_rows(v, (row_places(R) + torch.tensor(stride)).minimum(torch.tensor(ends)))
+
+
+@functools.lru_cache(maxsize=1024)
+def row_range(first: int, R: int, end: int, device: torch.device) -> Tensor:
+    """The rows first, first + 1, ... (R,), and `end` beyond it."""
+    return torch.arange(first, first + R, device=device).clamp_(max=end)

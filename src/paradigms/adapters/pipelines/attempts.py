@@ -9,6 +9,7 @@ Before each all is put back: arguments, generators, what networks keep. What a u
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ from ..report import Run, Settings
 from .active_call import ActiveCall
 from .batched_network import BatchedNetwork
 from .compare_results import error
+from .network_call import CarriedError
 from .network_watch import watch_network_fields
 from .outside_state import outside_state
 from .patch import ClassPatch
 from .repeat_doubtful import DoubtError
 from .rewrite import UnparallelError
+from .row_modes import UnrepeatableError
 from .snapshot import ChangedError, Snapshot, take_snapshot
 from .step_caches import step_cache
 from .subclass import network_ids, original_class, rewinding_subclass
@@ -34,6 +37,7 @@ from .wrappers import innermost_function
 # How often a call begins anew because a tensor was changed in place that was not copied: a guard, not a measured
 # number. Each time names all the changes that it found, and what a class of pipelines changes is remembered.
 AGAIN = 5
+UNREPEATABLE: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()  # classes of pipelines, and why
 
 
 class PipelineCall(NamedTuple):
@@ -55,7 +59,7 @@ def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
     run.calls += 1
     start, began = starting_state(call), time.perf_counter()
     try:
-        if why := step_cache(call.pipe):
+        if why := step_cache(call.pipe) or UNREPEATABLE.get(call.kind):
             run.fallbacks.append(f"{name}: {why}")
             return step_by_step(call, start, why)
         for _ in range(AGAIN):
@@ -70,6 +74,8 @@ def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
                     break
             except UnparallelError as reason:
                 why = str(reason)
+                if isinstance(reason, UnrepeatableError):
+                    UNREPEATABLE[call.kind] = why.partition("; this call")[0]
                 run.fallbacks.append(f"{name}: {reason}")
                 break
             start.restore()
@@ -117,6 +123,8 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
         try:
             swap.begin()
             made = call.made_by(rewinding_subclass(call.kind))
+        except CarriedError as carried:
+            raise carried.args[0] from None
         except (UnparallelError, ChangedError, DoubtError):
             done = False
             network.probe.restore()

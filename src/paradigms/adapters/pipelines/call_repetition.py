@@ -21,6 +21,7 @@ from .rewrite import UnparallelError
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}  # how far equal calls may differ on devices; else:
 ROUGH = 1e-2
+TWO_WAYS = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
 
 
 class CallRepetition:
@@ -31,7 +32,7 @@ class CallRepetition:
         self.checks = 0
 
     def examine(self, A: NetworkCall, said: Any, exact: bool) -> bool:
-        """Repeats a call with another between; whether something was counted."""
+        """Repeats a call with another between; whether something was counted, or kept of the first call."""
         network, B = A.network, with_other_sample(A)
         born, began = self.states.get(id(network)), NetworkState(network)
         b = self.ask(B)
@@ -48,13 +49,13 @@ class CallRepetition:
         counted = any(
             is_plain_data(v) and is_plain_data(w) for v, w in (*first.values(), *((v, w) for _, v, w in second))
         )
-        stored = born is not None and any(not is_plain_data(w) for _, _, w in born.changes())
-        if not (counted or stored):
+        since = [] if born is None else [new for _, old, new in born.changes() if not same_table(old, new)]
+        stored = not all(map(is_plain_data, since))
+        counted = counted or len(since) > 0
+        if not counted:
             return False
         if equal_answers(b, said, True) and not A.equals(B) and not_all_zero(said):
             raise UnparallelError(f"{class_name(network)} gave the answer to another call")
-        if not counted:
-            return False
         for call, answer in ((B, b), (B, b), (A, said)):
             self.again(call, answer, exact or call is B)
         if born is not None and stored:
@@ -78,8 +79,7 @@ class CallRepetition:
     def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
         if not equal_answers(self.ask(call), said, exact):
-            why = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
-            raise UnparallelError(f"{class_name(call.network)}: {why}")
+            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def ask(self, call: NetworkCall) -> Any:
         """What a network says to a call of its own."""

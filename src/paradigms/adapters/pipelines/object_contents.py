@@ -6,7 +6,8 @@
 | "object"    | anything with fields or slots                       | the fields, and a dict's or list's items   |
 | "array"     | numpy's arrays                                      | a copy                                     |
 | "cell"      | a variable of a closure                             | its value                                  |
-| "class"     | a class, within `ClassAttributes`                        | its attributes that can be a state         |
+| "cache"     | functions with a cache of `functools`               | how many results it has                    |
+| "class"     | a class, within `Attributes`                     | its attributes that can be a state         |
 |              | a module's global variables, within `Globals`       | those that can be a state                  |
 | "parts"     | tuples, functions, bound methods: they do not change, what they hold and their fields may         |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
@@ -18,6 +19,7 @@ import contextlib
 import contextvars
 import enum
 import functools
+import gc
 import io
 import random
 import sys
@@ -71,7 +73,7 @@ def _kind(of: Any) -> str | None:
     if issubclass(of, random.SystemRandom):
         return "unknown"
     if of is memoryview or of is CACHED:
-        return "unknown" if of is memoryview else "parts"
+        return "unknown" if of is memoryview else "cache"
     for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (random.Random, "generator"),
                        (contextvars.ContextVar, "generator"), (types.CellType, "cell"), (PARTS, "parts")):  # fmt: skip
         if issubclass(of, base):
@@ -166,6 +168,8 @@ def content_of(thing: Any) -> Any:
             return thing.cell_contents
         except ValueError:  # not yet set
             return content_of
+    if what == "cache":
+        return thing.cache_info().currsize
     return thing.copy() if what in ("list", "dict", "array") else ObjectContent(thing)
 
 
@@ -178,7 +182,7 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
         yield "self", thing.__self__
     elif isinstance(thing, CACHED):
-        yield "wrapped", thing.__wrapped__
+        yield from (("wrapped", thing.__wrapped__), *(("cached", v) for v in cached_results(thing)))
     elif isinstance(thing, Globals):
         return
     elif isinstance(thing, functools.partial):
@@ -204,6 +208,14 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(thing, defaultdict):
             yield "default_factory", thing.default_factory
         yield from ((f"class {v.of.__name__}", v) for v in classes(type(thing)))  # type: ignore[arg-type]
+
+
+def cached_results(function: Any) -> Iterator[Any]:
+    """What the cache of a function holds: a table of results, or of links, each with its key and its result."""
+    for table in gc.get_referents(function):
+        if isinstance(table, dict) and table is not vars(function):
+            for v in table.values():
+                yield from gc.get_referents(v) if type(v).__name__ == "_lru_list_elem" else (v,)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -249,6 +261,9 @@ def put_back(thing: Any, was: Any) -> None:
         thing.write(was)
     elif what == "array":
         thing[...] = was
+    elif what == "cache":  # one that has more than it had answers as it would have, but for what was not there at all
+        if was == 0:
+            thing.cache_clear()
     elif what in ("list", "dict"):
         refill_container(thing, was)
     else:

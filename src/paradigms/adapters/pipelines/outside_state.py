@@ -81,6 +81,7 @@ class OutsideWalk:
         if not is_program_class(kind.__module__) or not self.is_new(kind, deep):
             return
         self.found[f"class {kind.__module__}.{kind.__qualname__}"] = Attributes(kind)
+        self.visit_class(type(kind), deep)
         for name, value in list(vars(kind).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(function, types.FunctionType | CACHED):

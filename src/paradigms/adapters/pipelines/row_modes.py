@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 AGAIN = (
     "step {} made something else of the same answers when it ran again: it keeps what cannot be put back, or draws at "
-    "random"
+    "random; this call's images may differ from a plain call's, later ones are stepped from their beginning"
 )
+
+
+class UnrepeatableError(UnparallelError):
+    """A row made something else when it ran again, so what it had changed could not be put back."""
 
 
 class RowMode(ABC):
@@ -145,7 +149,7 @@ class AgainMode(WindowMode):
         judged, place = loop.judged[loop.row], len(loop.visits[loop.row].calls)
         if loop.renewed or place >= len(judged.calls) or not judged.calls[place].equals(call):
             if loop.row == loop.begin and not loop.heard:
-                raise UnparallelError(AGAIN.format(loop.row))
+                raise UnrepeatableError(AGAIN.format(loop.row))
             loop.halt()
         return judged.answers[place], judged.own[place]
 
