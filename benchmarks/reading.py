@@ -32,6 +32,7 @@ ANCHORS = ("diffrax", "optimistix", "k_diffusion", "accelerate")  # libraries th
 # Files that refuse, shield or share out and do not sample, and the model itself: nobody opens them to learn the method.
 GUARDS = (
     "checks/", "distributed/", "models/", "validate.py", "execution/model_check.py", "execution/model_modules.py",
+    "execution/model_differences.py", "execution/model_known.py", "execution/model_mode.py", "execution/model_rows.py",
     "execution/model_output.py", "execution/model_key.py", "execution/mesh.py", "execution/memory.py",
     "execution/torch_modes.py",
 )  # fmt: skip

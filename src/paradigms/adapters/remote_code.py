@@ -1,5 +1,6 @@
-"""A pipeline's folder may name code of its own, and some versions of diffusers run it without being asked (0.31 to
-0.37 do); here none of it runs unless `--trust-remote-code` was typed, whatever the version.
+"""Refuses code that comes with a pipeline's folder, unless `--trust-remote-code` was typed.
+
+Some versions of diffusers run such code without being asked (0.31 to 0.37 do):
 
 | what names code                                      | example                                     | runs           |
 | model_index.json: a class that is a list             | "_class_name": ["pipeline", "Mine"]         | pipeline.py    |

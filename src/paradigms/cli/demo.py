@@ -37,7 +37,7 @@ def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device
     """Runs the policy, where asked for, and the cases; writes their pictures to `out` and prints the tables."""
     console, files, numbers = Console(stderr=True), list[Path](), dict[str, Any]()
     if policy and (how := demo_policy.missing()):
-        print(f"The robot's policy is left out, its simulator is not installed; type: {how}")
+        print(f"The robot's policy is left out because its simulator is not installed; type: {how}")
     elif policy:
         with console.status("PushT: loading the policy ...") as status:
             acted = demo_policy.play(device, shown(status.update, console))

@@ -84,7 +84,7 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
     lines = [
         f"Measured here ({where}), the median of {len(results[0].parallel)} samples, made one at a time; each sampler "
         "made one before, which is not counted.",
-        "Error: the largest relative error to all steps one by one, from the same noise.",
+        "Error: the largest relative error against all steps one by one, from the same noise.",
         "Few steps are a different chain: sooner, and a different picture. Whether it is as good, only you can say.",
         *(spread(r) for r in results if len(r.parallel) > 1),
     ]
@@ -104,8 +104,8 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
         elif r.speedup < LITTLE:
             more = fmean(m.evaluations for m in r.parallel) / r.case.rows
             lines.append(
-                f"{r.case.title} gains little here: {more:.1f} rows were evaluated for each step, and a row took "
-                f"{1 / (r.speedup * more):.2f} of a step's time; a device with room for a batch takes it at once."
+                f"{r.case.title} gains little here: {more:.1f} states were evaluated for each step, and each took "
+                f"{1 / (r.speedup * more):.2f} of a step's time; a device with room for a batch gains more."
             )
     return "\n".join(wrapped(line) for line in lines)
 

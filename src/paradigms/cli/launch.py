@@ -1,4 +1,4 @@
-"""A command that torchrun started on many devices: its ranks make a team, and one of them speaks.
+"""Commands under torchrun: the ranks make a team, and one of them prints.
 
     torchrun --nproc-per-node=8 -m paradigms sample ...
 

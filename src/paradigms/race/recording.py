@@ -1,4 +1,4 @@
-"""How one run is recorded: its clock stands still while what it did is noted.
+"""Records one run for the race; the run's clock stands still meanwhile.
 
     seconds = since the run began - spent on recording        of each round, for both samplers alike
 

@@ -47,6 +47,8 @@ class Skeleton(AbstractMethod):
             the tolerance falls, with its power -1/4 and -1/2.
         pooled: rows that some samples of a batch have no use for are given to the others; without it a sample of a
             batch takes the rounds that it would take alone.
+        always: whether chains begin with nodes even where windows are known to take fewer rounds: below a tolerance of
+            1 %, on less than 100 rows, less than 1000 where noise is drawn; and no sample is given up before `last`.
         last: rounds after which a sample is given up and made again by windows: last[0] N / window + last[1].
         guess: unused: the first states are those of the chain on the surrogate.
         grid: the picture that the tokens of a state (L, C) make.
@@ -63,6 +65,7 @@ class Skeleton(AbstractMethod):
 
     few: int | None = None
     pooled: bool = True
+    always: bool = False
     last: Sequence[float] = LAST
     grid: Sequence[int] | None = None
     width: float = WIDTH

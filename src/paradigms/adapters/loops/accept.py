@@ -1,4 +1,4 @@
-"""How many steps of a window are finished, as the core's stopping rule says of the states between them.
+"""How many steps of a loop's window are finished, by the core's stopping rule.
 
     y[n]  = step n from the old state x[n], the model's own answers to it
     dD[n] = (y - y_before - a dX) / b,    dX = x - x_before        over the two last times that a row was evaluated
@@ -98,7 +98,7 @@ class Acceptance:
             work, update, before = self.judged
             stride = torch.full((update.x.shape[1],), count)
             self.memory = self.stop.judge(self.system, work, replace(update, stride=stride), before)[2]
-            self.memory = shift_memory(self.memory, torch.tensor([count]), 0)
+            self.memory = shift_memory(self.memory, [count], 0)
         elif self.judged is not None:  # nothing was accepted, and nothing is spent
             self.memory = self.judged[2]
         place = torch.arange(self.window) + count

@@ -1,4 +1,4 @@
-"""A sampler whose steps are no table, many steps at once:
+"""`sample_loop`: sampling in parallel by a step function of the user's own, which no table describes:
 
     x[n+1] = step(x[n], model, n)        any function of the state and the model's answers, linear in nothing
 

@@ -173,7 +173,7 @@ class AcceptanceTest:
         place, old = torch.arange(window) + count, self.window
         self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
         if self.memory is not None:
-            self.memory = shift_memory(self.memory, torch.tensor([count]), window - old)
+            self.memory = shift_memory(self.memory, [count], window - old)
         self.window = window
 
 

@@ -1,4 +1,4 @@
-"""Whether a network remembers a call: it is repeated with another between, and what is kept before and after compared.
+"""Tests whether a network remembers a call: the call is repeated with another between, and the answers compared.
 
     A, B, A             both answers to A are equal, and nothing that could be part of an answer was kept of either
     A, B, A, B, B, A    where something was counted

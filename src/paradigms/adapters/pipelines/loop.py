@@ -1,4 +1,4 @@
-"""A denoising loop run in windows: the pipeline's own steps, its networks answered by stand-ins, then rewound.
+"""A pipeline's loop, run in windows: its own steps with predicted answers, one batch, and the loop rewound.
 
     a round:  all that the networks were shown in rows [begin, end) is evaluated as one batch
               the rows run again, on the better stand-ins: a sweep

@@ -1,4 +1,4 @@
-"""Whether a network's answers are its own: one call repeated out of order, what it keeps compared before and after.
+"""Checks that a network keeps no state: a call is repeated out of order, and what the network holds is compared.
 
     a new kind of call          is repeated with another between, see `call_repetition.py`
     rounds 2, 4, 8, ..          one call again, where something was counted

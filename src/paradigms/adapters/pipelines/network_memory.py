@@ -1,4 +1,4 @@
-"""What a network keeps from call to call: all that can be reached from it, but its weights, found, compared, put back.
+"""The state of a network between calls: all objects that it reaches, its weights left out; found, compared, put back.
 
     a network, its modules     their fields, buffers and hooks, and what their classes hold
     a function on it           what is in its closure, its defaults, its fields, and the globals that it names

@@ -1,4 +1,4 @@
-"""What things hold, by their kind: how it is read, compared and put back, the thing staying who it is.
+"""The contents of Python objects, kind by kind: how they are read, compared and put back in place.
 
 | kind        | things                                              | content                                    |
 | "list"      | lists, sets, deques                                 | a copy                                     |

@@ -1,4 +1,4 @@
-"""What rounds show of growth: what the steps of a row made of what its state moved by between two evaluations.
+"""How much errors grow in a pipeline's loop: measured on states that were evaluated twice.
 
     y[n]   =  x'[n+1] - a[n] d - b[n] J[n] d,      d = x'[n] - x[n]
     b dD   =  y - y_before - a dX,                 dX = x[n] - x_before[n]

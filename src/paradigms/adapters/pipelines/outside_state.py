@@ -1,4 +1,4 @@
-"""What a loop's code can change outside of its locals: all that can be a state of what its code names.
+"""The state outside of a loop's local variables that its code may change: globals, classes, closures.
 
     global NAME       of the loop's function, its class's methods, and the functions that these name
     class NAME        the attributes of its own class, and of the classes that code names or whose objects it holds

@@ -1,4 +1,4 @@
-"""The ways in which a row of a rewound loop runs, a class each: what is kept, who answers, who calls callbacks.
+"""The modes in which a step of a rewound loop runs, a class each: what is kept, who answers, who calls callbacks.
 
 | mode   | a row                                                                                           |
 | step   | runs as it is, and nothing of it is kept                                                        |

@@ -1,4 +1,4 @@
-"""All that a loop carries from one step to the next, kept and put back:
+"""A snapshot of all that a loop carries from one step to the next, and how it is put back:
 
 | what                                                                 | how it is put back                         |
 | locals that a row sets                                               | handed to the code, which sets them        |

@@ -1,4 +1,4 @@
-"""The unconditional pipelines' loops, whose whole content is known, as a table:
+"""`DDPMPipeline` and `DDIMPipeline` by the core's solver: their loops are known, and are tables:
 
     for t in timesteps: image = scheduler.step(unet(image, t), t, image)    ->    image = sample(unet, table, image)
 

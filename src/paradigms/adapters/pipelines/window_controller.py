@@ -1,4 +1,4 @@
-"""The pace of a pipeline's loop: like the core's, with a step's rows counted and not its networks' calls."""
+"""The window of a pipeline's loop: the core's controllers, which count steps here and not the networks' calls."""
 
 from __future__ import annotations
 

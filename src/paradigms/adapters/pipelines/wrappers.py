@@ -1,4 +1,4 @@
-"""Functions around functions: what a wrapper calls is found, and the wrapper made anew around another function.
+"""Wrapped functions (decorators): finds what a wrapper calls, and wraps another function the same way.
 
     wrapper -> .. -> plain      becomes      wrapper' -> .. -> made,    with all else that the wrappers hold the same
 

@@ -1,4 +1,4 @@
-"""Where stepping is soonest, the policy's own loop steps sooner still: it has nothing to weigh.
+"""Leaves calls to the policy's own loop where stepping is fastest: that loop steps faster than a table does.
 
 span  <-  min(2 span + 1, MOST),    calls in a row that are left to the policy's own loop; then one is weighed anew
 

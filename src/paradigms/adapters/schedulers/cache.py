@@ -21,7 +21,8 @@ def cached_table(scheduler: Any, steps: int, step: dict[str, Any], times: tuple[
     What is compared is its mark: the configuration and, for schedulers that were changed by hand, the levels and what
     was put in place of its methods. Raises SchedulerError, a ValueError, for a scheduler that is no table.
     """
-    key = fingerprint(scheduler), steps, repr(sorted(step.items())), times
+    given = tuple((name, fingerprint(step[name])) for name in sorted(step))
+    key = fingerprint(scheduler), steps, given, times
     if key not in _tables:
         try:
             # Pipelines and policies draw x[0] themselves, of whatever size.
