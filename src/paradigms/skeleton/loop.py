@@ -53,7 +53,7 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
         stride = torch.zeros(B, dtype=torch.long).index_put_((who,), torch.where(left, 0, N))
         estimate = estimate.index_copy(0, who, torch.where(over, torch.inf, parts.estimate))
         ends = ends.index_copy(0, who.to(ends.device), end)
-        told = estimate.to(ends), evaluate.evaluations
+        told = estimate.to(ends.device), evaluate.evaluations
         frame = NodeRound(round, window, begin, stride, who, found, parts, ends, run.like, evaluate, *told)
         chain.evaluate.clock.pause()
         yield frame

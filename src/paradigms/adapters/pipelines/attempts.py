@@ -37,7 +37,12 @@ from .wrappers import innermost_function
 # How often a call begins anew because a tensor was changed in place that was not copied: a guard, not a measured
 # number. Each time names all the changes that it found, and what a class of pipelines changes is remembered.
 AGAIN = 5
-UNREPEATABLE: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()  # classes of pipelines, and why
+UNREPEATABLE: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # pipelines, and why
+
+NO_LOOP = (
+    "its call did not come to a loop over steps that can be followed; needed: a `for` whose body calls "
+    "self.scheduler.step(...), by that name, or a method of the class that does"
+)
 
 
 class PipelineCall(NamedTuple):
@@ -59,7 +64,7 @@ def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
     run.calls += 1
     start, began = starting_state(call), time.perf_counter()
     try:
-        if why := step_cache(call.pipe) or UNREPEATABLE.get(call.kind):
+        if why := step_cache(call.pipe) or UNREPEATABLE.get(call.pipe):
             run.fallbacks.append(f"{name}: {why}")
             return step_by_step(call, start, why)
         for _ in range(AGAIN):
@@ -75,7 +80,7 @@ def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
             except UnparallelError as reason:
                 why = str(reason)
                 if isinstance(reason, UnrepeatableError):
-                    UNREPEATABLE[call.kind] = why.partition("; this call")[0]
+                    UNREPEATABLE[call.pipe] = why.partition("; this call")[0]
                 run.fallbacks.append(f"{name}: {reason}")
                 break
             start.restore()
@@ -142,7 +147,7 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
             swap.free()
         count_networks(run, network, active, done)
     if active.loop is None:
-        run.fallbacks.append(f"{call.kind.__name__}: its call did not come to a loop over steps that can be followed")
+        run.fallbacks.append(f"{call.kind.__name__}: {NO_LOOP}")
     return made
 
 

@@ -34,7 +34,7 @@ class CallRepetition:
         self.checks = 0
 
     def examine(self, A: NetworkCall, said: Any, exact: bool) -> bool:
-        """Repeats a call with another between; whether something was counted, or kept of the first call."""
+        """Repeats a call with another between; whether something was counted."""
         network, B = A.network, with_other_sample(A)
         born, began = self.states.get(id(network)), NetworkState(network)
         b = self.ask(B)
@@ -51,13 +51,13 @@ class CallRepetition:
         counted = any(
             is_plain_data(v) and is_plain_data(w) for v, w in (*first.values(), *((v, w) for _, v, w in second))
         )
-        since = [] if born is None else [new for _, old, new in born.changes() if not same_table(old, new)]
-        stored = not all(map(is_plain_data, since))
-        counted = counted or len(since) > 0
-        if not counted:
+        stored = born is not None and any(not is_plain_data(w) for _, _, w in born.changes())
+        if not (counted or stored):
             return False
         if equal_answers(b, said, True) and not A.equals(B) and not_all_zero(said):
             raise UnparallelError(f"{class_name(network)} gave the answer to another call")
+        if not counted:
+            return False
         for call, answer in ((B, b), (B, b), (A, said)):
             self.again(call, answer, exact or call is B)
         if born is not None and stored:
@@ -66,6 +66,11 @@ class CallRepetition:
             self.again(B, b, True)
             now.restore()
         return True
+
+    def changed(self, network: nn.Module) -> bool:
+        """Whether a network is not as it was when the call began, but for tables made anew."""
+        state = self.states.get(id(network))
+        return state is not None and any(not same_table(old, new) for _, old, new in state.changes())
 
     def afresh(self, A: NetworkCall, said: Any, exact: bool) -> None:
         """Makes a call and another from where the network stood when the loop began, as a loop of steps would."""

@@ -117,6 +117,11 @@ class LoopHooks(LoopState):
         self.finite.check()
         self.network.check([call], [said], self.width)
         self.network.probe.note(self.row, len(self.visits[self.row].calls), call, said)
+        if self.callbacks and self.network.probe.course:
+            raise UnparallelError(
+                f"{type(call.network).__name__} counts its calls or notes something of them, and a call that calls back"
+                " cannot be made again if that decides about an answer"
+            )
         self.inside = True
         if changed := kept.touched():
             raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")

@@ -4,7 +4,7 @@
     rounds 2, 4, 8, ..          one call again, where something was counted
     rounds 1, 2, 4, 8, .. last  all of this again, where something is kept in a place that is new since
     a row of before             in a later batch that has room for it
-    the end of a first loop     the last call again; all in order, from where the network stood, where it counted
+    the end of a first loop     the last call again; all of its calls in order, where something was counted
 
 A step cache answers by what it computed before. Its rows cannot be evaluated out of order, so it is stepped through.
 """
@@ -63,6 +63,7 @@ class MemoryProbe(CallRepetition):
         key = call.key
         if key in self.done:
             return
+        new = all(network != id(call.network) for network, *_ in self.done)  # later, callbacks may have changed it
         self.done.add(key)
         self.before(call.network)  # some networks are first seen when they answer
         sound = _sound.setdefault(call.network, {})
@@ -70,9 +71,10 @@ class MemoryProbe(CallRepetition):
         if found == [self.span, self.known[id(call.network)]]:
             self.counting.update({key: (call, said)} if counts else {})
             return
-        counts = self.examine(call, said, exact)
+        counts = self.examine(call, said, exact) or (new and self.changed(call.network))
         if counts:
             self.counting[key] = call, said
+        if counts and new and id(call.network) in self.states:
             self.noted.add(id(call.network))
         self.fine.append((sound, key[1:], (self.span, self.known[id(call.network)], counts)))
 
@@ -106,9 +108,7 @@ class MemoryProbe(CallRepetition):
         return found
 
     def in_order(self) -> None:
-        """Makes the calls of a loop again as a loop of steps would, where a count might decide about an answer."""
-        for key in {id(call.network) for call, _ in self.course.values()}:
-            self.states[key].restore()
+        """Makes the calls of a loop again in the order of its steps, where what is noted might decide an answer."""
         for _, (call, said) in sorted(self.course.items(), key=lambda item: item[0]):
             self.repeated(call, said)
         self.course.clear()

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from .attributes import plain
 from .network_call import tensor_version
-from .object_contents import CACHED, content_kind, own_fields, own_slots, same_objects, set_slots, slots_of
+from .object_contents import CACHED, content_kind, same_objects
+from .object_fields import own_fields, own_slots, set_slots, slots_of
 from .snapshot import generator_state, overwrite, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
@@ -33,7 +34,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # who
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
 # A tensor of at most this many numbers is compared by its content. Chosen by hand.
 SMALL = 1 << 20
-# Weights of at most this many numbers are copied once a network: 128 MiB of float32. Chosen by hand.
+# Weights of at most this many numbers are copied once a loop: 128 MiB of float32. Chosen by hand.
 WEIGHTS = 1 << 25
 # How far into what a network holds. Chosen by hand.
 DEEP = 16

@@ -93,6 +93,11 @@ class WindowMode(RowMode):
         loop.inside, loop.at = False, -1
         if loop.halted:
             return
+        if loop.row == 0 and not loop.visits[0].calls:
+            raise UnparallelError(
+                "its first step calls no network among the pipeline's components; net.forward(...) is no such call: "
+                "type net(...)"
+            )
         loop.settings.copied |= loop.before[loop.row].changed(all=True)
         self.refuse_silent_changes(loop)
         # where callbacks are called all tensors are copied, for a call that begins anew would call them again

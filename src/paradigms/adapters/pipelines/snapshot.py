@@ -29,7 +29,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .object_contents import ObjectContent, content_kind, content_of, own_fields, parts_of, put_back, same_objects
+from .object_contents import (
+    ObjectContent,
+    cached_results,
+    content_kind,
+    content_of,
+    parts_of,
+    put_back,
+    same_objects,
+)
+from .object_fields import own_fields
 from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
@@ -139,6 +148,12 @@ def take_snapshot(
             if strict:
                 raise UnkeptError(f"its loop holds {place}, {describe_object(v)}, which cannot be kept and put back")
         elif deep:
+            if (
+                what == "cache"
+                and strict
+                and any(content_kind(type(x)) not in (None, "tensor") for x in cached_results(v))
+            ):
+                raise UnkeptError(f"its loop calls {v.__name__}, whose cache holds an object that may change")
             if what != "parts":
                 found.contents.append((v, content_of(v)))
             for name, x in parts_of(v):
