@@ -18,7 +18,7 @@ from .window.trace import FrameRecord, Span
 from .window.verify import Verification
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The sequential samples on the same noise.
 
@@ -31,7 +31,7 @@ class Comparison:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """The samples of one call, what they cost, and what is known about their error.
 

@@ -51,7 +51,7 @@ class Coefficients(NamedTuple):
         return y if z is None else y.addcmul_(expand_like(self.c, x), z)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class System:
     """A sampler as a table: one row a step, from noise x[0] to the sample x[N].
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.execution.clock import Clock
-from paradigms.execution.model_check import LATER, ROWS
+from paradigms.execution.model_known import rows_beside
 from paradigms.methods.work import Evaluate, Memory, Update, WindowState
 from paradigms.window.controller import FixedWindow, YieldingWindow
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
@@ -59,11 +59,7 @@ def test_any_tolerance_ends_within_the_chain_and_counts_what_the_model_saw(
     system, model = RULES[rule](steps), Mixture()
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=window, tolerance=tolerance, generator=seeded(1))
-    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (
-        0,
-        ROWS + LATER,
-        2 * (ROWS + LATER),
-    )
+    assert solution.evaluations == solution.trace[-1][2] == model.rows - rows_beside(model)
     assert solution.rounds == len(solution.trace) <= 2.5 * len(system)
     assert int(solution.sample_rounds.max()) <= solution.rounds
     if not solution.retries:
@@ -79,7 +75,7 @@ def test_rows_evaluated_are_exactly_the_live_ones(window: int) -> None:
     pd.sample(
         model, system, start(system, 2), pd.Jacobi(), window=FixedWindow(window), tolerance=0.0, generator=seeded(1)
     )
-    assert model.rows == 2 * sum(min(window, N - begin) for begin in range(N)) + (ROWS + LATER if window > 1 else 0)
+    assert model.rows == 2 * sum(min(window, N - begin) for begin in range(N)) + rows_beside(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -17,13 +17,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..noise import reserved
 from ..system import System
 from .answer_rounding import AnswerRounding
 from .chunked import Chunked, Model
 from .clock import Clock
 from .compiled import Compiled
 from .direction import check_direction, direction_key, is_unchecked
-from .model_check import Assumptions, known_assumptions, undisturbed
+from .model_check import Assumptions, undisturbed
+from .model_known import known_assumptions
 from .sharded import Sharded
 from .team_clock import TeamClock
 from .torch_modes import in_caller_modes, surrounding_modes
@@ -53,6 +55,7 @@ class Evaluator:
         evaluations: Rows so far; those of the checks are not counted.
         calls: Calls of the model so far, likewise.
         assumed: The checks of the model, see `model_check.py`.
+        reserved: Generators that the model must not draw from; looked at in its first call.
 
     Raises:
         ValueError: The answer is no tensor like the states, see `model_output.py`, or the model fails a check.
@@ -73,6 +76,7 @@ class Evaluator:
         # Whether the direction of a velocity is yet to be checked.
         self.undirected = self.team is None and is_unchecked(system, known_assumptions(self.source))
         self.evaluations = self.calls = 0
+        self.reserved: Sequence[torch.Generator] = ()
         self.doubts: list[Doubt] = []  # answers that have not been checked yet to be finite
         self.answers = AnswerRounding(self.source)
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
@@ -116,15 +120,17 @@ class Evaluator:
     def ask(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """The same, without waiting for the device: whether D is finite is a doubt until `look` is given its total."""
         shown = self.system.denoiser.show(x, n)
-        given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
+        # A model may keep what it is given, and write into it later: then it is not to be the states themselves.
+        given, t = shown.to(self.dtype or x.dtype, copy=shown is x).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
-        if self.undirected:
-            self._check_direction(x[n == 0], b[n == 0])
-        with in_caller_modes(self.modes):
+        with reserved(self.reserved), in_caller_modes(self.modes):
+            if self.undirected:
+                self._check_direction(x[n == 0], b[n == 0])
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
             self.clock.leave(x)
+        self.reserved = ()
         for judge in after:
             judge(m)
         self.evaluations, self.calls = self.evaluations + len(x), self.calls + 1
@@ -166,15 +172,11 @@ class Evaluator:
     def _checked(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
         """What judges the answers to x that are about to be asked for."""
         after: list[Callable[[Tensor], None]] = []
-
-        def check() -> None:
-            after.append(self.assumed.before(x, t, condition))
-
         if isinstance(self.model, Sharded):
-            self.model.first = check
+            self.model.first = lambda: after.append(self.assumed.before(x, t, condition))
         else:
             with self._beside():
-                check()
+                after += [self.assumed.beside(x, t, condition), self.assumed.before(x, t, condition)]
         return after
 
 

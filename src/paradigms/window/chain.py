@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,8 +15,9 @@ from ..execution.evaluate import Evaluator
 from ..methods.base import AbstractMethod
 from ..stopping.base import AbstractStop
 from ..system import System
-from .controller import WindowController
-from .frame import Frame
+from ..validate import refusal
+from .controller import Plan, WindowController, check_plan
+from .frame import Frame, WindowRound
 from .trace import FrameRecord
 
 # The number of rounds that stands for no limit: more than any chain takes.
@@ -63,11 +64,30 @@ class Chain:
         """N, the rows of the table."""
         return len(self.evaluate.system)
 
+    def plan(self, row: int) -> Plan:
+        """The window of the next round, from a row of the slowest sample on. Raises ValueError for what is no plan."""
+        return check_plan(self.controller.next(row))
+
     def shown(self, frame: Frame) -> Iterator[Frame]:
-        """The frame, while the clock rests: what is done with it is not counted as a round."""
+        """The frame, while the clock rests: what is done with it is not counted as a round.
+
+        Raises ValueError where it came back changed: its tensors are those that the chain goes on with.
+        """
         self.evaluate.clock.pause()
+        before = frame_versions(frame)
         yield frame
+        if any(version != before.get(name, 0) for name, version in frame_versions(frame).items()):
+            needed = "frames as they are, for the chain goes on with their tensors"
+            raise refusal("watch", "one that changes a frame's tensors in place", needed, "frame.x.clone()")
         self.evaluate.clock.resume()
+
+
+def frame_versions(frame: Frame) -> dict[str, int]:
+    """How often the tensors that a frame holds were changed so far, by name."""
+    held: dict[str, Any] = vars(frame) | (vars(frame.sweep) if isinstance(frame, WindowRound) else {})
+    lists = {k: v[-1] for k, v in held.items() if isinstance(v, list) and v}
+    found = {k: v for k, v in (held | lists).items() if isinstance(v, Tensor) and not v.is_inference()}
+    return {k: v._version for k, v in found.items()}
 
 
 @dataclass

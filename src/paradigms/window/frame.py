@@ -64,7 +64,7 @@ class Frame(Protocol):
     def record(self) -> FrameRecord: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowRound:
     """A round of a window: `first` (B, ...) is its first state, `sweep` what it found.
 

@@ -49,7 +49,7 @@ LARGEST_LEAD = 4
 
 def frames(chain: Chain) -> Iterator[Frame]:
     """Rounds of windows and stretches of single steps, from the first row to the last or to the limit on rounds."""
-    at, (window, steps) = ChainPosition.start(chain.system, chain.stream.x), chain.controller.next(0)
+    at, (window, steps) = ChainPosition.start(chain.system, chain.stream.x), chain.plan(0)
     while at.row < len(chain) and at.round < chain.limit:
         if min(window, len(chain)) > 1:
             at, (window, steps) = yield from window_rounds(chain, at, window)
@@ -85,7 +85,7 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
         last, begin = work.inside, [n + moved for n, moved in zip(begin, stride, strict=True)]
         now = min(begin)
         chain.controller.on_round(row, window, chain.evaluate.evaluations - evaluations, now - row, chain.evaluate)
-        plan = chain.controller.next(now) if now < N else (1, 1)
+        plan = chain.plan(now) if now < N else (1, 1)
         row, window = now, min(plan[0], N)
         if window == 1:
             x, D = leave_window(system, work, sweep, stride, last)

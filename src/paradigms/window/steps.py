@@ -21,7 +21,7 @@ from .frame import Frame
 from .trace import FrameRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SingleSteps:
     """Single steps of a chain of N rows: the states before, between and after them, and the outputs (.., B, ...).
 
@@ -109,7 +109,7 @@ def stepped(chain: Chain, at: ChainPosition, steps: int) -> Generator[Frame, Non
     frame = SingleSteps(at.round + steps, at.begin, steps, N, states, outputs, chain.evaluate)
     yield from chain.shown(frame)
     at = ChainPosition(frame.last, outputs[-1][-len(at.D) :], frame.rows, frame.round, at.memories)
-    return at, chain.controller.next(at.row) if at.row < N else (1, 1)
+    return at, chain.plan(at.row) if at.row < N else (1, 1)
 
 
 def single_steps(

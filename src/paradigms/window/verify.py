@@ -21,7 +21,7 @@ from ..execution.evaluate import Evaluator
 from ..noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verification:
     """The finished trajectory, evaluated once more.
 

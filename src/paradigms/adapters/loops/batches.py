@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...distributed.device_time import now
 from ...execution.chunked import BatchLimit
-from ...execution.model_check import ROUNDING, relative_difference
+from ...execution.model_differences import ROUNDING, relative_difference
 from ...validate import in_words, refusal
 from .surrogate import Call
 
