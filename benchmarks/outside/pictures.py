@@ -91,7 +91,8 @@ def train(name: str, minutes: float, quick: bool) -> tuple[dict[str, Tensor], st
             trainer.train_num_steps = trainer.step + (2 if quick else BY)
             trainer.train()
     size = sum(p.numel() for p in diffusion.model.parameters())
-    done = f"{len(pictures):,} pictures, {size:,} weights, {trainer.step:,} steps of {BATCH} in {minutes:g} minutes of CPU time"
+    trained = f"{trainer.step:,} steps of {BATCH} in {minutes:g} minutes of CPU time"
+    done = f"{len(pictures):,} pictures, {size:,} weights, {trained}"
     return trainer.ema.ema_model.state_dict(), done
 
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from .attributes import plain
 from .network_call import tensor_version
-from .object_contents import CACHED, content_kind, own_fields, own_slots, same_objects, set_slots, slots_of
+from .object_contents import CACHED, content_kind, same_objects
+from .object_fields import own_fields, own_slots, set_slots, slots_of
 from .snapshot import generator_state, overwrite, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)

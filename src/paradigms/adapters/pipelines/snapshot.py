@@ -34,11 +34,11 @@ from .object_contents import (
     cached_results,
     content_kind,
     content_of,
-    own_fields,
     parts_of,
     put_back,
     same_objects,
 )
+from .object_fields import own_fields
 from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
