@@ -111,9 +111,7 @@ class System:
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What `make` computes from this table, computed when it is first asked for under the name `what` and kept."""
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]  # type: ignore[no-any-return]
+        return self._kept[what] if what in self._kept else self._kept.setdefault(what, make())  # type: ignore[no-any-return]
 
     @cached_property
     def _kept(self) -> dict[Hashable, Any]:
@@ -123,6 +121,11 @@ class System:
     def drawn(self) -> list[bool]:
         """Whether row n draws noise."""
         return (self.c != 0).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def stds(self) -> list[float]:
+        """std as plain numbers."""
+        return self.std.tolist()  # type: ignore[no-any-return]
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Takes steps n (W, B) from states x: equation (1).
@@ -140,9 +143,8 @@ class System:
 
     def rows(self, n: Tensor | slice) -> Coefficients:
         """The numbers of rows n (W, B), or of a slice of the table, in two calls of torch."""
-        a, c, std, alpha, total, *b = (
-            self._columns[:, n, None] if isinstance(n, slice) else self._columns[:, n]
-        ).unbind()
+        columns = self._columns[:, n] if isinstance(n, slice) else self._columns[:, n, 0]
+        a, c, std, alpha, total, *b = columns.unbind()
         return Coefficients(a, c, std, alpha, total, tuple(b))
 
     @cached_property
@@ -152,8 +154,8 @@ class System:
 
     @cached_property
     def _columns(self) -> Tensor:
-        """What `rows` looks up, as one tensor (5 + K, N)."""
-        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])
+        """What `rows` looks up, as one tensor (5 + K, N, 1)."""
+        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])[..., None]
 
     @named_arguments
     def noise(

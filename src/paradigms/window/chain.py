@@ -102,13 +102,13 @@ class RunOutcome:
 
 def run_frames(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> RunOutcome:
     """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
-    run = RunOutcome(x, [], None, [[v[None]] for v in x] if path else [])
+    run, frame = RunOutcome(x, [], None, [[v[None]] for v in x] if path else []), None
     for frame in shown:
         run.records.append(frame.record)
         run.estimate = run.estimate if frame.estimate is None else frame.estimate
         for b, states in enumerate(run.path):
             states.append(frame.x[1 : run.records[-1].stride[b] + 1, b])
-        run.final = frame.last
         if frame.round == limit:
             break
+    run.final = x if frame is None else frame.last
     return run

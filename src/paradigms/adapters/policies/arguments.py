@@ -34,7 +34,7 @@ def unread_through_wrappers(function: Any) -> frozenset[str]:
     read = {step.argval for step in dis.get_instructions(code) if any(name in step.opname for name in loads)}
     read = {name for said in read for name in (said if isinstance(said, tuple) else (said,))} | set(code.co_cellvars)
     count = code.co_argcount + code.co_kwonlyargcount
-    takes = inspect.signature(function).parameters
+    takes = inspect.signature(function, follow_wrapped=False).parameters
     found = {name for name in code.co_varnames[:count] if takes[name].default is not inspect.Parameter.empty} - read
     if code.co_flags & inspect.CO_VARKEYWORDS:
         rest = code.co_varnames[count + bool(code.co_flags & inspect.CO_VARARGS)]

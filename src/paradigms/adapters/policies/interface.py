@@ -51,6 +51,11 @@ class PolicyInterface(ABC):
     policy: Any
 
     @property
+    def name(self) -> str:
+        """The loop's, in words."""
+        return f"{type(self.holder).__name__}.{NAME}"
+
+    @property
     @abstractmethod
     def network(self) -> Any:
         """The noise predictor."""
@@ -166,11 +171,26 @@ class InpaintingTransformer(Inpainting):
         return self.holder.model(x, t, condition.get("cond"))
 
 
+def holder_of_loop(thing: Any) -> Any:
+    """The module whose class or which itself has the loop that a module shows, None where it shows none.
+
+    A module may hand on what another has, as torch.compile's does.
+    """
+    loop = getattr(thing, NAME, None) if isinstance(thing, nn.Module) else None
+    while isinstance(thing, nn.Module) and NAME not in vars(thing) and not hasattr(type(thing), NAME):
+        behind = getattr(loop, "__self__", getattr(loop, "thing", None))
+        thing = behind if behind is not thing else None
+    return thing if callable(loop) else None
+
+
 def interface_of(policy: Any) -> PolicyInterface | None:
     """The seam of a policy, None of what is none."""
-    for holder in (policy, getattr(policy, "diffusion", None)):
-        if isinstance(holder, nn.Module) and callable(getattr(holder, NAME, None)):
-            takes = list(signature(holder).parameters)
+    for holder in map(holder_of_loop, (policy, getattr(policy, "diffusion", None))):
+        if holder is not None:
+            try:
+                takes = list(signature(holder).parameters)
+            except (TypeError, ValueError):  # a callable that does not say what it takes
+                continue
             kinds: dict[str, Any] = {"batch_size": LeRobot, "global_cond": Inpainting, "cond": InpaintingTransformer}
             kind = next((kind for name, kind in kinds.items() if name in takes), None)
             if kind is not None and (kind is LeRobot or takes[:2] == ["condition_data", "condition_mask"]):
@@ -182,6 +202,12 @@ def interface_of(policy: Any) -> PolicyInterface | None:
 
 def table_of_scheduler(scheduler: Any, steps: int, step: dict[str, Any]) -> System:
     """A policy's scheduler as a table of `steps` steps; raises SchedulerError, with what to type, where it is none."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        usual = getattr(getattr(scheduler, "config", None), "num_train_timesteps", 100)
+        raise SchedulerError(
+            f"num_inference_steps: given {steps!r}; needed: a whole number, at least 1; type: "
+            f"policy.num_inference_steps = {usual}"
+        )
     try:
         return cached_table(scheduler, steps, step)
     except SchedulerError as error:
@@ -201,7 +227,7 @@ def signature(holder: Any) -> inspect.Signature:
     """What a holder's loop takes; of one that takes anything and hands it on, what the class below it takes."""
     found = inspect.signature(own_method(holder))
     below = [vars(kind)[NAME] for kind in type(holder).__mro__ if NAME in vars(kind)]
-    for function in below:
+    for function in filter(inspect.isfunction, below):
         if any(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in found.parameters.values()):
             break
         found = inspect.signature(function)

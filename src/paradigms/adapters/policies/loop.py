@@ -44,12 +44,16 @@ class ParallelLoop(OwnLoop):
         """One call."""
         began = time.perf_counter()
         refuse_training(self.seam)
-        arguments = named_arguments(signature(self.seam.holder), args, kwargs)
+        try:
+            arguments = named_arguments(signature(self.seam.holder), args, kwargs)
+        except TypeError as error:  # a wrapper may take what the loop within it does not
+            return self.step_unnamed(began, args, kwargs, error)
         before = RandomStreams(self.device, arguments.get("generator")) if self.settings.compare else None
         plain = trim_arguments(arguments, ignored_arguments(self.own))
         why = self.why(arguments, plain)
         known = None if why else self.backoff(plain)
-        if why or (known and known.left):
+        stepped = bool(why or (known and known.left))
+        if stepped:
             if known:
                 known.left -= 1
                 count_rests(self.model)
@@ -59,9 +63,20 @@ class ParallelLoop(OwnLoop):
                 self.run.note(why or "", stepped=True)
         else:
             chunk = self.solve(plain, known)
-        self.run.seconds += time.perf_counter() - began
-        if before is not None:
+        self.run.seconds += (seconds := time.perf_counter() - began)
+        if before is not None and stepped:
+            self.run.compared(0.0, seconds)  # a loop's own run, and it may not bear another
+        elif before is not None:
             self.compare(chunk, args, kwargs, arguments, before)
+        return chunk
+
+    def step_unnamed(self, began: float, args: Any, kwargs: Any, error: TypeError) -> Tensor:
+        """A call whose arguments are none of the loop's; raises what the loop raises."""
+        if self.settings.mesh is not None:
+            raise error
+        chunk = self.step(args, kwargs, {})
+        self.run.note(f"{self.seam.name}: {error}")
+        self.run.seconds += time.perf_counter() - began
         return chunk
 
     def why(self, arguments: dict[str, Any], plain: dict[str, Any]) -> str | None:

@@ -3,39 +3,51 @@
     own loop(stub) = table(stub) within EQUAL, after as many draws        then a call may be solved by the table
     anything else                                                         then the policy's own loop runs, unchanged
 
-A loop with steering of its own, one that draws otherwise, or keeps account of its calls is found so. What was found
-holds as long as all that the loop read of its policy is what it was, and for calls with the same kinds of arguments.
+A loop with steering of its own, one that draws otherwise, decides by what it sees, or keeps account of its calls is
+found so. What was found holds as long as all that the loop depends on is what it was, and for calls with the same kinds
+of arguments.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..schedulers.fingerprint import fingerprint, fingerprint_fields
+from ..schedulers.fingerprint import DEEP, Marks, fingerprint
 from ..schedulers.prepare import SchedulerError
 from .arguments import KWARGS, ignored_arguments, trim_arguments
 from .call import CountedNetwork, draw_noise, solve_by_table
+from .decisions import Decisions
 from .interface import NAME, Inpainting, PolicyInterface, table_of_scheduler
-from .random_streams import RandomStreams, seed_streams, stream_position
-from .stub_copy import StubPolicy, stub_policy
+from .random_streams import RandomStreams, positions, seed_streams
+from .stub_copy import StubPolicy
 
-EQUAL = 3e-5  # of the answer's size; tables and loops in float32 differ by 1e-7 to 6e-7 in 15 to 1000 steps
-LOOSE = 0.1  # the same in half precision, whose rounding grows along a chain; other noise is 1 off
-MANY = 32  # kinds of calls that are remembered
+# How far apart answers may be, relatively; tables and loops in float32 differ by 1e-7 to 6e-7 in 15 to 1000 steps.
+# Chosen by hand.
+EQUAL = 3e-5
+# The same in half precision, whose rounding grows along a chain; other noise is 1 off. Chosen by hand.
+LOOSE = 0.1
+# How many kinds of calls are remembered. Chosen by hand.
+MANY = 32
+one_trial = threading.RLock()  # trials seed the random streams of the process, so one is made at a time
 
 
 @dataclass(frozen=True)
 class LoopCheck:
-    """What a trial found: why a policy's own loop must run, None where the table may; what that depends on."""
+    """What a trial found: why a policy's own loop must run, None where the table may; what that depends on.
+
+    names: attributes of the policy, network: of its network; marks: what they were.
+    """
 
     why: str | None
     names: tuple[str, ...]
-    marks: tuple[Hashable, ...]
+    network: tuple[str, ...]
+    marks: Hashable = None
 
 
 class LoopChecks:
@@ -50,20 +62,29 @@ class LoopChecks:
 
         Raises SchedulerError where the own loop cannot run the policy's scheduler.
         """
-        holder = self.seam.holder
-        kind = (type(holder), fingerprint(loop), call_signature(arguments), half_precision(self.seam, arguments))
+        function = id(getattr(loop, "__func__", loop)), id(getattr(loop, "__self__", None))
+        kind = (type(self.seam.holder), function, call_signature(arguments), half_precision(self.seam, arguments))
         verdict = self.found.get(kind)
-        if verdict is None or verdict.marks != self.marks(verdict.names):
+        if verdict is None or verdict.marks != self.marks(loop, verdict)[0]:
             while len(self.found) >= MANY:
                 self.found.pop(next(iter(self.found)))
-            why, names = check_loop(self.seam, loop, arguments)
-            verdict = self.found[kind] = LoopCheck(why, names, self.marks(names))
+            verdict = check_loop(self.seam, loop, arguments)
+            marks, outside = self.marks(loop, verdict)
+            if outside and verdict.why is None:
+                verdict = replace(verdict, why=f"{self.seam.name}: it uses {outside}, which a table does not")
+            self.found[kind] = verdict = replace(verdict, marks=marks)
         return verdict.why
 
-    def marks(self, names: tuple[str, ...]) -> tuple[Hashable, ...]:
-        """What the attributes of these names are now."""
+    def marks(self, loop: Any, verdict: LoopCheck) -> tuple[Hashable, str]:
+        """What all that a loop depends on is now, and which modules it uses that say something else at every call."""
         holder, network = self.seam.holder, self.seam.network
-        return tuple(fingerprint(getattr(holder, name, None), network) for name in ("noise_scheduler", *names))
+        marks = Marks(holder, network)
+        marks.named |= set(verdict.names)
+        found: list[Hashable] = [marks.of(loop)]
+        found += [marks.of(getattr(holder, name, None)) for name in ("noise_scheduler", *verdict.names)]
+        found += [marks.of(getattr(network, name, None)) for name in verdict.network]
+        found.append(marks.class_of(type(holder), DEEP))
+        return tuple(found), ", ".join(sorted(marks.outside))
 
 
 def call_signature(arguments: dict[str, Any]) -> Hashable:
@@ -74,45 +95,46 @@ def call_signature(arguments: dict[str, Any]) -> Hashable:
 def argument_signature(v: Any) -> Hashable:
     """What one argument is like."""
     if isinstance(v, Tensor):
-        known = bool(v.any()) if v.dtype == torch.bool else None
+        known = bool(v.any()) if v.dtype == torch.bool else bool(torch.isfinite(v).all())
         return tuple(v.shape), v.dtype, v.device, known
     if isinstance(v, torch.Generator | list | tuple):
         return str(type(v))
     return fingerprint(v)
 
 
-def check_loop(seam: PolicyInterface, loop: Any, arguments: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+def check_loop(seam: PolicyInterface, loop: Any, arguments: dict[str, Any]) -> LoopCheck:
     """Why a loop's own run must be kept, or None, and the attributes that it read; raises SchedulerError.
 
     In half precision it is tried twice: for equality in float32, and for the noise that it draws as it is.
     """
     device = next(seam.network.parameters(), torch.zeros(())).device
-    half, streams = half_precision(seam, arguments), RandomStreams(device)
-    try:
-        with torch.autocast(device.type, enabled=False):
-            why, read = attempt(seam, loop, arguments, device, None)
-        if why is None and half is not None:
-            why, _ = attempt(seam, loop, arguments, device, half)
-    finally:
-        streams.restore()
-    return why and f"{type(seam.holder).__name__}.conditional_sample: {why}", tuple(sorted(read - {NAME}))
+    half = half_precision(seam, arguments)
+    with one_trial, RandomStreams(device):
+        with torch.autocast(device.type, enabled=False), torch.compiler.set_stance("force_eager"):
+            verdict = attempt(seam, loop, arguments, device, None)
+        if verdict.why is None and half is not None:
+            with torch.compiler.set_stance("force_eager"):
+                verdict = replace(verdict, why=attempt(seam, loop, arguments, device, half).why)
+    return replace(verdict, why=verdict.why and f"{seam.name}: {verdict.why}")
 
 
 def attempt(
     seam: PolicyInterface, loop: Any, arguments: dict[str, Any], device: torch.device, half: torch.dtype | None
-) -> tuple[str | None, set[str]]:
+) -> LoopCheck:
     """One trial: why a loop's own run must be kept, or None, and the attributes that it read."""
     made: StubPolicy | None = None
     try:
-        made = stub_policy(seam, loop, half)
+        made = StubPolicy(seam, loop, half)
         why = difference_found(made, seam.holder.noise_scheduler, arguments, device, half)
     except Exception as error:  # the loop is the user's, and so is what it may raise on a network it does not know
-        if made and made.broken:
+        if made and made.broken and not arguments[KWARGS]:  # else it may be the arguments, and the own loop tells
             raise unfit(seam, made.broken[0]) from error
         why = f"it could not be tried on a network of known answers: {type(error).__name__}: {error}"
-    if why is None and made and (lost := made.read & made.shared):
+    if made is None:
+        return LoopCheck(why, (), ())
+    if why is None and (lost := made.read & made.shared):
         why = f"it uses {', '.join(sorted(lost))}, which cannot be copied to try it"
-    return why, made.read if made else set()
+    return LoopCheck(why, tuple(sorted(made.read - {NAME})), tuple(sorted(made.network)))
 
 
 @torch.no_grad()
@@ -121,13 +143,17 @@ def difference_found(
 ) -> str | None:
     """Why the copy's loop is not the table on the copy's network, None where it is."""
     seam, given, spare = made.seam, with_numbers(arguments, half is None), ignored_arguments(made.loop)
-    before = mutable_state(seam)
-    theirs, draws = run_loop(made.loop, with_new_generators(given, 0), spare, device)
+    seed_streams(device, 1)
+    asked = with_new_generators(given, 0)
+    with Decisions([*given.values(), *given[KWARGS].values()]) as decisions:
+        theirs = call_loop(made.loop, asked)
+    draws = positions(device, trim_arguments(asked, spare).get("generator"))
     if not isinstance(theirs, Tensor):
         return f"it gave {type(theirs).__name__} and no tensor"
-    after = mutable_state(seam)
-    if changed := sorted(name for name in before | after if before.get(name) != after.get(name)):
+    if changed := made.changed:
         return f"it changes {', '.join(changed)}, which a table does not"
+    if decisions.found:
+        return f"it decides by the numbers that it sees ({decisions.found[0]}), which a table does not"
     seed_streams(device, 1)
     asked = trim_arguments(with_new_generators(given, 0), spare)
     ask = seam.asked(asked)
@@ -138,15 +164,23 @@ def difference_found(
     ours = solve_by_table(CountedNetwork(seam), system, ask, draw_noise(system, ask))
     if ours.shape != theirs.shape:
         return f"it gave {tuple(theirs.shape)} where the table of its scheduler gives {tuple(ours.shape)}"
-    off = float((ours.double() - theirs.double()).norm() / ours.double().norm().clamp(min=1e-30))
+    if not torch.equal(torch.isfinite(ours), torch.isfinite(theirs)):
+        return "it gives numbers where the table of its scheduler gives none, or the other way round"
+    off = relative_difference(ours, theirs)
     if not off <= (EQUAL if half is None else LOOSE):
         noise = (
             "" if half is None else f", in {str(half).removeprefix('torch.')}: its noise may be drawn in another dtype"
         )
         return f"on a network of known answers it is {off:.1e} off what the table of its scheduler gives{noise}"
-    if not torch.equal(draws, stream_position(device, asked.get("generator"))):
+    if draws != positions(device, asked.get("generator")):
         return "it draws other numbers than its first noise and its scheduler's"
     return None
+
+
+def relative_difference(x: Tensor, y: Tensor) -> float:
+    """|x - y| / |x| of what is finite."""
+    x, y = (torch.where(torch.isfinite(v), v, 0).double() for v in (x, y))
+    return float((x - y).norm() / x.norm().clamp(min=1e-30))
 
 
 def half_precision(seam: PolicyInterface, arguments: dict[str, Any]) -> torch.dtype | None:
@@ -159,18 +193,9 @@ def half_precision(seam: PolicyInterface, arguments: dict[str, Any]) -> torch.dt
     return p.dtype if narrow else None
 
 
-def mutable_state(seam: PolicyInterface) -> dict[str, Hashable]:
-    """What a loop could change of its policy, its scheduler apart."""
-    return {
-        name: fingerprint(v, seam.network) for name, v in fingerprint_fields(seam.holder) if name != "noise_scheduler"
-    }
-
-
-def run_loop(loop: Any, given: dict[str, Any], spare: frozenset[str], device: torch.device) -> tuple[Any, Tensor]:
-    """What a loop gives, and where its stream of random numbers then stands."""
-    seed_streams(device, 1)
-    found = loop(**{k: v for k, v in given.items() if k != KWARGS}, **given[KWARGS])
-    return found, stream_position(device, trim_arguments(given, spare).get("generator"))
+def call_loop(loop: Any, given: dict[str, Any]) -> Any:
+    """What a loop gives."""
+    return loop(**{k: v for k, v in given.items() if k != KWARGS}, **given[KWARGS])
 
 
 def with_new_generators(given: dict[str, Any], number: int) -> dict[str, Any]:
@@ -183,7 +208,8 @@ def with_new_generators(given: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def with_numbers(arguments: dict[str, Any], wide: bool) -> dict[str, Any]:
-    """The arguments of a call with numbers in place of what was seen, so that nothing is hidden by zeros or NaN.
+    """The arguments of a call with numbers in place of what was seen, so that nothing is hidden by zeros; what is not
+    finite stays, for a loop may know what to do with it.
 
     wide: in float32 or better.
     """
@@ -194,9 +220,9 @@ def with_numbers(arguments: dict[str, Any], wide: bool) -> dict[str, Any]:
             return dict(v) if isinstance(v, dict) else v
         if not v.is_floating_point():
             return v.clone()
-        return torch.randn(v.shape, generator=g).to(
-            v.device, torch.promote_types(v.dtype, torch.float32) if wide else v.dtype
-        )
+        dtype = torch.promote_types(v.dtype, torch.float32) if wide else v.dtype
+        made = torch.randn(v.shape, generator=g).to(v.device, dtype)
+        return torch.where(torch.isfinite(v), made, v.to(dtype))
 
     return {name: one(v) for name, v in arguments.items()}
 

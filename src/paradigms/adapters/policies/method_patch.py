@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from typing import Any
 
 MISSING = object()
@@ -27,7 +28,7 @@ class PatchedMethod:
     @property
     def own(self) -> Any:
         """The policy's own method, as it is now."""
-        return getattr(type(self.thing), self.name).__get__(self.thing) if self.mine is MISSING else self.mine
+        return class_method(self.thing, self.name) if self.mine is MISSING else self.mine
 
     def place(self) -> None:
         """From now on this stands before the method."""
@@ -51,6 +52,12 @@ class PatchedMethod:
 
     def __reduce__(self) -> Any:
         return copy.copy, (self.own,)
+
+
+def class_method(thing: Any, name: str) -> Any:
+    """What an object has by its class under a name, bound to it."""
+    held = inspect.getattr_static(type(thing), name)
+    return held.__get__(thing, type(thing)) if hasattr(held, "__get__") else held
 
 
 class PlainState:

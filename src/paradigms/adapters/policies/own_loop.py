@@ -47,10 +47,11 @@ class OwnLoop(PatchedMethod):
             right = self.reference(args, kwargs, arguments)
         finally:
             after.restore()
-        self.run.sequential_seconds = (self.run.sequential_seconds or 0.0) + self.run.own_seconds - seconds
         off = relative_error(chunk.double(), right.double())
         off = off[torch.isfinite(right).flatten(1).all(1)]  # a broken sample is broken in both
-        self.run.max_error = max([self.run.max_error or 0.0, *off.tolist()])
+        spent = self.run.own_seconds - seconds
+        self.run.compare_seconds += spent
+        self.run.compared(max(off.tolist(), default=0.0), spent)
 
     def reference(self, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Tensor:
         """The own loop's chunk (B, T, A), sample by sample where each has a generator."""

@@ -11,10 +11,14 @@ not what its scheduler's table says, it runs as it is, and the report says why.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
+
 from ...checks.solver import check_window
+from ...validate import in_words
 from ..options import Options
 from .call import PolicySettings
 from .interface import NAME, PolicyInterface, interface_of, own_method, table_of_scheduler
@@ -23,7 +27,8 @@ from .loop_check import refuse_unfit
 from .method_patch import PatchedMethod
 from .report import PolicyRun
 
-TOLERANCE = 0.01  # relative error of the actions
+# Relative error of the actions. Chosen by hand.
+TOLERANCE = 0.01
 
 
 class ResetHook(PatchedMethod):
@@ -80,6 +85,7 @@ def check_policy(policy: Any, options: Options) -> tuple[PolicyInterface, Policy
     found = interface_of(policy)
     if found is None:
         raise ValueError(what_is_needed(policy))
+    check_holder(found)
     check_window(options.window)
     method, stop = options.solver(TOLERANCE)
     if options.warm_start and not isinstance(found.stride, int):
@@ -91,6 +97,15 @@ def check_policy(policy: Any, options: Options) -> tuple[PolicyInterface, Policy
     refuse_unfit(found, own_method(found.holder))
     stride = found.stride if options.warm_start else None
     return found, PolicySettings(method, stop, options.window, stride, options.mesh, options.compare)
+
+
+def check_holder(found: PolicyInterface) -> None:
+    """Raises ValueError for a policy before whose loop nothing can stand, or whose network is no module."""
+    kind, network = type(found.holder), found.network
+    if NAME not in vars(found.holder) and hasattr(inspect.getattr_static(kind, NAME), "__set__"):
+        raise ValueError(f"{found.name}: given a property, before which nothing can stand; needed: a method")
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{kind.__name__}: given {in_words(network)} as its network; needed: a torch.nn.Module")
 
 
 def make_parallel(found: PolicyInterface, settings: PolicySettings) -> tuple[PolicyRun, list[PatchedMethod]]:

@@ -24,6 +24,12 @@ class RandomStreams:
         self.state = stream_position(device)
         self.numpy: Any = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
 
+    def __enter__(self) -> RandomStreams:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.restore()
+
     def restore(self) -> None:
         """Puts them back to where they stood."""
         for generator, state in self.generators:
@@ -45,6 +51,14 @@ def stream_position(device: torch.device, generator: torch.Generator | None = No
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
+
+
+def positions(device: torch.device, generator: torch.Generator | None) -> list[Any]:
+    """Where all streams stand that a call on `device` may draw from, in values that can be compared."""
+    now = RandomStreams(device)
+    numpy = repr([v.tolist() if hasattr(v, "tolist") else v for v in now.numpy or ()])
+    torchs = [stream_position(device, g).tolist() for g in (None, generator)]
+    return [torchs, now.python, numpy]
 
 
 def seed_streams(device: torch.device, number: int) -> None:

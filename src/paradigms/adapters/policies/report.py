@@ -7,7 +7,8 @@ from typing import Any
 
 from ..report import Run, describe_costs, widest
 
-MANY = 50  # reasons that are kept
+# How many reasons are kept. Chosen by hand.
+MANY = 50
 
 
 @dataclass
@@ -20,7 +21,8 @@ class PolicyRun(Run):
     asked for, widths: of those that there were, 1 for a step. own_calls, own_steps, own_seconds: what the policy's own
     loop made, also to compare with; table_steps, table_seconds: what parallel calls made. expected: what a window was
     expected to take. With `compare`, else None: max_error: the largest relative error |x - y| / |y| of a chunk, to that
-    of the policy's own loop on the same noise; sequential_seconds: what those took.
+    of the policy's own loop on the same noise; sequential_seconds: what that loop took for all calls; compare_seconds:
+    for those that it made only to compare.
     """
 
     asked: Any = "auto"
@@ -29,6 +31,7 @@ class PolicyRun(Run):
     expected: Any = None
     max_error: float | None = None
     sequential_seconds: float | None = None
+    compare_seconds: float = 0.0
     own_calls: int = 0
     own_steps: int = 0
     own_seconds: float = 0.0
@@ -41,6 +44,11 @@ class PolicyRun(Run):
         if why not in kept and len(kept) < MANY:
             kept.append(why)
 
+    def compared(self, error: float, seconds: float) -> None:
+        """A call's error against the policy's own loop, and what that takes."""
+        self.max_error = max(self.max_error or 0.0, error)
+        self.sequential_seconds = (self.sequential_seconds or 0.0) + seconds
+
     @property
     def window(self) -> int:
         """The widest window that was evaluated, in steps; 1 where all was stepped."""
@@ -49,7 +57,7 @@ class PolicyRun(Run):
     @property
     def speedup(self) -> float | None:
         """Seconds of the policy's own loop for each of these, measured, else as expected; None where nobody can say."""
-        seconds = self.table_seconds + self.own_seconds - (self.sequential_seconds or 0.0)
+        seconds = self.table_seconds + self.own_seconds - self.compare_seconds
         if self.sequential_seconds:
             return self.sequential_seconds / seconds
         if self.own_steps:
@@ -59,6 +67,10 @@ class PolicyRun(Run):
     def __str__(self) -> str:
         text = describe_costs(self, "the network")
         lines = [text, f"window={self.asked!r}: {widest(self.window)}; {self.gain()}"]
+        if not self.calls:
+            lines = [
+                f"window={self.asked!r}: no call so far; the policy's conditional_sample was not called by its name"
+            ]
         if self.max_error is not None:
             lines.append(f"relative error against the policy's own loop on the same noise: {self.max_error:.2g}")
         return "\n".join([*lines, *self.reason_lines()])

@@ -33,7 +33,9 @@ from ...system import System, expand_like
 from ...window.controller import WindowController
 from ...window.frame import Frame
 
-WARY = 1.5  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
+# Times the margin where a window holds the whole chain: errors then are what they are from a cold start. Chosen by
+# hand.
+WARY = 1.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class RecalledGuess(Guess):
     D: Tensor
 
     def fill(self, system: System, work: WindowState, known: Tensor) -> Tensor:
-        if bool(work.begin.any()) or bool(known.any()):
+        if any(work.begin) or bool(known.any()):
             return self.guess.fill(system, work, known)
         n = work.n  # rows 0..W-1 of every sample
         D = torch.cat([work.D[: len(work.D) - len(n)], self.D.to(work.D)[n[:, 0]]])
@@ -56,21 +58,21 @@ class RecalledGuess(Guess):
 
 @dataclass(frozen=True)
 class RecalledSpectral(Spectral):
-    """`Spectral`, but it begins with the sums `XY` (N, B, 2, F), and leaves the latest in `learned`."""
+    """`Spectral`, but it begins with the sums of secants (2, N, B, F), and leaves the latest in `learned`."""
 
     compiles: ClassVar[bool] = False  # it writes to a list
 
-    XY: Tensor | None = None
+    sums: Tensor | None = None
     learned: list[Tensor] = field(default_factory=list)
 
     def begun(self, system: System, x: Tensor) -> LearnedSecants:
         known = super().begun(system, x)
-        return known if self.XY is None or self.XY.shape != known.XY.shape else replace(known, XY=self.XY)
+        return known if self.sums is None or self.sums.shape != known.sums.shape else replace(known, sums=self.sums)
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         update, after = super().sweep(system, work, evaluate, memory)
         assert isinstance(after, LastRound)
-        self.learned[:] = [after.known.XY]
+        self.learned[:] = [after.known.sums]
         return update, after
 
 
@@ -78,8 +80,8 @@ class RecalledSpectral(Spectral):
 class ChunkMemory:
     """What a call ended with, and its samples' generators, where given.
 
-    D: estimates (N, B, T, A) of a table's rows. learned: the sums X, Y (N, B, 2, F) of its last round, where its method
-    is the default.
+    D: estimates (N, B, T, A) of a table's rows. learned: the sums of secants (2, N, B, F) of its last round,
+    where its method is the default.
     """
 
     system: System
@@ -90,7 +92,7 @@ class ChunkMemory:
     def recall(
         self, system: System, x: Tensor, generator: Generators | None, stride: int
     ) -> tuple[Tensor, Tensor | None] | None:
-        """D and X, Y for a call from x that begins `stride` actions later; None where it is about something else.
+        """D and the sums for a call from x that begins `stride` actions later; None where it is about something else.
 
         Samples with generators of their own are known by them, wherever in the batch they are now, and begin cold where
         they are new; others by their place in a batch of the same size.
@@ -98,18 +100,20 @@ class ChunkMemory:
         who = generator_per_sample(generator)
         if system is not self.system or x.shape[1:] != self.D.shape[2:] or (who is None) != (self.who is None):
             return None
-        D, XY = shift_chunk(self.D, stride), next(iter(self.learned), None)
+        D, sums = shift_chunk(self.D, stride), next(iter(self.learned), None)
         if who is None or self.who is None:
-            return (D, XY) if len(x) == D.shape[1] else None
+            return (D, sums) if len(x) == D.shape[1] else None
         place = [next((i for i, g in enumerate(self.who) if g is mine), -1) for mine in who]
-        return at_places(D, place), None if XY is None or XY.shape[1] != D.shape[1] else at_places(XY, place)
+        if sums is not None:
+            sums = at_places(sums, place, 2) if sums.shape[2] == D.shape[1] else None
+        return at_places(D, place, 1), sums
 
-    def method(self, method: AbstractMethod, guess: Guess, XY: Tensor | None) -> AbstractMethod:
-        """The method from this guess; the default from X, Y, too, and this memory takes what it learns."""
+    def method(self, method: AbstractMethod, guess: Guess, sums: Tensor | None) -> AbstractMethod:
+        """The method from this guess; the default from these sums, too, and this memory takes what it learns."""
         if type(method) is not Spectral:
             return replace(method, guess=guess)
         settings = {f.name: getattr(method, f.name) for f in fields(method)}
-        return RecalledSpectral(**settings | {"guess": guess}, XY=XY, learned=self.learned)
+        return RecalledSpectral(**settings | {"guess": guess}, sums=sums, learned=self.learned)
 
 
 def with_margin(stop: AbstractStop, window: int | str | WindowController, system: System) -> AbstractStop:
@@ -123,10 +127,11 @@ def generator_per_sample(generator: Generators | None) -> Sequence[torch.Generat
     return None if generator is None or isinstance(generator, torch.Generator) else list(generator)
 
 
-def at_places(v: Tensor, place: Sequence[int]) -> Tensor:
-    """v (N, B, ...) with the samples at these places, 0 where a place is -1."""
+def at_places(v: Tensor, place: Sequence[int], axis: int) -> Tensor:
+    """v with the samples at these places of an axis, 0 where a place is -1."""
     here = torch.tensor(place, device=v.device)
-    return torch.where(expand_like(here[None] >= 0, v), v[:, here.clamp(min=0)], 0)
+    known = (here >= 0).view(-1, *[1] * (v.ndim - axis - 1))
+    return torch.where(known, v.index_select(axis, here.clamp(min=0)), 0)
 
 
 def shift_chunk(D: Tensor, stride: int) -> Tensor:
@@ -141,5 +146,5 @@ def record_estimates(frames: Iterator[Frame], D: Tensor) -> Iterator[Frame]:
         row = torch.arange(len(frame.D))[:, None]
         w, b = (row < frame.stride).nonzero(as_tuple=True)
         n = (row + frame.begin)[w, b]
-        D[n.to(D.device), b.to(D.device)] = frame.D[w.to(D.device), b.to(D.device)]
+        D[n.to(D.device), b.to(D.device)] = frame.D[w.to(D.device), b.to(D.device)].to(D)
         yield frame

@@ -11,7 +11,8 @@ from .fingerprint import fingerprint
 from .prepare import SchedulerError
 from .table import from_scheduler
 
-KEPT = 64  # tables; a policy or a pipeline needs one, and a sweep over schedulers a few
+# Tables; a policy or a pipeline needs one, and a sweep over schedulers a few. Chosen by hand.
+KEPT = 64
 _tables: OrderedDict[Any, System | str] = OrderedDict()  # of a scheduler that is no table, why
 
 
@@ -21,7 +22,8 @@ def cached_table(scheduler: Any, steps: int, step: dict[str, Any], times: tuple[
     What is compared is its mark: the configuration and, for schedulers that were changed by hand, the levels and what
     was put in place of its methods. Raises SchedulerError, a ValueError, for a scheduler that is no table.
     """
-    key = fingerprint(scheduler), steps, repr(sorted(step.items())), times
+    given = tuple((name, fingerprint(step[name])) for name in sorted(step))
+    key = fingerprint(scheduler), steps, given, times
     if key not in _tables:
         try:
             # Pipelines and policies draw x[0] themselves, of whatever size.

@@ -42,7 +42,10 @@ class View {
 
   draw() {
     const { player } = this;
-    if (!player.start) return;
+    if (!player.start) {
+      drawStrip($("strip"), 1);
+      return;
+    }
     const states = Object.fromEntries(RUNS.map((run) => [run, player.state(run, $("draw").value)]));
     for (const run of RUNS) this.lane(run, states[run]);
     drawStrip($("strip"), player.start.rows, ...RUNS.map((run) => states[run].moment));
