@@ -129,6 +129,10 @@ def make_denoiser(
     """
     check_choice("prediction", prediction, PREDICTIONS, OTHER_NAMES)
     check_limits(clip, threshold)
+    given = {"alpha": alpha, "sigma": sigma, "into": into, "clip_gain": alpha if clip_gain is None else clip_gain}
+    for name, v in given.items():
+        if not isinstance(v, Tensor) or v.ndim != 1 or v.shape != alpha.shape or not v.is_floating_point():
+            raise refusal(name, in_words(v), "a floating-point tensor (N,), a number for each row")
     A, S, one = into * alpha, into * sigma, torch.ones_like(alpha)
     if prediction == "epsilon" and bool((A == 0).any()):
         raise ValueError("prediction: given 'epsilon'; at zero SNR noise says nothing of the data: use 'v' or 'x0'")

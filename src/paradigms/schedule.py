@@ -46,6 +46,8 @@ class Schedule:
             v = getattr(self, name)
             if not isinstance(v, Tensor) or v.ndim != 1 or len(v) < 2 or v.is_complex() or v.dtype == torch.bool:
                 raise refusal(name, in_words(v), "a tensor of one axis, a number for each of 2 or more noise levels")
+            if v.layout != torch.strided or v.device.type == "meta":
+                raise refusal(name, f"a tensor of {v.layout} on {v.device}", "a dense one with numbers")
             if len(v) != len(self.t):
                 raise refusal(name, f"{len(v)} levels", f"as many as t has, {len(self.t)}")
             v = v.detach().cpu() if name == "t" else v.detach().to("cpu", torch.float64)

@@ -286,7 +286,7 @@ def open_chain(
     stop.check(problem.x)
     method = method.held_to(stop.tolerance)
     if isinstance(method, Skeleton):
-        check_skeleton(method, stop, window)
+        check_skeleton(problem.system, stop, window)
     evaluate, stream = problem.evaluator(), problem.stream()
     evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
     evaluate.assumed.record.begin_call()

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks.solver import check_solver
+from .checks.solver import check_account, check_solver
 from .execution.model_output import output_tensor
 from .methods.base import AbstractMethod
 from .noise import Generators
@@ -31,7 +31,7 @@ from .solution import Solution
 from .solve import TOLERANCE, sample
 from .stopping.base import AbstractStop
 from .system import System
-from .validate import check_whole, in_words, named_arguments, refusal
+from .validate import check_whole, in_words, named_arguments, refusal, why_unbound
 from .window.controller import WindowController
 
 
@@ -90,9 +90,14 @@ def steps(
     Source: Shih et al. 2023.
     """
     Problem(_nothing, system, x, generator, noise, condition)  # refuses what is none
+    if "_sample" in (condition or {}):
+        raise refusal("condition", "the name '_sample'", "another one, for the solver has that for itself")
+    check_account(False, False, max_rounds, iter)
+    needed = "a whole number of rows, at least 1, or a function that gives one"
     if isinstance(window, str) or not (callable(window) or (type(window) is int and window >= 1)):
-        needed = "a whole number of rows, at least 1, or a function that gives one"
         raise refusal("window", in_words(window), needed, "window=32")
+    if callable(window) and (isinstance(window, type) or why_unbound(window)):
+        raise refusal("window", in_words(window), f"{needed}, called without arguments", "window=32")
     pace = _Asked(window) if callable(window) else window
     check_solver(method, pace, tolerance)
     how = {"window": pace, "tolerance": tolerance, "generator": generator, "noise": noise, "max_rounds": max_rounds}
@@ -181,7 +186,9 @@ def together(model: Callable[..., Tensor], solvers: Sequence[Solver], most: int 
     Raises:
         ValueError: where their rows do not fit together; and whatever the model raises.
     """
-    if not all(isinstance(each, Generator) for each in solvers):
+    if not callable(model) or isinstance(model, type):
+        raise refusal("model", in_words(model), "a callable x (M, ...), t (M,), **condition (M, ...) -> (M, ...)")
+    if not isinstance(solvers, list | tuple) or not all(isinstance(each, Generator) for each in solvers):
         raise refusal("solvers", in_words(solvers), "a list of solvers", "[steps(system, x), steps(system, y)]")
     if most is not None:
         check_whole("most", most, "a whole number of rows, at least 1, or None", 1)

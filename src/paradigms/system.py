@@ -195,7 +195,12 @@ def check_table(system: System) -> None:
     """Raises ValueError unless the tensors of a system are a table of equation (1)."""
     for name in ("t", "a", "b", "c", "std", "alpha", "sigma"):
         if not isinstance(v := getattr(system, name), Tensor) or v.ndim != 1 + (name == "b"):
-            raise refusal(f"system: {name}", v, "a tensor (N, K)" if name == "b" else "a tensor (N,), one for each row")
+            needed = "a tensor (N, K)" if name == "b" else "a tensor (N,), one for each row"
+            raise refusal(f"system: {name}", in_words(v), needed)
+        if v.layout != torch.strided or v.device.type == "meta":
+            raise refusal(f"system: {name}", f"a tensor of {v.layout} on {v.device}", "a dense one with numbers")
+        if v.is_complex() or v.dtype == torch.bool or not (name == "t" or v.is_floating_point()):
+            raise refusal(f"system: {name}", f"a tensor of {v.dtype}", "real numbers", ".double()")
     if not isinstance(system.denoiser, Denoiser):
         raise refusal(
             "system: denoiser", in_words(system.denoiser), "a Denoiser, as make_denoiser(alpha, sigma, into) makes it"
@@ -209,9 +214,14 @@ def check_table(system: System) -> None:
         raise ValueError(
             f"system: t has {N} rows; a, c, std, alpha, sigma need ({N},) and b needs ({N}, K) with K >= 1"
         )
+    reader = system.denoiser
+    for name in ("into", "p", "q", "gain"):
+        v = getattr(reader, name)
+        if not isinstance(v, Tensor) or v.shape != (N,) or not bool(torch.isfinite(v).all()):
+            raise refusal(f"system: denoiser: {name}", in_words(v), f"({N},), a finite number for each row")
     if any(bool(system.b[n, n + 1 :].any()) for n in range(min(N, system.taps))):
         raise ValueError("system: b: a row reaches further back than the first row; use a lower order there")
-    for name in ("a", "b", "c", "std", "alpha", "sigma"):
+    for name in ("t", "a", "b", "c", "std", "alpha", "sigma"):
         if not bool(torch.isfinite(getattr(system, name)).all()):
             raise ValueError(f"system: {name} is not finite; an epsilon model cannot start at zero SNR: use v or x0")
     if not bool((system.std > 0).all()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -368,8 +369,6 @@ def test_bad_rules(make: Callable[[], pd.System], says: str) -> None:
 
 
 def test_a_table_that_is_none_is_refused_when_built() -> None:
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="b needs"):
         replace(SYSTEM, b=SYSTEM.b[:5])
     with pytest.raises(ValueError, match="c is not finite"):
@@ -417,3 +416,118 @@ def test_what_torch_would_refuse_in_its_own_words_is_refused_in_ours(make: Calla
     """B4: an argument that changes nothing is checked too, and numbers that fill the memory are refused."""
     with pytest.raises(ValueError, match=says):
         make()
+
+
+class Planned(pd.WindowController):
+    """A controller that always answers the same."""
+
+    def __init__(self, plan: Any) -> None:
+        self.plan = plan
+
+    def next(self, row: int) -> Any:
+        return self.plan
+
+
+@pytest.mark.parametrize("plan", [None, 8, (0, 1), (-3, 1), (1, 0), (8.0, 1), ("8", 1), (8, None), (8, 1, 1)])
+def test_a_plan_of_a_controller_that_is_none_is_refused(plan: Any) -> None:
+    """B4: it was a TypeError of Python's, or a window that nobody asked for."""
+    with pytest.raises(ValueError, match=r"window: given a controller whose `next` gives .*; type return 32, 1"):
+        pd.sample(untouched, SYSTEM, X, window=Planned(plan))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pd.FixedWindow(0), "window: given 0"),
+        (lambda: pd.FixedWindow("8"), "window: given '8'"),  # type: ignore[arg-type]
+        (lambda: pd.FixedWindow(1, 0), "steps: given 0"),
+        (lambda: pd.sample(untouched, SYSTEM, X, pd.Parareal(), window=Planned((8, 1))), "type window=32"),
+        (lambda: pd.steps(SYSTEM, X, pd.Parareal(), window=lambda: 8), "window: given Parareal beside a controller"),
+        (lambda: pd.sample(untouched, SYSTEM, torch.nested.nested_tensor([X, X[:1]])), "x: given a nested tensor"),
+        (lambda: pd.together(untouched, [3]), "solvers: given list"),  # type: ignore[list-item]
+        (lambda: pd.together(untouched, [pd.steps(SYSTEM, X)], most=0), "most: given 0"),
+    ],
+)
+def test_windows_and_solvers_that_are_none_are_refused(make: Callable[[], Any], says: str) -> None:
+    """B4."""
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+@pytest.mark.parametrize("window", [1, 8])
+@pytest.mark.parametrize("what", ["begin", "stride", "last"])
+def test_a_frame_that_is_changed_in_place_is_refused(what: str, window: int) -> None:
+    """The chain goes on with a frame's tensors: a watch that changed them changed the sample, with no sign."""
+
+    def watch(frames: Any) -> Any:
+        for frame in frames:
+            (frame.sweep.x if what == "last" and window > 1 else getattr(frame, what)).mul_(2)
+            yield frame
+
+    system = pd.ddim(LINEAR, 10)
+    how: dict[str, Any] = {"window": window, "watch": watch}
+    if what == "stride" and window == 1:  # made anew each time
+        assert pd.sample(lambda x, t: x / 2, system, X + 1, **how).converged
+        return
+    with pytest.raises(ValueError, match="watch: given one that changes a frame's tensors in place"):
+        pd.sample(lambda x, t: x / 2, system, X + 1, **how)
+
+
+def test_what_holds_tensors_is_compared_and_hashed_by_what_it_is() -> None:
+    """Comparing their tensors raised an error of torch's."""
+    import copy
+
+    solution = pd.sample(lambda x, t: x / 2, pd.ddim(LINEAR, 4), X + 1, window=1)
+    for thing in (solution, SYSTEM, LINEAR, SYSTEM.denoiser, pd.Problem(untouched, SYSTEM, X)):
+        assert thing == thing and thing != copy.deepcopy(thing) and len({thing, thing}) == 1
+    assert solution.x.equal(copy.deepcopy(solution).x)
+
+
+def test_a_chain_of_one_step_has_no_reason_to_give_a_window_up() -> None:
+    solution = pd.sample(lambda x, t: x / 2, pd.ddim(LINEAR, 1), X + 1, window=8)
+    assert solution.reason is None and solution.rounds == 1
+
+
+LEVELS = torch.cat([torch.logspace(1, -1, 10), torch.zeros(1)])
+ONES = torch.ones(10, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pd.from_levels(LEVELS[:-1] > 0, 1.0, LEVELS), "t: given"),
+        (lambda: pd.from_levels(LEVELS[:-1] + 0j, 1.0, LEVELS), "t: given"),
+        (lambda: pd.from_levels(None, 1.0, LEVELS, into=-torch.ones(11)), "into: given one that is not above 0"),
+        (lambda: pd.from_levels(None, 1.0, LEVELS, order=-3), "order: given -3"),
+        (lambda: pd.from_levels(None, 1.0, LEVELS, gamma=math.nan), "gamma: given nan"),
+        (lambda: pd.from_levels(None, 1.0, LEVELS, mu=3.0), "mu: given 3.0"),
+        (lambda: pd.Schedule(torch.arange(3), torch.ones(3).to_sparse(), torch.ones(3)), "alpha: given a tensor of"),
+        (lambda: replace(SYSTEM, a=SYSTEM.a.long()), "system: a: given a tensor of torch.int64; needed: real numbers"),
+        (lambda: replace(SYSTEM, a=SYSTEM.a + 0j), "system: a: given a tensor of torch.complex128"),
+        (lambda: replace(SYSTEM, t=SYSTEM.t > 0), "system: t: given a tensor of torch.bool"),
+        (lambda: replace(SYSTEM, t=SYSTEM.t * math.nan), "system: t is not finite"),
+        (lambda: replace(SYSTEM, c=SYSTEM.c.to("meta")), "system: c: given a tensor of torch.strided on meta"),
+        (
+            lambda: replace(SYSTEM, denoiser=pd.ddpm(LINEAR, 3).denoiser),
+            r"denoiser: into: given \(3,\); needed: \(10",
+        ),
+        (lambda: pd.make_denoiser(ONES, ONES[:3], ONES), r"sigma: given \(3,\); needed: a floating-point tensor"),
+        (lambda: pd.make_denoiser(ONES, ONES, 1.0), "into: given 1.0"),  # type: ignore[arg-type]
+        (lambda: pd.steps(SYSTEM, X, max_rounds=0), "max_rounds: given 0"),
+        (lambda: pd.steps(SYSTEM, X, condition={"_sample": torch.ones(2)}), "condition: given the name '_sample'"),
+        (lambda: pd.steps(SYSTEM, X, window=lambda row: 8), "called without arguments"),  # type: ignore[arg-type,misc]
+        (lambda: pd.steps(SYSTEM, X, window=pd.FixedWindow), "window: given the class FixedWindow"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_table_and_a_solver_take_no_numbers_that_they_cannot_use(make: Callable[[], Any], says: str) -> None:
+    """B4: they were taken, and failed or changed the sample later."""
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+@pytest.mark.parametrize("rule", ["lms", "gamma"])
+def test_skeletons_of_predicted_noise_are_refused(rule: str) -> None:
+    """Nodes are interpolated as estimates of the data: at tolerance 0 the sample was 0.6 and 1.9 off, "converged"."""
+    system = pd.from_levels(None, 1.0, LEVELS, rule)
+    with pytest.raises(ValueError, match=r"method: given Skeleton\(\) beside a rule.*; type method=Spectral\(\)"):
+        pd.sample(untouched, system, X, pd.Skeleton(), tolerance=0.0)

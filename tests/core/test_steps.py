@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import paradigms as pd
-from problems import METHODS, RULES, seeded, start
+from problems import LINEAR, METHODS, RULES, seeded, start
 from toy import Mixture
 
 
@@ -159,3 +160,26 @@ def test_what_cannot_be_solved_is_refused_before_anything_runs(how: dict, said: 
         pd.steps(system, start(system), **how)
     with pytest.raises(ValueError, match="x: given"):
         pd.steps(system, torch.zeros(3), **({} if said else how))
+
+
+@pytest.mark.parametrize("most", [None, 5])
+@pytest.mark.parametrize("wrap", [lambda m: (m,), lambda m: {"sample": m, "loss": None}, lambda m: [m, None]])
+def test_together_takes_the_answers_that_sample_takes(wrap: Any, most: int | None) -> None:
+    """A tuple, a dict, and one buffer for all answers, in one call or in pieces."""
+    system, buffer = pd.ddpm(LINEAR, 20), torch.empty(256, 6, dtype=torch.float64)
+    xs = [start(system, B) for B in (1, 2)]
+
+    def model(x: Tensor, t: Tensor) -> Any:
+        return wrap(torch.tanh(x, out=buffer[: len(x)]))
+
+    solvers = [pd.steps(system, x, window=8, generator=seeded(1), tolerance=0.0) for x in xs]
+    for x, found in zip(xs, pd.together(model, solvers, most), strict=True):
+        alone = pd.sequential(lambda x, t: torch.tanh(x), system, x, generator=seeded(1))
+        torch.testing.assert_close(found.x, alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("answer", [None, 0.5, torch.zeros(()), torch.zeros(3, 1), torch.zeros(1, 3, 6), "x", ()])
+def test_together_refuses_what_is_no_answer(answer: Any) -> None:
+    system = pd.ddim(LINEAR, 5)
+    with pytest.raises(ValueError, match=r"model: given .*needed:"):
+        pd.together(lambda x, t: answer, [pd.steps(system, start(system, 2), window=3)])

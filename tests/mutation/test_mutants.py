@@ -192,17 +192,19 @@ def test_rows_that_do_not_fit_are_halved_so_few_batches_are_lost(room: int) -> N
     """C4: out of memory halving to R - 1, where a batch of 128 rows would be tried 125 times before 3 fit."""
     failed: list[int] = []
 
-    def model(x: Tensor, t: Tensor) -> Tensor:
-        if len(x) > room:
-            failed.append(len(x))
-            raise torch.OutOfMemoryError
-        return Mixture()(x, t)
+    class Model:
+        trusted = True  # nothing is asked beside the chain's rows
 
-    system = RULES["ddim"](32)
+        def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+            if len(x) > room:
+                failed.append(len(x))
+                raise torch.OutOfMemoryError
+            return Mixture()(x, t)
+
+    model, system = Model(), RULES["ddim"](32)
     x = start(system, 4)
     run = pd.sample(model, system, x, window=32, tolerance=0.01)
     reference = pd.sample(Mixture(), system, x, window=32, tolerance=0.01)
-    failed = failed[failed[0] == 3 :]  # less what sees whether rows depend on each other, see `model_check.py`
     assert len(failed) <= math.ceil(math.log2(failed[0] / room)) and failed[0] == 128
     assert run.chunk is not None and room // 2 < run.chunk <= room
     assert torch.allclose(run.x, reference.x, rtol=1e-9) and run.rounds == reference.rounds

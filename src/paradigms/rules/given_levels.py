@@ -81,6 +81,9 @@ def from_levels(
     """
     check_choice("rule", rule, RULES)
     check_number("eta", eta, "a number from 0 (deterministic) to 1", lambda v: 0 <= v <= 1)
+    check_whole("order", order, "a whole number from 1 to 8", 1, 8)
+    check_number("gamma", gamma, "a positive, finite number; 1 is DDIM", lambda v: 0 < v < math.inf)
+    check_number("mu", mu, "a number from 0 (no noise) to less than 1", lambda v: 0 <= v < 1)
     if eta and rule != "ddim":
         raise refusal("eta", f"{eta} beside rule {rule!r}", "rule 'ddim', which alone takes it", "rule='ddim'")
     g, beyond = _grid(t, alpha, sigma, into, rule)
@@ -224,13 +227,16 @@ def _grid(t: Any, alpha: Any, sigma: Any, into: Any, rule: str) -> tuple[Grid, b
     beyond = rule == "heun" and float(sigma[-1]) > 0
     asked = N + 1 if beyond else N
     t = sigma if t is None else t
-    t = t.detach().cpu() if isinstance(t, Tensor) and t.ndim == 1 and not t.is_floating_point() else _line("t", t)
+    counts = _line("t", t) is not None and not t.is_floating_point()  # timesteps, which stay whole
+    t = t.detach().cpu() if counts else _line("t", t)
     into = torch.ones_like(sigma) if into is None else _line("into", into)
     for name, v in (("t", t), ("into", into)):
         if len(v) not in {asked, N + 1}:
             where = f"each of the {asked} levels that the model is asked at"
             at_end = ", the last among them, for Heun's rule ends there with noise left" if beyond else ""
             raise refusal(name, f"({len(v)},)", f"({asked},), one for {where}{at_end}")
+    if not bool((into > 0).all()):
+        raise refusal("into", "one that is not above 0", "what states are multiplied by, above 0")
     if beyond:  # a row more, to nothing, so that there is a place for what the model says at the end
         alpha, sigma = torch.cat([alpha, alpha[-1:]]), torch.cat([sigma, 0 * sigma[-1:]])
     return chain(t[:asked], alpha, sigma, into[:asked]), beyond

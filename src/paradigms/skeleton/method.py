@@ -104,8 +104,11 @@ class Skeleton(AbstractMethod):
         return self.last[0] * N / window + self.last[1] + DIGITS * max(math.log10(1e-3 / tolerance), 0.0)
 
 
-def check_skeleton(method: Skeleton, stop: AbstractStop, window: object) -> None:
-    """Raises ValueError for a criterion or windows that skeleton sampling has no meaning for."""
+def check_skeleton(system: System, stop: AbstractStop, window: object) -> None:
+    """Raises ValueError for a table, a criterion or windows that skeleton sampling has no meaning for."""
+    if not bool(system.alpha.any()):
+        given = "Skeleton() beside a rule whose taps are predicted noise, such as 'lms' or 'gamma'"
+        raise refusal("method", given, "a rule whose taps are estimates of the data", "method=Spectral()")
     if not isinstance(stop, FinalError):
         typed = "tolerance=0.01, or another method such as Picard()"
         raise refusal("tolerance", type(stop).__name__, "a number or FinalError(...) with Skeleton()", typed)
