@@ -285,9 +285,26 @@ def frontier(
 
 @command
 def outside(
-    out: options.Out = OUT, quick: options.Quick = False, minutes: own.Training = 3.0, only: own.Only = ""
+    out: options.Out = OUT,
+    nets: own.Networks = Path("out/outside"),
+    minutes: own.Minutes = 10.0,
+    only: own.Only = "",
+    train: own.Train = False,
+    quick: options.Quick = False,
 ) -> Work:
     """Networks of sbi and denoising-diffusion-pytorch, each by its own sampler and by ours (`make integrations`)."""
-    from .outside.table import main
+    from .outside import table
 
-    return partial(main, make_folder(out), quick, minutes, only)
+    if train:
+        return partial(table.train, make_folder(nets), minutes, only)
+    if not quick:
+        table.check_networks(nets, only)
+    return partial(table.main, make_folder(out), nets, minutes, only, quick)
+
+
+@command
+def server(out: options.Out = OUT, repeats: own.Repeats = 5, quick: options.Quick = False) -> Work:
+    """The server example under load: merged calls, latency and throughput against two servers that step."""
+    from .outside.server import main
+
+    return partial(main, make_folder(out), quick, repeats)

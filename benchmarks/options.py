@@ -26,7 +26,8 @@ Cases = Annotated[int, option("--cases", "random cases, of seeds SEED, SEED + 1,
 Seeds = Annotated[str, option("--seeds", "report, tune (to choose constants by), or the first seed as a number")]
 Minutes = Annotated[float, option("--minutes", "start nothing new after so many", min=0)]
 Clock = Annotated[bool, option("--clock", "seconds of one sample of shipped models, beside the sequential sampler")]
-Training = Annotated[float, option("--minutes", "that the digits' network is trained for", min=0)]
+Networks = Annotated[Path, option("--nets", "the folder of the networks that --train made")]
+Train = Annotated[bool, option("--train", "train the networks that are missing, each for --minutes, and measure none")]
 Busy = Annotated[bool, option("--busy", "equal first calls in fresh processes while every core has other work")]
 Row = Annotated[
     str, option("--row", "sd2-ddpm, sd2-ddim, sd2-dpmsolver, church-ddpm, church-ddim, kitchen, square, pusht")

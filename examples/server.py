@@ -2,12 +2,17 @@
 
     python examples/server.py --port 8000
     curl -d '{"steps": 200, "tolerance": 0.003, "seed": 1, "label": 3}' localhost:8000
-    python examples/server.py --load 1,4,16          # the load test, on loopback
+    python -m benchmarks server          # its load test, on loopback
 
 A thread owns the model. It asks every user's solver for rows, evaluates them in one call and sends the answers back. Of
-the rows of a call every user has an equal share, so that windows shrink as the queue grows, to plain stepping together
-in the end. A user who hangs up, or waits for longer than `--seconds`, is dropped; more than `--users` are refused.
-Needs nothing but the library and its models.
+the rows of a call every user has an equal share: a window W of so many rows that U users finish most steps a second,
+
+    largest W^GAIN / (cost(U W) + U own),    U W <= rows of a call
+
+so that windows shrink as the queue grows, to plain stepping together in the end. cost(rows), the seconds of a call, is
+measured when the server starts, and own, those of a solver between two calls, as it runs (of a step they are few). A
+user who hangs up, or waits for longer than `--seconds`, is dropped; more than `--users` are refused. Needs nothing but
+the library and its models.
 """
 
 from __future__ import annotations
@@ -17,13 +22,12 @@ import contextlib
 import json
 import select
 import socket
-import statistics
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, InvalidStateError, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -37,7 +41,11 @@ from paradigms.models.store import Pretrained
 from paradigms.steps import Rows, Solver, evaluate_together
 
 STEPS = 1000  # of the schedule, the most that a request may ask for
-LEAST = 4  # rows of a window: in one of 2 or 3 every row is evaluated about twice, and nothing is gained
+# rows of a window; in one of 2 or 3 every row is evaluated about twice, and nothing is gained
+WINDOWS = (1, *(2**k for k in range(2, 11)))
+# a window of W rows finishes about W^GAIN steps a round: 2.9 of 4, 4.9 of 8, 14 of 32 (`python -m benchmarks server`)
+GAIN = 0.75
+REPEATS = 16  # rows of the calls of one size that are measured, and 2 calls at least: chosen by hand
 
 
 class Server(ThreadingHTTPServer):
@@ -57,14 +65,16 @@ class LateError(RuntimeError):
 class User:
     """A request on its way: its solver, the rows that it waits for, and what becomes of it."""
 
+    rows: Rows
+
     def __init__(self, solver: Solver, until: float) -> None:
-        self.solver, self.until, self.rows = solver, until, None
+        self.solver, self.until = solver, until
         self.found: Future[pd.Solution] = Future()
 
     def advance(self, answer: Tensor | None) -> bool:
         """Sends the solver an answer; whether it wants more."""
         try:
-            self.rows: Rows | None = next(self.solver) if answer is None else self.solver.send(answer)
+            self.rows = next(self.solver) if answer is None else self.solver.send(answer)
             return True
         except StopIteration as end:
             self.end(end.value)
@@ -90,14 +100,46 @@ class User:
         return True
 
 
+def flat(rows: int) -> float:
+    """The cost of a call where all cost the same, as on a large device that a call does not fill."""
+    return 1.0
+
+
+def measured(ask: Callable[[int], Any], most: int) -> Callable[[int], float]:
+    """The seconds of a call of so many rows; beyond where twice the rows take twice as long it is in proportion."""
+    seconds: dict[int, float] = {}
+    size = 1
+    while size <= most and (size < 4 or seconds[size // 2] < 1.9 * seconds[size // 4]):
+        ask(size)
+        began, repeats = time.perf_counter(), max(REPEATS // size, 2)
+        for _ in range(repeats):
+            ask(size)
+        seconds[size], size = (time.perf_counter() - began) / repeats, 2 * size
+
+    def cost(rows: int) -> float:
+        sizes = [s for s in seconds if s >= rows]
+        last = max(seconds)
+        return seconds[min(sizes)] if sizes else seconds[last] * rows / last
+
+    return cost
+
+
 class Merger:
     """Merges the rows of at most `users` users into calls of at most `most` rows; counts calls and rows."""
 
-    def __init__(self, model: Callable[..., Tensor], most: int, users: int, seconds: float) -> None:
-        self.model, self.most, self.users, self.seconds = model, most, users, seconds
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        most: int,
+        users: int,
+        seconds: float,
+        cost: Callable[[int], float] = flat,
+    ) -> None:
+        self.model, self.most, self.users, self.seconds, self.cost = model, most, users, seconds, cost
         self.new: SimpleQueue[User | None] = SimpleQueue()
         self.active: list[User] = []
-        self.inside = self.calls = self.rows = 0
+        self.inside = self.calls = self.rows = self.rounds = 0
+        self.between = 0.0  # seconds of solvers between their rounds
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -108,9 +150,11 @@ class Merger:
         self.thread.join()
 
     def share(self) -> int:
-        """The window of each user: an equal share of a call, or single steps where that is too little to pay."""
-        share = self.most // max(len(self.active), 1)
-        return share if share >= LEAST else 1
+        """The window of each user: of those that leave all an equal share, the one that finishes most a second."""
+        users = max(len(self.active), 1)
+        own = users * self.between / max(self.rounds, 1)
+        fit = [1, *(W for W in WINDOWS[1:] if users * W <= self.most)]
+        return max(fit, key=lambda W: W**GAIN / (self.cost(users * W) + own * (W > 1)))
 
     def submit(self, make: Callable[[Callable[[], int]], Solver]) -> User:
         """Queues a request, whose solver is made of the window that it may have; raises FullError."""
@@ -162,7 +206,10 @@ class Merger:
             for user in asked:
                 user.end(error)
             answers, self.active = [], [user for user in self.active if user not in asked]
+        windows, began = [user for user in asked if len(user.rows) > 1], time.perf_counter()
         done = {id(u) for u, answer in zip(asked, answers, strict=False) if not u.advance(answer)}
+        if len(windows) == len(asked):
+            self.between, self.rounds = self.between + time.perf_counter() - began, self.rounds + len(asked)
         waiting = [user for user in self.active if user not in asked]
         self.active = waiting + [user for user in asked if id(user) not in done and user in self.active]
 
@@ -223,11 +270,17 @@ def handler(merger: Merger, net: Pretrained) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def serve(args: argparse.Namespace) -> tuple[Server, Merger, Pretrained]:
+def serve(port: int, rows: int, users: int, seconds: float, flat_cost: bool) -> tuple[Server, Merger, Pretrained]:
     """The server, on loopback alone, its merger, and the model."""
     net = load("digits")
-    merger = Merger(net.model, args.rows, args.users, args.seconds)
-    return Server(("127.0.0.1", args.port), handler(merger, net)), merger, net
+
+    def ask(size: int) -> Tensor:
+        with torch.no_grad():
+            label, t = torch.zeros(size, dtype=torch.long), torch.full((size,), STEPS // 2)
+            return net.model(torch.zeros(size, *net.shape), t, label=label)
+
+    merger = Merger(net.model, rows, users, seconds, flat if flat_cost else measured(ask, rows))
+    return Server(("127.0.0.1", port), handler(merger, net)), merger, net
 
 
 def ask(port: int, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -240,54 +293,15 @@ def ask(port: int, wanted: dict[str, Any]) -> dict[str, Any]:
         return json.load(error) | {"status": error.code}
 
 
-def load_test(args: argparse.Namespace) -> None:
-    """So many users at once, against stepping them one after the other and stepping them as one batch."""
-    server, merger, net = serve(args)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    port, system = server.server_address[1], pd.ddim(pd.linear(), args.steps, prediction=net.prediction)
-    ask(port, {"steps": 4})
-    print("users | calls | rows  | latency, median and worst s | all s | one by one s | as one batch s | worst error")
-    for users in args.load:
-        wanted = [{"steps": args.steps, "seed": k, "label": k % 10, "tolerance": args.tolerance} for k in range(users)]
-        calls, rows, began = merger.calls, merger.rows, time.perf_counter()
-        with ThreadPoolExecutor(users) as pool:
-            said = list(pool.map(lambda w: ask(port, w), wanted))
-        whole = time.perf_counter() - began
-        x = torch.cat([system.noise((1, *net.shape), torch.Generator().manual_seed(w["seed"])) for w in wanted])
-        label = torch.tensor([w["label"] for w in wanted])
-        began = time.perf_counter()
-        one = pd.sequential(net.model, system, x[:1], condition={"label": label[:1]})
-        single = (time.perf_counter() - began) * users
-        began = time.perf_counter()
-        all_of_them = pd.sequential(net.model, system, x, condition={"label": label})
-        batch = time.perf_counter() - began
-        assert torch.allclose(one, all_of_them[:1], atol=1e-3)
-        off = (torch.tensor([s["x"] for s in said]) - all_of_them).flatten(1).norm(dim=1)
-        error = float((off / all_of_them.flatten(1).norm(dim=1)).max())
-        seconds = [s["seconds"] for s in said]
-        print(
-            f"{users:5d} | {merger.calls - calls:5d} | {merger.rows - rows:5d} | {statistics.median(seconds):12.2f} "
-            f"{max(seconds):14.2f} | {whole:5.2f} | {single:12.2f} | {batch:14.2f} | {error:.1e}"
-        )
-    server.shutdown()
-    server.server_close()
-    merger.close()
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=64, help="of a call of the model, at most")
+    parser.add_argument("--rows", type=int, default=1024, help="of a call of the model, at most")
     parser.add_argument("--users", type=int, default=64, help="served at once, at most")
     parser.add_argument("--seconds", type=float, default=60.0, help="that a request may take")
-    parser.add_argument("--load", type=lambda v: [int(n) for n in v.split(",")], help="the load test, users as 1,4,16")
-    parser.add_argument("--steps", type=int, default=200, help="of the load test's requests")
-    parser.add_argument("--tolerance", type=float, default=0.003, help="of the load test's requests")
+    parser.add_argument("--flat", action="store_true", help="take all calls to cost the same, and measure none")
     args = parser.parse_args(argv)
-    if args.load:
-        load_test(args)
-        return
-    server, _, _ = serve(args)
+    server, _, _ = serve(args.port, args.rows, args.users, args.seconds, args.flat)
     print(f"http://127.0.0.1:{server.server_address[1]}")
     server.serve_forever()
 

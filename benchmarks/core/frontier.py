@@ -97,14 +97,14 @@ def measure_outside(cell: Cell, stage: Stage) -> list[dict[str, float | str]]:
     made = outside.scheduler(cell.rule, cell.rows, stage.problem.prediction)
     B = min(SAMPLES, cell.batch)
 
-    def alone(b: int) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    def alone(b: int) -> outside.Start:
         noise = None if stage.noise is None else stage.noise[:, b : b + 1]
-        return stage.x[b : b + 1], noise, {k: v[b : b + 1] for k, v in stage.condition.items()}
+        return outside.Start(stage.x[b : b + 1], noise, {k: v[b : b + 1] for k, v in stage.condition.items()})
 
-    outside.agree(made, stage.problem.model, *alone(0), stage.reference[:1])
+    outside.agree(made, stage.problem.model, alone(0), stage.reference[:1])
     points: list[dict[str, float | str]] = []
     for tolerance in outside.TOLERANCES:
-        found = [outside.loop(made, stage.problem.model, *alone(b), cell.window, tolerance) for b in range(B)]
+        found = [outside.loop(made, stage.problem.model, alone(b), cell.window, tolerance) for b in range(B)]
         rounds, evaluations = [f.rounds for f in found], sum(f.evaluations for f in found)
         spent = {
             "rounds": sum(rounds) / B,

@@ -50,16 +50,17 @@ def scheduler(rule: str, steps: int, prediction: str) -> Any:
     return made
 
 
-def loop(
-    scheduler: Any,
-    model: Model,
-    x: Tensor,
-    noise: Tensor | None,
-    condition: dict[str, Tensor],
-    window: int,
-    tolerance: float,
-) -> Run:
-    """One sample from x (1, ...) with noise (N, 1, ...); a window of 1 is sequential."""
+class Start(NamedTuple):
+    """What a sample begins with: x (1, ...), its noise (N, 1, ...) and its condition (1, ...)."""
+
+    x: Tensor
+    noise: Tensor | None
+    condition: dict[str, Tensor]
+
+
+def loop(scheduler: Any, model: Model, start: Start, window: int, tolerance: float) -> Run:
+    """One sample; a window of 1 is sequential."""
+    x, noise, condition = start
     t, N = scheduler.timesteps, len(scheduler.timesteps)
     variance = torch.tensor([float(scheduler._get_variance(v)) for v in t] + [0.0])
     drawn = torch.zeros(N, *x.shape) if noise is None else variance[:N].sqrt().view(-1, *(1,) * x.ndim) * noise
@@ -84,14 +85,12 @@ def loop(
     return Run(states[-1], rounds, evaluations)
 
 
-def agree(
-    scheduler: Any, model: Model, x: Tensor, noise: Tensor | None, condition: dict[str, Tensor], reference: Tensor
-) -> float:
-    """The relative error of its sequential run from x (1, ...) to ours; raises RuntimeError above 1e-4.
+def agree(scheduler: Any, model: Model, start: Start, reference: Tensor) -> float:
+    """The relative error of its sequential run to ours; raises RuntimeError above 1e-4.
 
     Otherwise the two would be compared on different chains.
     """
-    own = loop(scheduler, model, x, noise, condition, 1, 0.0)
+    own = loop(scheduler, model, start, 1, 0.0)
     off = float((own.x - reference).norm() / reference.norm())
     if not off <= AGREE:
         raise RuntimeError(f"outside: diffusers' sequential run is {off:.2g} from ours; needed: at most {AGREE:g}")

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradigms.execution.model_check import LATER, ROWS
+from paradigms.execution.model_known import rows_beside
 from paradigms.files import write_json
 from paradigms.methods.speculation import Speculation
 from paradigms.solution import Solution, relative_error
@@ -71,9 +71,9 @@ def check(case: Case) -> Found:
     except ValueError:
         return Found(refused=True)
     net, model, x, how, _ = problem.call()
-    with suppress(ValueError):  # what a model is like is asked once, and no row of a call's
+    with suppress(ValueError):  # whether time is in other units is asked once, and no row of a call's
         sample(model, problem.system, x, window=8, max_rounds=1, **how)
-    net.rows = 0
+    net.rows, asked = 0, rows_beside(model)
     _, _, x, how, drawn = problem.call()
     before = x.clone()
     how |= {"window": case.window, "tolerance": case.tolerance, "max_rounds": case.max_rounds}
@@ -88,7 +88,8 @@ def check(case: Case) -> Found:
         return found
     ends = [g.get_state() for g in drawn]
     found.hold(torch.equal(x, before), "the starting noise was changed")
-    counted(found, case, run, net.rows)
+    per = 2 if case.condition == "guided" else 1
+    counted(found, case, run, net.rows - per * (rows_beside(model) - asked))
     _, model, x, how, drawn = problem.call()
     reference = sequential(model, problem.system, x, **how)
     complete = bool((run.done == run.steps).all())
@@ -105,13 +106,13 @@ def check(case: Case) -> Found:
 
 
 def counted(found: Found, case: Case, run: Solution, rows: int) -> None:
-    """Counts, trace and status of a run for which the net answered so many rows."""
+    """Counts, trace and status of a run for which the net answered so many rows, those of the checks left out."""
     N, B = run.steps, case.batch
     per = 2 if case.condition == "guided" else 1
     extra = N * B if run.verification is not None else 0
-    uncounted = rows - per * (run.evaluations + extra)  # what a model is like may be asked in the first long batch
-    asked = 0, *(per * (ROWS + LATER + more) for more in (0, 2))  # two where the answers to the first were the same
-    found.hold(uncounted in asked, f"evals: said {run.evaluations} + {extra}, the model saw {rows / per}")
+    found.hold(
+        rows == per * (run.evaluations + extra), f"evals: {run.evaluations} + {extra}, the model saw {rows / per}"
+    )
     found.hold(run.rounds == len(run.trace) == len(run.windows), "rounds: not as many as the trace has")
     found.hold(run.trace[-1][2] == run.evaluations, "trace: does not end with the evaluations")
     runs = 1 + len(getattr(run, "retries", ()))  # samples that are made again begin at row 0 again

@@ -27,10 +27,11 @@ class ReleasedSpectral(Spectral):
     """The default method of 0.1.0: the share of the Jacobian lies between 0 and 1."""
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
-        begin = work.begin.tolist()
+        begin = work.begin
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
-        X, Y = (known.alike[first:last] @ known.XY.flatten(1)).unflatten(1, known.XY.shape[1:]).unbind(2)
-        J = ((Y + known.prior[first:last]) / (X + self.weight)).clamp(0, 1) * known.per[first:last]
+        sums = torch.baddbmm(known.base[:, first:last], known.alike[:, first:last], known.sums.flatten(2))
+        X, Y = sums.unflatten(2, known.sums.shape[2:]).unbind()
+        J = (Y / X).clamp(0, 1) * known.per[first:last]
         return J if first == max(begin) and len(J) == len(work.n) else pick_rows(J, work.n - first)
 
 
@@ -87,7 +88,7 @@ def most(system: System, work: WindowState, again: Tensor | None) -> Tensor:
     inside = work.live.sum(0)
     if work.revisited_rows and again is None:
         return inside
-    told = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
+    told = (torch.tensor(work.begin) + inside == len(system)) | (False if again is None else again.any(0))
     return torch.where(told, inside, inside - (inside * OVERLAP).ceil().long())
 
 

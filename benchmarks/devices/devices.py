@@ -52,7 +52,7 @@ NAMES = {
     "share": "share of the call outside the slowest rank's model: communication, scan, criterion",
     "wire share": "share of the call on the wire",
 }
-WindowState = Callable[[int, int, bool], Any]
+Work = Callable[[int, int, bool], Any]
 
 
 def net() -> torch.nn.Module:
@@ -177,14 +177,14 @@ def main(out: Path, repeats: int = 7, quick: bool = False) -> None:
     print(write(out, "devices", "Many devices", sections, {"runs": all, "eight": eight}))
 
 
-def ranks(count: int, work: WindowState, repeats: int, quick: bool) -> Any:
+def ranks(count: int, work: Work, repeats: int, quick: bool) -> Any:
     """What `work` gives on rank 0 of so many processes, each on a core of its own as far as there are."""
     context = multiprocessing.get_context("spawn")
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.json"
         jobs = [
-            context.Process(target=run, args=(r, count, store.port, told, work, repeats, quick), daemon=True)
+            context.Process(target=run, args=(r, count, store.port, told, (work, repeats, quick)), daemon=True)
             for r in range(count)
         ]
         for job in jobs:
@@ -196,8 +196,9 @@ def ranks(count: int, work: WindowState, repeats: int, quick: bool) -> Any:
         return json.loads(told.read_text())
 
 
-def run(rank: int, count: int, port: int, told: Path, work: WindowState, repeats: int, quick: bool) -> None:
-    """A rank."""
+def run(rank: int, count: int, port: int, told: Path, job: tuple[Work, int, bool]) -> None:
+    """A rank; job: the work, its repeats, whether it is to be quick."""
+    work, repeats, quick = job
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -25,7 +25,7 @@ from paradigms.methods.spectral import Spectral
 from paradigms.rules import ddpm
 from paradigms.schedule import scaled_linear
 from paradigms.solve import iterate
-from paradigms.viz.plan import write_curves
+from paradigms.viz.plan import Curves, write_curves
 
 from ..core.overhead import ACTIVATIONS
 from ..core.rounds import OURS, THEIRS
@@ -208,7 +208,8 @@ def pictures(out: Path, published: Published, made: Fit, found: Sequence[Way]) -
     theirs, ours = found[0], found[1]
     points = [(P, w, published.sequential / s) for P, w, s in published.points[:-1]]
     title, note = "ParaDiGMS on A100s, SD v2, DDPM-1000: recovered from the published points", "diamonds: published"
-    write_curves(out / "plan-paper.png", title, made.latency, theirs.traces[THEIRS], SHOWN, theirs.link, points, note)
+    recovered = Curves(made.latency, theirs.traces[THEIRS], SHOWN, theirs.link, points)
+    write_curves(out / "plan-paper.png", title, recovered, note)
     title = "Prediction: our default at the same latencies"
     note = "rounds of scenes at tolerance 0.003; our sampler's seconds of a round as on this machine's CPU; NVLink"
-    write_curves(out / "plan.png", title, made.latency, ours.traces[OURS], SHOWN, ours.link, (), note)
+    write_curves(out / "plan.png", title, Curves(made.latency, ours.traces[OURS], SHOWN, ours.link), note)

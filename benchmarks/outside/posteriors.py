@@ -1,17 +1,13 @@
 """sbi's own networks, trained by its own trainer on its field's tasks, sampled by sbi and by us from the same noise.
 
 error = largest |ours - sbi's| / width of the prior;   CPU seconds of one thread, medians;   C2ST: 0.5 is "the same"
-
-Simulators: two moons (Greenberg et al. 2019), SLCP (Papamakarios et al. 2019), written from their papers.
 """
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
 from collections.abc import Callable
-from statistics import median
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,115 +15,118 @@ from torch import Tensor
 
 from benchmarks.report import spread, table
 
-STEPS, SIMULATIONS, EPOCHS = 500, 2000, 60
-QUIET = {"show_progress_bars": False}
+from .cells import Cell, Cells
+from .simulators import TASKS
+from .timing import both
 
-
-def two_moons(theta: Tensor) -> Tensor:
-    """x (n, 2) of parameters (n, 2) in [-1, 1]."""
-    a, r = (torch.rand(len(theta)) - 0.5) * math.pi, 0.1 + 0.01 * torch.randn(len(theta))
-    crescent = torch.stack([r * a.cos() + 0.25, r * a.sin()], 1)
-    return crescent + torch.stack([-theta.sum(1).abs(), theta[:, 1] - theta[:, 0]], 1) / 2**0.5
-
-
-def slcp(theta: Tensor) -> Tensor:
-    """x (n, 8), four draws of a Gaussian in the plane, of parameters (n, 5) in [-3, 3]."""
-    s, r = theta[:, 2:4].square(), torch.tanh(theta[:, 4])
-    z = torch.randn(len(theta), 4, 2)
-    first = s[:, None, 0] * z[..., 0]
-    second = s[:, None, 1] * (r[:, None] * z[..., 0] + (1 - r.square())[:, None].sqrt() * z[..., 1])
-    return (theta[:, None, :2] + torch.stack([first, second], 2)).flatten(1)
-
-
-TASKS: dict[str, tuple[Callable[[Tensor], Tensor], int, float]] = {
-    "two moons": (two_moons, 2, 1.0), "SLCP": (slcp, 5, 3.0),
-}  # fmt: skip
+STEPS, SIMULATIONS, EPOCHS = 500, 4000, 100
 KINDS = ("vp", "ve", "flow")
+NETWORKS = tuple(f"{task}-{kind}" for task in TASKS for kind in KINDS)
+QUIET = {"show_progress_bars": False}
+COUNTS = (1, 10, 100)
+FRONTIER = ((499, 0.001), (499, 0.003), (499, 0.01), (499, 0.03), (128, 0.003))
+LIBRARIES = ("sbi",)
 
 
-def posterior(task: str, kind: str) -> tuple[Any, Tensor]:
-    """A posterior by sbi's own trainer, and an observation that nothing was trained on."""
+def train(name: str, minutes: float, quick: bool) -> tuple[Any, Tensor]:
+    """A posterior by sbi's own trainer, and an observation that nothing was trained on; minutes: sbi counts epochs."""
     from sbi.inference import FMPE, NPSE
     from sbi.utils import BoxUniform
 
+    warnings.simplefilter("ignore")
+    task, kind = name.rsplit("-", 1)
     simulate, d, half = TASKS[task]
     torch.manual_seed(0)
     prior = BoxUniform(-half * torch.ones(d), half * torch.ones(d))
     inference = FMPE(prior, **QUIET) if kind == "flow" else NPSE(prior, sde_type=kind, **QUIET)
-    theta = prior.sample((SIMULATIONS,))
+    theta = prior.sample((SIMULATIONS // 10 if quick else SIMULATIONS,))
     inference.append_simulations(theta, simulate(theta))
-    estimator = inference.train(max_num_epochs=EPOCHS, show_train_summary=False)
-    observed = simulate(prior.sample((1,)) * 0.5)
-    return inference.build_posterior(estimator, sample_with="sde"), observed
+    estimator = inference.train(max_num_epochs=2 if quick else EPOCHS, show_train_summary=False)
+    return inference.build_posterior(estimator, sample_with="sde"), simulate(prior.sample((1,)) * 0.5)
 
 
-def timed(sample: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """A sample, and its seconds of CPU time, for others use this machine too."""
-    began = time.process_time()
-    return sample(), time.process_time() - began
+def compare(network: tuple[Any, Tensor], half: float, n: int, repeats: int, **how: Any) -> Cell:
+    """n samples by both."""
+    from paradigms.integrations.sbi import parallel
+
+    theirs, x = network
+    ours = parallel(theirs, **how)
+    return both(
+        lambda: theirs.sample((n,), x=x, steps=STEPS, **QUIET), lambda: ours.sample((n,), x=x, steps=STEPS, **QUIET),
+        lambda: ours.solutions, lambda a, b: float((a - b).abs().max()) / (2 * half), repeats,
+    )  # fmt: skip
 
 
-def compare(theirs: Any, ours: Any, x: Tensor, n: int, repeats: int) -> dict[str, Any]:
-    """Both on the same seeds, in turn."""
-    half = float(theirs.prior.base_dist.high.max()) if hasattr(theirs.prior, "base_dist") else 1.0
-    own, fast, errors, rounds, asked = list[float](), list[float](), list[float](), list[int](), list[float]()
-    for seed in range(repeats + 1):
-        torch.manual_seed(seed)
-        wanted, slow = timed(lambda: theirs.sample((n,), x=x, steps=STEPS, **QUIET))
-        torch.manual_seed(seed)
-        found, quick = timed(lambda: ours.sample((n,), x=x, steps=STEPS, **QUIET))
-        if seed:  # the first warms both up
-            own, fast = [*own, slow], [*fast, quick]
-            errors.append(float((found - wanted).abs().max()) / (2 * half))
-            rounds.append(sum(each.rounds for each in ours.solutions))
-            asked.append(sum(each.evaluations for each in ours.solutions) / (STEPS - 1) / n)
-    faster = [a / b for a, b in zip(own, fast, strict=True)]
-    return {"sbi": own, "ours": fast, "faster": faster, "error": max(errors), "rounds": median(rounds),
-            "evaluations": median(asked)}  # fmt: skip
-
-
-def main(quick: bool, _: float = 0) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
-    """Sections of the report, and its data."""
+def closeness(network: tuple[Any, Tensor], n: int) -> Cell:
+    """C2ST of sbi's samples, and of ours, to another set of sbi's."""
     from sbi.utils.metrics import c2st
 
     from paradigms.integrations.sbi import parallel
 
+    theirs, x = network
+    sets = []
+    for seed, made in ((1, theirs), (2, theirs), (1, parallel(theirs))):
+        torch.manual_seed(seed)
+        sets.append(made.sample((n,), x=x, steps=STEPS, **QUIET))
+    return {"own": float(c2st(sets[0], sets[1])), "ours": float(c2st(sets[2], sets[1]))}
+
+
+def measure(cells: Cells, load: Callable[[str], Any], quick: bool) -> None:
+    """All cells that are missing: one sample first, for that is what is asked most."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    repeats, cells, closeness, frontier = (2 if quick else 5), [], [], []
-    for task in TASKS:
-        for kind in KINDS[:1] if quick else KINDS:
-            theirs, x = posterior(task, kind)
-            for n in (1, 10, 100):
-                found = compare(theirs, parallel(theirs), x, n, repeats if n == 1 else 2)
-                cells.append({"task": task, "network": kind, "samples": n, **found})
-            sets = []
-            for seed, made in ((1, theirs), (2, theirs), (1, parallel(theirs))):
-                torch.manual_seed(seed)
-                sets.append(made.sample((200 if quick else 500,), x=x, steps=STEPS, **QUIET))
-            same, ours = float(c2st(sets[0], sets[1])), float(c2st(sets[2], sets[1]))
-            closeness.append({"task": task, "network": kind, "sbi, another seed": same, "ours": ours})
-            if task == "two moons":
-                for window, tolerance in ((499, 0.001), (499, 0.003), (499, 0.01), (499, 0.03), (128, 0.003)):
-                    found = compare(theirs, parallel(theirs, window=window, tolerance=tolerance), x, 1, 2 * repeats)
-                    frontier.append({"network": kind, "window": window, "tolerance": tolerance, **found})
-    main_table = table(
+    names = NETWORKS[:1] if quick else NETWORKS
+    repeats = 1 if quick else 5
+
+    def time_of(name: str, n: int, repeats: int, **how: Any) -> Cell:
+        return compare(load(name), TASKS[name.rsplit("-", 1)[0]][2], n, repeats, **how)
+
+    def c2st_of(name: str, n: int) -> Cell:
+        return closeness(load(name), n)
+
+    for n in COUNTS:
+        for name in names:
+            facts = {"kind": "time", **parts_of(name), "samples": n}
+            cells(f"{name}/{n}", facts, partial(time_of, name, n, repeats if n < 100 else min(repeats, 2)))
+    for name in names:
+        facts = {"kind": "c2st", **parts_of(name)}
+        cells(f"{name}/c2st", facts, partial(c2st_of, name, 50 if quick else 500))
+    for name in names[: len(KINDS)]:
+        for window, tolerance in FRONTIER[:1] if quick else FRONTIER:
+            how = {"window": window, "tolerance": tolerance}
+            facts = {"kind": "frontier", **parts_of(name), **how}
+            cells(f"{name}/{window}/{tolerance}", facts, partial(time_of, name, 1, 2 * repeats, **how))
+
+
+def parts_of(name: str) -> dict[str, str]:
+    """The task and the kind of a network."""
+    return dict(zip(("task", "network"), name.rsplit("-", 1), strict=True))
+
+
+def sections(cells: Cells) -> list[tuple[str, str]]:
+    """The page's."""
+    main = table(
         ["task", "network", "samples", "sbi, s", "ours, s", "times as fast", "rounds", "evaluations a step", "error"],
-        [[c["task"], c["network"], c["samples"], spread(c["sbi"]), spread(c["ours"]), spread(c["faster"]), c["rounds"],
-          c["evaluations"], c["error"]] for c in cells],
+        [[c["task"], c["network"], c["samples"], spread(c["own"]), spread(c["ours"]), spread(c["faster"]), c["rounds"],
+          c["evaluations"], c["error"]] for c in cells.of("time")],
     )  # fmt: skip
-    close = table(["task", "network", "sbi against sbi", "ours against sbi"], [list(c.values()) for c in closeness])
+    close = table(
+        ["task", "network", "sbi against sbi", "ours against sbi"],
+        [[c["task"], c["network"], c["own"], c["ours"]] for c in cells.of("c2st")],
+    )
     best = table(
         ["network", "window", "tolerance", "times as fast", "rounds", "error"],
-        [[f["network"], f["window"], f["tolerance"], spread(f["faster"]), f["rounds"], f["error"]] for f in frontier],
-    )
+        [[c["network"], c["window"], c["tolerance"], spread(c["faster"]), c["rounds"], c["error"]]
+         for c in cells.of("frontier")],
+    )  # fmt: skip
     text = (
-        f"sbi's default networks by its own trainer ({SIMULATIONS} simulations, {EPOCHS} epochs at most), {STEPS} "
+        f"sbi's default networks by its own trainer ({SIMULATIONS:,} simulations, {EPOCHS} epochs at most), {STEPS} "
         "steps, one CPU thread, seconds of CPU time, median (range) of both in turn on the same seeds. The error is "
-        "the largest over all samples, relative to the prior's width.\n\n"
+        "the largest over all samples, relative to the prior's width. What is typed: `parallel(posterior).sample(...)`."
+        "\n\n"
     )
     return [
-        ("Posteriors of sbi", text + main_table),
-        ("C2ST", "Of two sets of samples of one observation; 0.5 is equal.\n\n" + close),
+        ("Posteriors of sbi", text + main),
+        ("C2ST", "Of two sets of 500 samples of one observation; 0.5 is equal.\n\n" + close),
         ("Two moons, one sample: window and tolerance", best),
-    ], [*cells, *closeness, *frontier]
+    ]

@@ -47,7 +47,7 @@ def measure(row: Row, policy: Any, episodes: int) -> tuple[dict[str, Told], str]
     seen, missing = observed(policy, task, episodes)
     expected, found = acting.reference(policy, sampler, seen), {}
     for way, known in WAYS.items():
-        told = acting.chunks(policy, task, sampler, known, seen, expected)
+        told = acting.chunks(policy, task, acting.How(sampler, known), seen, expected)
         quality, chunks = rewards(policy, task, sampler, known, episodes) if missing is None else (None, 1.0)
         seconds = [chunks * s for s in told["seconds"]]
         found[way] = Told(told["evaluations"], told["rounds"], seconds, told["difference"], quality)
@@ -59,6 +59,6 @@ def measure(row: Row, policy: Any, episodes: int) -> tuple[dict[str, Told], str]
 
 def rewards(policy: Any, task: Task, sampler: str, way: str, episodes: int) -> tuple[float, float]:
     """The mean reward of episodes, and their chunks."""
-    ended = acting.episodes(policy, task, sampler, way, 0, episodes, None)
+    ended = acting.episodes(policy, task, acting.How(sampler, way), 0, episodes)
     scores: Sequence[float] = ended["score"]
     return fmean(scores), fmean(ended["chunks"])

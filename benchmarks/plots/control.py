@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image, ImageDraw
 
 from paradigms.files import write_whole
@@ -25,41 +24,45 @@ SHADES = {
     "ours, warm, as the paper tolerates": "#8f6bb3",
     "few-step": "#3d7ea6",
 }
-MARKS = {"DDPM-100": "o", "DDIM-15": "s", "DPMSolver-15": "^"}
+SAMPLERS = ("DDPM-100", "DDIM-15", "DPMSolver-15")
 
 
 def picture(out: Path, task: str, measured: Mapping[str, Any]) -> Path | None:
-    """Writes out/policies-TASK.png, the mean reward against a chunk's time; None where neither was measured."""
-    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    drawn = 0
-    for sampler, mark in MARKS.items():
-        for way, shade in SHADES.items():
-            alone = measured.get(f"chunks {sampler} {way}")
-            blocks = [v["score"] for k, v in measured.items() if k.startswith(f"episodes {sampler} {way} ")]
-            scores = [s for b in blocks for s in b]
-            if not alone or len(scores) < 2:
-                continue
-            x, y = 1e3 * statistics.median(alone["seconds"]), statistics.mean(scores)
-            error = statistics.stdev(scores) / len(scores) ** 0.5
-            axes.errorbar(x, y, error, color=shade, marker=mark, ms=8, lw=0, elinewidth=1.2, capsize=2)
-            drawn += 1
-    if not drawn:
+    """Writes out/policies-TASK.png, reward and milliseconds of each way; None where nothing was measured."""
+    found = [row for sampler in SAMPLERS for way in SHADES if (row := row_of(measured, sampler, way))]
+    if not found:
         return None
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("milliseconds a chunk (median, batch 1)", color=GREY)
-    axes.set_ylabel("mean reward ± standard error", color=GREY)
-    axes.set_title(f"{task}: up and to the left is better", loc="left", color=INK, size=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    ways = [axes.plot([], [], "o", color=c, label=w)[0] for w, c in SHADES.items()]
-    kinds = [axes.plot([], [], m, color=INK, mfc="none", label=s)[0] for s, m in MARKS.items()]
-    figure.legend(handles=[*ways, *kinds], frameon=False, fontsize=8, loc="outside right upper")
+    figure = Figure(figsize=(9, 0.8 + 0.28 * len(found)), layout="constrained")
+    reward, time = figure.subplots(1, 2, sharey=True)
+    place, names = list[float](), list[str]()
+    for sampler, way, ms, mean, error in found:
+        # A gap before each sampler.
+        y = -(len(place) + 0.6 * SAMPLERS.index(sampler))
+        place, names = [*place, y], [*names, f"{sampler}, {way}"]
+        reward.errorbar(mean, y, xerr=error, color=SHADES[way], marker="o", ms=6, elinewidth=1.5)
+        time.barh(y, ms, 0.6, color=SHADES[way])
+        time.annotate(f" {ms:.3g}", (ms, y), va="center", fontsize=8, color=GREY)
+    reward.set_yticks(place, names, fontsize=8, color=INK)
+    reward.set_xlabel("mean reward ± standard error", color=GREY)
+    time.set_xlabel("milliseconds a chunk (median, batch 1)", color=GREY)
+    time.tick_params(left=False)
+    for axes in (reward, time):
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.suptitle(task, x=0.01, ha="left", color=INK, size=11)
     path = out / f"policies-{task}.png"
     write_figure(figure, path)
     return path
+
+
+def row_of(measured: Mapping[str, Any], sampler: str, way: str) -> tuple[str, str, float, float, float] | None:
+    """A sampler and a way with the milliseconds of a chunk, the mean reward and its error; None if not measured."""
+    alone = measured.get(f"chunks {sampler} {way}")
+    blocks = [v["score"] for k, v in measured.items() if k.startswith(f"episodes {sampler} {way} ")]
+    scores = [s for b in blocks for s in b]
+    if not alone or len(scores) < 2:
+        return None
+    error = statistics.stdev(scores) / len(scores) ** 0.5
+    return sampler, way, 1e3 * statistics.median(alone["seconds"]), statistics.mean(scores), error
 
 
 PANE, HEAD, FOOT, GAP = 260, 46, 40, 16  # pixels

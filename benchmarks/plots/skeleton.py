@@ -38,27 +38,32 @@ def main(path: Path) -> None:
         return said
 
     x = system.noise((1, *p.shape), torch.Generator().manual_seed(SEED))
-    rounds = list(iterate(model, system, x, Skeleton(), window=WINDOW, tolerance=TOLERANCE))
-    last = rounds[-1]
+    rounds, before = list[list[int]](), 0
+    for last in iterate(model, system, x, Skeleton(), window=WINDOW, tolerance=TOLERANCE):
+        assert isinstance(last, NodeRound)
+        # Checks of the model call it, too: the round is the batch of as many different rows as were counted.
+        rounds.append(next(rows for rows in asked if len(set(rows)) == len(rows) == last.evaluations - before))
+        before = last.evaluations
+        asked.clear()
     assert isinstance(last, NodeRound)
-    asked = asked[-len(rounds) :]  # what is asked of a model before the first round is no round
     figure, (top, middle, below) = pyplot.subplots(3, 1, figsize=(8, 7.5), sharex=True, layout="constrained")
-    for round, rows in enumerate(asked, 1):
+    for round, rows in enumerate(rounds, 1):
         top.plot(rows, [round] * len(rows), "o", ms=3.5, color="#1f5fa8")
     top.invert_yaxis()
-    rows_asked = sum(map(len, asked))
-    top.set(
-        ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds and {rows_asked} evaluations: each dot is one"
-    )
+    top.set(ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds: each of the {before} dots is an evaluation")
     D, e, at_nodes, said = curves(last, p.model)
     nodes = last.surrogate.known.rows[:, 0]
     middle.plot(D, color="#777777")
     middle.set(ylabel="the model's answer D")
-    below.plot(e, color="#777777", label="D - J x of every row")
-    below.plot(said, "--", color="#c0392b", label="interpolated")
-    below.plot(nodes, at_nodes, "o", ms=3.5, color="#1f5fa8", label="nodes")
-    below.set(xlabel="row of the chain", ylabel="what J leaves of it, e")
-    below.legend(frameon=False)
+    below.plot(e, color="#777777")
+    below.plot(said, "--", color="#c0392b")
+    below.plot(nodes, at_nodes, "o", ms=3.5, color="#1f5fa8")
+    below.set(xlabel="step", ylabel="what J does not explain, e")
+    below.annotate("dots: the nodes, the only steps evaluated", (0.25, 0.24), xycoords="axes fraction", color="#1f5fa8")
+    below.annotate("dashed: interpolated between them", (0.25, 0.14), xycoords="axes fraction", color="#c0392b")
+    below.annotate("grey, below it: evaluated at every step, to compare", (0.25, 0.04), xycoords="axes fraction")
+    for axes in (top, middle, below):
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
 

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -111,20 +111,26 @@ def reference(policy: Any, sampler: str, seen: list[Seen]) -> list[Tensor]:
         return list(act(policy, obs, generators).split([len(s.obs) for s in seen]))
 
 
-def chunks(
-    policy: Any, task: Task, sampler: str, way: str, seen: list[Seen], expected: list[Tensor], steps: int | None = None
-) -> dict[str, Any]:
+class How(NamedTuple):
+    """How a policy acts: its sampler, the way to run it, and its steps where they are fewer than the sampler's."""
+
+    sampler: str
+    way: str
+    steps: int | None = None
+
+
+def chunks(policy: Any, task: Task, how: How, seen: list[Seen], expected: list[Tensor]) -> dict[str, Any]:
     """Rounds, evaluations and seconds of every chunk alone, and how far its actions are from step by step.
 
     Differences are shares of each action's range. A warm start begins anew with each episode.
     """
     span = torch.tensor(task.high) - torch.tensor(task.low)
-    usual = steps or samplers()[sampler][0]
+    usual = how.steps or samplers()[how.sampler][0]
     found: dict[str, list[float]] = {"rounds": [], "evaluations": [], "seconds": [], "difference": []}
-    with acting(policy, sampler, way, steps):
+    with acting(policy, *how):
         act(policy, seen[0].obs[:1], seen[0].generator(0))  # what a first call sets up is not counted
     for one, right in zip(seen, expected, strict=True):
-        with acting(policy, sampler, way, steps) as run:
+        with acting(policy, *how) as run:
             for c in range(len(one.obs)):
                 began, before = time.perf_counter(), (run.rounds, run.evaluations) if run else (0, 0)
                 actions = act(policy, one.obs[c : c + 1], one.generator(c))[0]
@@ -152,10 +158,10 @@ def kept(policy: Any, sampler: str, window: int, seen: list[Seen], tolerance: fl
     return found
 
 
-def episodes(policy: Any, task: Task, sampler: str, way: str, first: int, count: int, steps: int | None) -> Any:
+def episodes(policy: Any, task: Task, how: How, first: int, count: int) -> Any:
     """Scores, successes and chunks of `count` episodes in lockstep, each on its own noise."""
     began = time.perf_counter()
-    with acting(policy, sampler, way, steps):
+    with acting(policy, *how):
         ended = rollout(policy, task, range(FIRST_SEED + first, FIRST_SEED + first + count))
     lists = {name: [getattr(e, name) for e in ended] for name in ("seed", "score", "success", "chunks", "actions")}
     return {**lists, "lockstep seconds": time.perf_counter() - began}

@@ -82,14 +82,16 @@ def jobs(stage: Stage, count: int) -> Iterator[tuple[str, Callable[[Data], Any]]
         steps = few(data, sampler) if way == FEW else None
         if way == FEW and steps is None:
             return None
-        expected = stage.expected(sampler)
-        return acting.chunks(stage.policy, stage.task, sampler, way, stage.seen, expected, steps) | {"steps": steps}
+        how, expected = acting.How(sampler, way, steps), stage.expected(sampler)
+        return acting.chunks(stage.policy, stage.task, how, stage.seen, expected) | {"steps": steps}
 
     def block(data: Data, sampler: str, way: str, first: int) -> Any:
         steps = few(data, sampler) if way == FEW else None
         if way == FEW and steps is None:
             return None
-        found = acting.episodes(stage.policy, stage.task, sampler, way, first, min(BLOCK, count - first), steps)
+        found = acting.episodes(
+            stage.policy, stage.task, acting.How(sampler, way, steps), first, min(BLOCK, count - first)
+        )
         return found | {"steps": steps}
 
     for sampler in acting.samplers():

@@ -37,7 +37,7 @@ OTHER_NAMES = {
 VELOCITIES = ("flow", "flow_to_data")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Denoiser:
     """What the model says, read as an estimate of the data at each row of a chain: made by `make_denoiser`.
 

@@ -5,17 +5,21 @@ z[n], n = 0, 1, 2, ...        one draw of (B, ...) a row, in row order, and none
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from .system import System
+from .validate import refusal
 
 # On a CPU torch makes normal numbers in blocks of this many, one uniform number each. So rows of whole blocks are the
 # same numbers whether they are drawn at once or one by one. Source: torch, ATen/native/cpu/DistributionTemplates.h.
 RANDOM_BLOCK = 16
+# The seed of generators while nobody may draw from them: one that no model is likely to set.
+MARK = 7_305_118_264_931_577
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -30,6 +34,13 @@ class Noise:
         self.generator = default_generator(x.device) if generator is None else generator
         self.first = self.last = 0  # rows held: first <= n < last
         self.held = x.new_empty((0, *x.shape))
+
+    @property
+    def sources(self) -> list[torch.Generator]:
+        """The generators that rows are drawn from; none where no row draws, or all are given."""
+        if self.silent or self.given is not None:
+            return []
+        return [self.generator] if isinstance(self.generator, torch.Generator) else list(self.generator)
 
     def rows(self, n: Tensor, begin: int, end: int) -> Tensor | None:
         """z (W, B, ...) at rows n (W, B) of which those in [begin, end) matter; rows before `begin` are forgotten.
@@ -50,7 +61,7 @@ class Noise:
         self.first, self.last = begin, max(end, begin, self.last)
         if not len(self.held):
             return self.x.new_zeros((*n.shape, *self.x.shape[1:]))
-        if n.shape[1] == 1 and len(n) == len(self.held) and (n.device.type != "cpu" or int(n[0, 0]) == begin):
+        if n.shape[1] == 1 and len(n) == len(self.held):
             return self.held  # one sample's rows, and all of them
         place = (n - self.first).clamp(0, len(self.held) - 1)
         return self.held[place, torch.arange(n.shape[1], device=n.device)]
@@ -91,6 +102,29 @@ def default_generator(device: torch.device) -> torch.Generator:
         torch.cuda.init()
         return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
     return torch.default_generator
+
+
+@contextmanager
+def reserved(generators: Sequence[torch.Generator]) -> Iterator[None]:
+    """Within it nobody may draw from the generators of the noise; raises ValueError where a model did.
+
+    A window draws the noise of its rows before the model is called, and stepping in between. They have a state of their
+    own meanwhile, for a model that seeds them may leave them where they were.
+    """
+    states = [g.get_state() for g in generators]
+    marked = [g.manual_seed(MARK).get_state() for g in generators]
+    try:
+        yield
+        moved = [g for g, mark in zip(generators, marked, strict=True) if not torch.equal(g.get_state(), mark)]
+    finally:
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
+    if moved:
+        own = any(g is default_generator(g.device) for g in moved)
+        given = "torch's own random numbers" if own else "a generator"
+        needed = "one that the noise of the rows alone is drawn from"
+        typed = "generator=torch.Generator().manual_seed(0), or window=1"
+        raise refusal("generator", f"{given}, which the model draws from, too", needed, typed)
 
 
 def replica_generators(generator: Generators | None, device: torch.device) -> Generators:

@@ -20,7 +20,7 @@ from .noise import Generators, Noise, replica_generators
 from .system import System
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """What is to be sampled.
 

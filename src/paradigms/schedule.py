@@ -24,7 +24,7 @@ MOST_LEVELS = 10_000_000
 
 
 @named_arguments
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """The noise levels that a model was trained on: a state is alpha times data plus sigma times noise.
 
@@ -95,7 +95,7 @@ class Schedule:
         return Schedule(model.time_at(self.ratio), self.alpha, self.sigma)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """The rows of a chain: `t` (N,) is what the model is given, the others (N,) the levels before and after a row."""
 

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from .distributed.partition import Sharing
 from .stopping.final_error import DOUBT
+from .validate import counted
 from .window.expected import Expected
 from .window.retry import Retry
 from .window.trace import FrameRecord, Span
 from .window.verify import Verification
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The sequential samples on the same noise.
 
@@ -30,7 +31,7 @@ class Comparison:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """The samples of one call, what they cost, and what is known about their error.
 
@@ -109,10 +110,7 @@ class Solution:
     @cached_property
     def sample_rounds(self) -> Tensor:
         """Rounds that each sample took (B,)."""
-        rounds = rounds_taken(self.records)
-        for retry in self.retries:
-            rounds[list(retry.samples)] += rounds_taken(retry.records)
-        return rounds
+        return rounds_by_sample(self.records, self.retries)
 
     @cached_property
     def residual(self) -> Tensor:
@@ -120,10 +118,7 @@ class Solution:
 
         In RMS, and in units of std[n], the noise of a DDPM step there. 0 for samples that were made step by step.
         """
-        residual = largest_residual(self.records)
-        for retry in self.retries:
-            residual[list(retry.samples)] = largest_residual(retry.records)
-        return residual
+        return residual_by_sample(self.records, self.retries)
 
     @cached_property
     def trace(self) -> tuple[Span, ...]:
@@ -160,16 +155,22 @@ class Solution:
 
 def spent_line(solution: Solution) -> str:
     """What was sampled and what it took, with the speedup, or why it was stepped."""
-    n, window = len(solution.done), max(solution.windows, default=1)
-    text = (
-        f"{n} sample{'s' if n > 1 else ''} in {solution.steps} steps: {solution.rounds} rounds, "
-        f"{solution.evaluations} evaluations, windows of up to {window}, "
-        f"{solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
-    )
+    window = max(solution.windows, default=1)
+    text = f"{counted(len(solution.done), 'sample')} in {counted(solution.steps, 'step')}: "
+    text += f"{counted(solution.rounds, 'round')}, {counted(solution.evaluations, 'evaluation')}, "
+    text += f"windows of up to {window}, " if window > 1 else ""
+    text += f"{solution.seconds:.3g} s ({solution.model_seconds:.3g} s in the model)"
     if window > 1 and solution.speedup is not None:
         how = "expected" if solution.comparison is None else "measured"
         text += f", {solution.speedup:.2f} times as fast as stepping ({how})"
-    return text + (f"; stepped one by one: {solution.reason}" if solution.reason else "")
+    return text + reason_words(solution)
+
+
+def reason_words(solution: Solution) -> str:
+    """Why steps were made one by one, or windows taken in place of nodes, as the end of a line; "" for neither."""
+    if solution.reason is None:
+        return ""
+    return f"; {'stepped one by one, because ' if 1 in solution.windows else ''}{solution.reason}"
 
 
 def error_line(solution: Solution) -> str:
@@ -186,13 +187,13 @@ def error_line(solution: Solution) -> str:
     if solution.tolerance is not None:
         parts.append(f"tolerance {solution.tolerance:.2g}")
     made = len({b for retry in solution.retries for b in retry.samples})
-    return ", ".join(parts + ([f"{made} made again"] if made else []))
+    return ", ".join(parts + ([f"{counted(made, 'sample')} made again"] if made else []))
 
 
 def sample_status(done: int, rows: int, error: float, tolerance: float | None) -> str:
     """Of one sample, "converged", where it stopped, or by how much it may be beyond the tolerance."""
     if done < rows:
-        return f"stopped at row {done} of {rows}"
+        return f"stopped at step {done} of {rows}"
     if tolerance is not None and error > DOUBT * tolerance:
         return f"the error may be {error:.2g}, beyond the tolerance {tolerance:g}"
     return "converged"
@@ -208,14 +209,20 @@ def trace_of_attempts(*attempts: Sequence[FrameRecord]) -> tuple[Span, ...]:
     return tuple(trace)
 
 
-def largest_residual(records: Sequence[FrameRecord]) -> Tensor:
-    """The largest residual of each sample (B,)."""
-    return torch.tensor([each.residual for each in records]).amax(0)
+def residual_by_sample(records: Sequence[FrameRecord], retries: Sequence[Retry] = ()) -> Tensor:
+    """The largest residual of each sample (B,), of its last attempt."""
+    residual = torch.tensor([each.residual for each in records]).amax(0)
+    for retry in retries:
+        residual[list(retry.samples)] = residual_by_sample(retry.records)
+    return residual
 
 
-def rounds_taken(records: Sequence[FrameRecord]) -> Tensor:
-    """The rounds each sample took (B,)."""
-    return torch.stack([frame_rounds(each) for each in records]).sum(0)
+def rounds_by_sample(records: Sequence[FrameRecord], retries: Sequence[Retry] = ()) -> Tensor:
+    """The rounds that each sample took (B,), in all attempts."""
+    rounds = torch.stack([frame_rounds(each) for each in records]).sum(0)
+    for retry in retries:
+        rounds[list(retry.samples)] += rounds_by_sample(retry.records)
+    return rounds
 
 
 def frame_rounds(record: FrameRecord) -> Tensor:

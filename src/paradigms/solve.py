@@ -29,9 +29,8 @@ from .stopping.final_error import FinalError
 from .stopping.rounding import finest_tolerance
 from .system import System
 from .validate import named_arguments
-from .window.attempt import RunOutcome, run_frames
 from .window.auto.controller import auto_window
-from .window.chain import UNLIMITED, Chain
+from .window.chain import UNLIMITED, Chain, RunOutcome, run_frames
 from .window.controller import FixedWindow, WindowController, YieldingWindow
 from .window.frame import Frame
 from .window.retry import Retry, retry_doubtful
@@ -86,7 +85,15 @@ def iterate(
         [1, 2]
     """
     problem = Problem(model, system, x, generator, noise, condition)
-    return frames(open_chain(problem, method, window, tolerance, key))
+    return checked_frames(open_chain(problem, method, window, tolerance, key))
+
+
+def checked_frames(chain: Chain) -> Iterator[Frame]:
+    """The frames; before the last one the model is asked once more, for a state may have begun in it."""
+    for frame in frames(chain):
+        if int((frame.begin + frame.stride).min()) >= len(chain):
+            chain.evaluate.check_again()
+        yield frame
 
 
 def criterion_of(tolerance: float | AbstractStop, method: AbstractMethod) -> AbstractStop:
@@ -168,6 +175,8 @@ def sample(
     reference = problem.replica()  # draws what the call is about to draw, once more
     chain = open_chain(problem, method, window, tolerance, key)
     chain = replace(chain, limit=max_rounds or UNLIMITED, keep=verify or watch is not iter)
+    if compare or verify:  # both draw the noise once more
+        chain.evaluate.reserved = problem.stream().sources
 
     def noise_again() -> Noise:
         return reference.replica().stream()
@@ -280,6 +289,9 @@ def open_chain(
         check_skeleton(method, stop, window)
     evaluate, stream = problem.evaluator(), problem.stream()
     evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
+    evaluate.assumed.record.begin_call()
+    if not (evaluate.assumed.steps or evaluate.assumed.record.vouched):
+        evaluate.reserved = stream.sources
     if isinstance(window, str):
         window = auto_window(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .checks.solver import check_solver
+from .execution.model_output import output_tensor
 from .methods.base import AbstractMethod
 from .noise import Generators
 from .problem import Problem
@@ -30,11 +31,11 @@ from .solution import Solution
 from .solve import TOLERANCE, sample
 from .stopping.base import AbstractStop
 from .system import System
-from .validate import in_words, named_arguments, refusal
+from .validate import check_whole, in_words, named_arguments, refusal
 from .window.controller import WindowController
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """M rows to be evaluated, each by itself: answer with `model(x, t, **condition)` (M, ...).
 
@@ -89,11 +90,11 @@ def steps(
     Source: Shih et al. 2023.
     """
     Problem(_nothing, system, x, generator, noise, condition)  # refuses what is none
-    check_solver(method, tolerance=tolerance)
     if isinstance(window, str) or not (callable(window) or (type(window) is int and window >= 1)):
         needed = "a whole number of rows, at least 1, or a function that gives one"
         raise refusal("window", in_words(window), needed, "window=32")
     pace = _Asked(window) if callable(window) else window
+    check_solver(method, pace, tolerance)
     how = {"window": pace, "tolerance": tolerance, "generator": generator, "noise": noise, "max_rounds": max_rounds}
     return _solver(_Channel(system, x, dict(condition or {})), x, method, how)
 
@@ -133,7 +134,8 @@ class _Asked(WindowController):
         self.window = window
 
     def next(self, row: int) -> tuple[int, int]:
-        return max(int(self.window()), 1), 1
+        window = self.window()
+        return (max(window, 1) if type(window) is int else window), 1  # what is no number is refused as a plan
 
 
 class _Channel:
@@ -179,6 +181,10 @@ def together(model: Callable[..., Tensor], solvers: Sequence[Solver], most: int 
     Raises:
         ValueError: where their rows do not fit together; and whatever the model raises.
     """
+    if not all(isinstance(each, Generator) for each in solvers):
+        raise refusal("solvers", in_words(solvers), "a list of solvers", "[steps(system, x), steps(system, y)]")
+    if most is not None:
+        check_whole("most", most, "a whole number of rows, at least 1, or None", 1)
     found: dict[int, Solution] = {}
     asked: dict[int, Rows] = {}
 
@@ -214,10 +220,10 @@ def evaluate_together(model: Callable[..., Tensor], asked: Sequence[Rows], most:
             raise refusal("rows", given, f"{tuple(first.x.shape[1:])} with {sorted(first.condition)}, as the others")
     x, t = torch.cat([rows.x for rows in asked]), torch.cat([rows.t for rows in asked])
     condition = {k: torch.cat([rows.condition[k] for rows in asked]) for k in first.condition}
-    size = len(x) if most is None else most
+    size, parts = len(x) if most is None else most, list[Tensor]()
     with torch.no_grad():
-        parts = [
-            model(x[i : i + size], t[i : i + size], **{k: v[i : i + size] for k, v in condition.items()})
-            for i in range(0, len(x), size)
-        ]
+        for i in range(0, len(x), size):
+            some = slice(i, i + size)
+            m = output_tensor(model(x[some], t[some], **{k: v[some] for k, v in condition.items()}), x[some])
+            parts.append(m if size >= len(x) else m.clone())  # a model may reuse the memory of its answer
     return list(torch.cat(parts).split([len(rows) for rows in asked]))

@@ -8,7 +8,6 @@ multistep rule. The rules that fill the table are in `rules/`; nothing else know
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,7 +51,7 @@ class Coefficients(NamedTuple):
         return y if z is None else y.addcmul_(expand_like(self.c, x), z)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class System:
     """A sampler as a table: one row a step, from noise x[0] to the sample x[N].
 
@@ -102,22 +101,17 @@ class System:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
         """The same table on a device, with coefficients and fractional times in `dtype`; made once and kept."""
-        if (device, dtype) not in self._moved:
-            moved = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
-            t = self.t.to(device, dtype if self.t.is_floating_point() else self.t.dtype)
-            moved |= {"t": t, "denoiser": self.denoiser.to(device, dtype)}
-            self._moved[device, dtype] = replace(self, **moved)
-        return self._moved[device, dtype]
 
-    @cached_property
-    def _moved(self) -> dict[Any, System]:
-        return {}
+        def moved() -> System:
+            columns = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
+            t = self.t.to(device, dtype if self.t.is_floating_point() else self.t.dtype)
+            return replace(self, t=t, denoiser=self.denoiser.to(device, dtype), **columns)
+
+        return self.once(("to", device, dtype), moved)
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What `make` computes from this table, computed when it is first asked for under the name `what` and kept."""
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]  # type: ignore[no-any-return]
+        return self._kept[what] if what in self._kept else self._kept.setdefault(what, make())  # type: ignore[no-any-return]
 
     @cached_property
     def _kept(self) -> dict[Hashable, Any]:
@@ -129,16 +123,9 @@ class System:
         return (self.c != 0).tolist()  # type: ignore[no-any-return]
 
     @cached_property
-    def kind(self) -> tuple[float, ...]:
-        """A few numbers by which tables are told apart, where a mistake costs only time."""
-        n = len(self) // 2
-        return len(self), self.taps, float(self.sigma[0]), float(self.a[n]), float(self.c[n])
-
-    @cached_property
-    def digest(self) -> str:
-        """A hash of the table, the same for the same table on any rank."""
-        table = str([v.tolist() for v in (self.t, self.a, self.b, self.c, self.std)])
-        return hashlib.sha256(table.encode()).hexdigest()[:8]
+    def stds(self) -> list[float]:
+        """std as plain numbers."""
+        return self.std.tolist()  # type: ignore[no-any-return]
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None, n: Tensor) -> Tensor:
         """Takes steps n (W, B) from states x: equation (1).
@@ -156,9 +143,8 @@ class System:
 
     def rows(self, n: Tensor | slice) -> Coefficients:
         """The numbers of rows n (W, B), or of a slice of the table, in two calls of torch."""
-        a, c, std, alpha, total, *b = (
-            self._columns[:, n, None] if isinstance(n, slice) else self._columns[:, n]
-        ).unbind()
+        columns = self._columns[:, n] if isinstance(n, slice) else self._columns[:, n, 0]
+        a, c, std, alpha, total, *b = columns.unbind()
         return Coefficients(a, c, std, alpha, total, tuple(b))
 
     @cached_property
@@ -168,8 +154,8 @@ class System:
 
     @cached_property
     def _columns(self) -> Tensor:
-        """What `rows` looks up, as one tensor (5 + K, N)."""
-        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])
+        """What `rows` looks up, as one tensor (5 + K, N, 1)."""
+        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])[..., None]
 
     @named_arguments
     def noise(

@@ -1,4 +1,4 @@
-"""What was given, in words, and the checks of single values. Every refusal reads
+"""Checks of single arguments. Every refusal reads
 
 name: given X; needed: Y; type Z
 """
@@ -32,6 +32,11 @@ def in_words(v: Any) -> str:
     if inspect.isroutine(v):
         return f"the function {getattr(v, '__name__', type(v).__name__)}"
     return type(v).__name__
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things: "1 round", "2 rounds"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def number_in(v: Any) -> Any:

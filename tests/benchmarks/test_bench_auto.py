@@ -84,7 +84,7 @@ def test_the_busy_bench_counts_rounds_of_fresh_calls_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = iter([20, 22, 21, 40, 14])
-    found = {"seconds": 1.0, "windows": "1 x 4, 16 x 16", "reason": "4 rows were timed first"}
+    found = {"seconds": 1.0, "windows": "1 x 4, 16 x 16", "reason": "the first 4 steps were timed"}
     monkeypatch.setattr(busy, "fresh", lambda name: {"rounds": next(made), **found})
     monkeypatch.setattr(busy, "loaded", lambda cores: contextlib.nullcontext())
     monkeypatch.setattr(busy, "BUSY", ("toy, 2, A", "toy, 2, B"))

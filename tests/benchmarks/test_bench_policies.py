@@ -55,7 +55,7 @@ def stage(tmp_path: Path) -> policies.Stage:
 
 def test_every_way_is_given_the_same_chunks_and_parallel_ones_are_near(stage: policies.Stage) -> None:
     for way in (acting.SEQUENTIAL, acting.OURS, acting.WARM):
-        found = acting.chunks(stage.policy, TASK, "DDIM-15", way, stage.seen, stage.expected("DDIM-15"))
+        found = acting.chunks(stage.policy, TASK, acting.How("DDIM-15", way), stage.seen, stage.expected("DDIM-15"))
         assert len(found["seconds"]) == len(found["difference"]) == sum(len(s.obs) for s in stage.seen)
         assert max(found["difference"]) < (1e-5 if way == acting.SEQUENTIAL else 0.02)
         assert found["rounds"] == [15] * 4 if way == acting.SEQUENTIAL else max(found["rounds"]) < 15
@@ -96,8 +96,8 @@ def test_results_of_other_weights_are_not_taken_for_these(stage: policies.Stage)
 
 
 def test_the_same_episodes_give_the_same_scores_in_blocks_or_at_once(stage: policies.Stage) -> None:
-    whole = acting.episodes(stage.policy, TASK, "DDIM-15", acting.OURS, 0, 4, None)
-    parts = [acting.episodes(stage.policy, TASK, "DDIM-15", acting.OURS, k, 2, None) for k in (0, 2)]
+    whole = acting.episodes(stage.policy, TASK, acting.How("DDIM-15", acting.OURS), 0, 4)
+    parts = [acting.episodes(stage.policy, TASK, acting.How("DDIM-15", acting.OURS), k, 2) for k in (0, 2)]
     assert np.allclose(whole["score"], parts[0]["score"] + parts[1]["score"], atol=0.02)
 
 

@@ -106,18 +106,20 @@ def test_diffusers_own_loop_at_no_tolerance_is_our_sequential_sampler(rule: str,
     condition = problem.condition(1)
     reference = pd.sequential(problem.model, system, x, noise=noise, condition=condition)
     made = outside.scheduler(rule, 20, problem.prediction)
-    run = outside.loop(made, problem.model, x, noise, condition, window=8, tolerance=1e-6)
+    start = outside.Start(x, noise, condition)
+    run = outside.loop(made, problem.model, start, window=8, tolerance=1e-6)
     torch.testing.assert_close(run.x, reference, atol=3e-4, rtol=0)
     assert 20 / 8 < run.rounds <= 20 < run.evaluations
-    assert outside.agree(made, problem.model, x, noise, condition, reference) < outside.AGREE
+    assert outside.agree(made, problem.model, start, reference) < outside.AGREE
     with pytest.raises(RuntimeError, match=r"from ours; needed: at most 0\.0001"):
-        outside.agree(made, problem.model, x, noise, condition, reference + 0.01)
+        outside.agree(made, problem.model, start, reference + 0.01)
 
 
 def test_a_loose_tolerance_outside_takes_the_fewest_rounds_there_are() -> None:
     problem = problems.problem("mixture-64")
     x, _ = problems.draw(problem, problem.system("DDIM-50"), 1)
-    run = outside.loop(outside.scheduler("DDIM-50", 50, "x0"), problem.model, x, None, {}, window=10, tolerance=1e6)
+    start = outside.Start(x, None, {})
+    run = outside.loop(outside.scheduler("DDIM-50", 50, "x0"), problem.model, start, window=10, tolerance=1e6)
     # 5 windows of 10; the last state, in units of no noise at all, is never settled: its row is done once more, alone
     assert (run.rounds, run.evaluations) == (6, 51) or (run.rounds, run.evaluations) == (5, 50)
 

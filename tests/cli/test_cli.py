@@ -154,7 +154,7 @@ def test_bad_usage_is_refused_in_one_line(args: tuple) -> None:
 def test_a_run_that_stops_early_exits_1_and_says_where(files: dict, tmp_path: Path) -> None:
     args = ("--model", files["plain"], *SHORT, "--tolerance", "0", "--max-rounds", "2", "--json", "--gif")
     code, out, err = call("sample", *args, "--out", str(tmp_path))
-    assert (code, numbers(out)["status"]) == (1, "stopped at row 2 of 6")
+    assert (code, numbers(out)["status"]) == (1, "stopped at step 2 of 6")
     assert "stopped after 2 rounds" in err
     assert (tmp_path / "sample.gif").exists()
 

@@ -53,7 +53,7 @@ def test_what_is_there_is_left_and_what_is_missing_is_made(files: dict, tmp_path
     kept = {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
     (tmp_path / "000001.png").unlink()
     code, out, err = call(*how, "--count", "4")
-    assert code == 0 and "1 were there, 3 made" in err and json.loads(out)["there"] == 1
+    assert code == 0 and "1 found, 3 made" in err and json.loads(out)["there"] == 1
     assert sorted(f.name for f in tmp_path.glob("*.png")) == [f"{seed:06d}.png" for seed in range(4)]
     assert (tmp_path / "000000.png").stat().st_mtime_ns == kept["000000.png"]
 

@@ -46,8 +46,11 @@ X = torch.zeros(2, 3)
         ({"condition": {"label": [1, 2]}}, r"condition 'label': given list; .*; type torch.tensor\(\[1, 2\]\)"),
         ({"condition": {"label": np.ones(2)}}, "condition 'label': given ndarray; .*; type torch.from_numpy"),
         ({"noise": torch.zeros(9, 2, 3)}, r"noise: given \(9, 2, 3\); needed: \(10, 2, 3\)"),
-        ({"noise": torch.full((10, 2, 3), math.nan)}, r"noise: not finite at index \(0, 0, 0\)"),
-        ({"generator": [torch.Generator()]}, "generator: given 1; needed: one, or one for each of the 2 samples"),
+        ({"noise": torch.full((10, 2, 3), math.nan)}, r"noise: given nan at index \(0, 0, 0\); needed: finite"),
+        (
+            {"generator": [torch.Generator()]},
+            "generator: given a list of 1; needed: one, or one for each of the 2 samples",
+        ),
         ({"condition": {"label": torch.zeros(3)}}, r"condition 'label': given \(3,\); needed: a tensor with 2 rows"),
         ({"condition": {"label": 3}}, "condition 'label': given 3; needed: .*type torch.full"),
     ],
@@ -269,7 +272,7 @@ def test_what_tables_are_made_of_is_checked_too(make: Callable[[], Any], says: s
         (torch.zeros(0, 3), r"x: given \(0, 3\)"),
         (torch.zeros(2, 3, dtype=torch.long), r"x: given \(2, 3\); needed: a floating-point"),
         ([[0.0]], "x: given list"),
-        (torch.tensor([[0.0, math.inf]]), r"x: not finite at index \(0, 1\)"),
+        (torch.tensor([[0.0, math.inf]]), r"x: given inf at index \(0, 1\); needed: finite"),
     ],
 )
 def test_bad_starting_noise(x: Any, says: str) -> None:

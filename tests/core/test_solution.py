@@ -118,6 +118,6 @@ def test_a_solution_prints_as_two_lines() -> None:
     assert lines[1].startswith("converged, relative error estimated at") and ", tolerance 0.003" in lines[1]
     assert f"error against the sequential sample {done.max_error:.2g} at most" in lines[1]
     stepping = pd.sample(Mixture(), RULES["ddpm"](30), start(RULES["ddpm"](30)), window=1)
-    assert str(stepping).splitlines()[0].endswith("stepped one by one: window=1 was given")
+    assert str(stepping).splitlines()[0].endswith("stepped one by one, because window=1 was given")
     stopped = solve(RULES["ddpm"](30), tolerance=0.003, max_rounds=1)
     assert f"sample 0: {stopped.status[0]}" in str(stopped) and "of 30" in stopped.status[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.execution.clock import Clock
-from paradigms.execution.model_check import LATER, ROWS
+from paradigms.execution.model_known import rows_beside
 from paradigms.methods.work import Evaluate, Memory, Update, WindowState
 from paradigms.window.controller import FixedWindow, YieldingWindow
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
@@ -59,11 +59,7 @@ def test_any_tolerance_ends_within_the_chain_and_counts_what_the_model_saw(
     system, model = RULES[rule](steps), Mixture()
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=window, tolerance=tolerance, generator=seeded(1))
-    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (
-        0,
-        ROWS + LATER,
-        2 * (ROWS + LATER),
-    )
+    assert solution.evaluations == solution.trace[-1][2] == model.rows - rows_beside(model)
     assert solution.rounds == len(solution.trace) <= 2.5 * len(system)
     assert int(solution.sample_rounds.max()) <= solution.rounds
     if not solution.retries:
@@ -79,7 +75,7 @@ def test_rows_evaluated_are_exactly_the_live_ones(window: int) -> None:
     pd.sample(
         model, system, start(system, 2), pd.Jacobi(), window=FixedWindow(window), tolerance=0.0, generator=seeded(1)
     )
-    assert model.rows == 2 * sum(min(window, N - begin) for begin in range(N)) + (ROWS + LATER if window > 1 else 0)
+    assert model.rows == 2 * sum(min(window, N - begin) for begin in range(N)) + rows_beside(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -90,7 +86,7 @@ def test_a_window_whose_rounds_come_near_steps_is_given_up_and_the_reason_said(d
     how: dict[str, Any] = {"tolerance": 1e-6, "compare": True}
     given, fixed = (pd.sample(model, system, x, pd.Jacobi(), window=w, **how) for w in (8, FixedWindow(8)))
     assert given.evaluations < 0.85 * fixed.evaluations and given.rounds <= 1.2 * fixed.rounds and given.converged
-    assert given.reason is not None and "rounds of a window of 8 moved by hardly more than a row" in given.reason
+    assert given.reason is not None and "rounds of a window of 8 finished hardly more than a step each" in given.reason
     assert (given.max_error or 0) <= (given.tolerance or 0) and str(given.reason) in repr(given)
 
 
@@ -243,7 +239,7 @@ def test_a_limit_on_rounds_is_reported_not_hidden() -> None:
     system = pd.ddpm(LINEAR, 50)
     stopped = pd.sample(Mixture(), system, start(system), window=5, generator=seeded(1), max_rounds=3)
     assert not stopped.converged and stopped.rounds == 3
-    assert all(s.startswith("stopped at row ") and s.endswith(" of 50") for s in stopped.status)
+    assert all(s.startswith("stopped at step ") and s.endswith(" of 50") for s in stopped.status)
 
 
 def test_frames_tell_the_story_that_the_solution_sums_up() -> None:

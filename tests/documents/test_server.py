@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import socket
 import threading
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -74,14 +72,35 @@ def test_each_user_gets_the_sample_of_their_own_chain_in_shared_calls(merger: An
     assert merger.inside == 0
 
 
-def test_windows_shrink_to_a_fair_share_of_a_call(merger: Any) -> None:
-    assert merger.share() == 32
-    merger.active = [None] * 5
-    assert merger.share() == 6
-    for users in (16, 40):
+def shares(merger: Any) -> list[int]:
+    """The windows of 1, 5, 16 and 40 users."""
+    found = []
+    for users in (1, 5, 16, 40):
         merger.active = [None] * users
-        assert merger.share() == 1
+        found.append(merger.share())
     merger.active = []
+    return found
+
+
+def test_windows_shrink_to_a_fair_share_of_a_call(merger: Any) -> None:
+    assert shares(merger) == [32, 4, 1, 1]
+
+
+def test_windows_are_no_wider_than_their_calls_pay(merger: Any) -> None:
+    merger.most, merger.cost = 1024, lambda rows: 1.0 + max(rows - 64, 0)  # a device that 64 rows fill
+    assert shares(merger) == [64, 8, 4, 1]
+    merger.cost = lambda rows: float(rows)
+    assert shares(merger) == [1, 1, 1, 1]
+    merger.cost, merger.between, merger.rounds = server.flat, 1000.0, 1  # solvers that are slower than the model
+    assert shares(merger)[-1] == 1
+
+
+def test_what_a_call_costs_is_measured_until_rows_no_longer_share() -> None:
+    asked: list[int] = []
+    cost = server.measured(asked.append, 8)
+    assert set(asked) <= {1, 2, 4, 8} and asked[0] == 1
+    last = max(asked)
+    assert cost(4 * last) == pytest.approx(4 * cost(last)) and cost(1) > 0
 
 
 def test_a_full_server_refuses_and_has_room_again_afterwards(merger: Any) -> None:
@@ -124,7 +143,7 @@ def test_a_model_that_fails_fails_those_who_asked_and_the_server_goes_on() -> No
 
 @pytest.fixture
 def http() -> Iterator[tuple[int, Any]]:
-    found, merger, _ = server.serve(Namespace(rows=64, users=2, seconds=60.0, port=0))
+    found, merger, _ = server.serve(0, 64, 2, 60.0, True)
     threading.Thread(target=found.serve_forever, daemon=True).start()
     yield found.server_address[1], merger
     found.shutdown()
@@ -154,10 +173,3 @@ def test_over_http_a_user_who_hangs_up_is_dropped(http: tuple[int, Any]) -> None
         user.found.add_done_callback(lambda _: over.set())
     assert over.wait(60) and user.found.cancelled()
     assert merger.rows < 1000 * 32
-
-
-def test_the_load_test_tells_calls_and_errors(capsys: pytest.CaptureFixture) -> None:
-    server.main(["--load", "1,3", "--steps", "20"])
-    rows = re.findall(r"^ +(\d+) \| +(\d+) \|.*\| ([\d.e+-]+)$", capsys.readouterr().out, re.M)
-    assert [int(users) for users, _, _ in rows] == [1, 3]
-    assert all(int(calls) <= 20 and float(error) < 0.003 for _, calls, error in rows)

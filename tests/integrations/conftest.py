@@ -1,4 +1,4 @@
-"""Where a library is here that asks for torchvision and that does not load, an empty one stands in for it."""
+"""Where a library is here that asks for torchvision and that does not load, its Python is made to."""
 
 from __future__ import annotations
 

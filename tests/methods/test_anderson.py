@@ -93,7 +93,7 @@ def test_the_weights_of_a_row_are_ridge_regression_on_the_rows_up_to_it(W: int, 
     """Least squares of the stacked rows, with sqrt(ridge tr G) I below them, by another algorithm."""
     dR = [torch.randn(W, B, 5, generator=seeded(seed + j), dtype=torch.float64) for j in range(m)]
     R = torch.randn(W, B, 5, generator=seeded(seed + 9), dtype=torch.float64)
-    gamma = mixing_weights(R, dR, 0.01)
+    gamma = -torch.stack(mixing_weights(R, dR, 0.01), 2)
     for n in range(W):
         for b in range(B):
             A = torch.stack([v[: n + 1, b].flatten() for v in dR], 1)  # (5 (n + 1), m)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.execution.model_check import LATER, ROWS
+from paradigms.execution.model_known import rows_beside
 from paradigms.methods.parareal import ChainBlocks, CoarseSolver
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
@@ -116,12 +116,7 @@ def test_any_tolerance_bounds_the_residual_and_counts_what_the_model_saw(
     x, method = start(system, B), pd.Parareal(block=block, tolerance=tolerance, coarse=coarse)
     how: dict[str, Any] = {"generator": seeded(1), "watch": watched(frames), "tolerance": 1e6}  # never made again
     solution = pd.sample(model, system, x, method, window=window, **how)
-    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (
-        0,
-        ROWS + LATER,
-        2 * ROWS + LATER,
-        2 * (ROWS + LATER),
-    )
+    assert solution.evaluations == solution.trace[-1][2] == model.rows - rows_beside(model)
     assert solution.rounds == len(solution.trace) == int(solution.sample_rounds.max()) <= len(system)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
     assert float(solution.residual.max()) <= tolerance * (1 + 1e-6)

@@ -231,7 +231,7 @@ def test_rows_are_learned_from_as_the_equation_says_and_only_if_looked_at_twice(
     for look in range(2):
         dX, dD = (torch.randn(2, 1, 1, 64, generator=seeded(2 * look + i), dtype=torch.float64) for i in (0, 1))
         XX, XD = SPECTRUM.sums(dX, dX), SPECTRUM.sums(dX, dD)
-        known = method.learn(system, known, XX, XD, n, torch.tensor([[True], [False]]))
+        known = method.learn(known, XX, XD, n, torch.tensor([[True], [False]]))
         X, Y = X / 2, Y / 2
         for f, band in enumerate(SPECTRUM.bands == 1):
             u, v = dX[0, 0, 0], dD[0, 0, 0]

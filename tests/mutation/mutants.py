@@ -55,8 +55,8 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "memories dropped after stepping",
         "window/steps.py",
-        "frame.end, frame.round, at.memories)",
-        "frame.end, frame.round)",
+        "frame.rows, frame.round, at.memories)",
+        "frame.rows, frame.round)",
         "test_what_is_known_of_a_sample_outlasts_steps_between_windows",
     ),
     of(
@@ -83,7 +83,7 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "at tolerance 0 a state may be far from its own step",
         "stopping/rounding.py",
-        "seen.maximum(sweep.apart / size)",
+        "largest(seen, apart / unmoved)",
         "seen",
         "core/test_promises_random.py::test_what_an_estimate_let_through_is_exact_at_tolerance_0",
     ),
@@ -97,15 +97,15 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "the secant's clamp to (0, 3)",
         "methods/spectral.py",
-        "(Y / X).clamp_(0, 1)",
-        "(Y / X).clamp_(0, 3)",
+        "share.clamp_(0, 1)",
+        "share.clamp_(0, 3)",
         "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
     ),
     of(
         "the secant's clamp lets slopes be negative",
         "methods/spectral.py",
-        "(Y / X).clamp_(0, 1)",
-        "(Y / X).clamp_(-1, 1)",
+        "share.clamp_(0, 1)",
+        "share.clamp_(-1, 1)",
         "test_a_learned_slope_lies_between_that_of_a_model_that_knows_better_and_of_one_that_believes_the_state",
     ),
     of(

@@ -13,16 +13,18 @@ from torch import Tensor
 
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
+from paradigms.skeleton import measure, surrogate
 from paradigms.skeleton.choose import choose_nodes, node_ranks, within_budget
 from paradigms.skeleton.coordinates import coordinates_of
-from paradigms.skeleton.layout import NodeLayout, interpolation_weights, lagrange_weights
-from paradigms.skeleton.levels import level_scalars
-from paradigms.skeleton.matrices import chain_matrix
+from paradigms.skeleton.error import interpolation_share
+from paradigms.skeleton.layout import NodeLayout
+from paradigms.skeleton.levels import LevelScalars, level_scalars
 from paradigms.skeleton.measure import measure_nodes
 from paradigms.skeleton.nodes import KnownNodes, first, split
-from paradigms.skeleton.recurrence import run_stops, segment_sums
+from paradigms.skeleton.recurrence import NoiseByBand
+from paradigms.skeleton.stops import run_blocks
 from paradigms.skeleton.store import NodeStore
-from paradigms.skeleton.surrogate import Surrogate
+from paradigms.skeleton.surrogate import StopStates, Surrogate
 
 CASES = settings(max_examples=25, deadline=None)
 
@@ -50,7 +52,7 @@ def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Sur
     for n, b in (part[torch.randperm(len(part), generator=g)].unbind(1) for part in mask.nonzero().chunk(3)):
         store.put(n, b, *torch.randn(2, len(n), 18, generator=g, dtype=torch.float64))
     J = torch.rand(N, 2, len(s.slices), generator=g, dtype=torch.float64)
-    z = torch.randn(2, N, 18, generator=g, dtype=torch.float64) if noisy else None
+    z = NoiseByBand.of(torch.randn(2 * N, 18, generator=g, dtype=torch.float64), s) if noisy else None
     layout = NodeLayout(table, store.known, store.slot, store.row)
     return Surrogate(s, J, layout, store.left(s, J), s.forward(x), z), store
 
@@ -58,58 +60,77 @@ def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Sur
 def row_by_row(S: Surrogate) -> Tensor:
     """Equation (1) on the surrogate, a loop over rows: states (N + 1, B, d)."""
     t, s, K = S.levels.system, S.coordinates, S.levels.system.taps
-    h, base = interpolation_weights(S.levels, S.known), S.known.base
+    h, base = S.layout.weights, S.known.base
     e = sum(h[j][..., None] * S.at(base + j - 1) for j in range(4))
+    z = None if S.z is None else S.z.all.unflatten(0, (2, -1))
     x, D = [S.x], []
     for n in range(len(t)):
         D.append(s.spread(S.J[n]) * x[n] + e[n])
         new = t.a[n] * x[n] + sum(t.b[n, k] * D[n - k] for k in range(min(K, n + 1)))
-        x.append(new if S.z is None else new + S.z[:, n])
+        x.append(new if z is None else new + z[:, n])
     return torch.stack(x)
 
 
-@given(st.integers(2, 40), st.integers(1, 3), st.booleans(), st.integers(0, 10**6), st.floats(0.05, 1.0))
+CHAINS = st.integers(2, 40), st.integers(1, 3), st.booleans(), st.integers(0, 10**6), st.floats(0.05, 1.0)
+
+
+@given(*CHAINS, st.booleans())
 @CASES
 def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
-    N: int, K: int, noisy: bool, seed: int, share: float
+    N: int, K: int, noisy: bool, seed: int, share: float, few: bool
 ) -> None:
     S, store = a_problem(N, K, noisy, seed, share)
     every = row_by_row(S)
     stop = store.mask | (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.2)
-    for mask in (store.mask, stop, torch.ones_like(stop)):
-        stops = KnownNodes.of(mask)
-        for nodes in (None, store):
-            X = S.run(mask, nodes)
-            for b in range(2):
-                rows = [*stops.rows[: stops.count[b], b].tolist(), N]
-                assert torch.allclose(X[: len(rows), b], every[rows, b], rtol=1e-8, atol=1e-9)
-                assert torch.allclose(X[-1, b], every[N, b], rtol=1e-8, atol=1e-9)
-        matrix = chain_matrix(S, mask)
-        assert matrix is not None
-        n, b = torch.ones_like(mask).nonzero().unbind(1)  # stops, and the rows between them
-        assert torch.allclose(matrix.states(n, b), every[n, b], rtol=1e-8, atol=1e-9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(surrogate, "FEW", 160 if few else 0)  # one product a band, or blocks
+        for mask in (store.mask, stop, torch.ones_like(stop)):
+            stops = KnownNodes.of(mask)
+            for nodes in (None, store):
+                way = S.run((stops, S.intervals(stops)), nodes)
+                n, b = torch.ones_like(mask).nonzero().unbind(1)  # stops, and the rows between them
+                assert torch.allclose(S.states(way, n, b), every[n, b], rtol=1e-8, atol=1e-9)
+                assert torch.allclose(way.end, every[N], rtol=1e-8, atol=1e-9)
 
 
-@given(st.integers(2, 40), st.integers(1, 3), st.booleans(), st.integers(0, 10**6), st.floats(0.05, 1.0))
+@given(*CHAINS)
 @CASES
-def test_a_matrix_measures_what_the_chain_from_node_to_node_does(
+def test_what_is_measured_of_nodes_is_what_their_states_say(
     N: int, K: int, noisy: bool, seed: int, share: float
 ) -> None:
     S, store = a_problem(N, K, noisy, seed, share)
-    matrix, counts = chain_matrix(S, store.mask), torch.rand(N, 2, dtype=torch.float64)
-    assert matrix is not None
-    found, expected = (
-        measure_nodes(S, way, store, counts, torch.ones(2).double()) for way in (matrix, S.run(store.mask))
-    )
-    for one, other in zip(found, expected, strict=True):
-        assert torch.allclose(one, other, rtol=1e-6, atol=1e-9)
-    keep = torch.tensor([1])
+    stops, layout, s = KnownNodes.of(store.mask), S.layout, S.coordinates
+    way, counts = S.run((stops, S.intervals(stops))), torch.rand(len(stops), 2, dtype=torch.float64)
+    found = measure_nodes(S, way, store, counts, torch.ones(2).double())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "FEW", 0)  # neighbour by neighbour
+        assert torch.allclose(measure_nodes(S, way, store, counts, torch.ones(2).double()).each, found.each)
+    for b in range(2):
+        rows = stops.rows[: stops.count[b], b]
+        e = torch.stack([S.E[b, store.slot[n, b]] for n in rows.tolist()])
+        seen = torch.stack([store.at[b, store.slot[n, b]] for n in rows.tolist()])
+        moved = S.states(way, rows, 0 * rows + b) - seen
+        assert torch.allclose(s.sums(moved, moved), found.moved[: len(rows), b], rtol=1e-6, atol=1e-9)
+        e = torch.cat([torch.zeros(2, 18), e, torch.zeros(2, 18)])
+        apart = sum(layout.lagrange[j, : len(rows), b, None] * e[j : j + len(rows)] for j in range(5))
+        share_of = interpolation_share(S.levels, stops.count)[b]
+        by = share_of * counts[: len(rows), b, None] * s.spread(S.levels.G[rows + 1])
+        assert torch.allclose((by * apart).norm(dim=1), found.each[: len(rows), b], rtol=1e-6, atol=1e-9)
+        assert torch.allclose((by * apart).sum(0).norm(), found.all[b], rtol=1e-6, atol=1e-9)
+
+
+@given(st.integers(1, 3), st.booleans(), st.integers(0, 10**6))
+@CASES
+def test_a_sample_that_is_left_alone_has_the_states_it_had(K: int, noisy: bool, seed: int) -> None:
+    S, store = a_problem(20, K, noisy, seed, 0.5)
+    stops, keep = KnownNodes.of(store.mask), torch.tensor([1])
+    way, (n, b) = S.run((stops, S.intervals(stops))), torch.ones(20, 1).nonzero().unbind(1)
+    before = S.states(way, n, b + 1)
     store.part(keep)
-    layout = NodeLayout(S.levels, store.known, store.slot, store.row)
-    E, z = S.E[keep, : store.row.shape[1]], None if S.z is None else S.z[keep]
-    alone = matrix.part(keep, Surrogate(S.coordinates, S.J[:, keep], layout, E, S.x[keep], z))
-    n = layout.known.rows[:, 0]
-    assert torch.allclose(alone.states(n, 0 * n), matrix.states(n, 0 * n + 1))
+    z = S.z and S.z.kept(20 + torch.arange(20))
+    E, layout = S.E[keep, : store.row.shape[1]], NodeLayout(S.levels, store.known, store.slot, store.row)
+    alone = Surrogate(S.coordinates, S.J[:, keep], layout, E, S.x[keep], z)
+    assert torch.allclose(alone.states(StopStates(stops.part(keep), way.u[keep]), n, b), before)
 
 
 @given(st.integers(1, 30), st.integers(1, 3), st.integers(0, 10**6))
@@ -118,17 +139,21 @@ def test_blocks_of_steps_are_the_steps_one_by_one(V: int, K: int, seed: int) -> 
     g, s = torch.Generator().manual_seed(seed), coordinates_of(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
     P = torch.randn(K, K, V, 2, len(s.slices), generator=g, dtype=torch.float64) / K
     R, u = (torch.randn(K, *shape, 16, generator=g, dtype=torch.float64) for shape in ((V, 2), (2,)))
-    found, now = run_stops(s, P, R, u), u
+    found, now = run_blocks(s, P, R, u), u
     for i in range(V):
         now = torch.stack([sum(s.spread(P[k, j, i]) * now[j] for j in range(K)) for k in range(K)]) + R[:, i]
         assert torch.allclose(found[:, i], now, rtol=1e-8, atol=1e-8 * float(now.abs().max()))
 
 
-def nodes_of(N: int, seed: int, share: float = 0.3) -> KnownNodes:
+def layout_of(table: LevelScalars, seed: int, share: float = 0.3) -> NodeLayout:
     """Nodes of two samples at random, the first and the last row among them."""
+    N = len(table)
     mask = torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < share
     mask[0] = mask[-1] = True
-    return KnownNodes.of(mask)
+    store = NodeStore(N, 1, torch.zeros(2, 3))
+    n, b = mask.nonzero().unbind(1)
+    store.put(n, b, *torch.zeros(2, len(n), 3))
+    return NodeLayout(table, store.known, store.slot, store.row)
 
 
 @pytest.mark.parametrize(("eta", "degree"), [(0.0, 2), (1.0, 1)])
@@ -136,16 +161,17 @@ def nodes_of(N: int, seed: int, share: float = 0.3) -> KnownNodes:
 @CASES
 def test_what_is_a_low_polynomial_of_the_level_is_interpolated_exactly(eta: float, degree: int, seed: int) -> None:
     table = level_scalars(pd.ddim(pd.linear(), 50, eta=eta), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
-    known, c = nodes_of(50, seed), torch.randn(degree + 1, dtype=torch.float64)
+    layout, c = layout_of(table, seed), torch.randn(degree + 1, dtype=torch.float64)
+    known = layout.known
     said = sum(c[k] * table.level**k for k in range(degree + 1))  # type: ignore[arg-type]
-    h, base = interpolation_weights(table, known), known.base
+    h, base = layout.weights, known.base
     rows = known.rows.clamp(max=49)
     for b in range(2):
         place = (base[:, b] + torch.arange(-1, 3)[:, None]).clamp(0, int(known.count[b]) - 1)
         found = (h[:, :, b] * said[rows[place, b]]).sum(0)
         inside = (base[:, b] >= degree - 1) & (base[:, b] < known.count[b] - degree)  # a parabola at both ends
         assert torch.allclose(found[inside], said[inside], atol=1e-9)
-    apart = lagrange_weights(table, known)
+    apart = layout.lagrange
     for b in range(2):
         V = int(known.count[b])
         e = torch.cat([torch.zeros(2), said[known.rows[:V, b]], torch.zeros(2)])
@@ -186,10 +212,11 @@ def test_the_first_nodes_hold_both_ends_and_are_about_as_many(N: int, few: float
 @CASES
 def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, seed: int, ratio: float) -> None:
     table = level_scalars(pd.ddim(pd.linear(), N), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
-    known = nodes_of(N, seed, 0.2)
-    node = known.spread(torch.ones_like(known.rows, dtype=torch.bool), False)
-    bad = node & (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.5)
-    new = split(table, known, node, bad, torch.full((N, 2), ratio, dtype=torch.float64))
+    layout = layout_of(table, seed, 0.2)
+    known, node = layout.known, layout.known.mask
+    chosen = torch.rand(len(known), 2, generator=torch.Generator().manual_seed(seed)) < 0.5
+    bad = known.spread(chosen, False)
+    new = split(layout, node, chosen, torch.full((len(known), 2), ratio, dtype=torch.float64))
     assert not bool((new & node).any())
     for b in range(2):
         rows = known.rows[: known.count[b], b].tolist()
@@ -198,17 +225,15 @@ def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, see
             assert bool(new[lo + 1 : hi, b].any()) == asked
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.integers(0, 10**6))
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 10**6))
 @CASES
-def test_sums_over_segments_are_the_same_both_ways(lengths: list[int], seed: int) -> None:
-    v = torch.randn(sum(lengths), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    length = torch.tensor(lengths)
-    expected = torch.stack([part.sum(0) for part in v.split(lengths)])
-    into = torch.repeat_interleave(torch.arange(len(lengths)), length)
-    assert torch.allclose(segment_sums(v, into, len(lengths)), expected)
-    if len(v):
-        reduced = torch.segment_reduce(v, "sum", lengths=length, axis=0, unsafe=True)  # what other devices take
-        assert torch.allclose(reduced, expected)
+def test_sums_of_noise_are_the_same_both_ways(lengths: list[int], seed: int) -> None:
+    g, s = torch.Generator().manual_seed(seed), coordinates_of(torch.zeros(1, 1, 4, 4, dtype=torch.float64))
+    z, T = torch.randn(sum(lengths), 16, generator=g).double(), torch.rand(sum(lengths), len(s.widths)).double()
+    expected = torch.stack([v.sum(0) for v in (s.spread(T) * z).split(lengths)])
+    begin = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+    bands = NoiseByBand(tuple(v.contiguous() for v in z.split(s.widths, 1)))  # what large states and devices take
+    assert torch.allclose(bands.sums(torch.arange(len(z)), begin, T.T.contiguous()), expected)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 6, 6), (7, 4), (1, 128, 128)])

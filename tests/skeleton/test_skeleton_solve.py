@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.skeleton import memory
+from paradigms.skeleton import handover, memory
 from paradigms.stopping.final_error import DOUBT
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
 
 def skeleton(**how: Any) -> pd.Skeleton:
-    """With few first nodes, for short chains."""
-    return pd.Skeleton(**({"few": 8} | how))
+    """With few first nodes, on short chains, too."""
+    return pd.Skeleton(**({"few": 8, "always": True} | how))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -146,10 +146,11 @@ def test_verified_and_compared_as_any_method() -> None:
 def test_stopped_early_it_says_so_and_shows_what_it_has() -> None:
     system = pd.ddim(LINEAR, 200)
     how: dict[str, Any] = {"tolerance": 0.001, "window": 16}
-    solution = solve(system, pd.Skeleton(), max_rounds=4, **how)
+    method = pd.Skeleton(always=True)
+    solution = solve(system, method, max_rounds=4, **how)
     assert solution.rounds == 4 and not solution.converged
-    assert solution.status[0] == "stopped at row 0 of 200"
-    frames = list(pd.iterate(Mixture(), system, start(system), pd.Skeleton(), **how))
+    assert solution.status[0] == "stopped at step 0 of 200"
+    frames = list(pd.iterate(Mixture(), system, start(system), method, **how))
     assert torch.equal(solution.x, frames[3].last)
     assert solution.estimate is not None and torch.equal(solution.estimate, frames[3].estimate)
 
@@ -159,6 +160,28 @@ def test_samples_that_take_too_long_are_made_again_by_windows_and_it_is_told() -
     assert solution.max_error is not None and solution.max_error <= 0.001
     assert solution.reason is not None and "needed more than 2 rounds with Skeleton()" in solution.reason
     assert sum(len(r.samples) for r in solution.retries) >= 1 and solution.converged
+
+
+@pytest.mark.parametrize(
+    ("rule", "N", "tolerance", "words"),
+    [
+        (pd.ddim, 100, 0.003, "below a tolerance of 0.01"),
+        (pd.ddim, 40, 0.01, "less than 100 rows of an ODE"),
+        (pd.ddpm, 60, 0.01, "less than 1000 rows of a chain that draws noise"),
+    ],
+)
+def test_where_nodes_take_more_rounds_windows_are_taken(rule: Any, N: int, tolerance: float, words: str) -> None:
+    how: dict[str, Any] = {"window": 16, "tolerance": tolerance}
+    found, default = (solve(rule(LINEAR, N), method, **how) for method in (pd.Skeleton(), None))
+    assert found.reason is not None and words in found.reason
+    assert torch.equal(found.x, default.x) and found.rounds == default.rounds
+
+
+def test_samples_that_nodes_do_not_follow_go_to_windows_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "LOST", 0.0)
+    solution = solve(pd.ddim(LINEAR, 100), pd.Skeleton(), tolerance=0.01, window=16, dtype=torch.float32)
+    assert solution.reason is not None and "needed more than 4 rounds with Skeleton()" in solution.reason
+    assert solution.max_error is not None and solution.max_error <= 0.01 and solution.converged
 
 
 def test_where_there_is_no_room_windows_are_taken_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
 from paradigms.methods.work import Update, WindowState
 from paradigms.models.mixture import FieldMixture
-from paradigms.stopping.final_error import squared_change, weighted_norm
+from paradigms.stopping.final_error import squared_change
 from paradigms.stopping.table_facts import gaussian_growth, tolerance_share
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
@@ -232,7 +232,7 @@ def test_a_change_is_measured_by_what_it_becomes_in_the_sample(rule: str, m: int
     stop = pd.FinalError(0.1)
     *_, known = stop.init(system, work)
     sweep = Update(x, 0 * x, x, work.live)
-    found = weighted_norm(squared_change(work, sweep, s), work, sweep, known)[0]
+    found = known.sums(work, squared_change(work, sweep, s))[1][0].sqrt() / known.spectrum.size
     J = system.alpha[:, None] * s.prior / (system.alpha[:, None] ** 2 * s.prior + system.sigma[:, None] ** 2)
     state, D = torch.ones(F, dtype=torch.float64), torch.zeros(N, F, dtype=torch.float64)
     for n in range(m + 1, N):

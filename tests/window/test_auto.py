@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import paradigms as pd
 from devices import STEP, SWEEP, Device, Scheduled, flat, linear
 from paradigms.execution import model_key
-from paradigms.execution.model_check import LATER, ROWS
+from paradigms.execution.model_known import rows_beside
 from paradigms.window.auto import profile
 from problems import LINEAR, METHODS, RULES, seeded, solve, start
 from toy import Mixture
@@ -58,12 +58,7 @@ def test_any_order_of_windows_ends_and_counts_what_the_model_saw(
     x = start(system, B)
     solution = pd.sample(model, system, x, method, window=Scheduled(windows), tolerance=tolerance, generator=one)
     assert solution.converged and bool(torch.isfinite(solution.x).all())
-    assert solution.evaluations == solution.trace[-1][2] and model.rows - solution.evaluations in (
-        0,
-        ROWS + LATER,
-        2 * ROWS + LATER,
-        2 * (ROWS + LATER),
-    )
+    assert solution.evaluations == solution.trace[-1][2] == model.rows - rows_beside(model)
     assert solution.rounds == len(solution.trace) == len(solution.windows) == int(solution.sample_rounds.max())
     assert set(solution.windows) <= {1, *(min(abs(w), len(system)) for w in windows)}
     pd.sequential(Mixture(), system, x, generator=two)
@@ -119,7 +114,7 @@ def test_the_first_call_takes_few_rounds_where_windows_pay(tolerance: float) -> 
     device, system = Device(flat), pd.ddpm(LINEAR, 100)
     solution, seconds = device.sample(system, tolerance=tolerance)
     assert max(solution.windows) > 1 and solution.rounds <= 50 and seconds < device.stepping(system) / 2
-    assert solution.reason == "6 rows were timed first"
+    assert solution.reason == "the first 6 steps were timed"
     again, _ = device.sample(system, seed=2, tolerance=tolerance)
     assert again.windows[0] > 16 and again.reason is None, "what the first call learned is used from the first row on"
 

@@ -1,4 +1,4 @@
-"""Real things made samplable in parallel: schedulers as tables, policies by them, pipelines by rewound loops, steps."""
+"""Adapters: diffusers' schedulers as tables; pipelines, robot policies and loops of one's own sampled in parallel."""
 
 from .loops import sample_loop
 from .parallelize import disable_parallel_sampling, enable_parallel_sampling, parallelize

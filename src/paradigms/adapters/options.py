@@ -1,14 +1,16 @@
-"""How a pipeline or a policy is to sample in parallel: what the user asked for, the same for both."""
+"""The options of `parallelize`, the same for a pipeline and for a policy, checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from ..checks.solver import check_method, check_tolerance
 from ..methods.base import AbstractMethod
 from ..methods.spectral import Spectral
 from ..stopping.base import AbstractStop
 from ..stopping.final_error import FinalError
+from ..validate import check_flag
 from ..window.controller import WindowController
 
 
@@ -35,31 +37,10 @@ class Options:
         check_method(self.method)
         if self.tolerance is not None:
             check_tolerance(self.tolerance)
-        for name in ("batched", "warm_start"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"{name}: given {value!r}; needed: True or False")
+        for name in ("batched", "warm_start", "compare"):
+            check_flag(name, getattr(self, name))
 
     def solver(self, tolerance: float) -> tuple[AbstractMethod, AbstractStop]:
         """The method and the stopping rule, whose tolerance is this one if none was given."""
         given = tolerance if self.tolerance is None else self.tolerance
         return self.method or Spectral(), given if isinstance(given, AbstractStop) else FinalError(given)
-
-
-def check_method(method: Any) -> None:
-    """Raises ValueError for what is no method, with what to type."""
-    if method is None or isinstance(method, AbstractMethod):
-        return
-    needed = "a method such as paradigms.Spectral(), or none"
-    if isinstance(method, int | float | AbstractStop):
-        needed += f"; for a tolerance type tolerance={method!r}"
-    elif isinstance(method, type) and issubclass(method, AbstractMethod):
-        needed += f"; type {method.__name__}()"
-    raise ValueError(f"method: given {method!r}; needed: {needed}")
-
-
-def check_tolerance(tolerance: Any) -> None:
-    """Raises ValueError for what is no tolerance."""
-    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance < float("inf")
-    if not (number or isinstance(tolerance, AbstractStop)):
-        needed = "a relative error such as 0.003, 0 for none, or a criterion"
-        raise ValueError(f"tolerance: given {tolerance!r}; needed: {needed}")

@@ -1,4 +1,4 @@
-"""Pipelines and policies by one name: what a thing is decides who makes it parallel.
+"""`enable_parallel_sampling` and `parallelize`: they find out whether they were given a pipeline or a policy.
 
 | given                                               | made parallel by        |
 | a diffusers pipeline                                | `adapters/pipelines/`   |

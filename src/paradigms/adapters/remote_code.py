@@ -1,5 +1,6 @@
-"""A pipeline's folder may name code of its own, and some versions of diffusers run it without being asked (0.31 to
-0.37 do); here none of it runs unless `--trust-remote-code` was typed, whatever the version.
+"""Refuses code that comes with a pipeline's folder, unless `--trust-remote-code` was typed.
+
+Some versions of diffusers run such code without being asked (0.31 to 0.37 do):
 
 | what names code                                      | example                                     | runs           |
 | model_index.json: a class that is a list             | "_class_name": ["pipeline", "Mine"]         | pipeline.py    |
@@ -29,7 +30,8 @@ ASK = "read that code, and if you trust it type --trust-remote-code"
 LIBRARIES = ("diffusers", "transformers", "onnxruntime.training")  # what components come from
 DOOR = "get_cached_module_file"  # every file of code is fetched by it, before anything in it runs
 HOUSES = ("diffusers.utils.dynamic_modules_utils", "transformers.dynamic_module_utils")
-MOST = 10_000  # folders that are looked into
+# At most this many folders are looked into. Chosen by hand.
+MOST = 10_000
 
 
 class UntrustedError(ValueError):

@@ -9,6 +9,7 @@ from typing import Any
 from ..distributed.partition import Sharing
 from ..methods.base import AbstractMethod
 from ..stopping.base import AbstractStop
+from ..validate import counted
 from ..window.controller import WindowController
 
 
@@ -146,27 +147,40 @@ class Run:
         text = describe_costs(self, "the networks")
         if self.sharing is not None:
             text += f"; on {len(self.sharing.rows)} ranks, {self.sharing.wire_bytes / 1e6:.3g} MB received by each"
-        lines = [text, f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"]
+        lines = [text, widest(self.window)]
         if self.speedup is not None:
             how = "expected" if self.sequential_seconds is None else "measured"
             lines[1] += f"; {self.speedup:.2f} times as fast as stepping, {how}"
         if self.max_error is not None:
-            lines.append(f"relative error to the same calls step by step: {self.max_error:.2g}")
+            lines.append(f"relative error against the same calls step by step: {self.max_error:.2g}")
         if self.retries:
-            lines.append(f"made again {self.retries} times, for the error might have been beyond the tolerance")
+            lines.append(f"made again {times(self.retries)}, because the error might have been beyond the tolerance")
         lines += self.doubts
         lines += [self.status] if self.coarse and not self.doubts else []
+        return "\n".join([*lines, *self.reason_lines()])
+
+    def reason_lines(self) -> list[str]:
+        """A line for each reason why something ran one by one."""
         told = [why for why in self.reasons if not any(line.endswith(why) for line in self.fallbacks)]
-        lines += [f"stepped: {why}" for why in told]
-        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
+        return [*(f"stepped because {why}" for why in told), *(f"one by one: {why}" for why in self.fallbacks)]
 
 
 def describe_costs(run: Run, networks: str) -> str:
     """What the calls of a report cost, in words; networks: what the time is inside or outside of."""
     return (
-        f"{run.steps} steps in {run.rounds} rounds, {run.evaluations} evaluations, "
+        f"{counted(run.steps, 'step')} in {counted(run.rounds, 'round')}, {counted(run.evaluations, 'evaluation')}, "
         f"{run.seconds:.2f} s, {run.seconds - run.model_seconds:.2f} s of it outside {networks}"
     )
+
+
+def widest(window: int) -> str:
+    """The widest window, in words."""
+    return f"windows of up to {window} steps" if window > 1 else "no windows, one step at a time"
+
+
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"
 
 
 class ProgressBar:

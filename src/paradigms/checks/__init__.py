@@ -1,0 +1,1 @@
+"""Checks of a call's arguments, before any work."""

@@ -21,7 +21,7 @@ LEAST_NUMBERS = 32
 LARGE_STD = 5.0
 # A standard deviation between 1 over this and this may be 1. Chosen by hand.
 UNIT_STD = 1.5
-# A message repeats at most this many numbers.
+# A message repeats at most this many numbers. Chosen by hand.
 NUMBERS_SHOWN = 8
 # Samplers that a message names as examples of a `System`.
 EXAMPLES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
@@ -81,7 +81,7 @@ def check_generator(generator: Any, B: int) -> None:
     if not isinstance(generator, list | tuple):
         raise refusal("generator", in_words(generator), "a torch.Generator, or a list of one for each sample", typed)
     if len(generator) != B:
-        raise ValueError(f"generator: given {len(generator)}; needed: one, or one for each of the {B} samples")
+        raise refusal("generator", f"a list of {len(generator)}", f"one, or one for each of the {B} samples")
     for g in generator:
         if not isinstance(g, torch.Generator):
             raise refusal("generator", f"a list with {in_words(g)} in it", "a torch.Generator for each sample", typed)
@@ -122,6 +122,8 @@ def rows_of(value: Any, B: int) -> str | None:
 
 def check_dense(name: str, value: Tensor) -> None:
     """Refuses a tensor whose rows cannot be taken, or that has no numbers."""
+    if value.is_nested:
+        raise refusal(name, "a nested tensor", "one whose rows are of one shape", "torch.nested.to_padded_tensor(...)")
     if value.layout != torch.strided or value.device.type == "meta":
         raise refusal(name, f"a tensor of {value.layout} on {value.device}", "one that is dense and has numbers")
 
@@ -130,7 +132,8 @@ def check_finite(name: str, value: Tensor) -> None:
     """Refuse NaN and infinity, and say where the first one is."""
     bad = (~torch.isfinite(value)).nonzero()
     if len(bad):
-        raise ValueError(f"{name}: not finite at index {tuple(bad[0].tolist())}; needed: finite values")
+        where = tuple(bad[0].tolist())
+        raise refusal(name, f"{value[where].item()} at index {where}", "finite values")
 
 
 def check_system(system: Any) -> None:

@@ -19,6 +19,7 @@ def check_solver(method: Any = None, window: Any = "auto", tolerance: Any = 0.0,
     check_method(method)
     check_tolerance(tolerance)
     check_key(key)
+    check_steady(method, window)
 
 
 def check_account(verify: Any, compare: Any, max_rounds: Any, watch: Any) -> None:
@@ -70,6 +71,14 @@ def check_method(method: Any) -> None:
     raise refusal(
         "method", in_words(method), f"one of {', '.join(names)}", closest_name(method, [n[:-2] for n in names], "{0}()")
     )
+
+
+def check_steady(method: Any, window: Any) -> None:
+    """Raises ValueError for windows that change, of a method whose window may not."""
+    changes = isinstance(window, WindowController) and not window.only
+    if changes and isinstance(method, AbstractMethod) and method.steady is not None:
+        given = f"{type(method).__name__} beside a controller, {in_words(window)}, whose windows may change"
+        raise refusal("window", given, "one window throughout", f"window={method.steady}")
 
 
 def typed_methods() -> list[str]:

@@ -19,7 +19,7 @@ from . import options
 from .errors import fail, missing_dependency, run_or_exit, validate_or_exit
 from .group import Group
 
-MAKE, KNOW = "Commands that make samples", "Commands that tell"
+MAKE, KNOW = "Commands that make samples", "Commands that inform"
 STARTED = """Begin with: paradigms demo
 
 Tab completion: paradigms --install-completion"""

@@ -27,7 +27,8 @@ from .demo_report import Result, account, explain, planned, table
 from .story import tell_story
 from .tables import print_table
 
-TIMES = 10  # the difference is shown so much brighter
+# The difference is shown so much brighter. Chosen by hand.
+TIMES = 10
 NEXT = """Next, type: paradigms race
   a page on this machine where both samplers race
   (it needs pip install 'paradigms-sampling[web]')"""
@@ -37,7 +38,7 @@ def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device
     """Runs the policy, where asked for, and the cases; writes their pictures to `out` and prints the tables."""
     console, files, numbers = Console(stderr=True), list[Path](), dict[str, Any]()
     if policy and (how := demo_policy.missing()):
-        print(f"The robot's policy is left out, its simulator is not installed; type: {how}")
+        print(f"The robot's policy is left out because its simulator is not installed; type: {how}")
     elif policy:
         with console.status("PushT: loading the policy ...") as status:
             acted = demo_policy.play(device, shown(status.update, console))

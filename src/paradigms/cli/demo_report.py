@@ -22,9 +22,11 @@ from ..solution import Solution, relative_error
 from .demo_cases import Case, Made
 from .plan import read_curve
 
-LITTLE = 1.1  # a speedup that needs a word
+# A speedup that needs a word. Chosen by hand.
+LITTLE = 1.1
 IN_PARALLEL = "  in parallel, window auto"
-WIDTH = 80  # characters of a line
+# Characters of a line. Chosen by hand.
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
     lines = [
         f"Measured here ({where}), the median of {len(results[0].parallel)} samples, made one at a time; each sampler "
         "made one before, which is not counted.",
-        "Error: the largest relative error to all steps one by one, from the same noise.",
+        "Error: the largest relative error against all steps one by one, from the same noise.",
         "Few steps are a different chain: sooner, and a different picture. Whether it is as good, only you can say.",
         *(spread(r) for r in results if len(r.parallel) > 1),
     ]
@@ -104,8 +106,8 @@ def explain(results: Sequence[Result], device: torch.device) -> str:
         elif r.speedup < LITTLE:
             more = fmean(m.evaluations for m in r.parallel) / r.case.rows
             lines.append(
-                f"{r.case.title} gains little here: {more:.1f} rows were evaluated for each step, and a row took "
-                f"{1 / (r.speedup * more):.2f} of a step's time; a device with room for a batch takes it at once."
+                f"{r.case.title} gains little here: {more:.1f} states were evaluated for each step, and each took "
+                f"{1 / (r.speedup * more):.2f} of a step's time; a device with room for a batch gains more."
             )
     return "\n".join(wrapped(line) for line in lines)
 

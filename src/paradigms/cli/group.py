@@ -1,4 +1,4 @@
-"""A group of commands that tells every error of usage in one line and exits with the code of `errors.py`."""
+"""The command group: it tells every error of usage in one line, and exits with the code of `errors.py`."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def sample_many(make: Make, out: Path, seeds: range, team: Team | None, answer: 
         "evaluations": evaluations, "seconds": time.perf_counter() - began, **seconds_of_ranks(sharing),
     }  # fmt: skip
     if first:
-        text = f"{len(seeds)} samples: {len(seeds) - len(todo)} were there, {len(todo)} made in {rounds} rounds"
+        text = f"{len(seeds)} samples: {len(seeds) - len(todo)} found, {len(todo)} made in {rounds} rounds"
         console.print(
             f"{text}, {evaluations:,} evaluations, {numbers['seconds']:.1f} s", highlight=False, soft_wrap=True
         )

@@ -68,7 +68,7 @@ Window = Annotated[
     str | None,
     option(
         "--window",
-        "rows evaluated at once, or auto: what finishes soonest (default: auto; with --gif 80 or 32)",
+        "steps evaluated at once, or auto: whatever finishes first (default: auto; with --gif 80 or 32)",
         panel=EXACT,
         values=("auto", "16", "32", "80"),
     ),
@@ -81,13 +81,13 @@ Criterion = Annotated[
     str,
     option(
         "--criterion",
-        "error: of the finished sample; noise: change of a row in units of its noise (paper)",
+        "error: of the finished sample; noise: change of a state in units of its step's noise (the paper's)",
         panel=EXACT,
         values=("error", "noise"),
     ),
 ]
 Guess = Annotated[
-    str, option("--guess", "what a new row holds: extrapolate or copy", panel=EXACT, values=("extrapolate", "copy"))
+    str, option("--guess", "first guess of a state: extrapolate or copy", panel=EXACT, values=("extrapolate", "copy"))
 ]
 Seed = Annotated[int, option("--seed", "seed of all noise", panel=WHAT)]
 Batch = Annotated[int, option("--batch", "number of samples")]
@@ -100,7 +100,7 @@ Guidance = Annotated[
 ]
 Eta = Annotated[float | None, option("--eta", "noise of ddim, from 0 to 1 (default: 0)", panel=HOW)]
 Clip = Annotated[bool, option("--clip/--no-clip", "keep denoised estimates within -1 and 1", panel=HOW)]
-MaxRounds = Annotated[int | None, option("--max-rounds", "stop after so many rounds", panel=EXACT)]
+MaxRounds = Annotated[int | None, option("--max-rounds", "stop after this many rounds", panel=EXACT)]
 Verify = Annotated[bool, option("--verify", "evaluate the whole result once more and bound its error", panel=EXACT)]
 Compare = Annotated[bool, option("--compare", "run the sequential sampler too, on the same noise", panel=EXACT)]
 Gif = Annotated[bool, option("--gif", "write the animation", panel=OUTPUT)]
@@ -148,7 +148,7 @@ Many = Annotated[
     int | None,
     option(
         "--count",
-        "so many samples, of seeds SEED, SEED + 1, ..., a file each; those in OUT already are left",
+        "number of samples, of seeds SEED, SEED + 1, ..., one file each; files already in OUT are kept",
         min=1,
         panel=WHAT,
     ),

@@ -216,11 +216,11 @@ def run_plan(curve: Curve, traces: Sequence[Trace], devices: Sequence[int], over
         "plan": [p.json() for p in found],
     }
     write_json(out / "plan.json", content)
-    from ..viz.plan import write_curves
+    from ..viz.plan import Curves, write_curves
 
     title = f"{curve.about}: a prediction"
     note = f"rounds of {traces[0].about}; devices joined by {over[0].name}"
-    write_curves(out / "plan.png", title, curve.latency, traces, devices, over[0], note=note)
+    write_curves(out / "plan.png", title, Curves(curve.latency, traces, devices, over[0]), note)
     print_table(plan_details(found, over[0]), plan_speedups(found))
     print(f"latency: {curve.about}\nrounds: {traces[0].about}")
     for name in ("plan.json", "plan.png"):

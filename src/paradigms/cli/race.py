@@ -23,8 +23,10 @@ RECORDED = (
     ("PushT, a robot's policy", {"model": "pusht", "window": "16", "seed": "0", "chunks": "38"}),
 )
 __all__ = ["bound", "export", "run"]
-TIMES = 3  # each race is run
-LARGEST = 3_000_000  # bytes of the file
+# How often each race is run. Chosen by hand.
+TIMES = 3
+# The most bytes of the file. Chosen by hand.
+LARGEST = 3_000_000
 
 
 def run(at: socket.socket, show: bool) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..distributed.partition import Sharing
 from ..distributed.team import Team
 from ..files import write_json
-from ..solution import Solution
+from ..solution import Solution, reason_words
 from ..viz.progress import progress_bar
 from ..viz.record import Moment, record_moments
 from ..window.frame import Frame
@@ -142,4 +142,4 @@ def summary_line(job: Job, solution: Solution) -> str:
         text += f" (sequential {solution.comparison.seconds:.1f} s), largest relative error {solution.max_error:.2g}"
     if solution.sharing:
         text += f", on {len(solution.sharing.rows)} ranks"
-    return text
+    return text + reason_words(solution)

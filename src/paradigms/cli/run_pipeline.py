@@ -29,7 +29,8 @@ from .many import sample_many, seconds_of_ranks
 from .output import CommandOutput
 from .pipeline_job import PipelineJob
 
-FILM = 125  # milliseconds a frame
+# Milliseconds that a frame of a film is shown. Chosen by hand.
+FILM = 125
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def run_job(ready: PipelineJob, out: Path, count: int | None, team: Team | None,
     write_json(out / "run.json", numbers | {"accepted": report.accepted, "windows": report.windows})
     answer.wrote(out / "run.json")
     console.print(summary_line(numbers), highlight=False, soft_wrap=True, markup=False)
-    for why in report.fallbacks:
-        console.print(f"one by one: {why}", highlight=False, soft_wrap=True, markup=False)
+    for line in report.reason_lines():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     answer.numbers(numbers)
     return 0
 
@@ -177,7 +178,7 @@ def json_number(value: Any) -> float | None:
 def summary_line(numbers: dict[str, Any]) -> str:
     """The run in one line, for the terminal."""
     text = (
-        f"{numbers['status']}: {numbers['pipeline']} under {numbers['scheduler']}, {numbers['rows']} rows in "
+        f"{numbers['status']}: {numbers['pipeline']} under {numbers['scheduler']}, {numbers['rows']} steps in "
         f"{numbers['rounds']} rounds, {numbers['evaluations']:,} evaluations, {numbers['seconds']:.1f} s"
     )
     if numbers["sequential_seconds"] is None:

@@ -1,4 +1,4 @@
-"""One run as a story of two samplers that begin with the same noise, and the animation's frames of it."""
+"""Runs a job step by step and in parallel from the same noise, and draws the frames of its animation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables on standard output, as wide as they are: where a terminal is narrower it breaks lines, nothing is cut."""
+"""Prints tables on standard output, as wide as they are: nothing is cut."""
 
 from __future__ import annotations
 

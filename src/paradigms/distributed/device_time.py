@@ -1,4 +1,4 @@
-"""What time it is for a device: GPUs are given work and asked for it later."""
+"""The time, once a device has done its work: GPUs work asynchronously."""
 
 from __future__ import annotations
 

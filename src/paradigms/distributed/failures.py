@@ -1,5 +1,4 @@
-"""The roll call: when a round does not end, the ranks that are still there sign at the job's store, and so find out
-which are not.
+"""Finds out which ranks failed: when a round does not end, the others sign at the job's store.
 
     signed  = {rank: where it is, and what went wrong there}      a key a rank and call, none where all goes well
     missing = ranks without a key after `patience` seconds        killed, or hanging

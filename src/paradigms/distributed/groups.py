@@ -1,4 +1,4 @@
-"""What a team of ranks stands on: the group of a mesh, how long that waits, and where bytes are that it can carry."""
+"""The process group of a mesh: how long it waits, and on which device its bytes travel."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""How the model is called: in batches and chunks, on one device or many, timed and checked."""

@@ -1,4 +1,4 @@
-"""Evaluates a batch in pieces that fit in memory: where memory runs out, pieces are halved and the batch goes on.
+"""Evaluates a batch in chunks that fit in memory: where memory runs out, chunks are halved and the batch goes on.
 
 M rows = most + most + ... + rest,    most <- most / 2 where `most` did not fit
 """
@@ -65,12 +65,13 @@ class Chunked(nn.Module):
             given = {k: v if whole else v[first:last] for k, v in {"x": x, "t": t, **condition}.items()}
             before, more = tensor_versions(given), {k: given[k] for k in condition}
             try:
-                m = output_tensor(self.model(given["x"], given["t"], **more), given["x"])
+                returned = self.model(given["x"], given["t"], **more)
             except torch.OutOfMemoryError:
                 check_unchanged(given, before)  # for it is asked again
                 raise
             check_unchanged(given, before)
-            return m
+            m = output_tensor(returned, given["x"])
+            return m if whole else m.clone()  # a model may reuse the memory of its answer for the next piece
 
         said = self.room(len(x), ask)
         return said[0] if len(said) == 1 else torch.cat(said)

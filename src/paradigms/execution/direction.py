@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import torch
 from torch import Tensor
@@ -69,6 +69,11 @@ def applies(system: System) -> bool:
         return False
     total = reader.into * (system.alpha + system.sigma)
     return bool(system.sigma[0] / total[0] >= LEAST_NOISE) and bool(((total - 1).abs() < 1e-3).all())
+
+
+def is_unchecked(system: System, known: Container[object]) -> bool:
+    """Whether the direction of a table's velocity is to be checked: not among what is known of its model."""
+    return applies(system) and direction_key(system) not in known
 
 
 def direction_key(system: System) -> tuple[object, ...]:

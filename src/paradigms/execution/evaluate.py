@@ -9,21 +9,23 @@ see `sharded.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..noise import reserved
 from ..system import System
+from .answer_rounding import AnswerRounding
 from .chunked import Chunked, Model
 from .clock import Clock
 from .compiled import Compiled
-from .direction import applies, check_direction, direction_key
-from .model_check import Assumptions, known_assumptions, undisturbed
-from .model_modules import modules_of
-from .model_output import grain
+from .direction import check_direction, direction_key, is_unchecked
+from .model_check import Assumptions, undisturbed
+from .model_known import known_assumptions
 from .sharded import Sharded
 from .team_clock import TeamClock
 from .torch_modes import in_caller_modes, surrounding_modes
@@ -52,8 +54,8 @@ class Evaluator:
         team: The ranks that share its rows, None without a mesh.
         evaluations: Rows so far; those of the checks are not counted.
         calls: Calls of the model so far, likewise.
-        answers: The dtype that the model last answered in.
         assumed: The checks of the model, see `model_check.py`.
+        reserved: Generators that the model must not draw from; looked at in its first call.
 
     Raises:
         ValueError: The answer is no tensor like the states, see `model_output.py`, or the model fails a check.
@@ -69,17 +71,14 @@ class Evaluator:
         self.source, self.room = inner.model, inner.room
         self.system, self.condition = system, dict(condition or {})
         self.dtype = weights_dtype(model)
-        self.answers: torch.dtype | None = None
         self.modes = surrounding_modes()
         self.assumed = Assumptions(self.source, inner, self.dtype, self.modes.casts)
         # Whether the direction of a velocity is yet to be checked.
-        self.directed = (
-            self.team is None and applies(system) and direction_key(system) not in known_assumptions(self.source)
-        )
+        self.undirected = self.team is None and is_unchecked(system, known_assumptions(self.source))
         self.evaluations = self.calls = 0
+        self.reserved: Sequence[torch.Generator] = ()
         self.doubts: list[Doubt] = []  # answers that have not been checked yet to be finite
-        self.rounding = 0.0  # relative, of what the model answers in, where that is coarser than the states
-        self.rounded: bool | None = None  # whether answers are of a coarser dtype than they come in, once it is known
+        self.answers = AnswerRounding(self.source)
         mine = getattr(model, "agreed_clock", Clock)  # a model whose time is computed brings its own
         self.clock: Clock = TeamClock(self.team) if self.team else mine()
 
@@ -87,6 +86,11 @@ class Evaluator:
     def seconds(self) -> float:
         """Seconds in the model."""
         return self.clock.inside
+
+    @property
+    def rounding(self) -> float:
+        """Relative, of what the model answers in; 0 where that is no coarser than the states."""
+        return self.answers.relative
 
     @property
     def chunk(self) -> int | None:
@@ -116,29 +120,38 @@ class Evaluator:
     def ask(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         """The same, without waiting for the device: whether D is finite is a doubt until `look` is given its total."""
         shown = self.system.denoiser.show(x, n)
-        given, t = shown.to(self.dtype or x.dtype).detach(), self.system.t[n]
+        # A model may keep what it is given, and write into it later: then it is not to be the states themselves.
+        given, t = shown.to(self.dtype or x.dtype, copy=shown is x).detach(), self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
-        if self.directed:
-            self._direct(x[n == 0], b[n == 0])
-        with in_caller_modes(self.modes):
+        with reserved(self.reserved), in_caller_modes(self.modes):
+            if self.undirected:
+                self._check_direction(x[n == 0], b[n == 0])
             after = self._checked(given, t, condition) if self.assumed.left(given, condition) else []
             self.clock.enter(x)
             m: Tensor = self.model(given, t, **condition)
             self.clock.leave(x)
+        self.reserved = ()
         for judge in after:
             judge(m)
-        self.evaluations, self.calls, self.answers = self.evaluations + len(x), self.calls + 1, m.dtype
-        if m.dtype != x.dtype:
-            self.rounding = max(self.rounding, coarser_rounding(m.dtype, x.dtype))
-        elif self.rounded is None:
-            self._detect_rounding(m)
+        self.evaluations, self.calls = self.evaluations + len(x), self.calls + 1
+        self.answers.note(m, x.dtype)
         D = self.system.denoiser.read(shown, m.to(x.dtype), n)
         self.doubts.append(Doubt(D.sum(), D, n, b))  # one pass; a sum is finite only if its terms are
         return D
 
-    def _direct(self, x: Tensor, b: Tensor) -> None:
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Within it the model is called for a check: in no window's time, and the few rows say little of the room."""
+        self.clock.pause()
+        most = self.room.most
+        with in_caller_modes(self.modes):
+            yield
+        self.room.most = most
+        self.clock.resume()
+
+    def _check_direction(self, x: Tensor, b: Tensor) -> None:
         """Looks once at whether a velocity points the way of the chain, from first states x (B, ...)."""
-        self.directed = False
+        self.undirected = False
 
         def ask(shown: Tensor, t: Tensor, samples: Tensor) -> Tensor:
             condition = {k: v[samples] for k, v in self.condition.items()}
@@ -146,43 +159,24 @@ class Evaluator:
             return answer.clone()
 
         if len(x):
-            self.clock.pause()
-            with in_caller_modes(self.modes), undisturbed(self.source, x.device):
+            with self._beside(), undisturbed(self.source, x.device):
                 check_direction(self.system, ask, x, b)
-            self.clock.resume()
             known_assumptions(self.source).add(direction_key(self.system))
 
     def check_again(self) -> None:
         """Refuses a model whose answers have changed since it was first asked; a mesh asks nothing."""
         if self.team is None:
-            self.clock.pause()
-            most = self.room.most
-            with in_caller_modes(self.modes):
+            with self._beside():
                 self.assumed.again()
-            self.room.most = most
-            self.clock.resume()
-
-    def _detect_rounding(self, m: Tensor) -> None:
-        """Finds the rounding of a network inside a function, from answers m that are in the dtype of the states."""
-        found = network_rounding(m, self.source)
-        if found is not None:
-            self.rounding, self.rounded = max(self.rounding, found), found > 0
 
     def _checked(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> list[Callable[[Tensor], None]]:
-        """What judges the answers to x that are about to be asked for; what it asks beside is no window's time."""
+        """What judges the answers to x that are about to be asked for."""
         after: list[Callable[[Tensor], None]] = []
-
-        def check() -> None:
-            after.append(self.assumed.before(x, t, condition))
-
         if isinstance(self.model, Sharded):
-            self.model.first = check
+            self.model.first = lambda: after.append(self.assumed.before(x, t, condition))
         else:
-            self.clock.pause()
-            most = self.room.most
-            check()
-            self.room.most = most  # three rows that have no room say little of how many have
-            self.clock.resume()
+            with self._beside():
+                after += [self.assumed.beside(x, t, condition), self.assumed.before(x, t, condition)]
         return after
 
 
@@ -202,22 +196,3 @@ def refuse_nonfinite(system: System, doubt: Doubt) -> None:
             f"model: its output is not finite at row {row} of {len(system)} (t = {t:g}), "
             f"sample {int(doubt.b[first])}; check the weights, or run the model in float32 or bfloat16"
         )
-
-
-def network_rounding(m: Tensor, source: Model) -> float | None:
-    """The relative rounding of a network inside `source`, from its answers m and the dtypes of its weights.
-
-    0 if it is none beyond that of m's dtype, None if the answers do not tell.
-    """
-    found = grain(m)
-    if found == 0 and m.dtype == torch.float64 and not isinstance(source, nn.Module):  # answers may be scaled
-        inside = {p.dtype for each in modules_of(source) for p in each.parameters() if p.is_floating_point()}
-        if inside and torch.float64 not in inside:
-            return torch.finfo(torch.float32).eps
-    return found
-
-
-def coarser_rounding(given: torch.dtype, than: torch.dtype) -> float:
-    """The relative rounding of numbers that are coarser than others, 0 where they are not."""
-    eps = torch.finfo(given).eps
-    return eps if eps > torch.finfo(than).eps else 0.0

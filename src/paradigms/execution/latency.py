@@ -1,4 +1,4 @@
-"""Seconds of one model call against its rows: the efficiency of the hardware, measured.
+"""Seconds of one model call against its rows: measured for `paradigms plan`, interpolated for it and for auto.
 
     T(M) = T[i] + (M - M[i]) (T[i+1] - T[i]) / (M[i+1] - M[i]),    M[i] <= M <= M[i+1]
 

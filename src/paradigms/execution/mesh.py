@@ -8,6 +8,7 @@ From then on all ranks compute the same, and meet in each call of the model.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
@@ -85,7 +86,7 @@ def describe_arguments(v: Any) -> str:
     if isinstance(v, Tensor):
         return f"{tuple(v.shape)} {v.dtype}"
     if isinstance(v, System):
-        return f"a table of {len(v)} rows, {v.digest}"
+        return f"a table of {len(v)} rows, {table_hash(v)}"
     if isinstance(v, Mapping):
         return str({k: describe_arguments(w) for k, w in v.items()})
     if isinstance(v, torch.Generator):
@@ -94,6 +95,12 @@ def describe_arguments(v: Any) -> str:
         return str([describe_arguments(w) for w in v])
     plain = isinstance(v, str | int | float | type(None) | torch.dtype) or is_dataclass(v)
     return repr(v) if plain else type(v).__name__
+
+
+def table_hash(system: System) -> str:
+    """A hash of a table, the same for the same table on any rank."""
+    table = str([v.tolist() for v in (system.t, system.a, system.b, system.c, system.std)])
+    return hashlib.sha256(table.encode()).hexdigest()[:8]
 
 
 def list_generators(given: Generators | None, device: torch.device) -> list[torch.Generator]:

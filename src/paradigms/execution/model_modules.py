@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import MethodType
+from collections.abc import Iterable
+from types import MethodType, ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 # The attributes in which random modules keep the share that they drop.
 DROP_RATES = ("p", "drop_prob", "drop_rate", "rate", "prob")
+# Lists and dicts of more things than this are not looked into. Chosen by hand.
+MOST_HELD = 64
 # Parts of the class names of random modules, in lower case.
 DROP_NAMES = ("drop", "stochasticdepth")
 
@@ -33,16 +36,24 @@ def modules_held_by(model: Any) -> list[Any]:
     if isinstance(model, MethodType):
         return [model.__self__]
     if not inspect.isfunction(model):
-        values = list(getattr(model, "__dict__", {}).values())
-        return [
-            v for v in values if inspect.isroutine(v) or (isinstance(v, nn.Module) and not isinstance(model, nn.Module))
-        ]
+        values = unpacked(getattr(model, "__dict__", {}).values())
+        inside = isinstance(model, nn.Module)  # which names its own modules
+        return [v for v in values if inspect.isroutine(v) or (isinstance(v, nn.Module) and not inside)]
     try:
         found = inspect.getclosurevars(model)
     except ValueError:  # a cell that is still empty
         return []
-    values = [*found.nonlocals.values(), *found.globals.values(), *(model.__defaults__ or ())]
-    return [v for v in values if isinstance(v, nn.Module | MethodType | functools.partial) or inspect.isfunction(v)]
+    values = unpacked([*found.nonlocals.values(), *found.globals.values(), *(model.__defaults__ or ())])
+    return [v for v in values if hasattr(v, "__dict__") and not isinstance(v, type | ModuleType | Tensor)]
+
+
+def unpacked(values: Iterable[Any]) -> list[Any]:
+    """The values, and what lists, tuples and dicts of a few things among them hold."""
+    found: list[Any] = []
+    for v in values:
+        held = v.values() if isinstance(v, dict) else v if isinstance(v, list | tuple) else ()
+        found += [v, *(held if len(held) <= MOST_HELD else ())]
+    return found
 
 
 def unfit_for_batches(model: Any) -> str | None:

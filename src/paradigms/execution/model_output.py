@@ -1,4 +1,4 @@
-"""What a model returned, as the one tensor that it holds:
+"""Finds the one tensor in what a model returned:
 
 m,  (m,),  [m, None],  {"sample": m},  diffusers' outputs with .sample,  dataclasses with one tensor   ->   m
 """

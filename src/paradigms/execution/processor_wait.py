@@ -1,4 +1,4 @@
-"""The seconds in which a thread was ready to run but others had the processor, which are not spent on its own work."""
+"""The seconds in which a thread was ready to run but waited for a processor, which are not its own work."""
 
 from __future__ import annotations
 

@@ -205,4 +205,4 @@ def sde_table(estimator: Any, times: Tensor, eta: float = 1.0) -> System:
     k = (1 + eta**2) / 2 * g**2
     a, b, c = 1 - dt * f + dt * k * (A - B * p / q), dt * k * B / q, eta * g * dt.sqrt()
     one = torch.ones_like(a)
-    return System(t.cpu(), a, b[:, None], c, c, alpha, sigma, Denoiser(one, p, q, one))
+    return System(t.cpu(), a, b[:, None], c, c, alpha, sigma, Denoiser(one, p, q, one), start=None)  # sbi draws x[0]

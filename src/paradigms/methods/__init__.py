@@ -1,0 +1,1 @@
+"""The methods: how states are corrected after each batch, a file for each."""

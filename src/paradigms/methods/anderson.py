@@ -173,8 +173,9 @@ def safeguarded_step(
     if not (k := work.revisited_rows):
         return found
     known = [work.revisited, *(work.visited(j) for j in range(2, len(before) + 1))]  # no row after k is
-    dR = [masked_rows(now, R[:k] - each.R[:k]) for now, each in zip(known, before, strict=True)]
-    by = mixing_weights(R[:k], dR, limits.ridge).neg_().unbind(2)  # (k, B) each
+    R, latest = R[:k], before[0].R[:k]
+    dR = [masked_rows(now, R - each.R[:k]) for now, each in zip(known, before, strict=True)]
+    by = mixing_weights(R, dR, limits.ridge)  # (k, B) each
     both = [d.add_(masked_rows(now, each.moved[:k])) for d, now, each in zip(dR, known, before, strict=True)]
     step, most = both[0], by[0]
     if len(both) > 1:
@@ -182,7 +183,7 @@ def safeguarded_step(
         most = torch.ones_like(most)
     largest = torch.nn.functional.pad(size[: k - 1].cummax(0).values, (0, 0, 1, 0))  # of the rows before
     fits = limits.most * largest / norms(step)
-    steady = masked_rows(known[0], size[:k] <= limits.growth * norms(before[0].R[:k]), False)
+    steady = masked_rows(known[0], size[:k] <= limits.growth * norms(latest), False)
     most = most.clamp(-fits, fits) * steady
     torch.mul(step, expand_like(most, R), out=found[:k]).nan_to_num_(0.0, 0.0, 0.0)  # 0 / 0: nothing moved
     if known[0] is None:
@@ -210,29 +211,24 @@ def gaussian_carry(system: System, work: WindowState, v: float) -> tuple[Tensor,
     return masked_rows(work.on, J[work.n]), torch.stack([masked_rows(work.on, p) for p in P[:, work.n]])
 
 
-def mixing_weights(R: Tensor, dR: list[Tensor], ridge: float) -> Tensor:
-    """gamma (W, B, m): least squares of R by dR over the rows up to each, added up and solved in float64."""
+def mixing_weights(R: Tensor, dR: list[Tensor], ridge: float) -> tuple[Tensor, ...]:
+    """- gamma, m of (W, B): least squares of R by dR over the rows up to each, added up and solved in float64."""
     tiny = torch.finfo(torch.float64).tiny
     if len(dR) == 1:  # a matrix of one number
-        G, g = row_products(dR[0], R).cumsum(1, dtype=torch.float64).unbind()
-        return (g / G.mul_(1 + ridge).add_(tiny)).to(R.dtype)[..., None]
+        G, g = (row_products(dR[0], v).cumsum(0, dtype=torch.float64) for v in (dR[0], R))
+        return (g.div_(G.mul_(-1 - ridge).sub_(tiny)).to(R.dtype),)
     each = torch.stack(dR, 2).flatten(3)  # (W, B, m, d)
     G = (each @ each.mT).double().cumsum(0)  # (W, B, m, m)
     g = (each @ R.flatten(2)[..., None]).double().cumsum(0)  # (W, B, m, 1)
     scale = ridge * G.diagonal(dim1=-2, dim2=-1).sum(-1) + tiny
     G = G + scale[..., None, None] * torch.eye(len(dR), dtype=G.dtype, device=G.device)
-    return torch.linalg.solve_ex(G, g)[0][..., 0].to(R.dtype)
+    return torch.linalg.solve_ex(G, -g)[0][..., 0].to(R.dtype).unbind(2)
 
 
 def row_products(u: Tensor, v: Tensor) -> Tensor:
-    """The inner products of u with itself and of u with v (2, W, B), all of them (W, B, ...) states."""
-    W, B = u.shape[:2]
-    wide = torch.promote_types(u.dtype, torch.float32)  # for half a float overflows
-    u, v = (w.reshape(W * B, 1, -1).to(wide) for w in (u, v))
-    products = u.new_empty(2, W * B, 1, 1)
-    torch.bmm(u, u.mT, out=products[0])
-    torch.bmm(u, v.mT, out=products[1])
-    return products.view(2, W, B)
+    """The inner products (W, B) of states (W, B, ...)."""
+    d = math.prod(u.shape[2:])
+    return torch.bmm(u.reshape(-1, 1, d), v.reshape(-1, d, 1)).view(u.shape[:2])
 
 
 def jacobian_shift(J: Tensor, x: Tensor, work: WindowState) -> Callable[[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""A method is defined by its surrogate: a cheap stand-in S for the model at each row.
+"""`AbstractMethod`: a method is defined by its surrogate, a cheap stand-in S for the model at each row.
 
     x <- sequential(S);   D <- model(x) in one batch;   S[n](y) <- D[n] + J[n] (y - x[n])                   (2)
 

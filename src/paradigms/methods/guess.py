@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..system import System, expand_like, masked_rows
 from ..validate import named_arguments
-from .scan import recur_in_place
+from .scan import recur_alike, recur_in_place
 from .work import WindowState, partial_mask
 
 
@@ -58,8 +58,14 @@ class Extrapolate(Guess):
         k = min(known.tolist())  # rows before k are known in every sample
         if k == W:
             return work.x
-        x, n, b = work.x, work.n[k:], torch.arange(B, device=work.n.device)
-        last = work.newest  # (B, ...)
+        x, last = work.x, work.newest  # (B, ...)
+        if work.first is not None and last is not None and k == max(known.tolist()):
+            rows = work.coefficients(system)
+            r = expand_like(rows.total[k:], x) * last
+            if work.z is not None:
+                r.addcmul_(expand_like(rows.c[k:], x), work.z[k:])
+            return torch.cat([x[:k], recur_alike(torch.cat([x[k : k + 1], r]), rows.a[k:, 0])])
+        n, b = work.n[k:], torch.arange(B, device=work.n.device)
         if last is None:
             last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]
         r, p = expand_like(system.b[n].sum(-1), x) * last, system.a[n]

@@ -46,6 +46,19 @@ def recur_rows(r: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
     return solve_rows(r, p, 1) if is_small(r) else recur_in_place(r.clone(), p)
 
 
+def recur_alike(r: Tensor, a: Tensor) -> Tensor:
+    """d[n] = a[n-1] d[n-1] + r[n] of all numbers of r (W, B, ...) alike, a (W - 1,): a product with one matrix."""
+    one = unit_matrix(len(r), r.dtype, r.device)
+    T = torch.linalg.solve_triangular(torch.diag_embed(-a, -1), one, upper=False, unitriangular=True)
+    return (T @ r.flatten(1)).view(r.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def unit_matrix(W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Ones on a diagonal (W, W)."""
+    return torch.eye(W, dtype=dtype, device=device)
+
+
 def recur_in_place(d: Tensor, p: Sequence[Tensor] | Tensor, first: int = 1) -> Tensor:
     """`recur_rows` in place, from row `first` on: the rows before it are known."""
     if first >= len(d):
@@ -72,17 +85,18 @@ def carry_on(d: Tensor, p: Sequence[Tensor] | Tensor, first: int) -> Tensor:
 
 def is_small(d: Tensor) -> bool:
     """Whether d (W, B, ...) is so small that one call is faster than a loop over its rows."""
-    W, numbers = len(d), d[0].numel()
+    W, numbers = len(d), math.prod(d.shape[1:])
     return numbers <= SMALL_STATE * W and numbers * W * W <= SMALL_MATRICES
 
 
 def solve_rows(r: Tensor, p: Sequence[Tensor] | Tensor, first: int) -> Tensor:
     """d (W, B, ...) of `recur_rows`; the rows before `first` are known."""
-    wide = [expand_like(q, r) for q in p[: len(r) - 1]]
-    P = r.new_zeros(*wide[0].shape[1:], len(r), len(r)) if wide else r.new_zeros(1, 1)
-    for k, q in enumerate(wide, 1):
-        n = max(k, first)
-        P.diagonal(-k, -2, -1)[..., n - k :].sub_(q[n:].movedim(0, -1))
+    P = r.new_zeros(1, 1) if len(r) == 1 else 0
+    for k, q in enumerate(p[: len(r) - 1], 1):
+        below = expand_like(q, r)[k:].movedim(0, -1).neg()
+        if first > k:
+            below[..., : first - k] = 0
+        P = P + torch.diag_embed(below, -k) if k > 1 else torch.diag_embed(below, -k)
     d = torch.linalg.solve_triangular(P, r.movedim(0, -1)[..., None], upper=False, unitriangular=True)
     return d[..., 0].movedim(-1, 0)
 
@@ -124,12 +138,12 @@ def scale_in_place(v: Tensor, c: Tensor) -> Tensor:
 
 def norms(v: Tensor) -> Tensor:
     """The norm (W, B) of each state of v (W, B, ...)."""
-    return torch.linalg.vector_norm(v.flatten(2), dim=2)
+    return torch.linalg.vector_norm(v, dim=tuple(range(2, v.ndim)))
 
 
 def rms(v: Tensor) -> Tensor:
     """Root mean square of v (W, B, ...) over each state (W, B)."""
-    return torch.linalg.vector_norm(v.flatten(2), dim=2) / math.prod(v.shape[2:]) ** 0.5
+    return norms(v) / math.prod(v.shape[2:]) ** 0.5
 
 
 def leading_rows(settled: Tensor) -> Tensor:

@@ -32,12 +32,12 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..system import System, expand_like, masked_rows
+from ..system import System
 from ..validate import named_arguments
 from .anderson import Carried, Iterate, StepLimits, safeguarded_step
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .scan import carry_matrices, finite_norms, recur_rows
+from .scan import carry_matrices, finite_norms, recur_rows, rms
 from .spectrum import Spectrum, check_grid, spectrum_of
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
@@ -48,31 +48,31 @@ class LearnedSecants:
 
     Attributes:
         spectrum: Of the states.
-        prior: weight g (N, 1, F).
-        base: What is added to the sums over rows, weight and prior (N, B 2 F).
-        alike: k (N, N).
+        base: What is added to the sums over rows, weight and weight g (2, N, B F).
+        alike: k[n,m], and k[n,m] alpha[m] (2, N, N).
+        alpha: (N, 1, 1).
         per: 1 / alpha (N, 1, 1), or 0 where there is no signal.
         least: The smallest alpha J (N, 1, 1): 0, or 1 - gain where data are limited.
-        XY: The sums X and Y (N, B, 2, F).
+        sums: X, and Y without its alpha (2, N, B, F).
     """
 
     spectrum: Spectrum
-    prior: Tensor
     base: Tensor
     alike: Tensor
+    alpha: Tensor
     per: Tensor
     least: Tensor
-    XY: Tensor
+    sums: Tensor
 
     @property
     def X(self) -> Tensor:
         """(N, B, F)."""
-        return self.XY[:, :, 0]
+        return self.sums[0]
 
     @property
     def Y(self) -> Tensor:
         """(N, B, F)."""
-        return self.XY[:, :, 1]
+        return self.alpha * self.sums[1]
 
 
 class LastRound(NamedTuple):
@@ -144,15 +144,14 @@ class Spectral(AbstractMethod):
         """What is known before any evaluation of states like x (B, ...)."""
         s, N, B = spectrum_of(x, self.grid), len(system), len(x)
         what = "spectral", self.width, self.weight, s.shape, s.places
-        prior, alike, per, least = system.once(what, lambda: table_prior(system, s, self.width, self.weight))
-        base = torch.stack([torch.full_like(prior, self.weight), prior], 2).expand(N, B, 2, -1).flatten(1)
-        return LearnedSecants(s, prior, base, alike, per, least, x.new_zeros(N, B, 2, len(s.count)))
+        base, alike, alpha, per, least = system.once(what, lambda: table_prior(system, s, self.width, self.weight))
+        return LearnedSecants(s, base.repeat(1, 1, B), alike, alpha, per, least, x.new_zeros(2, N, B, len(s.count)))
 
     def init(self, system: System, work: WindowState) -> Memory:
         known = self.begun(system, work.x[0])
         one = known.spectrum.forward(work.x[:1])
         moved = one.new_zeros(len(work.x), *one.shape[1:])
-        square = one.new_zeros(*moved.shape[:2], known.XY.shape[3])
+        square = one.new_zeros(*moved.shape[:2], known.sums.shape[3])
         return LastRound(moved, square, moved[1:], known)
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
@@ -165,68 +164,79 @@ class Spectral(AbstractMethod):
         r, dD = s.forward(apart).split((W, k))
         secant = None
         if k:
-            secant = square[:k], s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3)).square()
+            secant = square[:k], s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3))
             rows = work.n[:k] if work.first is None else slice(work.first, work.first + k)
-            known = self.learn(system, known, secant[0], secant[1], rows, work.revisited)
+            known = self.learn(known, *secant[:2], rows, work.revisited)
         J = self.jacobian(system, known, work)  # (W, B, F)
         P = [s.spread(p) for p in carry_matrices(work.coefficients(system), work.on, J)]
         R = recur_rows(r, P)  # of x[n+1], (W, B, C, S)
         size = finite_norms(R)
         before, moved = [Iterate(moved[1:], R_before)], R.new_zeros(W + 1, *R.shape[1:])
+        new = moved[1:]
         if self.most:
-            safeguarded_step(moved[1:], work, Carried(R, size, P), before, StepLimits(self.most))
-        moved[1:].add_(R)
+            safeguarded_step(new, work, Carried(R, size, P), before, StepLimits(self.most))
+        new.add_(R)
         square = s.sums(moved, moved)
-        x = torch.empty_like(y)
-        x[0] = y[0]  # the sequential step; the other rows add their correction
-        torch.add(y[1:], s.inverse(torch.sub(moved[2:], r[1:], out=r[1:]), y), out=x[1:])
+        torch.sub(new, r, out=r)
+        first = r[:1].zero_()  # which takes its sequential step
+        off = rms(r)
+        # In its place is transformed by how much the last row's D changes, of which the rows that enter are guessed.
+        torch.mul(s.spread(J[-1:]), moved[-2:-1], out=first)
+        x = s.inverse(r, y)
+        first = x[:1]
+        last = first.clone()
+        first.zero_()
+        x.add_(y)
 
         def shift(w: Tensor) -> Tensor:
+            if w.tolist() == [[W - 1] * w.shape[1]]:
+                return last
             return s.inverse(s.spread(pick_rows(J, w)) * pick_rows(moved, w), y)
 
-        update = Update(x, D, y, work.live, change=(s, square[1:]), secant=secant, shift=shift)
+        update = Update(x, D, y, work.live, None, (s, square[1:]), secant, shift, off)
         return update, LastRound(moved, square, R, known)
 
     def learn(
-        self, system: System, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor | slice, twice: Tensor | None
+        self, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor | slice, twice: Tensor | None
     ) -> LearnedSecants:
         """Adds an observation of rows n, (W, B) or alike in all samples: the sums dX dX and dX dD (W, B, F) between
         their last two evaluations.
 
         twice (W, B): which of the rows were evaluated twice, all if None.
         """
-        observed = torch.stack([XX, expand_like(system.alpha[n], XD) * XD], 2)  # (W, B, 2, F)
-        observed = masked_rows(twice, observed.div_(XX.sum(2)[..., None, None])).nan_to_num_(
-            0.0, 0.0, 0.0
-        )  # 0 / 0, too
-        left = self.forget * known.XY
+        observed = torch.stack([XX, XD]).div_(XX.sum(2, keepdim=True)).nan_to_num_(0.0, 0.0, 0.0)  # 0 / 0, too
+        left = self.forget * known.sums
         if twice is not None:
-            left = masked_rows(twice.any(0).expand(len(left), -1), left, known.XY)
+            twice = twice.to(left.device, non_blocking=True)
+            observed = torch.where(twice[..., None], observed, 0)
+            left = torch.where(twice.any(0)[:, None], left, known.sums)
         if isinstance(n, slice):
-            left[n].add_(observed)
+            left[:, n].add_(observed)
         else:
-            left.index_put_((n, torch.arange(n.shape[1], device=n.device)), observed, accumulate=True)
-        return replace(known, XY=left)
+            b, both = torch.arange(n.shape[1], device=n.device), torch.arange(2, device=n.device)[:, None, None]
+            left.index_put_((both, n, b), observed, accumulate=True)
+        return replace(known, sums=left)
 
     def jacobian(self, system: System, known: LearnedSecants, work: WindowState) -> Tensor:
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
-        W, begin = len(work.n), work.begin.tolist() if work.first is None else [work.first]
+        W, begin = len(work.n), work.begin if work.first is None else [work.first]
         rows = slice(min(begin), min(max(begin) + W, len(system)))
-        sums = torch.addmm(known.base[rows], known.alike[rows], known.XY.flatten(1))
-        X, Y = sums.view(-1, *known.XY.shape[1:]).unbind(2)
-        share = (Y / X).maximum(known.least[rows]).clamp_(max=1) if system.denoiser.limited else (Y / X).clamp_(0, 1)
+        X, Y = torch.baddbmm(known.base[:, rows], known.alike[:, rows], known.sums.flatten(2)).unbind()
+        share = (Y / X).view(-1, *known.sums.shape[2:])
+        share = share.maximum(known.least[rows]).clamp_(max=1) if system.denoiser.limited else share.clamp_(0, 1)
         J = share.mul_(known.per[rows])  # of all rows from the first to the last
         return J if rows.start == max(begin) and len(J) == W else pick_rows(J, work.n - rows.start)
 
 
-def table_prior(system: System, s: Spectrum, width: float, weight: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the table alone says: prior, alike, per and least of `LearnedSecants`."""
-    level = log_snr(system)
+def table_prior(system: System, s: Spectrum, width: float, weight: float) -> tuple[Tensor, ...]:
+    """What the table alone says: base of one sample, alike, alpha, per and least of `LearnedSecants`."""
+    level, alpha = log_snr(system), system.alpha[:, None, None]
     g = system.alpha[:, None] ** 2 * s.prior
     g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
     alike = (1 + ((level[:, None] - level) / width) ** 2) ** -2
-    per = torch.where(system.alpha > 0, 1 / system.alpha.clamp(min=1e-30), 0)[:, None, None]
-    return weight * g[:, None], alike, per, system.denoiser.least[:, None, None]
+    per = torch.where(alpha > 0, 1 / alpha.clamp(min=1e-30), 0)
+    base = weight * torch.stack([torch.ones_like(g), g])
+    return base, torch.stack([alike, alike * system.alpha]), alpha, per, system.denoiser.least[:, None, None]
 
 
 def log_snr(system: System) -> Tensor:

@@ -60,11 +60,11 @@ class Spectrum:
         v = v.reshape(*x.shape[:2], -1, *self._lengths)
         for axis, C in enumerate(self.cosines, -len(self.cosines)):
             v = C.forward(v, axis)
-        return v.reshape(*v.shape[:3], -1)
+        return v.reshape(*v.shape[:3], -1) if len(self.cosines) != 1 else v
 
     def inverse(self, v: Tensor, like: Tensor) -> Tensor:
         """States shaped as `like` (W, B, ...) of coordinates v (W, B, C, S)."""
-        x = v.reshape(*v.shape[:3], *self._lengths)
+        x = v.reshape(*v.shape[:3], *self._lengths) if len(self.cosines) != 1 else v
         for axis, C in enumerate(self.cosines, -len(self.cosines)):
             x = C.inverse(x, axis)
         if self._moves:
@@ -73,11 +73,11 @@ class Spectrum:
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
-        return (u * v).sum(2) @ self.bands.T
+        return (u * v).sum(2) @ self._bands
 
     def spread(self, c: Tensor) -> Tensor:
         """Coefficients of coordinates (..., 1, S) from those of bands (..., F)."""
-        return (c @ self.bands).unsqueeze(-2)
+        return c.unsqueeze(-2).index_select(-1, self._band)
 
     def alike(self, other: Spectrum) -> bool:
         """Whether the coordinates are the same."""
@@ -87,6 +87,16 @@ class Spectrum:
     def size(self) -> float:
         """The norm of a state before anything is known of it."""
         return math.sqrt(VARIANCE * math.prod(self.shape))
+
+    @functools.cached_property
+    def _bands(self) -> Tensor:
+        """bands, as `sums` reads it."""
+        return self.bands.T.contiguous()
+
+    @functools.cached_property
+    def _band(self) -> Tensor:
+        """The band (S,) of each place."""
+        return self.bands.argmax(0)
 
     @functools.cached_property
     def _lengths(self) -> tuple[int, ...]:
@@ -136,11 +146,17 @@ class CosineTransform:
 
     def inverse(self, v: Tensor, axis: int) -> Tensor:
         """C^T v along an axis < 0 of v."""
-        if self.odd is None:
-            return matrix_times(self.even.T, v, axis)
+        back, odd_back = self._transposed
+        if odd_back is None:
+            return matrix_times(back, v, axis)
         even, odd = v.chunk(2, axis)
-        even, odd = matrix_times(self.even.T, even, axis), matrix_times(self.odd.T, odd, axis)
+        even, odd = matrix_times(back, even, axis), matrix_times(odd_back, odd, axis)
         return torch.cat([even + odd, torch.sub(even, odd, out=odd).flip(axis)], axis)
+
+    @functools.cached_property
+    def _transposed(self) -> tuple[Tensor, Tensor | None]:
+        """What takes coordinates back."""
+        return self.even.T, None if self.odd is None else self.odd.T
 
 
 def in_halves(L: int) -> bool:
@@ -156,9 +172,13 @@ def frequency_order(L: int) -> Tensor:
 
 def matrix_times(M: Tensor, x: Tensor, axis: int) -> Tensor:
     """M x along an axis < 0 of x; the last two by plain products, the fastest."""
+    shape = x.shape
     if axis == -1:
-        return x @ M.T
-    return M @ x if axis == -2 else torch.tensordot(M, x, ([1], [x.ndim + axis])).movedim(0, axis)
+        return (x.reshape(-1, shape[-1]) @ M.T).view(shape)
+    if axis == -2:
+        x = x.reshape(-1, *shape[-2:])
+        return torch.bmm(M.expand(len(x), -1, -1), x).view(shape)
+    return torch.tensordot(M, x, ([1], [x.ndim + axis])).movedim(0, axis)
 
 
 def spectrum_of(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:

@@ -67,14 +67,14 @@ class WindowState:
         return self._coefficients
 
     @cached_property
-    def begin(self) -> Tensor:
-        """The first row (B,) of each sample, on the CPU."""
-        return self.n[0].cpu()
+    def begin(self) -> list[int]:
+        """The first row of each of the B samples."""
+        return self.n[0].tolist()  # type: ignore[no-any-return]
 
     @cached_property
-    def inside(self) -> Tensor:
-        """How many rows (B,) of each sample are live, on the CPU."""
-        return self.live.sum(0)
+    def inside(self) -> list[int]:
+        """How many rows of each of the B samples are live."""
+        return self.live.sum(0).tolist()  # type: ignore[no-any-return]
 
     @cached_property
     def on(self) -> Tensor | None:

@@ -23,7 +23,8 @@ from .weights import shipped_weights
 
 NAMES = ("digits", "scenes")
 KEY = "paradigms"
-LARGEST = 65_536  # of any size that a file tells
+# The largest size that a file may tell. Chosen by hand.
+LARGEST = 65_536
 # Numbers of a state, so that a file of some bytes does not fill the memory. Chosen by hand: 4096 x 4096 pixels.
 LARGEST_STATE = 1 << 24
 

@@ -20,6 +20,6 @@ def shipped_weights(kind: str) -> Path:
     except ImportError as error:
         raise ImportError(
             "the weights of the shipped models are missing; needed: the distribution paradigms-models; "
-            "type: pip install 'paradigms-sampling[models]', in a clone: pip install -e weights"
+            "type: pip install 'paradigms-sampling[models]', in a clone: pip install ./weights"
         ) from error
     return FOLDER / kind

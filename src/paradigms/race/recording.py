@@ -1,4 +1,4 @@
-"""How one run is recorded: its clock stands still while what it did is noted.
+"""Records one run for the race; the run's clock stands still meanwhile.
 
     seconds = since the run began - spent on recording        of each round, for both samplers alike
 
@@ -24,8 +24,10 @@ from ..window.frame import Frame
 
 Event = dict[str, Any]  # as JSON takes it; "event" is its kind
 Emit = Callable[[Event], None]
-LEAST = 1 / 30  # seconds between two pictures of one run: more than a screen shows
-MOMENTS = 120  # of a sequential run: an eighth of a second of a chain of fifteen
+# Seconds between two pictures of one run: more than a screen shows. Chosen by hand.
+LEAST = 1 / 30
+# Pictures of a sequential run: an eighth of a second of a chain of fifteen. Chosen by hand.
+MOMENTS = 120
 
 
 class Contest(Protocol):

@@ -1,4 +1,4 @@
-"""A sampler for any noise levels: the grid is given, level by level, and a rule fills the table of equation (1) on it.
+"""Samplers on noise levels of your own: k-diffusion's sigmas, EDM, and flows in either direction of time.
 
     x[n] = alpha[n] data + sigma[n] noise,    n = 0..N, from noise to data
 

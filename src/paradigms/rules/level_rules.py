@@ -49,9 +49,8 @@ def single_steps(
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
     limit, gain = clip_of_data(clip, b, g.alpha_next)
-    return table_of_grid(
-        g, a, [b], replace(output, clip=limit), c=c, start=start, clip_gain=None if rule == "ddpm" else gain
-    )
+    output = replace(output, clip=limit, clip_gain=None if rule == "ddpm" else gain)
+    return table_of_grid(g, a, [b], output, c=c, start=start)
 
 
 def _second_order(g: Grid, b: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def ddim(
     a = (g.sigma_next**2 - c**2).clamp(min=0).sqrt() / g.sigma
     b = g.alpha_next - g.alpha * a
     limit, gain = clip_of_data(clip, b, g.alpha_next)
-    return table_of_grid(g, a, [b], OutputReading(prediction, limit, threshold), c=c, clip_gain=gain)
+    return table_of_grid(g, a, [b], OutputReading(prediction, limit, threshold, gain), c=c)
 
 
 @named_arguments

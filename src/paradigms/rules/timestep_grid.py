@@ -35,11 +35,12 @@ from ..validate import check_choice, check_flag, check_whole, refusal
 
 @dataclass(frozen=True)
 class OutputReading:
-    """How a model's output is read: the arguments of `make_denoiser` that every rule has."""
+    """How a model's output is read: the arguments of `make_denoiser` that a rule knows."""
 
     prediction: str
     clip: float | None
     threshold: tuple[float, float] | None
+    clip_gain: Tensor | None = None
 
 
 def check_preserving(rule: str, schedule: Schedule, steps: int) -> int:
@@ -109,11 +110,10 @@ def table_of_grid(
     *,
     c: Tensor | None = None,
     start: float = 1.0,
-    clip_gain: Tensor | None = None,
 ) -> System:
     """The system of a grid: its coefficients, the unit of its tolerance, the reader of its model."""
     how: dict[str, Any] = {f.name: getattr(output, f.name) for f in fields(output)}
-    reader = make_denoiser(g.alpha, g.sigma, g.into, clip_gain=clip_gain, **how)
+    reader = make_denoiser(g.alpha, g.sigma, g.into, **how)
     c = torch.zeros_like(a) if c is None else c
     return System(g.t, a, torch.stack(taps, 1), c, tolerance_unit(g), g.alpha, g.sigma, reader, start)
 

@@ -10,6 +10,7 @@ from ..window import loop as windows
 from ..window.chain import Chain
 from ..window.controller import FixedWindow
 from ..window.frame import Frame
+from .handover import why_windows
 from .loop import node_rounds
 from .memory import why_no_room
 from .method import Skeleton as Skeleton
@@ -25,7 +26,10 @@ def frames(chain: Chain) -> Iterator[Frame]:
     assert isinstance(stop, FinalError) and isinstance(pace, FixedWindow)
     x, (window, _) = chain.stream.x, pace.next(0)
     drawn = any(chain.system.drawn)
-    why = None if window == 1 else why_no_room(len(chain.system), len(x), x[0].nbytes, drawn, x.device)
+    N, why = len(chain.system), None
+    if window > 1:
+        why = None if method.always else why_windows(N, stop.tolerance, not drawn)
+        why = why or why_no_room(N, len(x), x[0].nbytes, drawn, x.device)
     if why:
         pace.why = f"windows were taken with Skeleton(): {why}"
     if why or window == 1:

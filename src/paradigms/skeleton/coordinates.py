@@ -9,7 +9,7 @@ The Jacobian, and with it all that the chain on the surrogate does, is a number 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from ..methods.spectrum import Spectrum, spectrum_of
 
-WIDE = 1 << 11  # coordinates of a state from which bands are gone through; below, one product is faster
+# Coordinates of a state from which bands are gone through one by one; below, one product is faster: of noise, and of
+# what is one number a band.
+WIDE, LARGE = 1 << 11, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -46,35 +48,47 @@ class BandCoordinates:
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (..., F), coordinates u, v (..., d)."""
-        if not self.wide:
+        if not self.large:
             return (u * v) @ self.member.to(u)
+        if u is v:  # one pass, and nothing is stored
+            return torch.stack([torch.linalg.vector_norm(u[..., f], dim=-1) for f in self.slices], -1).square_()
         return torch.stack([(u[..., f] * v[..., f]).sum(-1) for f in self.slices], -1)
 
-    def plus(self, v: Tensor, c: Tensor, u: Tensor) -> Tensor:
-        """v + c u (..., d), c by band (..., F)."""
+    def plus(self, v: Tensor, c: Tensor, u: Tensor, out: Tensor | None = None) -> Tensor:
+        """v + c u (..., d), c by band (..., F); out may be v."""
         c = c.to(v)
-        if not self.wide:
-            return torch.addcmul(v, self.spread(c), u)
-        out = torch.empty_like(v)
+        if not self.large:
+            return torch.addcmul(v, self.spread(c), u, out=out)
+        out = torch.empty_like(v) if out is None else out
         for f, part in enumerate(self.slices):
             torch.addcmul(v[..., part], c[..., f : f + 1], u[..., part], out=out[..., part])
         return out
 
-    def weighted(self, c: Tensor, v: Callable[[slice], Tensor]) -> Tensor:
-        """sum_l c v (M, d), c by band (L, M, F), v(part) (L, M, ...) some coordinates."""
-        if not self.wide:
-            return (self.spread(c) * v(slice(None))).sum(0)
-        return torch.cat([(c[..., f : f + 1] * v(part)).sum(0) for f, part in enumerate(self.slices)], 1)
+    def scale_(self, v: Tensor, c: Tensor) -> Tensor:
+        """v (..., d) times c by band (..., F), in its place."""
+        c = c.to(v)
+        if not self.large:
+            return v.mul_(self.spread(c))
+        for f, part in enumerate(self.slices):
+            v[..., part].mul_(c[..., f : f + 1])
+        return v
 
     def product(self, H: Tensor, U: Tensor) -> Tensor:
         """H U (B, R, d): of each band its H (F, B, R, n) times the coordinates of U (B, n, d)."""
-        parts = U.split_with_sizes(self.widths, 2)
-        return torch.cat([torch.bmm(h, u) for h, u in zip(H.unbind(), parts, strict=True)], 2)
+        out = U.new_empty(*H.shape[1:3], U.shape[2])
+        for h, u, to in zip(H.unbind(), *(v.split_with_sizes(self.widths, 2) for v in (U, out)), strict=True):
+            torch.bmm(h, u, out=to)
+        return out
 
     @functools.cached_property
     def wide(self) -> bool:
-        """Whether bands are gone through one by one."""
+        """Whether the noise is kept band by band."""
         return len(self.band) >= WIDE
+
+    @functools.cached_property
+    def large(self) -> bool:
+        """Whether bands are gone through one by one."""
+        return len(self.band) >= LARGE
 
     @functools.cached_property
     def widths(self) -> list[int]:

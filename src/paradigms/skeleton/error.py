@@ -27,8 +27,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .layout import NodeLayout
 from .levels import LevelScalars
-from .nodes import KnownNodes, split
+from .nodes import split
 
 # Of the second and third prototype: tuned on mixture-64, mixture-1024, digits and scenes, seeds below 1000.
 MARGIN, SKIP = 1.5, 0.5
@@ -46,11 +47,11 @@ ENOUGH = 0.7  # of Q: what nodes are added for; each moves the chain a little, w
 
 @dataclass(frozen=True)
 class ErrorParts:
-    """What a round measured, by node: mu (N, B), plain (N, B) without caution, each (N, B) its interpolation part.
+    """What a round measured.
 
-    All are 0 where a row is not known.
-    quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows are nodes; residual (B,):
-    how far a node's next state is from the step that the model gave, in std.
+    mu and each (N, B): a node's secant part and its interpolation part; 0 where a row is not known. plain (V, B): mu
+    without caution, of the known nodes in order. quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows
+    are nodes; residual (B,): how far a node's next state is from the step that the model gave, in std.
     """
 
     mu: Tensor
@@ -94,22 +95,24 @@ class ErrorParts:
         """Whether both parts keep to their shares (B,)."""
         return self.whole & (self.secant <= self.S) & (self.quad <= self.Q)
 
-    def beyond(self, limit: Tensor) -> Tensor:
-        """All nodes (N, B) but the smallest mu whose sum is at most a limit (B,)."""
-        order = self.mu.sort(0)
-        late = order.values.cumsum(0) > limit
-        return torch.zeros_like(late).scatter(0, order.indices, late)
+    @cached_property
+    def least(self) -> Tensor:
+        """The sum (N, B) of the smallest mu up to a row's."""
+        mu, rows = self.mu.sort(0)
+        return torch.empty_like(mu).scatter_(0, rows, mu.cumsum(0))
 
-    @property
+    @cached_property
     def due(self) -> Tensor:
-        """The nodes (N, B) that must be evaluated again."""
-        return self.beyond(SKIP * self.S)
+        """The nodes (N, B) that must be evaluated again: all but the smallest mu whose sum is within SKIP S."""
+        return self.least > SKIP * self.S
 
     @property
     def hot(self) -> Tensor:
         """Those (N, B) that come first."""
-        floor = torch.where(self.A.amax(0) > FORK, ETA, 0.0) * self.secant
-        return self.beyond(SKIP * self.S.maximum(floor))
+        forked = self.A.amax(0) > FORK
+        if not bool(forked.any()):
+            return self.due
+        return self.least > SKIP * self.S.maximum(torch.where(forked, ETA, 0.0) * self.secant)
 
 
 def interpolation_share(levels: LevelScalars, count: Tensor) -> Tensor:
@@ -117,26 +120,21 @@ def interpolation_share(levels: LevelScalars, count: Tensor) -> Tensor:
     return RHO + (RISE if levels.ode else 0.0) * (count / len(levels)).double().square()
 
 
-def node_shares(levels: LevelScalars, node: Tensor) -> Tensor:
-    """dp (N, B): the part of the tolerance that lies between a node and the next."""
-    N, B = node.shape
-    end = torch.where(node, torch.arange(N)[:, None], N).flip(0).cummin(0).values.flip(0)
-    end = torch.cat([end[1:], end.new_full((1, B), N)])
-    return torch.where(node, levels.share[end] - levels.share[:N, None], 0).clamp(min=1e-9)
-
-
-def new_nodes(levels: LevelScalars, known: KnownNodes, parts: ErrorParts, window: int) -> Tensor:
+def new_nodes(layout: NodeLayout, parts: ErrorParts, window: int) -> Tensor:
     """The rows (N, B) that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
-    p, dp = parts, node_shares(levels, parts.node)
-    Q, S, each, mu = p.Q, p.S, p.each, p.plain
-    wide = Q * dp.sqrt()
-    bad = (each > wide) & (mu < MARGIN * (each + S * dp)) & (mu.cumsum(0) < each + S)
-    bad &= p.quad > ENOUGH * Q
+    p, share, N, erring = parts, layout.levels.share, len(layout.levels), parts.quad > ENOUGH * parts.Q
+    if not bool(erring.any()):
+        return torch.zeros_like(p.node)
+    Q, S, mu, each = p.Q, p.S, p.plain, p.each.gather(0, layout.at)
+    after = torch.nn.functional.pad(layout.known.rows[1:], (0, 0, 0, 1), value=N)
+    dp = (share[after] - share[layout.at]).clamp_(min=1e-9)
+    wide, limit = Q * dp.sqrt(), each + S * dp
+    bad = (each > wide) & (mu < MARGIN * limit) & (mu.cumsum(0) < each + S) & erring
     load = (p.node & (~p.known | p.due)).sum(0)
     of = (p.quad / Q).square()
     of = of / (of + (p.secant / S).square()).clamp(min=1e-30)
     room = (window - load).clamp(min=window // 4).maximum((window * of).long()).clamp(min=2)
-    bad &= (2 * bad).cumsum(0) <= room
+    bad &= bad.cumsum(0) * 2 <= room
     stuck = p.whole & (p.secant <= S) & (p.quad > Q) & ~bad.any(0)
     bad |= stuck & (each > 0) & (each >= 0.5 * each.amax(0))
-    return split(levels, known, p.node, bad, each / wide)
+    return split(layout, p.node, bad, each / wide) if bool(bad.any()) else torch.zeros_like(p.node)

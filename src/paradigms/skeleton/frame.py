@@ -11,6 +11,7 @@ from torch import Tensor
 from ..execution.evaluate import Evaluator
 from ..window.trace import FrameRecord
 from .error import ErrorParts
+from .nodes import KnownNodes
 from .surrogate import Surrogate
 
 
@@ -18,9 +19,9 @@ from .surrogate import Surrogate
 class NodeRound:
     """A `Frame`: B samples, of which `who` (M,) took part, N rows.
 
-    begin, stride (B,): 0 and 0 until a sample is done, then 0 and N, then N and 0. last (B, ...): the samples as they
-    would be by now. estimate (B,): of their relative errors, inf while a node was not evaluated. surrogate, parts: of
-    the M samples. evaluations: by the end of the round.
+    begin, stride (B,): 0 and 0 until a sample is done, then 0 and N, then N and 0. ends (B, d): the samples as they
+    would be by now, in coordinates; like (1, ...): a state. estimate (B,): of their relative errors, inf while a node
+    was not evaluated. surrogate, parts: of the M samples. evaluations: by the end of the round.
     """
 
     round: int
@@ -30,7 +31,8 @@ class NodeRound:
     who: Tensor
     surrogate: Surrogate
     parts: ErrorParts
-    last: Tensor
+    ends: Tensor
+    like: Tensor
     evaluate: Evaluator
     estimate: Tensor
     evaluations: int
@@ -42,16 +44,22 @@ class NodeRound:
         return torch.full_like(self.begin, len(self.parts.node))
 
     @cached_property
+    def last(self) -> Tensor:
+        """The samples (B, ...) as they would be by now."""
+        return self.surrogate.coordinates.inverse(self.ends, self.like)
+
+    @cached_property
     def coordinates(self) -> Tensor:
         """The chain on the surrogate (N + 1, M, d), made when asked for."""
-        return self.surrogate.run(torch.ones_like(self.parts.node))
+        every = KnownNodes.of(torch.ones_like(self.parts.node))
+        return self.surrogate.run((every, self.surrogate.intervals(every))).u[:, :, 0].transpose(0, 1)
 
     @cached_property
     def x(self) -> Tensor:
         """The states (N + 1, B, ...); of a sample that was done before this round, the sample in all rows."""
         s, who = self.surrogate.coordinates, self.who.to(self.last.device)
         x = self.last.expand(len(self.coordinates), *self.last.shape).clone()
-        x[:, who] = s.inverse(self.coordinates.flatten(0, 1), self.last).unflatten(0, (len(x), len(who)))
+        x[:, who] = s.inverse(self.coordinates.flatten(0, 1), self.like).unflatten(0, (len(x), len(who)))
         return x
 
     @cached_property
@@ -63,7 +71,7 @@ class NodeRound:
             e += h[..., None].to(e) * S.at(S.known.base + j)
         D = self.last.new_zeros(len(e), *self.last.shape)
         said = s.plus(e, S.J, self.coordinates[:-1])
-        D[:, who] = s.inverse(said.flatten(0, 1), self.last).unflatten(0, (len(e), len(who)))
+        D[:, who] = s.inverse(said.flatten(0, 1), self.like).unflatten(0, (len(e), len(who)))
         return D
 
     @cached_property

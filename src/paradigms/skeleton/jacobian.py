@@ -23,7 +23,6 @@ error of x[n+1] grows to anywhere ahead: large before a boundary, where samples 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -42,98 +41,97 @@ ACROSS = 0.01  # cosine of dX and dD below which their product says nothing
 
 
 class ReevaluatedNodes(NamedTuple):
-    """M nodes (row n, sample b) that were evaluated again: sums by band (M, F) of dX dX, dX dD, defect squared and
-    dD dD."""
+    """M nodes (row n, sample b) that were evaluated again: sums by band (M, F) of dX dX, dX dD and dD dD."""
 
     n: Tensor
     b: Tensor
     XX: Tensor
     XD: Tensor
-    defect: Tensor
     DD: Tensor
 
 
-@dataclass(frozen=True)
 class LearnedJacobian:
     """What B samples taught: XY and their running mean (N, B, 2, F), J (N, B, F), eps and gain (N, B).
 
-    told (N, B): of which rows the gain is known; rounds (B,) that each sample learned in.
+    told (N, B): of which rows the gain is known; rounds (B,) that each sample learned in. Changed in place but for J.
     """
 
-    XY: Tensor
-    mean: Tensor
-    J: Tensor
-    eps: Tensor
-    gain: Tensor
-    told: Tensor
-    rounds: Tensor
-
-    @classmethod
-    def nothing(cls, levels: LevelScalars, B: int) -> LearnedJacobian:
+    def __init__(self, levels: LevelScalars, B: int) -> None:
         """Before the first round: the Jacobian of Gaussian data."""
         N, F = levels.J.shape
-        zero, two = torch.zeros(N, B, dtype=levels.J.dtype), torch.zeros(N, B, 2, F, dtype=levels.J.dtype)
-        J = levels.J[:, None].expand(N, B, F)
-        return cls(two, two, J, zero + FIRST, zero, zero > 0, torch.zeros(B, dtype=levels.J.dtype))
+        self.levels = levels
+        self.XY, self.mean = torch.zeros(2, N, B, 2, F, dtype=torch.float64)
+        self.J = levels.J[:, None].expand(N, B, F)
+        self.eps = torch.full((N, B), FIRST, dtype=torch.float64)
+        self.gain, self.told = torch.zeros(N, B, dtype=torch.float64), torch.zeros(N, B, dtype=torch.bool)
+        self.rounds = torch.zeros(B, dtype=torch.float64)
 
-    def part(self, keep: Tensor) -> LearnedJacobian:
-        """Of some samples alone."""
-        by = {k: getattr(self, k)[:, keep] for k in ("XY", "mean", "J", "eps", "gain", "told")}
-        return replace(self, **by, rounds=self.rounds[keep])
+    def part(self, keep: Tensor) -> None:
+        """Some samples alone."""
+        for name in ("XY", "mean", "J", "eps", "gain", "told"):
+            setattr(self, name, getattr(self, name)[:, keep])
+        self.rounds = self.rounds[keep]
 
-    def after(
-        self, levels: LevelScalars, seen: ReevaluatedNodes, mass: Tensor, unit: Tensor, smallest: Tensor, tiny: float
-    ) -> LearnedJacobian:
-        """With a round's nodes: mass (N, B) is what D of a node counts for, unit (B,) the size of a sample, smallest
-        (B,) what a state must have moved by to tell, tiny a movement, in the sample, that tells nothing."""
-        total = seen.XX.sum(1)
-        fine = total > smallest[seen.b].square()
-        XY, gain, told = self.secants(levels, ReevaluatedNodes(*(v[fine] for v in seen)), total[fine])
-        rounds = self.rounds + 1
-        late = torch.where(rounds > SETTLE, 1 / (rounds - SETTLE + 1).clamp(min=1), 1.0)
-        mean = self.mean + late[:, None, None] * (XY - self.mean)
-        some = (mean[:, :, 0].sum((1, 2)) > 0).nonzero()[:, 0]  # the rows that say anything
-        X, Y = (levels.alike[:, some] @ mean[some].flatten(1)).unflatten(1, mean.shape[1:]).unbind(2)
-        aJ = ((Y + levels.prior[:, None]) / (X + WEIGHT)).clamp(0, MOST)
-        eps = self.error(levels, seen, mass, unit, tiny)
-        return LearnedJacobian(XY, mean, aJ * levels.per[:, None, None], eps, gain, told, rounds)
+    def learn(self, seen: ReevaluatedNodes, counts: Tensor, smallest: Tensor, tiny: float) -> None:
+        """From a round's nodes: counts (M,) is what D of each counts for, smallest (M,) what a state must have moved by
+        to tell, tiny a movement, in the sample, that tells nothing."""
+        self.rounds += 1
+        if len(seen.n):
+            self.errors(seen, counts, tiny)  # of J before this round
+            total = seen.XX.sum(1)
+            fine = (total > smallest.square()).nonzero()[:, 0]
+            seen, total = (seen, total) if len(fine) == len(total) else (taken(seen, fine), total[fine])
+            self.secants(seen, total)
+        late = torch.where(self.rounds > SETTLE, 1 / (self.rounds - SETTLE + 1).clamp(min=1), 1.0)
+        self.mean.lerp_(self.XY, late[:, None, None])
+        levels, rows = self.levels, self.told.any(1).nonzero()[:, 0]  # the rows that say anything
+        X, Y = (levels.alike[rows].T @ self.mean[rows].flatten(1)).unflatten(1, self.mean.shape[1:]).unbind(2)
+        aJ = Y.add_(levels.prior[:, None]).div_(X.add_(WEIGHT)).clamp_(0, MOST)
+        self.J = aJ * levels.per[:, None, None]
 
-    def secants(self, levels: LevelScalars, seen: ReevaluatedNodes, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def secants(self, seen: ReevaluatedNodes, total: Tensor) -> None:
         """XY, gain and told with what was seen."""
-        n, b, XX, XD, _, DD = seen
-        system = levels.system
-        XY, gain, told = self.XY.clone(), self.gain.clone(), self.told.clone()
-        XY[:, torch.zeros(XY.shape[1], dtype=torch.bool).index_fill(0, b, True)] *= FORGET
-        XY[n, b] += torch.stack([XX, system.alpha[n][:, None] * XD], 1) / total[:, None, None]
+        n, b, XX, XD, DD = seen
+        levels, system = self.levels, self.levels.system
+        forgetting = torch.ones(len(self.rounds), dtype=torch.float64).index_fill_(0, b, FORGET)
+        self.XY *= forgetting[:, None, None]
+        by = torch.stack([1 / total, system.alpha[n] / total], 1)[..., None]
+        self.XY.index_put_((n, b), torch.stack([XX, XD], 1) * by, accumulate=True)
         j = levels.J[n]
-        g, j = steepest_slope(total, XD.sum(1), DD.sum(1)), (j.square() * XX).sum(1) / (j * XX).sum(1).clamp(min=1e-30)
-        a, by = system.a[n], system.b[n].sum(1)
-        gain[n, b] = ((a + by * g).abs().clamp(min=1e-6) / (a + by * j).abs().clamp(min=1e-6)).log()
-        told[n, b] = True
-        return XY, gain, told
+        jXX = j * XX
+        g, j = steepest_slope(total, XD.sum(1), DD.sum(1)), (j * jXX).sum(1) / jXX.sum(1).clamp(min=1e-30)
+        slopes = torch.addcmul(system.a[n], levels.taken[n], torch.stack([g, j])).abs_().clamp_(min=1e-6).log_()
+        self.gain[n, b] = slopes[0] - slopes[1]
+        self.told[n, b] = True
 
-    def error(self, levels: LevelScalars, seen: ReevaluatedNodes, mass: Tensor, unit: Tensor, tiny: float) -> Tensor:
-        """eps (N, B) with the defects that were found."""
-        n, b = seen.n, seen.b
-        G2, counts = levels.G[n + 1].square(), mass[n, b] / unit[b]
-        off, moved = torch.zeros(2, *self.eps.shape, dtype=self.eps.dtype).unbind()
-        off[n, b] = counts.abs() * (seen.defect * G2).sum(1).sqrt()
-        moved[n, b] = counts.abs() * levels.per[n] * (seen.XX * G2).sum(1).sqrt()
-        eps = (levels.near @ off + tiny * self.eps) / (levels.near @ moved + tiny)
-        eps = eps.maximum(FALL * self.eps).clamp(LEAST, LARGEST)
-        return torch.where((moved > 0).any(0), eps, self.eps)
+    def errors(self, seen: ReevaluatedNodes, counts: Tensor, tiny: float) -> None:
+        """eps with the defects that were found."""
+        levels, (n, b, XX, XD, DD) = self.levels, seen
+        J, (N, B) = self.J[n, b], self.eps.shape
+        defect = torch.addcmul(DD, J, J * XX - 2 * XD).clamp_(min=0)  # |dD - J dX|^2
+        found = (torch.stack([defect, XX]) * levels.G[n + 1].square()).sum(2).sqrt_() * counts
+        found[1] *= levels.per[n]
+        each = torch.zeros(N, 2, B, dtype=torch.float64)
+        each[n, :, b] = found.T
+        rows = n if B == 1 else n.unique()
+        off, moved = (levels.near[rows].T @ each[rows].flatten(1)).unflatten(1, (2, B)).unbind(1)
+        eps = torch.add(off, self.eps, alpha=tiny).div_(moved + tiny)
+        eps = eps.maximum(FALL * self.eps).clamp_(LEAST, LARGEST)
+        some = torch.zeros(B, dtype=torch.bool).index_put_((b,), found[1] > 0, accumulate=True)
+        self.eps = torch.where(some, eps, self.eps)
 
     def growth(self) -> Tensor:
         """A (N, B)."""
-        N, B = self.gain.shape
-        row = torch.arange(N)[:, None]
+        row = torch.arange(len(self.gain))[:, None]
         last = torch.where(self.told, row, -1).cummax(0).values
-        first = torch.where(self.told, row, N).min(0).values.clamp(max=N - 1)
-        gain = self.gain.gather(0, torch.where(last < 0, first, last))
-        gain = torch.where(self.told.any(0), gain, 0)
-        upto = torch.cat([torch.zeros(1, B, dtype=gain.dtype), gain.cumsum(0)])  # of the rows before each
-        ahead = upto.flip(0).cummax(0).values.flip(0)
-        return (ahead - upto)[1:].exp().clamp(max=GROWN)
+        first = self.told.to(torch.uint8).argmax(0)
+        upto = self.gain.gather(0, torch.where(last < 0, first, last)).cumsum(0)  # of a row, and of those before
+        return (upto.flip(0).cummax(0).values.flip(0) - upto).exp_().clamp_(max=GROWN)
+
+
+def taken(seen: ReevaluatedNodes, which: Tensor) -> ReevaluatedNodes:
+    """Some of the nodes (R,)."""
+    return ReevaluatedNodes(*(v[which] for v in seen))
 
 
 def steepest_slope(XX: Tensor, XD: Tensor, DD: Tensor) -> Tensor:

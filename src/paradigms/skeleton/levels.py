@@ -53,6 +53,7 @@ class LevelScalars:
     G: Tensor
     share: Tensor
     weight: Tensor
+    taken: Tensor
     caution: Tensor
 
     def __len__(self) -> int:
@@ -83,6 +84,7 @@ def level_scalars(system: System, s: Spectrum, width: float, weight: float) -> L
         J=gaussian_slope(table, variance),
         G=gaussian_growth(table, variance),
         share=torch.cat([torch.zeros(1, dtype=torch.float64), tolerance_share(table)]),
+        taken=table.b.sum(1),
         weight=torch.stack(reach).cumsum(0).abs().amax(0),
         caution=torch.where(table.alpha < table.sigma, CAUTION, 1.0).double(),
     )

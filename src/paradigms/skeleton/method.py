@@ -47,6 +47,8 @@ class Skeleton(AbstractMethod):
             the tolerance falls, with its power -1/4 and -1/2.
         pooled: rows that some samples of a batch have no use for are given to the others; without it a sample of a
             batch takes the rounds that it would take alone.
+        always: whether chains begin with nodes even where windows are known to take fewer rounds: below a tolerance of
+            1 %, on less than 100 rows, less than 1000 where noise is drawn; and no sample is given up before `last`.
         last: rounds after which a sample is given up and made again by windows: last[0] N / window + last[1].
         guess: unused: the first states are those of the chain on the surrogate.
         grid: the picture that the tokens of a state (L, C) make.
@@ -56,13 +58,14 @@ class Skeleton(AbstractMethod):
         ValueError: for a setting that is none, and, before any work, for calls that it is not for.
 
     `window` is the rows a round and sample; "auto" is 32. A row between nodes is never evaluated: what is known of it
-    is an estimate. tolerance=0 makes every row a node; `verify=True` evaluates every row once more.
+    is an estimate. With `always`, tolerance=0 makes every row a node; `verify=True` evaluates every row once more.
     """
 
     steady: ClassVar[int | None] = 32  # of "auto"
 
     few: int | None = None
     pooled: bool = True
+    always: bool = False
     last: Sequence[float] = LAST
     grid: Sequence[int] | None = None
     width: float = WIDTH

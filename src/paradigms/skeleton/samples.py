@@ -19,16 +19,16 @@ from ..window.chain import Chain
 from .choose import choose_nodes
 from .coordinates import BandCoordinates, coordinates_of
 from .error import MARGIN, ErrorParts, new_nodes
-from .handover import gives_way
+from .handover import gives_way, is_lost
 from .jacobian import TINY, LearnedJacobian, ReevaluatedNodes
 from .layout import NodeLayout
 from .levels import LevelScalars, level_scalars
-from .matrices import ChainMatrix, chain_matrix
 from .measure import measure_nodes, secant_size, step_residual
 from .method import Skeleton
-from .nodes import first
+from .nodes import KnownNodes, first
+from .recurrence import Intervals, NoiseByBand
 from .store import NodeStore
-from .surrogate import Surrogate
+from .surrogate import StopStates, Surrogate
 
 STILL = 2.0  # ulps of a state: what moved less did not move; with 1 rounding made up to twice the rounds at tolerance 0
 TELLS = 8.0  # ulps of a state: what moved less teaches nothing of the Jacobian; 1e-6 in float32 as in the prototypes
@@ -38,13 +38,11 @@ ROWS = 64  # of noise that are transformed at once
 
 
 class JudgedRound(NamedTuple):
-    """What a round leaves to the next: the parts of the error, the surrogate, and the chain on it at the known nodes:
-    its matrix, or states (V + 1, B, d) in the order of rows. end (B, d): the states at row N."""
+    """What a round leaves to the next: the parts of the error, the surrogate, and the chain on it at the nodes."""
 
     parts: ErrorParts
     found: Surrogate
-    way: ChainMatrix | Tensor
-    end: Tensor
+    way: StopStates
 
 
 class ActiveSamples:
@@ -73,9 +71,10 @@ class ActiveSamples:
         self.first = self.node.sum(0)
         self.dense = torch.zeros(B, dtype=torch.bool)
         self.unit = torch.full((B,), self.spectrum.size, dtype=torch.float64)
-        self.learned = LearnedJacobian.nothing(self.levels, B)
-        self.mass, self.size = torch.zeros(2, N, B, dtype=torch.float64)  # size: of the states of nodes
+        self.learned = LearnedJacobian(self.levels, B)
+        self.size = torch.zeros(N, B, dtype=torch.float64)  # of the states of nodes
         self.judged: JudgedRound | None = None
+        self.stops: tuple[KnownNodes, Intervals] | None = None
 
     @property
     def tolerance(self) -> float:
@@ -101,138 +100,143 @@ class ActiveSamples:
         """Where the nodes are, by now."""
         return NodeLayout(self.levels, self.store.known, self.store.slot, self.store.row)
 
-    def surrogate(self) -> Surrogate:
-        """What is known by now."""
-        s, J = self.coordinates, self.learned.J
-        if self.layout.known is not self.store.known:
+    def run(self) -> tuple[Surrogate, StopStates]:
+        """What is known by now, and the chain on it from node to node."""
+        s, J, same = self.coordinates, self.learned.J, self.layout.known is self.store.known
+        if not same:
             self.layout = self.laid_out()
-        return Surrogate(s, J, self.layout, self.store.left(s, J), self.x, self.z)
-
-    def way(self, found: Surrogate, stop: Tensor) -> ChainMatrix | Tensor:
-        """The chain on a surrogate at stops (N, B), by its matrix where that pays, or from stop to stop."""
-        matrix = None if self.exact else chain_matrix(found, stop)
-        return found.run(stop, self.exact) if matrix is None else matrix
-
-    def chosen(self) -> tuple[Tensor, Tensor]:
-        """The rows n and samples b (M,) that this round evaluates."""
-        known = self.store.mask
-        if self.judged is None:
-            mask = choose_nodes(self.node, known, known, known, self.window, self.budget)
-        else:
-            p = self.judged.parts
-            mask = choose_nodes(self.node, known, p.due, p.hot, self.window, self.budget)
-            none = ~mask.any(0)
-            if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
-                most = torch.where(known, p.mu, -1.0)
-                mask |= none & (most == most.amax(0))
-        n, b = mask.nonzero().unbind(1)
-        return n, b
+        found = Surrogate(s, J, self.layout, self.store.left(s, J), self.x, self.z)
+        if self.stops is None or not same or not torch.equal(self.stops[0].mask, self.node):
+            stops = KnownNodes.of(self.node)
+            self.stops = stops, found.intervals(stops)
+        return found, found.run(self.stops, self.exact)
 
     def states(self, n: Tensor, b: Tensor) -> Tensor:
         """States (M, d) at rows n of samples b (M,)."""
-        stop, judged = self.store.mask, self.judged
-        way = None if judged is None else judged.way
-        if way is None or not (isinstance(way, ChainMatrix) or bool(stop[n, b].all())):
-            stop = stop.index_put((n, b), torch.tensor(True))
-            stop[0] = True
-            way = self.way(self.surrogate() if judged is None else judged.found, stop)
-        if isinstance(way, ChainMatrix):
-            x = way.states(n, b)
-        else:
-            x = way[(stop.cumsum(0) - 1)[n, b].to(way.device), b.to(way.device)]
-        t, data = self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
+        found, way = self.run() if self.judged is None else self.judged[1:]
+        x, t, data = found.states(way, n, b), self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
         far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None]
         return x.nan_to_num(0.0, 0.0, 0.0).minimum(far).maximum(-far)
 
     def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
         """Rows n of samples b (M,) had states x (M, d), and the model answered D."""
-        s, F = self.coordinates, len(self.spectrum.count)
-        old = self.store.mask[n, b]
-        no, bo = n[old], b[old]
-        there = old.nonzero()[:, 0].to(D.device)
-        at, said = self.store.get(no, bo)
-        dX, dD = x[there] - at, D[there] - said
-        off = s.plus(dD, -self.learned.J[no, bo], dX)
-        sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (off, off), (dD, dD))]
-        told = torch.cat([*sums, *(torch.linalg.vector_norm(v, dim=1) for v in (D, x))]).cpu().double()  # waits
-        XX, XD, defect, DD = told[: 4 * len(no) * F].view(4, len(no), F)
-        smallest = (TELLS * self.eps + self.rounding / NETWORK_DIVISOR) * self.unit
-        seen = ReevaluatedNodes(no, bo, XX, XD, defect, DD)
-        self.learned = self.learned.after(self.levels, seen, self.mass, self.unit, smallest, TINY * self.tolerance)
+        seen, answers, self.size[n, b] = reevaluated_nodes(self, n, b, x, D)
+        no, bo = seen.n, seen.b
+        if len(no):
+            base = self.layout.known.base[no, bo]
+            counts = self.layout.mass[base, bo] / self.unit[bo]
+        smallest = (TELLS * self.eps + self.rounding / NETWORK_DIVISOR) * self.unit[bo]
+        self.learned.learn(seen, counts if len(no) else smallest, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
-        last, (size, self.size[n, b]) = n == len(self.levels) - 1, told[4 * len(no) * F :].view(2, len(n))
-        self.unit[b[last]] = size[last].clamp(min=1e-3 * self.spectrum.size)
+        last = (n == len(self.levels) - 1).nonzero()[:, 0]
+        self.unit[b[last]] = answers[last].clamp(min=1e-3 * self.spectrum.size)
 
     def judge(self) -> Surrogate:
         """Runs the chain on what is known now, and finds the parts of the error."""
-        found, known = self.surrogate(), self.store.known
-        way = self.way(found, self.store.mask)
-        self.mass, A = found.layout.mass, self.learned.growth()
-        sums = measure_nodes(found, way, self.store, self.mass * A, self.unit)
-        margin = MARGIN * self.stop.margin / USUAL
-        mu = (
-            margin
-            * secant_size(self.levels, known, sums, known.picked(self.size), self.mass, self.still)
-            / self.unit
-            * known.picked(A)
-        )
-        plain = (mu * known.picked(self.learned.eps)).nan_to_num(torch.inf)
-        plain = known.spread(plain)
-        each = sums.each.square().sum(0).sqrt()
-        quad = sums.all.maximum(each).nan_to_num(torch.inf)
-        off = step_residual(self.levels, known, sums.moved, self.learned.J)
-        parts = ErrorParts(
-            mu=plain * self.levels.caution[:, None],
-            plain=plain,
-            each=known.spread(sums.each),
-            quad=quad,
-            A=A,
-            known=self.store.mask,
-            node=self.node,
-            dense=self.dense,
-            residual=off / self.spectrum.count.sum().item() ** 0.5,
-            tolerance=self.tolerance,
-        )
-        self.judged = JudgedRound(parts, found, way, sums.end)
+        found, way = self.run()
+        self.judged = JudgedRound(error_parts(self, found, way), found, way)
         return found
 
     def grow(self, round: int) -> Tensor:
         """New nodes, or all rows, for the next round; whether each sample is done (B,)."""
         assert self.judged is not None
         p, window = self.judged.parts, min(self.window, len(self.levels))
-        new = new_nodes(self.levels, self.store.known, p, window)
+        new = new_nodes(self.layout, p, window)
         done = p.within & ~new.any(0)
         self.node = p.node | new
-        after = replace(p, node=self.node)
-        dense = gives_way(after, self.first, round, window, self.levels.ode) & ~done
-        self.node, self.dense = self.node | dense, self.dense | dense
-        self.judged = self.judged._replace(parts=replace(p, node=self.node, dense=self.dense))
+        dense = gives_way(p, self.node.sum(0), self.first, round, window, self.levels.ode) & ~done
+        if bool(dense.any()):
+            self.node, self.dense = self.node | dense, self.dense | dense
+            self.judged = self.judged._replace(parts=replace(p, dense=self.dense))
         return done
 
     def part(self, keep: Tensor) -> None:
         """Goes on with some samples (M,) alone."""
         assert self.judged is not None
-        there = keep.to(self.x.device)
-        self.x, self.z = self.x[there], None if self.z is None else self.z[there]
+        there, N = keep.to(self.x.device), len(self.levels)
+        self.x = self.x[there]
+        self.z = self.z and self.z.kept((N * keep[:, None] + torch.arange(N)).flatten())
         for name in ("who", "first", "dense", "unit"):
             setattr(self, name, getattr(self, name)[keep])
-        for name in ("node", "mass", "size"):
-            setattr(self, name, getattr(self, name)[:, keep])
-        self.learned = self.learned.part(keep)
+        self.node, self.size = self.node[:, keep], self.size[:, keep]
+        self.learned.part(keep)
         self.store.part(keep)
-        p, found, way = self.judged.parts, self.judged.found, self.judged.way
+        p, found, way = self.judged
         by = {k: getattr(p, k)[:, keep] for k in ("mu", "plain", "each", "A", "known", "node")}
         p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
-        self.layout = self.laid_out()
+        self.layout, self.stops = self.laid_out(), None
         here = self.store.row.shape[1]
         found = Surrogate(self.coordinates, self.learned.J, self.layout, found.E[there, :here], self.x, self.z)
-        V = len(self.store.known)
-        way = way.part(keep, found) if isinstance(way, ChainMatrix) else torch.cat([way[:V, there], way[-1:, there]])
-        self.judged = JudgedRound(p, found, way, self.judged.end[there])
+        stops = way.stops.part(keep)
+        self.judged = JudgedRound(p, found, StopStates(stops, way.u[there]))
 
 
-def scaled_noise(chain: Chain, s: BandCoordinates) -> Tensor | None:
-    """The noise of all rows as it is added, c[n] z[n], in coordinates (B, N, d); None where none is drawn."""
+def rows_to_evaluate(samples: ActiveSamples) -> tuple[Tensor, Tensor]:
+    """The rows n and samples b (M,) that the next round evaluates."""
+    known = samples.store.mask
+    if samples.judged is None:
+        mask = choose_nodes(samples.node, known, known, known, samples.window, samples.budget)
+    else:
+        p = samples.judged.parts
+        mask = choose_nodes(samples.node, known, p.due, p.hot, samples.window, samples.budget)
+        none = ~mask.any(0)
+        if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
+            most = torch.where(known, p.mu, -1.0)
+            mask |= none & (most == most.amax(0))
+    n, b = mask.nonzero().unbind(1)
+    return n, b
+
+
+def reevaluated_nodes(
+    samples: ActiveSamples, n: Tensor, b: Tensor, x: Tensor, D: Tensor
+) -> tuple[ReevaluatedNodes, Tensor, Tensor]:
+    """The nodes that had been evaluated before, and the sizes of all answers D and states x (M, d)."""
+    s, F = samples.coordinates, len(samples.spectrum.count)
+    again = samples.store.mask[n, b].nonzero()[:, 0]
+    no, bo, there = n[again], b[again], again.to(D.device)
+    at, said = samples.store.get(no, bo)
+    dX, dD = x[there] - at, D[there] - said
+    sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (dD, dD))]
+    sizes, doubts = [torch.linalg.vector_norm(v, dim=1) for v in (D, x)], samples.chain.evaluate.doubts
+    told = torch.cat([*sums, *sizes, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
+    samples.chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
+    each, told = told[: 3 * len(no) * F].view(3, -1, F), told[3 * len(no) * F :]
+    return ReevaluatedNodes(no, bo, *each.unbind()), told[: len(n)], told[len(n) : 2 * len(n)]
+
+
+def error_parts(samples: ActiveSamples, found: Surrogate, way: StopStates) -> ErrorParts:
+    """The parts of the error, of the chain on what is known."""
+    layout, levels, B = found.layout, samples.levels, len(samples.who)
+    known, here = layout.known, (layout.at, torch.arange(B))
+    A = samples.learned.growth()
+    sums = measure_nodes(found, way, samples.store, layout.mass * A[here], samples.unit)
+    by = A[here] * samples.learned.eps[here] * (MARGIN * samples.stop.margin / USUAL / samples.unit)
+    mu = (secant_size(layout, sums.moved, samples.size[here], samples.still) * by).nan_to_num_(torch.inf)
+    quad = sums.all.maximum(sums.each.square().sum(0).sqrt()).nan_to_num(torch.inf)
+    off = step_residual(layout, sums.moved, samples.learned.J)
+    all_mu, each = known.spread(torch.stack([mu, sums.each])).unbind()
+    return ErrorParts(
+        mu=all_mu * levels.caution[:, None],
+        plain=mu,
+        each=each,
+        quad=quad,
+        A=A,
+        known=samples.store.mask,
+        node=samples.node,
+        dense=samples.dense,
+        residual=off / samples.spectrum.count.sum().item() ** 0.5,
+        tolerance=samples.tolerance,
+    )
+
+
+def lost_samples(samples: ActiveSamples, round: int) -> Tensor:
+    """The samples (B,) that are better given to windows."""
+    assert samples.judged is not None
+    return is_lost(samples.judged.parts, round, samples.window) & torch.tensor(not samples.method.always)
+
+
+def scaled_noise(chain: Chain, s: BandCoordinates) -> NoiseByBand | None:
+    """The noise of all rows as it is added, c[n] z[n], in coordinates; None where none is drawn."""
     system, stream = chain.system, chain.stream
     if not any(system.drawn):
         return None
@@ -244,4 +248,5 @@ def scaled_noise(chain: Chain, s: BandCoordinates) -> Tensor | None:
         v = s.forward(z.flatten(0, 1)).unflatten(0, n.shape) * system.c[n[:, 0]][:, None, None]
         out = v.new_empty(B, N, v.shape[2]) if out is None else out
         out[:, begin : begin + len(n)] = v.transpose(0, 1)
-    return out
+    assert out is not None
+    return NoiseByBand.of(out.flatten(0, 1), s)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..system import System
 from .coordinates import BandCoordinates
 from .nodes import KnownNodes
-from .recurrence import apply_matrices, run_stops
+from .stops import apply_matrices, run_blocks
 from .store import NodeStore
 
 
@@ -37,14 +37,13 @@ def single_step_stops(stops: KnownNodes, store: NodeStore) -> Tensor:
 def from_steps(
     system: System,
     s: BandCoordinates,
-    chain: tuple[Tensor, Tensor],
+    chain: tuple[Tensor, Tensor, Tensor],
     stops: tuple[KnownNodes, Tensor],
     store: NodeStore,
     z: Tensor | None,
-    u: Tensor,
 ) -> Tensor:
-    """The states (V + 1, B, d) that `run` gives for a chain P, R from u, by way of what is left of the steps."""
-    (P, R), (at, known) = chain, stops
+    """The states (K, V, B, d) that `run_blocks` gives for a chain P, R from u, by way of what is left of the steps."""
+    (P, R, u), (at, known) = chain, stops
     rows, K, B = at.rows, len(R), R.shape[2]
     n, device = rows.clamp(max=len(system) - 1), R.device
     y = state_factors(system.a[n], R) * store.taken(store.at, n)
@@ -61,9 +60,9 @@ def from_steps(
     for k in range(1, K):
         step[k] = torch.where(wide_mask(known, R), ref[k - 1], step[k])
     step[:, :-1] -= ref[:, 1:]
-    V = run_stops(s, P, step, u - ref[:, 0])[0]
-    V[:-1] += ref[0, 1:]
-    return torch.cat([u[:1], V])
+    v = run_blocks(s, P, step, u - ref[:, 0])
+    v[:, :-1] += ref[:, 1:]
+    return v
 
 
 def state_factors(c: Tensor, like: Tensor) -> Tensor:

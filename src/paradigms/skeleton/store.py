@@ -56,18 +56,17 @@ class NodeStore:
 
     def _open(self, n: Tensor, b: Tensor) -> None:
         """Slots of rows n of samples b that have none."""
-        fresh = torch.zeros_like(self.slot, dtype=torch.bool)
-        fresh[n, b] = True
-        self.slot = torch.where(fresh, self.count + fresh.cumsum(0) - 1, self.slot)
-        self.count = self.count + fresh.sum(0)
-        most, have, N = int(self.count.max()), self._at.shape[1], len(self.slot)
+        fresh = torch.zeros_like(self.slot).index_put_((n, b), torch.tensor(1))
+        upto = fresh.cumsum(0).add_(self.count - 1)
+        slot, N, have = upto[n, b], len(self.slot), self._at.shape[1]
+        self.slot, self.count = self.slot.index_put((n, b), slot), upto[-1] + 1
+        most = int(self.count.max())
         if most > have:
             room = min(most - have + MORE + have // 8, N - have)
             self._at, self._D = (torch.nn.functional.pad(v, (0, 0, 0, room)) for v in (self._at, self._D))
         self.known = KnownNodes.of(self.mask)
-        self.row = torch.full((len(self.count), most), N)
-        rows, samples = self.mask.nonzero().unbind(1)
-        self.row[samples, self.slot[rows, samples]] = rows
+        self.row = torch.nn.functional.pad(self.row, (0, most - self.row.shape[1]), value=N)
+        self.row[b, slot] = n
 
     def taken(self, v: Tensor, n: Tensor) -> Tensor:
         """v (B, slots, d), which is `at` or `D`, at rows n (R, B): (R, B, d); of rows not evaluated, anything."""

@@ -10,13 +10,14 @@ values, in the noise level level, w = (level - l_lo) / (l_hi - l_lo):
                                 its two neighbours (cubic Hermite); after the last node e is that node's
 
 How well a node's neighbours foretell it, free of evaluations, tells how good the interpolation is, see `layout.py`.
-The chain on S is run from stop to stop (`run`), or is one matrix by band where there are few nodes (`matrices.py`).
+The chain on S is run from stop to stop, see `recurrence.py` and `stops.py`.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +26,27 @@ from .coordinates import BandCoordinates
 from .layout import NodeLayout
 from .levels import LevelScalars
 from .nodes import KnownNodes
-from .recurrence import gather_weights, interval_coefficients, noise_between, row_matrices, run_stops
+from .recurrence import Intervals, NoiseByBand, row_matrices
 from .steps import from_steps, single_step_stops
+from .stops import FEW, MOST, run_blocks, run_product
 from .store import NodeStore
+
+
+class StopStates(NamedTuple):
+    """States u (B, V + 1, K, d) of a chain at V stops and at row N."""
+
+    stops: KnownNodes
+    u: Tensor
+
+    def at(self, n: Tensor, b: Tensor) -> Tensor:
+        """The states (..., d) at stops n of samples b."""
+        there = b.to(self.u.device), self.stops.base[n, b].to(self.u.device)
+        return self.u[..., 0, :][there]
+
+    @property
+    def end(self) -> Tensor:
+        """The states (B, d) at row N."""
+        return self.u[:, -1, 0]
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class Surrogate:
     """Equation (1) of B samples, as one round knows it.
 
     J (N, B, F), on the CPU. E (B, n, d): e at the known nodes, in the order of the store. x (B, d): the first states.
-    z (B, N, d): the noise as it is added, None where none is.
+    z: the noise as it is added, None where none is.
     """
 
     coordinates: BandCoordinates
@@ -43,7 +62,7 @@ class Surrogate:
     layout: NodeLayout
     E: Tensor
     x: Tensor
-    z: Tensor | None
+    z: NoiseByBand | None
 
     @property
     def levels(self) -> LevelScalars:
@@ -57,44 +76,89 @@ class Surrogate:
 
     @functools.cached_property
     def carry(self) -> Tensor:
-        """M (K, K, N, B, F), see `recurrence.py`."""
+        """M (N, B, F, K, K), see `recurrence.py`."""
         return row_matrices(self.levels.system, self.J)
 
-    def run(self, stop: Tensor, store: NodeStore | None = None) -> Tensor:
-        """The chain on S: states (V + 1, B, d) at the stops (N, B) of each sample and, last, at row N.
+    def intervals(self, stops: KnownNodes) -> Intervals:
+        """From each stop to the next and to row N, sample after sample; empty beyond a sample's stops."""
+        N, (V, B) = len(self.levels), stops.rows.shape
+        after = torch.nn.functional.pad(stops.rows[1:], (0, 0, 0, 1), value=N)
+        return Intervals(
+            self.layout,
+            stops.rows.T.flatten().clamp(max=N - 1),
+            after.T.flatten().where(stops.rows.T.flatten() < N, N - 1),
+            torch.arange(B).repeat_interleave(V),
+        )
 
-        Row 0 and all known nodes are stops. A sample with fewer stops than another stands at row N from its last on.
-        store: of the nodes that this surrogate is made of; with it runs of nodes are exact, see `steps.py`.
+    def run(self, way: tuple[KnownNodes, Intervals], store: NodeStore | None = None) -> StopStates:
+        """The chain on S at stops, among which are row 0 and all known nodes.
+
+        A sample with fewer stops than another stands at row N from its last on. store: of the nodes that this surrogate
+        is made of; with it runs of nodes are exact, see `steps.py`.
         """
-        system, s, stops = self.levels.system, self.coordinates, KnownNodes.of(stop)
-        V, K, base = len(stops), system.taps, self.known.base
-        P, T = interval_coefficients(system, self.carry, stop)
-        P = at_stops(P, stops)
-        R = self.x.new_zeros(K, V, *self.x.shape)
-        if self.z is not None:
-            R = noise_between(s, T, self.z, stops.base, V).transpose(1, 2).contiguous()
-        if len(self.known):
-            Q = gather_weights(system, T, self.layout.weights, base, stops.base, V)
-            first = base.gather(0, stops.rows.clamp(max=len(stop) - 1))  # of each interval
-            for slot, q in enumerate(Q.unbind()):
-                if bool(q.any()):
-                    R.addcmul_(s.spread(q.to(R)), self.at(first + slot - K)[None])
-        u = torch.cat([self.x[None], self.x.new_zeros(K - 1, *self.x.shape)])
+        stops, intervals = way
+        s, (V, B) = self.coordinates, stops.rows.shape
+        P, T = intervals.coefficients(self.carry)
+        K, F = P.shape[-1], P.shape[1]
         known = single_step_stops(stops, store) if store else None
-        if store is None or known is None or not bool(known.any()):
-            return torch.cat([self.x[None], run_stops(s, P, R, u)[0]])
-        return from_steps(system, s, (P, R), (stops, known), store, self.z, u)
+        exact = known is not None and bool(known.any())
+        Q = intervals.gathered(T) if len(self.known) else None
+        noise = None if self.z is None else intervals.noise(s, T, self.z).unflatten(0, (B, V))  # (B, V, K, d)
+        P = P.unflatten(0, (B, V))
+        if not exact and V <= FEW and F * B * (V * K) ** 2 <= MOST:
+            return StopStates(stops, run_product(s, P, self.every(intervals, Q), self.E, noise, self.x))
+        R = self.x.new_zeros(B, V, K, self.x.shape[1]) if noise is None else noise
+        if Q is not None:
+            self.add(R.flatten(0, 1), intervals, Q)
+        R = R.permute(2, 1, 0, 3).contiguous()  # (K, V, B, d)
+        P = P.permute(3, 4, 1, 0, 2)  # (K, K, V, B, F)
+        u = torch.cat([self.x[None], self.x.new_zeros(K - 1, *self.x.shape)])
+        if exact:
+            assert store is not None and known is not None
+            z = None if self.z is None else self.z.all.unflatten(0, (B, -1))
+            found = from_steps(self.levels.system, s, (P, R, u), (stops, known), store, z)
+        else:
+            found = run_blocks(s, P, R, u)
+        return StopStates(stops, torch.cat([u[:, None], found], 1).permute(2, 1, 0, 3))
+
+    def every(self, intervals: Intervals, Q: Tensor | None) -> Tensor | None:
+        """What each slot counts for in each interval: (F, B, V K, n) of Q (B V, K + 3, F, K)."""
+        if Q is None:
+            return None
+        B, n = self.layout.row.shape
+        M, _, F, K = Q.shape
+        out = Q.new_zeros(M, n, F * K)
+        out.scatter_add_(1, intervals.slots[..., None].expand(-1, -1, F * K), Q.flatten(2))
+        return out.view(B, M // B, n, F, K).permute(3, 0, 1, 4, 2).reshape(F, B, -1, n)
+
+    def add(self, R: Tensor, intervals: Intervals, Q: Tensor) -> None:
+        """Adds what the nodes give to each interval to R (M, K, d)."""
+        b, slots = intervals.b.to(R.device), intervals.slots.to(R.device)
+        for j, q in enumerate(Q.unbind(1)):
+            if bool(q.any()):
+                self.coordinates.plus(R, q.transpose(1, 2), self.E[b, slots[:, j]][:, None].expand_as(R), out=R)
+
+    def states(self, way: StopStates, n: Tensor, b: Tensor) -> Tensor:
+        """States (M, d) at rows n of samples b (M,), stops or not."""
+        last = way.stops.base[n, b]
+        begin = way.stops.rows[last, b]
+        new = (begin != n).nonzero()[:, 0]
+        if not len(new):
+            return way.at(n, b)
+        out, s = way.at(begin, b), self.coordinates
+        between = Intervals(self.layout, begin[new], n[new], b[new])
+        P, T = between.coefficients(self.carry)
+        there = b[new].to(out.device), last[new].to(out.device)
+        found = s.scale_(way.u[..., 0, :][there], P[..., 0, 0])
+        for k in range(1, P.shape[-1]):
+            s.plus(found, P[..., 0, k], way.u[..., k, :][there], out=found)
+        if self.z is not None:
+            found += between.noise(s, T[..., :1], self.z)[:, 0]
+        if len(self.known):
+            self.add(found[:, None], between, between.gathered(T[..., :1]))
+        return out.index_copy_(0, new.to(out.device), found)
 
     def at(self, place: Tensor) -> Tensor:
         """e (R, B, d) of the known nodes at places (R, B), kept within those there are."""
-        place = place.clamp(min=0).minimum(self.known.count - 1).clamp(min=0)
-        slot, b = self.layout.ranked.gather(0, place), torch.arange(place.shape[1])
-        return self.E[b.to(self.E.device), slot.to(self.E.device)]
-
-
-def at_stops(P: Tensor, stops: KnownNodes) -> Tensor:
-    """P (K, K, V, B, F) of the intervals that begin at stops, out of all rows'; beyond a sample's, nothing moves."""
-    K, N, F = len(P), P.shape[2], P.shape[-1]
-    at = stops.rows.clamp(max=N - 1)
-    P = P.gather(2, at[None, None, :, :, None].expand(K, K, -1, -1, F))
-    return torch.where((stops.rows < N)[..., None], P, torch.eye(K, dtype=P.dtype)[:, :, None, None, None])
+        b = torch.arange(place.shape[1])
+        return self.E[b.to(self.E.device), self.layout.slot_at(place, b).to(self.E.device)]

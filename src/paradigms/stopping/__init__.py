@@ -1,0 +1,1 @@
+"""The stopping rules: which steps are finished."""

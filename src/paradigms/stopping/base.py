@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..methods.work import Memory, Update, WindowState
@@ -63,3 +65,32 @@ class AbstractStop(CheckedFields, ABC):
     def estimate(self, memory: Memory) -> Tensor | None:
         """The estimated error of the finished steps (B,), None where the rule estimates none."""
         return None
+
+
+@dataclass(frozen=True)
+class MeasuredStop(AbstractStop):
+    """A rule that decides on the CPU, in plain numbers, by a few of each row: a round waits for its device once."""
+
+    @abstractmethod
+    def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
+        """What `settle` is told besides `sweep.apart`: tensors (R, B), on the device."""
+
+    @abstractmethod
+    def settle(
+        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Sequence[Sequence[float]]
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """What `judge` finds, on the CPU; told: `sweep.apart` and all that was measured, sample by sample (B, M)."""
+
+    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+        told = torch.cat([sweep.apart, *self.measure(system, work, sweep, memory)])
+        return self.settle(system, work, sweep, memory, told.T.tolist())
+
+
+def by_sample(sizes: Sequence[Sequence[float]], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Sizes (W, B) and counts (B,) as tensors, of lists that hold them sample by sample."""
+    return torch.tensor(sizes, dtype=torch.float64).T, torch.tensor(counts)
+
+
+def leading(settled: Sequence[bool]) -> int:
+    """How many rows are settled before the first that is not."""
+    return next((w for w, done in enumerate(settled) if not done), len(settled))

@@ -10,16 +10,15 @@ between two modes of the data.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..methods.scan import norms, recur_rows
 from ..methods.spectrum import Spectrum
 from ..methods.work import Update, WindowState
-from ..system import System, masked_rows
-from .rounding import unmoved_rounding
+from ..system import System
 
 if TYPE_CHECKING:
     from .table_facts import RowFacts
@@ -32,26 +31,35 @@ LARGEST_GROWTH = 100.0
 # A state must have moved by this many times its rounding for rho to be measured. Chosen by hand.
 MEASURABLE_CHANGE = 25.0
 
-# The sums of dX dX and of dX dD by band (k, B, F), and of dD dD over all bands (k, B).
+# The sums of dX dX and of dX dD by band (k, B, F), and the norm of dD (k, B), of the k rows evaluated before.
 Secant = tuple[Tensor, Tensor, Tensor]
 
 
-def measured_growth(
-    system: System, work: WindowState, secant: Secant | None, rho: Tensor, again: Tensor | None, rows: RowFacts
-) -> Tensor:
-    """rho (W, B) with what this round measured: the rows evaluated twice whose states moved well above rounding."""
-    if secant is None:
-        return rho
-    k, (XX, XD, DD) = work.revisited_rows, secant
-    a, b, (total, usual) = rows.a[:k], rows.b[:k], (XX[:, :, None] @ rows.carry[:k])[:, :, 0].unbind(2)
-    least = MEASURABLE_CHANGE * max(unmoved_rounding(work), work.rounding)  # the rounding of an answer is no growth
-    moved = total.sqrt() > least * norms(work.x[:k])
-    found = torch.addcmul(b * DD, a, XD.sum(2), value=2).mul_(b).addcmul_(a.square(), total)
-    new = (found / usual.maximum(1e-12 * total)).clamp_(LEAST_GROWTH**2, LARGEST_GROWTH**2).sqrt_()
-    if system.denoiser.limited:  # a limit that moves bends what it shrinks towards other directions
-        new = torch.where(system.denoiser.least[work.n[:k]] < 0, new.clamp(min=1), new)
-    new = torch.where(masked_rows(again, moved, False), new, rho[:k]).nan_to_num_(1.0)
-    return torch.cat([new, rho[k:]]) if k < len(rho) else new
+class Change(NamedTuple):
+    """How a row and its answer changed between two evaluations.
+
+    Attributes:
+        XX: The sum of dX dX.
+        usual: That of (a + b j)^2 dX dX.
+        XD: The sum of dX dD.
+        D: The norm of dD.
+        x: The norm of the state.
+    """
+
+    XX: float
+    usual: float
+    XD: float
+    D: float
+    x: float
+
+    def growth(self, row: RowFacts, rounding: float) -> float | None:
+        """rho of a row; None where its state moved too little, for the relative rounding of state and answer."""
+        if not math.sqrt(self.XX) > MEASURABLE_CHANGE * rounding * self.x:
+            return None
+        found = row.a**2 * self.XX + row.b * (2 * row.a * self.XD + row.b * self.D * self.D)
+        square = found / max(self.usual, 1e-12 * self.XX)
+        rho = math.sqrt(min(max(square, LEAST_GROWTH**2), LARGEST_GROWTH**2)) if square == square else 1.0
+        return max(rho, 1.0) if row.least < 0 else rho  # a limit that moves bends what it shrinks
 
 
 def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:
@@ -61,14 +69,7 @@ def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | 
         return None
     dX = s.forward(work.x[:k] - work.before()[:k])
     dD = s.forward(sweep.D[:k] - work.D[-len(sweep.D) :][:k])
-    return s.sums(dX, dX), s.sums(dX, dD), dD.square().flatten(2).sum(2)
-
-
-def carried_errors(each: Tensor, rho: Tensor, grown: Tensor) -> Tensor:
-    """S[n+1] = rho[n] (S[n] + each[n]) (W, B), from `grown` (1, B) before the first row."""
-    S = rho * each
-    S[:1].addcmul_(rho[:1], grown)
-    return recur_rows(S, [rho])
+    return s.sums(dX, dX), s.sums(dX, dD), torch.linalg.vector_norm(dD, dim=(2, 3))
 
 
 def gaussian_slope(system: System, variance: Tensor) -> Tensor:

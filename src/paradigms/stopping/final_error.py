@@ -50,35 +50,27 @@ Data have modes, and near the boundary between two of them a change grows more t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, cycle
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..methods.scan import leading_rows, rms
+from ..methods.scan import norms
 from ..methods.spectrum import Spectrum, check_grid, spectrum_of
-from ..methods.work import Memory, Update, WindowState, partial_mask
-from ..system import System, masked_rows
+from ..methods.work import Memory, Update, WindowState
+from ..system import System
 from ..validate import named_arguments
-from .base import AbstractStop
-from .error_growth import carried_errors, measured_growth, observed_secants
-from .rounding import distance_from_exact, finer_than_numbers, unmoved_rounding
+from .base import MeasuredStop, by_sample, leading
+from .error_growth import Change, observed_secants
+from .rounding import exact_numbers, finer_than_numbers, settle_exact, unmoved_rounding
+from .sample_error import Limits, SampleError, SampleRound, sample_errors
 from .table_facts import TableFacts, table_facts
 
 # The relative error of the finished sample that is allowed where the user gives no tolerance. Chosen by hand.
 TOLERANCE = 0.003
-# The smallest eps: no correction is ever believed to be perfect. Chosen by hand.
-LEAST_EPS = 1e-6
-# The smallest eps of a row that was evaluated once only. Of 6,912 samples of narrow modes (width 0.1) 80 were beyond
-# the tolerance without it, by up to 4.4 times; with it and `row_weight` none of 17,280, in 1.02 times the rounds.
-FIRST_EPS = 0.1
-# The smallest ratio of eps to its value in the round before, so that one lucky round says little. Chosen by hand.
-LEAST_EPS_RATIO = 0.1
-# States that moved by less than this share of the tolerance leave eps nearly as it was: they moved too little to
-# measure it. Chosen by hand.
-NEGLIGIBLE_CHANGE = 0.01
 # The factor on the estimate (no unit). Chosen on 16 chains of problems with modes and 8,448 samples: a factor of 5
 # without the three rules above kept 96 % of them within the tolerance, 25 kept 99 % in 1.14 times the rounds; with the
 # rules and the retry, 14 keeps all but 2 in a thousand in 1.2 times the rounds.
@@ -89,39 +81,27 @@ EARLY = 1e-3
 # (`python -m benchmarks kept`, seeds 11000 on: mixture-64, two Gaussians, some of mixture-1024) 2.2 % have an estimate
 # above 2.5 times the tolerance, 1.1 % above 4, 6.0 % above 1.2. At 4 one of them was 2.4 times off.
 DOUBT = 2.5
-# The largest `excess`, a factor on the estimate. Without the factor, DPM-Solver of 20 steps with a window of 8 was up
-# to 41 times the tolerance off; with it 2.7 times.
-LARGEST_EXCESS = 30.0
-# The largest distance of a settled state from the model's own step (rule 2), in units of that step's noise. Accepted
-# rows of trained models lie within 0.4; rows of tables whose levels are those of no denoiser lie at 1300.
-LARGEST_GAP = 3.0
 
 
 class ErrorSoFar(NamedTuple):
-    """What `FinalError` remembers from round to round, in the letters of this file.
+    """What `FinalError` remembers from round to round: of each sample, and what the table alone says."""
 
-    Attributes:
-        moved: Of the rows of the window (W, B).
-        rho: Of the rows of the window (W, B).
-        eps: Of each sample (1, B).
-        spent: E of the accepted rows of each sample (1, B).
-        grown: S of the accepted rows of each sample (1, B).
-        worst: The largest S so far of each sample (1, B), which is the estimate.
-        known: What the table alone says.
-    """
-
-    moved: Tensor
-    rho: Tensor
-    eps: Tensor
-    spent: Tensor
-    grown: Tensor
-    worst: Tensor
+    samples: tuple[SampleError, ...]
     known: TableFacts
+
+    def shifted(self, stride: Sequence[int], more: int) -> ErrorSoFar:
+        """The same after the window moved up by `stride` rows, of each sample or of all, and became `more` longer."""
+        return self._replace(samples=tuple(s.shifted(k, more) for s, k in zip(self.samples, cycle(stride))))
+
+    def carried_over(self, old: ErrorSoFar) -> ErrorSoFar:
+        """The same for a new window, with what an old one knew of the whole sample."""
+        both = zip(self.samples, old.samples, strict=True)
+        return self._replace(samples=tuple(was._replace(moved=new.moved, rho=new.rho) for new, was in both))
 
 
 @named_arguments
 @dataclass(frozen=True)
-class FinalError(AbstractStop):
+class FinalError(MeasuredStop):
     """The default: the relative error of the finished sample, ``|x - sequential| / |sequential|``, as it is estimated.
 
     It is an estimate and no bound. `sample` makes samples again whose estimate is far above the tolerance.
@@ -167,50 +147,74 @@ class FinalError(AbstractStop):
         check_grid(self.grid, x.shape[1])
 
     def init(self, system: System, work: WindowState) -> Memory:
-        s = spectrum_of(work.x[0], self.grid)
-        moved, one = torch.zeros_like(work.n, dtype=work.x.dtype), work.x.new_ones(1, work.x.shape[1])
+        s, (W, B) = spectrum_of(work.x[0], self.grid), work.n.shape
         known = system.once(("final error", s.shape, s.places), lambda: table_facts(system, s))
-        return ErrorSoFar(moved, torch.ones_like(moved), FIRST_EPS * one, 0 * one, 0 * one, 0 * one, known)
+        return ErrorSoFar((SampleError([0.0] * W, [1.0] * W),) * B, known)
 
-    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
+        if finer_than_numbers(self.tolerance, work):
+            return exact_numbers(work, sweep)
+        known: TableFacts = memory[1]
+        total, weighted, _ = known.sums(work, squared_change(work, sweep, known.spectrum))
+        found = [sample_size(sweep, known), norms(sweep.x), total, weighted]
+        if sweep.stride is not None:
+            found.append(distance_from_step(work, sweep, known))
+        if (secant := sweep.secant or observed_secants(work, sweep, known.spectrum)) is not None:
+            (XX, XD, D), k = secant, work.revisited_rows
+            total, _, usual = known.sums(work, XX)
+            found += total, usual, XD.sum(2), D, norms(work.x[:k])
+        return found
+
+    def settle(
+        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Sequence[Sequence[float]]
+    ) -> tuple[Tensor, Tensor, Memory]:
         if finer_than_numbers(self.tolerance, work):  # nothing is estimated
-            size = distance_from_exact(work, sweep)
-            return size, leading_rows(size <= 1).clamp(min=1), memory
-        moved, rho, eps, spent, grown, worst, known = memory
-        rows, k, usual = known.rows(work), work.revisited_rows, sweep.live is work.live
-        square = squared_change(work, sweep, known.spectrum)
-        mean, weighted = rows.sums(square).sqrt_().unbind(2)
-        plain = mean / rms(sweep.x).clamp_(min=1e-30)
-        change = (weighted / sample_size(sweep, known)).mul_(plain > unmoved_rounding(work))  # of x[n+1]
-        again = work.revisited if usual else ((work.seen > 0) & sweep.live)[:k]
-        off, of = (masked_rows(again, v).sum(0) for v in (change[:k], moved[:k].cumsum(0)))
-        tiny = max(NEGLIGIBLE_CHANGE * self.tolerance, torch.finfo(of.dtype).tiny)
-        least = LEAST_EPS_RATIO * eps
-        eps = (torch.add(off, eps, alpha=tiny) / (of + tiny)).nan_to_num_(1.0, 1.0).maximum(least).clamp_(min=LEAST_EPS)
-        before, moved = moved, torch.nn.functional.pad(change[:-1], (0, 0, 1, 0))  # of x[n]
-        if not usual or work.on is not None:
-            moved = moved + masked_rows(~sweep.live, before)
-        secant = sweep.secant or observed_secants(work, sweep, known.spectrum)
-        rho = measured_growth(system, work, secant, rho, again, rows)
-        measured = max(k, 1) if again is None else again.sum(0).clamp(min=1).to(of)
-        excess = (moved.cumsum(0) / (of / measured).add_(tiny)).clamp_(1, LARGEST_EXCESS)
-        if sweep.stride is None:
-            each = remaining_error(work, self.margin * eps, excess.mul_(moved), FIRST_EPS * self.margin)
-        else:
-            each = self.margin * distance_from_step(work, sweep, known)
-        E = spent + each.cumsum(0)
-        size = (E / (self.tolerance * rows.share).clamp_(min=1e-30)).maximum(plain.mul_(rows.early / self.early))
-        size = size.maximum(sweep.apart / (LARGEST_GAP * rows.std))
-        settled = size <= 1 if usual else masked_rows(sweep.live | (work.seen > 0), size <= 1, False)
-        count = accepted_of_settled(system, work, again, leading_rows(settled), self.overlap).clamp_(min=1)
-        S = carried_errors(each, rho, grown)
-        last = (count if sweep.stride is None else sweep.stride.to(count.device).clamp(min=1))[None] - 1
-        inside = None if work.on is None else partial_mask(work.inside[None] > 0)
-        grown, spent = (masked_rows(inside, now.gather(0, last), was) for now, was in ((S, grown), (E, spent)))
-        return size, count, ErrorSoFar(moved, rho, eps, spent, grown, worst.maximum(grown), known)
+            return settle_exact(work, sweep, told, memory)
+        (samples, known), limits = memory, Limits(self.tolerance, self.margin, self.early)
+        strides = [None] * len(samples) if sweep.stride is None else sweep.stride.tolist()
+        sizes, counts, after = [], [], []
+        rounds = zip(samples, sample_rounds(work, sweep, known, told), strides, work.begin, work.inside, strict=True)
+        for before, now, stride, begin, inside in rounds:
+            found = sample_errors(limits, before, now)
+            # All that are settled are accepted where eps was measured this round or the chain ends, and else all but
+            # some last ones, a share `overlap` of the window.
+            again = any(seen and live for seen, live in zip(now.seen, now.live, strict=True))
+            last = again or begin + inside == len(system)
+            most = inside if last else inside - math.ceil(inside * self.overlap)
+            sizes.append(found.size)
+            counts.append(max(min(leading(found.settled), most), 1))
+            after.append(found.accepted(before, (counts[-1] if stride is None else max(stride, 1)) if inside else 0))
+        return *by_sample(sizes, counts), ErrorSoFar(tuple(after), known)
 
     def estimate(self, memory: Memory) -> Tensor | None:
-        return ErrorSoFar(*memory).worst[0]
+        return torch.tensor([sample.worst for sample in memory[0]], dtype=torch.float64)
+
+
+def sample_rounds(
+    work: WindowState, sweep: Update, known: TableFacts, told: Sequence[Sequence[float]]
+) -> Iterator[SampleRound]:
+    """What a round showed of each sample, of what was measured."""
+    W, k, N, root = len(work.n), work.revisited_rows, len(known.rows), math.sqrt(math.prod(work.x.shape[2:]))
+    unmoved = unmoved_rounding(work)
+    rounding = max(unmoved, work.rounding)  # that of an answer is no growth
+    lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * len(Change._fields)]
+    ends = list(accumulate(lengths))
+    for numbers, begin, seen, live in zip(told, work.begin, work.seen.T.tolist(), sweep.live.T.tolist(), strict=True):
+        apart, (size,), norm, total, weighted, *more = (
+            numbers[last - n : last] for n, last in zip(lengths, ends, strict=False)
+        )
+        size = max(size, known.spectrum.size)
+        rows = [known.rows[min(n, N - 1)] for n in range(begin, begin + W)]
+        plain = [math.sqrt(v) / max(x, 1e-30 * root) for v, x in zip(total, norm, strict=True)]
+        change = [math.sqrt(v) / size * (moved > unmoved) for v, moved in zip(weighted, plain, strict=True)]
+        own = None if sweep.stride is None else [math.sqrt(v) / size for v in more.pop(0)]
+        changes = [Change(*each) for each in zip(*more, strict=True)]
+        rho = [
+            each.growth(row, rounding) if before and now else None
+            for each, row, before, now in zip(changes, rows, seen, live, strict=False)
+        ]
+        rho += [None] * (W - len(rho))
+        yield SampleRound(change, plain, apart, own, [n > 0 for n in seen], live, rho, rows)
 
 
 def squared_change(work: WindowState, sweep: Update, s: Spectrum) -> Tensor:
@@ -222,40 +226,12 @@ def squared_change(work: WindowState, sweep: Update, s: Spectrum) -> Tensor:
 
 
 def sample_size(sweep: Update, known: TableFacts) -> Tensor:
-    """The norm (B,) of the sample that the window's first row leads to."""
-    return torch.linalg.vector_norm(known.within(sweep.D[0]).flatten(1), dim=1).clamp_(min=known.spectrum.size)
-
-
-def weighted_norm(square: Tensor, work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
-    """|change of x[n+1]|_{n+1} (W, B) of its square by band (W, B, F)."""
-    return known.rows(work).sums(square)[..., 1].sqrt() / sample_size(sweep, known)
+    """The norm (1, B) of the sample that the first row leads to; it counts as `known.spectrum.size` at least."""
+    return norms(known.within(sweep.D[:1]))
 
 
 def distance_from_step(work: WindowState, sweep: Update, known: TableFacts) -> Tensor:
-    """|x[n+1] - y[n]|_{n+1} (W, B), the error of each row where a method accepts rows by their distance from the
-    model's step y[n]."""
+    """|x[n+1] - y[n]|_{n+1} (W, B), squared and in no unit: the error of each row where a method accepts rows by their
+    distance from the model's step y[n]."""
     c = known.spectrum.forward(sweep.x - sweep.y)
-    return weighted_norm(known.spectrum.sums(c, c), work, sweep, known)
-
-
-def remaining_error(work: WindowState, eps: Tensor, moved: Tensor, first: float) -> Tensor:
-    """eps moved (W, B), where eps (1, B) is at least `first` for rows that were never evaluated before."""
-    k, new = work.revisited_rows, eps.clamp(min=first)
-    if work.first is None or work.revisited is not None:
-        return torch.where((work.seen > 0).to(eps.device, non_blocking=True), eps, new) * moved
-    moved[:k].mul_(eps)
-    moved[k:].mul_(new)
-    return moved
-
-
-def accepted_of_settled(
-    system: System, work: WindowState, again: Tensor | None, settled: Tensor, overlap: float
-) -> Tensor:
-    """How many of the settled rows (B,) are accepted: all if eps was measured this round or the chain ends, and else
-    all but some last ones, a share `overlap` of the window."""
-    if work.revisited_rows and again is None:
-        return settled if work.on is None else settled.minimum(work.inside.to(settled.device, non_blocking=True))
-    inside = work.inside
-    all_of_them = (work.begin + inside == len(system)) | (False if again is None else again.any(0))
-    most = torch.where(all_of_them, inside, inside - (inside * overlap).ceil().long())
-    return settled.minimum(most.to(settled.device, non_blocking=True))
+    return known.sums(work, known.spectrum.sums(c, c))[1]

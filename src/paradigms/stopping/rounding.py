@@ -15,13 +15,14 @@ answers in the states' dtype or a finer one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..methods.scan import rms
-from ..methods.work import Update, WindowState
-from ..system import masked_rows
+from ..methods.scan import norms
+from ..methods.work import Memory, Update, WindowState
+from .base import by_sample, leading
 
 # The relative change of a state that counts as none, in units in the last place of the state's dtype. With 4 the
 # changes of slow methods add up to 2e-5 unseen; with 1 the rounds are as few.
@@ -39,14 +40,31 @@ def unmoved_rounding(work: WindowState) -> float:
     return ULPS * torch.finfo(work.x.dtype).eps + work.rounding / NETWORK_DIVISOR
 
 
-def distance_from_exact(work: WindowState, sweep: Update) -> Tensor:
-    """How far each state x[n+1] (W, B) is from exact in units of rounding, see above; infinite where row n was not
-    evaluated."""
-    size = rms(sweep.x).clamp(min=1e-30)
-    change = rms(sweep.x - work.x[1:]) / size
-    seen = torch.cat([torch.zeros_like(change[:1]), change[:-1]])  # of x[n], since the model saw it
-    off = seen.maximum(sweep.apart / size) / unmoved_rounding(work)
-    return masked_rows(sweep.live, off, math.inf)
+def exact_numbers(work: WindowState, sweep: Update) -> list[Tensor]:
+    """The norms (W, B) by which rows are found to be exact: of the new states, and of what they moved by."""
+    return [norms(sweep.x), norms(sweep.x - work.x[1:])]
+
+
+def settle_exact(
+    work: WindowState, sweep: Update, told: Sequence[Sequence[float]], memory: Memory
+) -> tuple[Tensor, Tensor, Memory]:
+    """What a rule finds where rows must be exact: how far each state x[n+1] is from that in units of rounding, see
+    above, and how many are; told: `sweep.apart` and `exact_numbers`, sample by sample."""
+    W, root, unit = len(work.n), math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
+    sizes = []
+    for each, live in zip(told, sweep.live.T.tolist(), strict=True):
+        size, seen = [], 0.0  # seen: how far x[n] is from where the model saw it
+        for apart, norm, moved, on in zip(each[:W], each[W : 2 * W], each[2 * W :], live, strict=True):
+            unmoved = unit * max(norm / root, 1e-30)
+            size.append(largest(seen, apart / unmoved) if on else math.inf)
+            seen = moved / root / unmoved
+        sizes.append(size)
+    return *by_sample(sizes, [max(leading([s <= 1 for s in size]), 1) for size in sizes]), memory
+
+
+def largest(one: float, other: float) -> float:
+    """The larger of two numbers, and none where either is none."""
+    return other if not other <= one else one
 
 
 def finer_than_numbers(tolerance: float, work: WindowState) -> bool:

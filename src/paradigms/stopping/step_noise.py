@@ -9,22 +9,22 @@ rule of `rounding.py` also holds for the other methods.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from ..methods.scan import leading_rows, rms
 from ..methods.work import Memory, Update, WindowState
 from ..system import System
 from ..validate import named_arguments
-from .base import AbstractStop
-from .rounding import distance_from_exact, unmoved_rounding
+from .base import MeasuredStop, by_sample, leading
+from .rounding import exact_numbers, settle_exact, unmoved_rounding
 
 
 @named_arguments
 @dataclass(frozen=True)
-class StepNoise(AbstractStop):
+class StepNoise(MeasuredStop):
     """The paper's rule: a state is finished when it moves by less than a share of the noise that its step adds.
 
     A tolerance of 0.1 is harmless with 1000 steps and gives other pictures with 50, for it says nothing of the sample.
@@ -44,13 +44,21 @@ class StepNoise(AbstractStop):
         0.1
     """
 
-    def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
+        return exact_numbers(work, sweep)
+
+    def settle(
+        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Sequence[Sequence[float]]
+    ) -> tuple[Tensor, Tensor, Memory]:
         if self.tolerance == 0:
-            size = distance_from_exact(work, sweep)
-            return size, leading_rows(size <= 1).clamp(min=1), memory
-        moved = rms(sweep.x - work.x[1:])
-        still = moved / rms(sweep.x).clamp(min=1e-30) <= unmoved_rounding(work)  # and not where either is infinite
-        change = torch.where(still, 0, moved / work.coefficients(system).std)
-        settled = leading_rows(change <= self.tolerance)
-        inside = work.inside.to(settled.device, non_blocking=True)
-        return change / self.tolerance, settled.minimum(inside) + 1, memory
+            return settle_exact(work, sweep, told, memory)
+        W, root, unit, std = len(work.n), math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work), system.stds
+        changes, counts = [], []
+        for each, begin, inside in zip(told, work.begin, work.inside, strict=True):
+            change = []
+            for n, norm, moved in zip(range(begin, begin + W), each[W : 2 * W], each[2 * W :], strict=True):
+                still = moved / max(norm, 1e-30 * root) <= unit  # and not where either is infinite
+                change.append(0.0 if still else moved / root / std[min(n, len(std) - 1)])
+            changes.append([v / self.tolerance for v in change])
+            counts.append(min(leading([v <= self.tolerance for v in change]), inside) + 1)
+        return *by_sample(changes, counts), memory

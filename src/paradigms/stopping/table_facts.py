@@ -7,7 +7,6 @@ share[n]  the share of the tolerance that may be spent by the end of row n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,68 +27,56 @@ LEVEL_SHARE = 0.7
 
 
 class RowFacts(NamedTuple):
-    """Facts of the rows of a window: (W, 1, ..) where all samples stand at the same row, else (W, B, ..).
+    """Plain numbers of one row.
 
     Attributes:
-        weights: Two weights (W, B, F, 2): 1 over the count of a state's numbers, and G^2 at row n + 1.
-        carry: Two weights (W, B, F, 2): 1, and (a + b j)^2.
-        share: Of each row (W, B), the share of the tolerance that may be spent by its end.
-        early: Of each row (W, B), 1 where it is more noise than data and 0 elsewhere.
-        std: Of each row (W, B), as in `System`.
-        a: Of each row (W, B), as in `System`.
-        b: Of each row (W, B), added up over the taps.
+        share: The share of the tolerance that may be spent by its end.
+        early: Whether its state is more noise than data.
+        std, a: As in `System`.
+        b: As in `System`, added up over the taps.
+        least: The smallest alpha dD/dx, as in `Denoiser`.
     """
 
-    weights: Tensor
-    carry: Tensor
-    share: Tensor
-    early: Tensor
-    std: Tensor
-    a: Tensor
-    b: Tensor
-
-    def sums(self, square: Tensor) -> Tensor:
-        """The mean square of changes (W, B, F) and their square as it is weighted, (W, B, 2)."""
-        return weighted_sums(square, self.weights)
+    share: float
+    early: bool
+    std: float
+    a: float
+    b: float
+    least: float
 
 
 @dataclass(frozen=True)
 class TableFacts:
-    """`RowFacts` of a whole table.
+    """What is looked up of a table.
 
     Attributes:
         spectrum: Of the states.
-        tables: `weights` and `carry` of all rows (N, F, 2).
-        numbers: `share`, `early`, `std`, `a` and `b` of all rows, as one tensor (5, N).
+        weights: Three weights of each band (N, F, 3): 1, G^2 at row n + 1, and (a + b j)^2.
+        rows: Of each row its numbers.
         within: Moves a denoised estimate into the limits of the data.
     """
 
     spectrum: Spectrum
-    tables: tuple[Tensor, Tensor]
-    numbers: Tensor
+    weights: Tensor
+    rows: tuple[RowFacts, ...]
     within: Callable[[Tensor], Tensor]
 
-    def rows(self, work: WindowState) -> RowFacts:
-        """The facts of a window's rows."""
+    def sums(self, work: WindowState, square: Tensor) -> tuple[Tensor, ...]:
+        """Squares by band (k, B, F) of the window's first k rows, summed with each of the weights, (k, B) each."""
+        k = len(square)
         if work.first is None:
-            return RowFacts(*(v[work.n] for v in self.tables), *self.numbers[:, work.n].unbind())
-        n = slice(work.first, work.first + len(work.n))
-        return RowFacts(*(v[n, None] for v in self.tables), *self.numbers[:, n, None].unbind())
+            return (square[:, :, None] @ self.weights[work.n[:k]])[:, :, 0].unbind(2)
+        return torch.bmm(square, self.weights[work.first : work.first + k]).unbind(2)
 
 
 def table_facts(system: System, s: Spectrum) -> TableFacts:
     """The facts of a table for states of a spectrum."""
     G2, a, b = row_weight(system, s.prior) ** 2, system.a, system.b.sum(1)
     usual = (a[:, None] + b[:, None] * gaussian_slope(system, s.prior)) ** 2
-    weights = torch.stack([torch.full_like(G2, 1 / math.prod(s.shape)), G2], 2)
-    early = (system.alpha < system.sigma).to(a)
-    numbers = torch.stack([tolerance_share(system), early, system.std, a, b])
-    return TableFacts(s, (weights, torch.stack([torch.ones_like(usual), usual], 2)), numbers, system.denoiser.within)
-
-
-def weighted_sums(v: Tensor, weights: Tensor) -> Tensor:
-    """v (W, B, F) summed with several weights (W, B, F, K), (W, B, K)."""
-    return (v[:, :, None] @ weights)[:, :, 0]
+    weights = torch.stack([torch.ones_like(G2), G2, usual], 2)
+    numbers = tolerance_share(system), system.alpha < system.sigma, system.std, a, b, system.denoiser.least
+    rows = tuple(RowFacts(*each) for each in zip(*(v.tolist() for v in numbers), strict=True))
+    return TableFacts(s, weights, rows, system.denoiser.within)
 
 
 def gaussian_growth(system: System, variance: Tensor) -> Tensor:

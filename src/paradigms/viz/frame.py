@@ -23,7 +23,8 @@ LEFT, RIGHT = 128, 768  # of the chain
 ROOM, TOP, GAP = (274, 204), 108, 6  # for the samples of one sampler
 ONE, MANY, DEPTH = 352, 366, 26  # the lanes of both samplers
 ABOVE, BELOW = 412, 464  # the lens
-DECADES = 2  # it shows changes from 1/100 of the tolerance to 100 times it
+# It shows changes from 1/100 of the tolerance to 100 times it. Chosen by hand.
+DECADES = 2
 
 
 def draw_frame(story: Story, round: int) -> Image.Image:
@@ -73,8 +74,8 @@ def draw_lanes(canvas: Canvas, story: Story, round: int, now: Moment | None, don
     """The chain from left to right: one lane for the sequential sampler, one for each sample in parallel."""
     canvas.text((LEFT - 14, ONE), "one by one", 12, LIGHT, "rm")
     canvas.text((LEFT - 14, MANY + DEPTH / 2), "in parallel", 12, ACCENT, "rm")
-    draw_stretch(canvas, story, 0, story.rows, ONE - 3, ONE + 3, TRACK)
-    draw_stretch(canvas, story, 0, round, ONE - 3, ONE + 3, LIGHT)
+    draw_rows(canvas, story, (0, story.rows), (ONE - 3, ONE + 3), TRACK)
+    draw_rows(canvas, story, (0, round), (ONE - 3, ONE + 3), LIGHT)
     here = x_of_row(story, round)
     canvas.box((here - 2, ONE - 6, here + 2, ONE + 6), LIGHT, 2)
     begin = now.begin if now else done
@@ -83,10 +84,10 @@ def draw_lanes(canvas: Canvas, story: Story, round: int, now: Moment | None, don
     for b in range(len(done)):
         top, bottom = MANY + b * lane, MANY + (b + 1) * lane - (2 if len(done) <= 4 else 1)
         first, middle, last = int(begin[b]), int(done[b]), int(end[b])
-        draw_stretch(canvas, story, 0, story.rows, top, bottom, TRACK)
-        draw_stretch(canvas, story, 0, first, top, bottom, ACCENT)
-        draw_stretch(canvas, story, first, middle, top, bottom, ACCENT if middle == story.rows else FRESH)
-        draw_stretch(canvas, story, middle, last, top, bottom, WINDOW)
+        draw_rows(canvas, story, (0, story.rows), (top, bottom), TRACK)
+        draw_rows(canvas, story, (0, first), (top, bottom), ACCENT)
+        draw_rows(canvas, story, (first, middle), (top, bottom), ACCENT if middle == story.rows else FRESH)
+        draw_rows(canvas, story, (middle, last), (top, bottom), WINDOW)
 
 
 def draw_lens(canvas: Canvas, story: Story, now: Moment | None) -> None:
@@ -124,6 +125,7 @@ def x_of_row(story: Story, row: float) -> float:
     return LEFT + (RIGHT - LEFT) * row / story.rows
 
 
-def draw_stretch(canvas: Canvas, story: Story, begin: int, end: int, top: float, bottom: float, colour: str) -> None:
-    """A piece of a lane, rows [begin, end)."""
-    canvas.box((x_of_row(story, begin), top, x_of_row(story, end), bottom), colour)
+def draw_rows(canvas: Canvas, story: Story, rows: tuple[int, int], lane: tuple[float, float], colour: str) -> None:
+    """Rows [begin, end) of the chain, in a lane from its top to its bottom."""
+    left, right = (x_of_row(story, row) for row in rows)
+    canvas.box((left, lane[0], right, lane[1]), colour)

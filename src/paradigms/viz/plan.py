@@ -6,6 +6,7 @@ net speedup  =  efficiency / cost          Source: Shih et al. 2023, figure of S
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -18,31 +19,32 @@ from ..distributed.plan import FREE, Link, Seconds, Trace, hardware_efficiency, 
 from .palette import ACCENT, FAINT, GREY, INK, PAPER
 from .pictures import write_figure
 
-Points = Sequence[tuple[int, float, float]]  # devices, window, speedup
 
-
-def write_curves(
-    path: Path,
-    title: str,
-    latency: Seconds,
-    traces: Sequence[Trace],
-    devices: Sequence[int],
-    link: Link = FREE,
-    points: Points = (),
-    note: str = "",
-) -> None:
-    """Writes the three panels, of five numbers of devices at most, named at their lines.
+@dataclass(frozen=True)
+class Curves:
+    """What is drawn: a call's latency, traces of several windows, numbers of devices, and the link between them.
 
     points: (devices, window, speedup), drawn into the last panel as what was published.
     """
-    traces = sorted(traces, key=lambda t: t.window)
+
+    latency: Seconds
+    traces: Sequence[Trace]
+    devices: Sequence[int]
+    link: Link = FREE
+    points: Sequence[tuple[int, float, float]] = ()
+
+
+def write_curves(path: Path, title: str, curves: Curves, note: str = "") -> None:
+    """Writes the three panels, of five numbers of devices at most, named at their lines."""
+    latency, link = curves.latency, curves.link
+    traces = sorted(curves.traces, key=lambda t: t.window)
     windows = [t.window for t in traces]
     figure = Figure(figsize=(12.4, 4.8), dpi=110, facecolor=PAPER)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     first, second, third = figure.subplots(1, 3)
     draw_cost(first, traces)
     batch = traces[0].batch
-    devices = few_of(devices)
+    devices = few_of(curves.devices)
     for P in devices:
         mark = {"color": shade_of(P, devices), "lw": 1.8, "marker": "o", "ms": 3.5}
         rate = [hardware_efficiency(latency, w * batch, P, link, traces[0].size, batch) for w in windows]
@@ -52,7 +54,7 @@ def write_curves(
         for place, values in ((second, rate), (third, net)):
             place.annotate(str(P), (windows[-1], values[-1]), (6, 0), textcoords="offset points", va="center",
                            size=9, color=shade_of(P, devices))  # fmt: skip
-        found = [(w, s) for p, w, s in points if p == P]
+        found = [(w, s) for p, w, s in curves.points if p == P]
         third.plot(*zip(*found, strict=True), "D", ms=6, mfc="none", color=shade_of(P, devices)) if found else None
     third.axhline(1, color=INK, lw=1, ls="--", zorder=0)
     dress_axes(second, windows, "efficiency of so many devices", "rows a second, sequential = 1")

@@ -1,4 +1,4 @@
-"""One run as a story of two samplers that begin with the same noise."""
+"""What an animation shows: one run of the sequential and the parallel sampler from the same noise."""
 
 from __future__ import annotations
 

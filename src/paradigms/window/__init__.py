@@ -1,0 +1,1 @@
+"""The sliding window: the rounds of a chain."""

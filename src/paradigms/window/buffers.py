@@ -23,72 +23,74 @@ from ..system import System
 
 @dataclass(frozen=True)
 class ChainPosition:
-    """Where the samples stand: states x (B, ...) at rows begin (B,), outputs D (H, B, ...) before, rounds so far.
+    """Where the samples stand: states x (B, ...), each at its row `begin`, outputs D (H, B, ...) before, rounds so far.
 
     memories: what method and criterion remember of each whole sample; nothing is kept of the rows of a window.
     """
 
     x: Tensor
     D: Tensor
-    begin: Tensor
+    begin: list[int]
     round: int = 0
     memories: tuple[Memory, Memory] | None = None
 
     @classmethod
     def start(cls, system: System, x: Tensor) -> ChainPosition:
         """Before the first row."""
-        return cls(x, x.new_zeros((system.history, *x.shape)), torch.zeros(len(x), dtype=torch.long))
+        return cls(x, x.new_zeros((system.history, *x.shape)), [0] * len(x))
 
     @property
     def row(self) -> int:
         """Where the slowest stands."""
-        return int(min(self.begin.tolist()))
+        return min(self.begin)
 
 
 class WindowShift(NamedTuple):
-    """How a window moves: by stride (B,) rows, of `last` (B,) that lay in the chain, to [begin, end) (B,), W long."""
+    """How a window moves: each sample by `stride` rows, of `last` that lay in the chain, to [begin, end), W long."""
 
-    stride: Tensor
-    last: Tensor
-    begin: Tensor
-    end: Tensor
+    stride: list[int]
+    last: list[int]
+    begin: list[int]
+    end: list[int]
     W: int
 
 
-def open_window(system: System, at: ChainPosition, W: int, end: Tensor) -> WindowState:
-    """The window [begin, end) (B,) of W rows: every state a copy of x (B, ...), nothing in it evaluated."""
+def open_window(system: System, at: ChainPosition, W: int, end: list[int]) -> WindowState:
+    """The window of W rows up to each sample's `end`: every state a copy of x (B, ...), nothing in it evaluated."""
     D = torch.cat([at.D, at.D.new_zeros((W, *at.x.shape))])
     seen = torch.zeros(W, len(at.x), dtype=torch.long)
     return window_at(system, at.x.expand(W + 1, *at.x.shape), D, seen, (at.begin, end))
 
 
-def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[Tensor, Tensor]) -> WindowState:
-    """The window of rows [begin, end) (B,), on the CPU. Whether all samples stand at one row is found here, once."""
+def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[list[int], list[int]]) -> WindowState:
+    """The window of each sample's rows [begin, end). Whether all samples stand at one row is found here, once."""
     (W, B), N, (begin, end) = seen.shape, len(system), span
-    first, inside = begin.tolist(), (end - begin).tolist()
-    if min(first) == max(first) and first[0] + W <= N:
-        n, alike = system.numbers[first[0] : first[0] + W, None].expand(W, B), True
+    inside = [last - first for first, last in zip(begin, end, strict=True)]
+    if min(begin) == max(begin) and begin[0] + W <= N:
+        n, alike = system.numbers[begin[0] : begin[0] + W, None].expand(W, B), True
     else:
-        n, alike = (row_places(W) + begin).clamp(max=N - 1).to(x.device, non_blocking=True), False
+        n, alike = (row_places(W) + torch.tensor(begin)).clamp(max=N - 1).to(x.device, non_blocking=True), False
     full = min(inside) == W
-    work = WindowState(x, D, None, n, all_rows(W, B) if full else row_places(W) < end - begin, seen)
-    work.begin, work.inside, work.on = begin, end - begin, None if full else work.live
-    work.first = first[0] if alike else None
+    work = WindowState(x, D, None, n, all_rows(W, B) if full else row_places(W) < torch.tensor(inside), seen)
+    work.begin, work.inside, work.on = begin, inside, None if full else work.live
+    work.first = begin[0] if alike else None
     return work
 
 
-def updated_outputs(system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor) -> Tensor | None:
+def updated_outputs(
+    system: System, work: WindowState, sweep: Update, stride: list[int], last: list[int]
+) -> Tensor | None:
     """D (K, B, ...) of the new states where the next window reads it again; None if D of the old states is as good.
 
     It is read again in the K - 1 rows before the next window, for the taps, and in the last row that lay in the chain,
-    of `last` (B,), for a guess.
+    of the `last` rows that did, for a guess.
     """
     if sweep.shift is None:
         return None
-    D, w = sweep.D, last[None] - 1
-    if system.taps > 1:
-        w = torch.cat([row_places(system.taps - 1) + (stride + 1 - system.taps), w])
-    if min(w.flatten().tolist()) >= 0:
+    D, K = sweep.D, system.taps
+    rows = [[s + k + 1 - K for s in stride] for k in range(K - 1)] + [[k - 1 for k in last]]
+    w = torch.tensor(rows)
+    if min(map(min, rows)) >= 0:
         return sweep.known(w)
     H = len(work.D) - len(D)  # rows before this window, where states no longer change
     return pick_rows(torch.cat([work.D[:H], D]), w + H) + sweep.shift(w.clamp(min=0))
@@ -101,27 +103,26 @@ def advance_window(system: System, work: WindowState, sweep: Update, shift: Wind
     now = updated_outputs(system, work, sweep, stride, last)
     x = shift_rows(sweep.x, stride, last, more, work.x[:1])
     D = shifted_outputs(work, sweep, now, stride, more)
-    shown = work.x[:-1]
+    shown = work.x  # and not the window, which would hold the one before it
     moved = window_at(system, x, D, shifted_counts(work, sweep, shift), (begin, end))
     if work.first is not None and moved.first is not None and sweep.live is work.live:
-        moved.revisited_rows, moved.revisited = min(int(last[0] - stride[0]), W), None  # all of them, in every sample
-    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(shown, stride, None, more)
+        moved.revisited_rows, moved.revisited = min(last[0] - stride[0], W), None  # all of them, in every sample
+    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(shown[:-1], stride, None, more)
     return moved
 
 
 def shifted_counts(work: WindowState, sweep: Update, shift: WindowShift) -> Tensor:
     """How often each row of the next window was evaluated (W, B), on the CPU."""
     stride, last, _, _, W = shift
-    seen = work.seen + sweep.live
-    first, left = set(stride.tolist()), set((last - stride).tolist())
-    if len(first) == len(left) == 1:
-        (s,), (k,) = first, left
-        return torch.nn.functional.pad(seen[s : s + min(k, W)], (0, 0, 0, W - min(k, W)))
-    return shift_rows(seen, stride, more=W - len(seen)) * (row_places(W) < last - stride)
+    seen, left = work.seen + sweep.live, [k - s for k, s in zip(last, stride, strict=True)]
+    if len(set(stride)) == len(set(left)) == 1:
+        s, k = stride[0], min(left[0], W)
+        return torch.nn.functional.pad(seen[s : s + k], (0, 0, 0, W - k))
+    return shift_rows(seen, stride, more=W - len(seen)) * (row_places(W) < torch.tensor(left))
 
 
 def leave_window(
-    system: System, work: WindowState, sweep: Update, stride: Tensor, last: Tensor
+    system: System, work: WindowState, sweep: Update, stride: list[int], last: list[int]
 ) -> tuple[Tensor, Tensor]:
     """x (B, ...) where each sample stands after a sweep, and D (H, B, ...) of the rows before."""
     W = len(work.n)
@@ -129,26 +130,29 @@ def leave_window(
     return x[0], shifted_outputs(work, sweep, updated_outputs(system, work, sweep, stride, last), stride, -W)
 
 
-def shifted_outputs(work: WindowState, sweep: Update, now: Tensor | None, stride: Tensor, more: int) -> Tensor:
-    """D (H + W + more, B, ...) moved up by stride (B,) rows; now as `updated_outputs` finds it."""
+def shifted_outputs(work: WindowState, sweep: Update, now: Tensor | None, stride: list[int], more: int) -> Tensor:
+    """D (H + W + more, B, ...), each sample moved up by its stride; now as `updated_outputs` finds it."""
     D = shift_rows(sweep.D, stride, None, more, work.D[: -len(work.n)])
     return D if now is None or len(now) == 1 else torch.cat([now[:-1], D[len(now) - 1 :]])
 
 
-def shift_memory(memory: Memory, stride: Tensor, more: int) -> Memory:
-    """A memory moved up by stride (B,) rows, in a window `more` rows longer; a tensor (1, B, ...) stays as it is.
+def shift_memory(memory: Memory, stride: Sequence[int], more: int) -> Memory:
+    """A memory, each sample moved up by its stride, in a window `more` rows longer; a tensor (1, B, ...) stays.
 
-    Where a tuple is `of_known_rows`, nobody reads the rows that enter, and its tensors may be left without them.
+    What has a `shifted` knows how. Where a tuple is `of_known_rows`, nobody reads the rows that enter, and its tensors
+    may be left without them.
     """
-    alike = len(set(stride.tolist())) == 1
+    alike = len(set(stride)) == 1
 
     def moved(m: Any, known: bool) -> Any:
+        if hasattr(m, "shifted"):
+            return m.shifted(stride, more)
         if isinstance(m, tuple):
             known = getattr(m, "of_known_rows", False)
             return same_fields(m, [moved(v, known) for v in m])
         if not of_rows(m):
             return m
-        return m[int(stride[0]) :] if known and alike else shift_rows(m, stride, more=more)
+        return m[stride[0] :] if known and alike else shift_rows(m, stride, more=more)
 
     return moved(memory, False)  # type: ignore[no-any-return]
 
@@ -157,6 +161,8 @@ def carry_over(fresh: Memory, old: Memory) -> Memory:
     """A memory as it begins, with what an old one knows of the whole sample."""
 
     def chosen(new: Any, m: Any) -> Any:
+        if hasattr(new, "carried_over"):
+            return new.carried_over(m)
         if isinstance(new, tuple):
             return same_fields(new, [chosen(v, w) for v, w in zip(new, m, strict=True)])
         return new if of_rows(new) else m
@@ -181,17 +187,20 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
 
     def batch(*points: Tensor, live: Tensor | None = None) -> tuple[Tensor, ...]:
         live = work.live if live is None else live & work.live
-        P = len(points)
-        x = (torch.stack(points) if P > 1 else points[0][None]).flatten(1, 2)  # (P, W B, ...)
-        if (work.on if live is work.live else partial_mask(live)) is None:
+        all_of_them = (work.on if live is work.live else partial_mask(live)) is None
+        if all_of_them and len(points) == 1:
+            D = evaluate.ask(points[0].flatten(0, 1), n, b).view(points[0].shape)
+            work.rounding = evaluate.rounding
+            return (D,)
+        x = torch.stack(points).flatten(1, 2)  # (P, W B, ...)
+        if all_of_them:
             return ask(x, n, b).unflatten(1, (W, B)).unbind()
         some = live.flatten().nonzero()[:, 0].to(n.device, non_blocking=True)
         return torch.zeros_like(x).index_copy_(1, some, ask(x[:, some], n[some], b[some])).unflatten(1, (W, B)).unbind()
 
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)
-        rows = (n, b) if P == 1 else (v.expand(P, -1).flatten() for v in (n, b))
-        D = evaluate.ask(x.flatten(0, 1), *rows).unflatten(0, (P, -1))
+        D = evaluate.ask(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
         work.rounding = evaluate.rounding
         return D
 
@@ -205,24 +214,24 @@ def sample_numbers(W: int, B: int, device: torch.device) -> Tensor:
 
 
 def shift_rows(
-    v: Tensor, stride: Tensor, last: Tensor | None = None, more: int = 0, before: Tensor | None = None
+    v: Tensor, stride: Sequence[int], last: Sequence[int] | None = None, more: int = 0, before: Tensor | None = None
 ) -> Tensor:
-    """v (R, B, ...), after the H rows `before`, moved up by stride (B,) rows, H + R + more long.
+    """v (R, B, ...), after the H rows `before`, each sample moved up by its stride, H + R + more long.
 
-    Beyond the row `last` (B,) that row is repeated.
+    Beyond the row `last` of a sample that row is repeated.
     """
     H = 0 if before is None else len(before)
-    R, s = H + len(v) + more, set(stride.tolist())
-    e = {H + len(v) - 1} if last is None else set(last.tolist())
-    if len(s) == len(e) == 1 and max(e) >= H:  # all samples alike, and no index to send to a device
-        (first,), (end,) = s, e
-        end = min(end, first + R - 1)
-        parts = [v[max(first - H, 0) : end + 1 - H]]
-        if before is not None and first < H:
-            parts.insert(0, before[first : end + 1])
-        if rest := R - (end + 1 - first):
-            parts.append(v[end - H : end + 1 - H].expand(rest, *v.shape[1:]))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    R, ends = H + len(v) + more, [H + len(v) - 1] if last is None else last
+    if len(set(stride)) == len(set(ends)) == 1 and ends[0] >= H:  # all samples alike, and no index to send to a device
+        if before is not None and stride[0] < H:
+            v, H = torch.cat([before, v]), 0
+        first, end = stride[0] - H, ends[0] - H
+        return v[first : first + R] if first + R <= end + 1 else v.index_select(0, row_range(first, R, end, v.device))
     v = v if before is None else torch.cat([before, v])
-    last = stride.new_tensor(len(v) - 1) if last is None else last
-    return pick_rows(v, (row_places(R) + stride).minimum(last))
+    return pick_rows(v, (row_places(R) + torch.tensor(stride)).minimum(torch.tensor(ends)))
+
+
+@functools.lru_cache(maxsize=1024)
+def row_range(first: int, R: int, end: int, device: torch.device) -> Tensor:
+    """The rows first, first + 1, ... (R,), and `end` beyond it."""
+    return torch.arange(first, first + R, device=device).clamp_(max=end)

@@ -1,10 +1,13 @@
-"""A chain: a problem that is being solved, and how. One value, passed from the solver to the window and to a retry."""
+"""A chain: a problem that is being solved, and how. One value, passed from the solver to the window and to a retry.
+
+`run_frames` goes through the rounds of a chain once, and keeps their records and the last states.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,8 +15,10 @@ from ..execution.evaluate import Evaluator
 from ..methods.base import AbstractMethod
 from ..stopping.base import AbstractStop
 from ..system import System
-from .controller import WindowController
-from .frame import Frame
+from ..validate import refusal
+from .controller import Plan, WindowController, check_plan
+from .frame import Frame, WindowRound
+from .trace import FrameRecord
 
 # The number of rounds that stands for no limit: more than any chain takes.
 UNLIMITED = 1 << 62
@@ -37,7 +42,7 @@ class Chain:
         stream: the starting noise x (B, ...) and the noise of the rows.
         method: what corrects the states of a window.
         stop: which rows of a window are settled.
-        pace: how many rows the next window has.
+        controller: how many rows the next window has.
         limit: on rounds.
         keep: the states within a stretch of single steps, and not its first and last alone.
     """
@@ -59,8 +64,51 @@ class Chain:
         """N, the rows of the table."""
         return len(self.evaluate.system)
 
+    def plan(self, row: int) -> Plan:
+        """The window of the next round, from a row of the slowest sample on. Raises ValueError for what is no plan."""
+        return check_plan(self.controller.next(row))
+
     def shown(self, frame: Frame) -> Iterator[Frame]:
-        """The frame, while the clock rests: what is done with it is not counted as a round."""
+        """The frame, while the clock rests: what is done with it is not counted as a round.
+
+        Raises ValueError where it came back changed: its tensors are those that the chain goes on with.
+        """
         self.evaluate.clock.pause()
+        before = frame_versions(frame)
         yield frame
+        if any(version != before.get(name, 0) for name, version in frame_versions(frame).items()):
+            needed = "frames as they are, for the chain goes on with their tensors"
+            raise refusal("watch", "one that changes a frame's tensors in place", needed, "frame.x.clone()")
         self.evaluate.clock.resume()
+
+
+def frame_versions(frame: Frame) -> dict[str, int]:
+    """How often the tensors that a frame holds were changed so far, by name."""
+    held: dict[str, Any] = vars(frame) | (vars(frame.sweep) if isinstance(frame, WindowRound) else {})
+    lists = {k: v[-1] for k, v in held.items() if isinstance(v, list) and v}
+    found = {k: v for k, v in (held | lists).items() if isinstance(v, Tensor) and not v.is_inference()}
+    return {k: v._version for k, v in found.items()}
+
+
+@dataclass
+class RunOutcome:
+    """The last states (B, ...) of a run over all its frames, what is kept of them, and the trajectories if wanted."""
+
+    final: Tensor
+    records: list[FrameRecord]
+    estimate: Tensor | None
+    path: list[list[Tensor]]
+
+
+def run_frames(shown: Iterable[Frame], x: Tensor, path: bool, limit: int | None = None) -> RunOutcome:
+    """Runs through the frames of samples from x (B, ...), or as many rounds as the limit allows."""
+    run, frame = RunOutcome(x, [], None, [[v[None]] for v in x] if path else []), None
+    for frame in shown:
+        run.records.append(frame.record)
+        run.estimate = run.estimate if frame.estimate is None else frame.estimate
+        for b, states in enumerate(run.path):
+            states.append(frame.x[1 : run.records[-1].stride[b] + 1, b])
+        if frame.round == limit:
+            break
+    run.final = x if frame is None else frame.last
+    return run

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from ..execution.clock import Clock
+from ..validate import check_whole, counted, in_words, refusal
 from .expected import Expected
 
 # A window is given up if its rounds are more than this share of the steps that would have moved as far. Chosen by hand.
@@ -27,6 +28,16 @@ class HasClock(Protocol):
 
 
 Plan = tuple[int, int]  # the window of the next round; if that is 1, the single steps before the next question
+
+
+def check_plan(plan: Plan) -> Plan:
+    """The plan of somebody's controller. Raises ValueError where it is none."""
+    ok = isinstance(plan, tuple) and len(plan) == 2 and all(type(each) is int and each >= 1 for each in plan)
+    if not ok:
+        given = str(plan) if isinstance(plan, tuple | list) else in_words(plan)
+        needed = "(window, steps), whole numbers of at least 1 each"
+        raise refusal("window", f"a controller whose `next` gives {given}", needed, "return 32, 1")
+    return plan
 
 
 class WindowController(ABC):
@@ -64,6 +75,8 @@ class FixedWindow(WindowController):
     """
 
     def __init__(self, window: int, steps: int = 1, why: str | None = None, what: Expected | None = None) -> None:
+        check_whole("window", window, "a whole number of rows, at least 1", 1)
+        check_whole("steps", steps, "a whole number of single steps, at least 1", 1)
         self.answer, self.only = (window, steps), window
         self.why, self.what = why or ("window=1 was given" if window == 1 else None), what
 
@@ -108,6 +121,7 @@ class YieldingWindow(WindowController):
             self.moved.clear()
 
     def reason(self) -> str | None:
-        if not self.given:
+        if not self.given or self.stretch == self.window:  # it gave way to none
             return None
-        return f"{self.given} rows, for rounds of a window of {self.window} moved by hardly more than a row"
+        slow = f"rounds of a window of {self.window} finished hardly more than a step each"
+        return f"{slow} ({counted(self.given, 'step')} taken one by one)"

@@ -31,6 +31,6 @@ class Expected:
     def __str__(self) -> str:
         round, step = 1e3 * self.seconds / self.rounds, 1e3 * self.stepping_seconds / self.rows
         return (
-            f"a window of {self.window} would take {self.ratio:.2f} times as long here: a round of it takes "
-            f"{round:.3g} ms, a step {step:.3g} ms"
+            f"a window of {self.window} would take {self.ratio:.2f} times as long as stepping here: a round of it "
+            f"takes {round:.3g} ms, a step {step:.3g} ms"
         )

@@ -1,4 +1,4 @@
-"""One round as it ended, before the window slides; consecutive single steps form one record.
+"""`Frame`: one round of a window as it ended, before the window slides.
 
 of B samples the rows [begin, end) were evaluated, and the first `stride` of them accepted
 """
@@ -64,25 +64,44 @@ class Frame(Protocol):
     def record(self) -> FrameRecord: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowRound:
     """A round of a window: `first` (B, ...) is its first state, `sweep` what it found.
 
-    The rows W are those that the chain has left, of the `window` that was asked for.
+    span: begin, end and stride of each sample; off: its residual. The rows W are those that the chain has left, of the
+    `window` that was asked for.
     """
 
     round: int
     window: int
-    begin: Tensor
-    end: Tensor
-    stride: Tensor
+    span: tuple[list[int], list[int], list[int]]
     first: Tensor
     sweep: Update
     size: Tensor
-    residual: Tensor
+    off: list[float]
     evaluate: Evaluator
     estimate: Tensor | None = None
     single: int = 0
+
+    @cached_property
+    def begin(self) -> Tensor:
+        """The first row (B,)."""
+        return torch.tensor(self.span[0])
+
+    @cached_property
+    def end(self) -> Tensor:
+        """The row (B,) after the last one."""
+        return torch.tensor(self.span[1])
+
+    @cached_property
+    def stride(self) -> Tensor:
+        """How many rows (B,) were accepted."""
+        return torch.tensor(self.span[2])
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """The largest distance (B,) of an accepted state from its row's own step."""
+        return torch.tensor(self.off, dtype=self.first.dtype)
 
     @cached_property
     def x(self) -> Tensor:
@@ -97,10 +116,13 @@ class WindowRound:
     @property
     def last(self) -> Tensor:
         """The last accepted states (B, ...)."""
+        stride = self.span[2]
+        if min(stride) == max(stride) > 0:
+            return self.sweep.x[stride[0] - 1]
         return pick_rows(self.x, self.stride[None].to(self.x.device))[0]
 
     @property
     def record(self) -> FrameRecord:
         """What is kept of it."""
-        each = self.begin.tolist(), self.stride.tolist(), self.residual.tolist()
-        return FrameRecord(*each, max(self.end.tolist()), self.evaluate.evaluations, self.window, 0)
+        begin, end, stride = self.span
+        return FrameRecord(begin, stride, self.off, max(end), self.evaluate.evaluations, self.window, 0)

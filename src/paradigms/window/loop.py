@@ -17,14 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from ..execution.memory import raise_mmap_threshold
 from ..methods.base import AbstractMethod
-from ..methods.work import Evaluate, Memory, Update, WindowState, row_places
-from ..stopping.base import AbstractStop
+from ..methods.work import Evaluate, Memory, Update, WindowState
+from ..stopping.base import AbstractStop, MeasuredStop
 from ..system import System
 from .buffers import (
     ChainPosition,
@@ -48,7 +49,7 @@ LARGEST_LEAD = 4
 
 def frames(chain: Chain) -> Iterator[Frame]:
     """Rounds of windows and stretches of single steps, from the first row to the last or to the limit on rounds."""
-    at, (window, steps) = ChainPosition.start(chain.system, chain.stream.x), chain.controller.next(0)
+    at, (window, steps) = ChainPosition.start(chain.system, chain.stream.x), chain.plan(0)
     while at.row < len(chain) and at.round < chain.limit:
         if min(window, len(chain)) > 1:
             at, (window, steps) = yield from window_rounds(chain, at, window)
@@ -63,27 +64,28 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
     begin, row, round, window = at.begin, at.row, at.round, min(window, N)
     W, end = rows_in(chain, window, row), window_end(begin, window, N)
     work = open_window(system, at, W, end)
-    work.z = chain.stream.rows(work.n, row, max(end.tolist()))
-    work.x = method.guess.fill(system, work, torch.zeros_like(begin))
+    work.z = chain.stream.rows(work.n, row, max(end))
+    work.x = method.guess.fill(system, work, torch.zeros(len(begin), dtype=torch.long))
     memory, judged = method.init(system, work), stop.init(system, work)
     if at.memories:
         memory, judged = carry_over(memory, at.memories[0]), carry_over(judged, at.memories[1])
     while True:
         round, evaluations = round + 1, chain.evaluate.evaluations
         # 1, 2. Evaluate every row as one batch, and let the method correct the states.
+        sweep, memory, measured = swept(chain, work, window, (memory, judged))
         # 3. Rows before the first one that still moves are settled.
-        sweep, memory, (size, good, judged) = swept(chain, work, window, (memory, judged))
-        stride, residual = accepted_rows(chain, work, sweep, good, end - begin)
+        off, size, good, judged = judgement(chain, work, sweep, measured, judged)
+        stride = accepted_rows(chain, sweep, good, work.inside)
+        residual = residuals(system, off, begin, stride)
         estimate = None if method.law else stop.estimate(judged)
-        frame = WindowRound(
-            round, window, begin, end, stride, work.x[0], sweep, size, residual, chain.evaluate, estimate
-        )
+        span = begin, end, stride
+        frame = WindowRound(round, window, span, work.x[0], sweep, size, residual, chain.evaluate, estimate)
         yield from chain.shown(frame)
         # 4. Slide past them, each sample by its own stride, to a window of the rows that the controller asks for.
-        last, begin = end - begin, begin + stride
-        now = min(begin.tolist())
+        last, begin = work.inside, [n + moved for n, moved in zip(begin, stride, strict=True)]
+        now = min(begin)
         chain.controller.on_round(row, window, chain.evaluate.evaluations - evaluations, now - row, chain.evaluate)
-        plan = chain.controller.next(now) if now < N else (1, 1)
+        plan = chain.plan(now) if now < N else (1, 1)
         row, window = now, min(plan[0], N)
         if window == 1:
             x, D = leave_window(system, work, sweep, stride, last)
@@ -92,16 +94,16 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
         shift = WindowShift(stride, last, begin, end, W)
         longer, work = W - len(work.n), advance_window(system, work, sweep, shift)
         memory, judged = shift_memory(memory, stride, longer), shift_memory(judged, stride, longer)
-        work.z = chain.stream.rows(work.n, row, max(end.tolist()))
+        work.z = chain.stream.rows(work.n, row, max(end))
         # 5. Guess the rows that entered.
-        known = (last - stride).minimum(end - begin)
-        if not known.equal(end - begin):
-            work.x = method.guess.fill(system, work, known)
+        known = [min(k - s, rows) for k, s, rows in zip(last, stride, work.inside, strict=True)]
+        if known != work.inside:
+            work.x = method.guess.fill(system, work, torch.tensor(known))
 
 
 def swept(
     chain: Chain, work: WindowState, window: int, memories: tuple[Memory, Memory]
-) -> tuple[Update, Memory, Judgement]:
+) -> tuple[Update, Memory, list[Tensor]]:
     """What `play` finds; as one graph where the model is one whose rounds are compiled and this round can be."""
     evaluate, graph = batch_evaluate(chain.evaluate, work), chain.evaluate.graph
     full = len(work.n) == window and work.first is not None and work.on is None
@@ -118,36 +120,60 @@ def play(
     work: WindowState,
     evaluate: Evaluate | Tensor,
     memories: tuple[Memory, Memory],
-) -> tuple[Update, Memory, Judgement]:
-    """A sweep, what the method remembers, and what the criterion says of it; evaluate: or what it says, D (W, B, ...).
+) -> tuple[Update, Memory, list[Tensor]]:
+    """A sweep, what the method remembers, and what the criterion measures; evaluate: or what it says, D (W, B, ...).
 
     Of a window whose samples are alike it is a function of tensors: nothing in it depends on what numbers are.
     """
     ask = (lambda *points, live=None: (evaluate,)) if isinstance(evaluate, Tensor) else evaluate
     sweep, memory = method.sweep(system, work, ask, memories[0])
     sweep = replace(sweep, off=sweep.apart)
-    return sweep, memory, stop.judge(system, work, sweep, memories[1])
+    measured = stop.measure(system, work, sweep, memories[1]) if decides_on_cpu(stop) else []
+    return sweep, memory, measured
 
 
-def accepted_rows(
-    chain: Chain, work: WindowState, sweep: Update, good: Tensor, inside: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The rows (B,) that each sample moves by, of `inside` (B,) in the chain, and the residual (B,) of those.
+def decides_on_cpu(stop: AbstractStop) -> TypeGuard[MeasuredStop]:
+    """Whether a criterion is one that is told its numbers; one of such with a `judge` of its own is not."""
+    return type(stop).judge is MeasuredStop.judge
 
-    good (B,): the rows that the criterion would accept; a method that has its own stride overrules it. Both results are
-    on the CPU: the one time in a round that the device is asked for something, but for whether the model is finite.
-    Raises RuntimeError where no sample moves.
+
+def judgement(
+    chain: Chain, work: WindowState, sweep: Update, measured: list[Tensor], memory: Memory
+) -> tuple[list[list[float]], Tensor, list[int], Memory]:
+    """How far each state is from its own step, W lists of B, what the criterion says of each row and the rows that are
+    to be accepted of each sample, and what it remembers.
+
+    Here is the one time in a round that the device is asked for something: for whether the model is finite, too.
     """
-    off = sweep.apart / work.coefficients(chain.system).std  # how far, in std, each state (W, B) is from its step
-    doubts, B = chain.evaluate.doubts, len(inside)
-    asked = [(good if sweep.stride is None else sweep.stride).to(off), off.flatten(), *(d.total[None] for d in doubts)]
-    told = torch.cat(asked).cpu()
-    chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
-    stride, off = told[:B].long().minimum(inside), told[B : B + off.numel()].view(off.shape)
-    if not max(stride.tolist()) > 0:
+    stop, doubts, (W, B) = chain.stop, chain.evaluate.doubts, sweep.live.shape
+    told = [sweep.apart, *measured, *(doubt.total.expand(1, B) for doubt in doubts)]
+    if decides_on_cpu(stop):
+        given = [] if sweep.stride is None else [sweep.stride]
+    else:
+        size, good, memory = stop.judge(chain.system, work, sweep, memory)
+        given = [good if sweep.stride is None else sweep.stride]
+    numbers = torch.cat([*told, *(rows.to(told[0])[None] for rows in given)]).cpu().tolist()
+    accepted = [[int(n) for n in numbers.pop()] for _ in given]
+    chain.evaluate.look([numbers.pop()[0] for _ in doubts][::-1])
+    if decides_on_cpu(stop):
+        sweep = replace(sweep, stride=torch.tensor(accepted[0])) if accepted else sweep
+        size, good, memory = stop.settle(chain.system, work, sweep, memory, list(zip(*numbers, strict=True)))
+    return numbers[:W], size, accepted[0] if accepted else good.tolist(), memory
+
+
+def accepted_rows(chain: Chain, sweep: Update, good: list[int], inside: list[int]) -> list[int]:
+    """The rows that each sample moves by, of those in the chain; RuntimeError where none moves."""
+    stride = [min(n, rows) for n, rows in zip(good, inside, strict=True)]
+    if not max(stride) > 0:
         what = type(chain.stop if sweep.stride is None else chain.method).__name__
         raise RuntimeError(f"{what}: given 0 rows to accept of every sample; needed: at least 1 row of one a round")
-    return stride, torch.where(row_places(len(off)) < stride, off, 0).amax(0)
+    return stride
+
+
+def residuals(system: System, off: list[list[float]], begin: list[int], stride: list[int]) -> list[float]:
+    """Of each sample the largest distance of an accepted state from its row's own step, in std."""
+    samples = enumerate(zip(begin, stride, strict=True))
+    return [max((off[w][b] / system.stds[n + w] for w in range(rows)), default=0.0) for b, (n, rows) in samples]
 
 
 def rows_in(chain: Chain, window: int, row: int) -> int:
@@ -155,6 +181,7 @@ def rows_in(chain: Chain, window: int, row: int) -> int:
     return window if chain.method.steady else min(window, max(len(chain) - row, 2))
 
 
-def window_end(begin: Tensor, window: int, N: int) -> Tensor:
-    """The row (B,) that each sample's window ends before."""
-    return (begin + window).clamp(max=min(N, min(begin.tolist()) + LARGEST_LEAD * window)).maximum(begin)
+def window_end(begin: list[int], window: int, N: int) -> list[int]:
+    """The row that each sample's window ends before."""
+    last = min(N, min(begin) + LARGEST_LEAD * window)
+    return [max(min(n + window, last), n) for n in begin]

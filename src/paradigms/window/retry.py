@@ -19,8 +19,7 @@ from torch import Tensor
 from ..noise import Noise
 from ..stopping.final_error import DOUBT, FinalError
 from ..stopping.rounding import finest_tolerance
-from .attempt import RunOutcome, run_frames
-from .chain import Chain
+from .chain import Chain, RunOutcome, run_frames
 from .controller import FixedWindow
 from .loop import frames
 from .trace import FrameRecord

@@ -21,15 +21,16 @@ from .frame import Frame
 from .trace import FrameRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SingleSteps:
     """Single steps of a chain of N rows: the states before, between and after them, and the outputs (.., B, ...).
 
-    If nobody looks at the states in between, only the first and the last states and outputs are kept.
+    first: the row that each sample begins at. If nobody looks at the states in between, only the first and the last
+    states and outputs are kept.
     """
 
     round: int
-    begin: Tensor
+    first: list[int]
     single: int
     N: int
     states: Sequence[Tensor]
@@ -38,9 +39,19 @@ class SingleSteps:
     estimate: Tensor | None = None
 
     @property
+    def rows(self) -> list[int]:
+        """The row that is next of each sample."""
+        return [min(row + self.single, self.N) for row in self.first]
+
+    @cached_property
+    def begin(self) -> Tensor:
+        """The first rows (B,)."""
+        return torch.tensor(self.first)
+
+    @cached_property
     def end(self) -> Tensor:
         """The rows (B,) that are next."""
-        return (self.begin + self.single).clamp(max=self.N)
+        return torch.tensor(self.rows)
 
     @property
     def stride(self) -> Tensor:
@@ -60,12 +71,12 @@ class SingleSteps:
     @property
     def size(self) -> Tensor:
         """0 (W, B), because every step is settled."""
-        return torch.zeros(self.single, len(self.begin))
+        return torch.zeros(self.single, len(self.first))
 
     @property
     def residual(self) -> Tensor:
         """0 (B,), because every state is the step that the model gave."""
-        return torch.zeros(len(self.begin))
+        return torch.zeros(len(self.first))
 
     @property
     def last(self) -> Tensor:
@@ -75,10 +86,9 @@ class SingleSteps:
     @property
     def record(self) -> FrameRecord:
         """What is kept of it."""
-        begin = self.begin.tolist()
-        stride = [min(self.single, self.N - row) for row in begin]
-        end = min(max(begin) + self.single, self.N)
-        return FrameRecord(begin, stride, [0.0] * len(begin), end, self.evaluate.evaluations, 1, self.single)
+        stride = [end - begin for begin, end in zip(self.first, self.rows, strict=True)]
+        end, residual = min(max(self.first) + self.single, self.N), [0.0] * len(stride)
+        return FrameRecord(self.first, stride, residual, end, self.evaluate.evaluations, 1, self.single)
 
 
 def sequential_sample(evaluate: Evaluator, stream: NoiseStream) -> Tensor:
@@ -98,8 +108,8 @@ def stepped(chain: Chain, at: ChainPosition, steps: int) -> Generator[Frame, Non
     chain.controller.on_steps(row, steps, chain.evaluate)
     frame = SingleSteps(at.round + steps, at.begin, steps, N, states, outputs, chain.evaluate)
     yield from chain.shown(frame)
-    at = ChainPosition(frame.last, outputs[-1][-len(at.D) :], frame.end, frame.round, at.memories)
-    return at, chain.controller.next(at.row) if at.row < N else (1, 1)
+    at = ChainPosition(frame.last, outputs[-1][-len(at.D) :], frame.rows, frame.round, at.memories)
+    return at, chain.plan(at.row) if at.row < N else (1, 1)
 
 
 def single_steps(
@@ -107,13 +117,13 @@ def single_steps(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """States x (B, ...) and outputs D (H + 1, B, ...) row by row, each sample from its own row on."""
     x, D, system, b = at.x, at.D, evaluate.system, torch.arange(len(at.x), device=at.x.device)
-    first, last, N, H = at.row, max(at.begin.tolist()), len(system), len(at.D)
+    first, last, N, H = at.row, max(at.begin), len(system), len(at.D)
     for row in range(first, min(first + steps, N)):
         end = row - first + last + 1
         if first == last:
             n = torch.full((1, len(x)), row, device=x.device)
         else:
-            n = (at.begin + row - first)[None].to(x.device)
+            n = (torch.tensor([at.begin]) + row - first).to(x.device)
         if end <= N:
             D = torch.cat([D[-H:], evaluate(x, n[0], b)[None]])
             x = system.step(x[None], D, stream.rows(n, row, end), n)[0]

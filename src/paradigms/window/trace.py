@@ -1,4 +1,4 @@
-"""The record of a frame, so small that many single steps in a row take no more memory than one.
+"""`FrameRecord`: what is kept of a frame, so small that many single steps take no more memory than one.
 
 (begin, end, evaluations so far)        of every round: the first row of the slowest sample, and the row after the
                                         last one of the fastest

@@ -1,4 +1,4 @@
-"""Verification: how far each row of an accepted trajectory is from the step that the model gives.
+"""`verify=True`: how far each row of an accepted trajectory is from the step that the model gives.
 
 The verification evaluates the accepted trajectory once more, all rows in parallel, and finds by how much each row
 misses its own step, r[n] = step(x)[n] - x[n+1]. A row with noise c[n] is then a Gaussian whose mean is off by r[n]:
@@ -21,7 +21,7 @@ from ..execution.evaluate import Evaluator
 from ..noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verification:
     """The finished trajectory, evaluated once more.
 

@@ -144,7 +144,7 @@ def test_the_report_says_the_window_and_with_compare_error_and_speedup() -> None
     assert run.calls == 1 and run.steps == 6 and run.sequential_seconds is not None and run.speedup is not None
     text = str(run)
     assert "windows of up to 4 steps" in text and "times as fast as stepping, measured" in text
-    assert f"relative error to the same calls step by step: {run.max_error:.2g}" in text
+    assert f"relative error against the same calls step by step: {run.max_error:.2g}" in text
 
 
 def test_compare_is_of_pictures_and_of_tables_too() -> None:
@@ -162,7 +162,7 @@ def test_the_report_says_that_all_was_stepped() -> None:
     pipe = text2image()
     with parallelize(pipe, tolerance=0, window="auto") as run:
         sample(pipe)
-    assert "no windows: stepped through" in str(run) and run.window == 1
+    assert "no windows, one step at a time" in str(run) and run.window == 1
 
 
 class Reasoned(WindowController):
@@ -181,7 +181,7 @@ def test_the_report_says_why_it_stepped() -> None:
     with parallelize(pipe, window=Reasoned()) as run:
         sample(pipe)
         sample(pipe)
-    assert "stepped: a window of 16 would take 1.3 times as long here" in str(run) and len(run.reasons) == 1
+    assert "stepped because a window of 16 would take 1.3 times as long here" in str(run) and len(run.reasons) == 1
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -190,7 +190,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": (lambda p: (None,), r"given None; needed: a diffusers pipeline"),
     "a class": (lambda p: (PLAIN,), r"given the class StableDiffusionPipeline; needed: a diffusers pipeline"),
     "a method's class": (lambda p: (p, pd.Picard), r"method: given .*Picard.*type Picard\(\)"),
-    "a method's name": (lambda p: (p, "picard"), r"method: given 'picard'; needed: a method such as"),
+    "a method's name": (
+        lambda p: (p, "picard"),
+        r"method: given 'picard'; needed: one of Anderson\(\).*; type Picard\(\)",
+    ),
     "a name": (lambda p: ("stabilityai/sd",), r"given 'stabilityai/sd'; needed: a diffusers pipeline"),
 }
 
@@ -214,6 +217,7 @@ def test_what_is_no_pipeline_or_no_method_says_what_to_type(name: str, function:
         ({"tolerance": "fine"}, "tolerance: given 'fine'"),
         ({"warm_start": True}, "warm_start: given True; needed: a policy"),
         ({"batched": 0}, "batched: given 0; needed: True or False"),
+        ({"compare": "yes"}, "compare: given 'yes'; needed: True or False"),
         ({"window": 0}, "window: given 0"),
     ],
 )

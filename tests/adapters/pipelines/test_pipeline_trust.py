@@ -110,7 +110,7 @@ def test_a_call_in_doubt_is_made_again_at_a_smaller_tolerance(monkeypatch: pytes
     with parallelize(pipe, tolerance=0.05, window=20) as run:
         assert off(sample(pipe, steps=20), reference) <= 0.05 / doubt.STRICTER
     assert run.retries == 1 and run.steps == 20 and run.checks > 0 and not run.fallbacks
-    assert "made again 1 times" in str(run) and run.status == "converged" and run.estimate is not None
+    assert "made again once" in str(run) and run.status == "converged" and run.estimate is not None
     assert vars(pipe).get("_paradigms") is None
 
 

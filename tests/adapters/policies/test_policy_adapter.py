@@ -85,7 +85,7 @@ def test_where_stepping_is_soonest_the_policys_own_loop_steps(monkeypatch: pytes
         with pytest.raises(ValueError, match=r"Net: given .*global_cond \(1, 3\), it failed"):
             policy.conditional_sample(data, data.bool(), global_cond=torch.ones(1, 3))
     assert run.calls == 3 and run.seconds > run.model_seconds > 0
-    assert "stepped: a window takes longer" in str(run)
+    assert "stepped because a window takes longer" in str(run)
 
 
 def test_calls_rest_at_most_so_long_and_windows_end_it() -> None:

@@ -521,7 +521,7 @@ def test_compare_gives_the_error_against_the_own_loop_on_the_same_noise(how: str
     error = (found - right).flatten(1).norm(dim=1) / right.flatten(1).norm(dim=1)
     assert run.max_error == pytest.approx(float(error.max()), rel=1e-3) and 0 < run.max_error < 0.01
     assert run.calls == 1 and run.speedup is not None
-    assert "relative error to the policy's own loop" in str(run) and "times as fast" in str(run)
+    assert "relative error against the policy's own loop" in str(run) and "times as fast" in str(run)
 
 
 def test_the_report_says_the_window_and_why_a_call_was_stepped() -> None:
@@ -533,7 +533,7 @@ def test_the_report_says_the_window_and_why_a_call_was_stepped() -> None:
     with pd.parallelize(policy, tolerance=0) as run:
         for _ in range(4):
             chunk(policy)
-    assert "window='auto'" in str(run) and all(f"stepped: {why}" in str(run) for why in run.reasons)
+    assert "window='auto'" in str(run) and all(f"stepped because {why}" in str(run) for why in run.reasons)
     assert not run.own_calls or run.reasons
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import paradigms as pd
 from paradigms.adapters.policies.warm_start import ChunkMemory, shift_chunk
+from paradigms.methods.guess import Extrapolate
+from paradigms.methods.spectral import Spectral
 from policies import made
 from standins import ACT, ACT_STEPS, HORIZON, OBS, OBS_STEPS, DiffusionPolicy, LowdimPolicy, scheduler
 
@@ -139,11 +141,27 @@ def test_samples_with_generators_of_their_own_are_known_by_them_in_any_batch() -
     table = pd.from_scheduler(scheduler(), 10)
     a, b, c = (torch.Generator() for _ in range(3))
     D = torch.randn(10, 2, HORIZON, ACT)
-    memory = ChunkMemory(table, [a, b], D)
-    found = memory.recall(table, torch.zeros(3, HORIZON, ACT), [b, c, a], 8)
-    assert found is not None
-    assert torch.equal(found[:, 0], shift_chunk(D, 8)[:, 1]) and torch.equal(found[:, 2], shift_chunk(D, 8)[:, 0])
-    assert not found[:, 1].any()
+    sums = torch.rand(2, 10, 2, 5)
+    memory = ChunkMemory(table, [a, b], D, [sums])
+    last = memory.recall(table, torch.zeros(3, HORIZON, ACT), [b, c, a], 8)
+    assert last is not None and last[1] is not None
+    for found, kept in ((last[0], shift_chunk(D, 8)), (last[1][0], sums[0]), (last[1][1], sums[1])):
+        assert torch.equal(found[:, [0, 2]], kept[:, [1, 0]]) and not found[:, 1].any()
+
+
+def test_a_call_that_knows_the_jacobian_takes_fewer_rounds() -> None:
+    policy = exact(50)
+    table = pd.from_scheduler(policy.noise_scheduler, 50)
+    x = torch.randn(1, HORIZON, ACT, generator=torch.Generator().manual_seed(1))
+    seen = {"global_cond": torch.zeros(1, OBS_STEPS * OBS)}
+    rounds, sums = [], None
+    for _ in range(2):  # the same chain from the same noise, so that nothing but the Jacobian is known
+        memory = ChunkMemory(table, None, torch.zeros(50, 1, HORIZON, ACT))
+        method = memory.method(Spectral(), Extrapolate(), sums)
+        g = torch.Generator().manual_seed(2)
+        found = pd.sample(policy.model, table, x, method, window=50, tolerance=1e-3, generator=g, condition=seen)
+        (sums,), rounds = memory.learned, [*rounds, found.rounds]
+    assert rounds[1] < rounds[0]
 
 
 def test_lockstep_episodes_that_end_leave_the_others_warm_and_right() -> None:

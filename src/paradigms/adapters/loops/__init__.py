@@ -1,4 +1,4 @@
-"""Sampling loops whose steps are no table: a step of one's own, many at once."""
+"""Loops of one's own, in parallel: samplers with a step function that no table describes, see `sample_loop`."""
 
 from .sample import sample_loop
 

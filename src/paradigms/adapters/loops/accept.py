@@ -1,4 +1,4 @@
-"""How many steps of a window are finished, as the core's stopping rule says of the states between them.
+"""How many steps of a loop's window are finished, by the core's stopping rule.
 
     y[n]  = step n from the old state x[n], the model's own answers to it
     dD[n] = (y - y_before - a dX) / b,    dX = x - x_before        over the two last times that a row was evaluated
@@ -22,9 +22,12 @@ from ...system import System
 from ...window.buffers import shift_memory
 from .steps import StepRun, moved_calls, packed, relative_change
 
-WITH_STATE = 3.0  # as for pipelines
-LEAST = 1e-6  # of b: a step that hardly depends on the answer says nothing of it
-ULPS = 4.0  # of float32: what an input may move by and count as unmoved
+# How much more, relatively, than its state a row's other inputs may move, as for pipelines. Chosen by hand.
+WITH_STATE = 3.0
+# The least b: a step that hardly depends on the answer says nothing of it. Chosen by hand.
+LEAST = 1e-6
+# What an input may move by and count as unmoved, in units in the last place of float32. Chosen by hand.
+ULPS = 4.0
 
 
 class Acceptance:
@@ -98,7 +101,7 @@ class Acceptance:
             work, update, before = self.judged
             stride = torch.full((update.x.shape[1],), count)
             self.memory = self.stop.judge(self.system, work, replace(update, stride=stride), before)[2]
-            self.memory = shift_memory(self.memory, torch.tensor([count]), 0)
+            self.memory = shift_memory(self.memory, [count], 0)
         elif self.judged is not None:  # nothing was accepted, and nothing is spent
             self.memory = self.judged[2]
         place = torch.arange(self.window) + count

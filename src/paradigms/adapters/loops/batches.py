@@ -1,4 +1,4 @@
-"""The model, asked many calls at once: those of one form are one batch.
+"""Many calls of the model as few: calls of the same shapes become one batch.
 
 m = model(x (M, ...), t (M,), **condition),    M the rows of all calls
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...distributed.device_time import now
 from ...execution.chunked import BatchLimit
-from ...execution.model_check import ROUNDING, relative_difference
+from ...execution.model_differences import ROUNDING, relative_difference
 from ...validate import in_words, refusal
 from .surrogate import Call
 

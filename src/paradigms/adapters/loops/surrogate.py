@@ -1,4 +1,4 @@
-"""One call of the model within a step, and what stands in for its answer until it is asked:
+"""The surrogate of one call of the model within a user's step: what is answered before the model is evaluated:
 
     S(y) = m + (J d - P d) / Q,    d = y - x       where it was shown x and said m
     S(y) = (D - P y) / Q                           where it was not: D of the last answer before

@@ -1,4 +1,4 @@
-"""Whole diffusers pipelines in parallel: `parallelize`."""
+"""Whole diffusers pipelines in parallel: the pipeline's own loop runs, and is rewound."""
 
 from ..report import Run
 from .pipeline import disable_parallel_sampling, enable_parallel_sampling, parallelize

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .surrogate import Surrogate
 
 
-KEPT = 8.0  # times the rounding of the network's, a state that is kept in half precision is rounded anew by each step
+# Times the rounding of the network's, a state that is kept in half precision is rounded anew by each step. Chosen by
+# hand.
+KEPT = 8.0
 
 
 class AcceptanceState(NamedTuple):
@@ -173,7 +175,7 @@ class AcceptanceTest:
         place, old = torch.arange(window) + count, self.window
         self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
         if self.memory is not None:
-            self.memory = shift_memory(self.memory, torch.tensor([count]), window - old)
+            self.memory = shift_memory(self.memory, [count], window - old)
         self.window = window
 
 

@@ -1,4 +1,4 @@
-"""What classes and modules name that can be a state, read and put back by name.
+"""The attributes of classes and modules that may hold a loop's state: read, and put back by name.
 
 Names of Python's own are none: `__doc__` and the like, and the account of an abstract class, `_abc_impl`.
 """

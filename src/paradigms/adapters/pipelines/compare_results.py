@@ -1,4 +1,4 @@
-"""How far what two calls made is apart: every picture, array and tensor in it as one vector.
+"""The difference between the results of two calls: every picture, array and tensor in them as one vector.
 
 error = |x - y| / |y|,     y the call step by step
 """

@@ -1,4 +1,4 @@
-"""Calls of networks that every rank of a team is about to make: each runs its share, and hears the answers to the rest.
+"""A pipeline's network calls on the ranks of a team: each rank runs its share and receives the other answers.
 
     [answer of a call | answer of a call | ..]      as bytes, a rank's behind each other, in one all-gather
 

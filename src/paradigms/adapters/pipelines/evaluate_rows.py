@@ -1,4 +1,4 @@
-"""A round's questions: all that the networks were shown in the rows of a window, as one batch.
+"""Evaluates a round: all calls of the networks in the steps of a window, as one batch.
 
     m[r] = network(call[r])        r: every call of rows [begin, end) that no network has answered yet
 
@@ -60,4 +60,6 @@ def check_answers(
             loop.visits.pop(n, None)
     loop.finite.noted.clear()
     loop.network.check(calls, said, loop.width)
+    for (n, c), call, answer in zip(todo, calls, said, strict=True):
+        loop.network.probe.note(n, c, call, answer)
     return min([end, *bad])

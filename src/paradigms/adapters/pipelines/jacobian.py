@@ -1,4 +1,4 @@
-"""What a method believes of the model between the points that were evaluated, J of equation (2):
+"""The Jacobian J of a network's answer that each method assumes between evaluated points, in equation (2):
 
     S[n](y) = D[n] + J[n] (y - x[n])
 
@@ -27,7 +27,8 @@ from ...methods.spectral import Spectral
 from ...methods.work import WindowState
 from ...system import System
 
-AHEAD = 32  # rows whose J is computed at once
+# How many rows' J are computed at once. Chosen by hand.
+AHEAD = 32
 
 
 class AssumedJacobian(Protocol):
@@ -67,7 +68,7 @@ class LearnedJacobian:
         s, B = self.known.spectrum, dX.shape[1]
         moved, answered = s.forward(dX), s.forward(dD)
         XX, XD = s.sums(moved, moved), s.sums(moved, answered)
-        self.known = self.method.learn(self.system, self.known, XX, XD, n[:, None].expand(-1, B), None)
+        self.known = self.method.learn(self.known, XX, XD, n[:, None].expand(-1, B), None)
         self.J.clear()
 
     def times(self, n: int, d: Tensor) -> Tensor:

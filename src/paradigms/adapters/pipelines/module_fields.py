@@ -1,4 +1,4 @@
-"""What the modules of a network hold, kept and compared: a callback may change it, or a batch that failed."""
+"""The fields of a network's modules, kept and compared: a callback may change them, or a batch that failed."""
 
 from __future__ import annotations
 

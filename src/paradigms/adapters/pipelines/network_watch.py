@@ -1,4 +1,4 @@
-"""What steps set of networks is noticed: while a pipeline that was called is parallel, `nn.Module.__setattr__` is ours.
+"""Notices when a step sets an attribute of a network: meanwhile `nn.Module.__setattr__` is replaced.
 
 A network that a step itself switches over would not be so when its rows are evaluated later. It is ours not from call
 to call: where it changes Python forgets all it has cached of every module, and a small network takes milliseconds to

@@ -1,4 +1,4 @@
-"""What things hold, by their kind: how it is read, compared and put back, the thing staying who it is.
+"""The contents of Python objects, kind by kind: how they are read, compared and put back in place.
 
 | kind        | things                                              | content                                    |
 | "list"      | lists, sets, deques                                 | a copy                                     |
@@ -6,7 +6,8 @@
 | "object"    | anything with fields or slots                       | the fields, and a dict's or list's items   |
 | "array"     | numpy's arrays                                      | a copy                                     |
 | "cell"      | a variable of a closure                             | its value                                  |
-| "class"     | a class, within `ClassAttributes`                        | its attributes that can be a state         |
+| "cache"     | functions with a cache of `functools`               | how many results it has                    |
+| "class"     | a class, within `Attributes`                     | its attributes that can be a state         |
 |              | a module's global variables, within `Globals`       | those that can be a state                  |
 | "parts"     | tuples, functions, bound methods: they do not change, what they hold and their fields may         |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
@@ -14,10 +15,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import enum
 import functools
+import gc
 import io
 import random
 import sys
@@ -31,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from .attributes import Attributes, Globals
+from .object_fields import has_fields, own_fields, own_slots, set_slots
 
 ATOMS = (str, bytes, int, float, bool, complex, type(None), type, torch.dtype, torch.device, torch.Size, nn.Module,
          enum.Enum, range, slice, type(Ellipsis), types.ModuleType, types.CodeType, property)  # fmt: skip
@@ -71,7 +73,7 @@ def _kind(of: Any) -> str | None:
     if issubclass(of, random.SystemRandom):
         return "unknown"
     if of is memoryview or of is CACHED:
-        return "unknown" if of is memoryview else "parts"
+        return "unknown" if of is memoryview else "cache"
     for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (random.Random, "generator"),
                        (contextvars.ContextVar, "generator"), (types.CellType, "cell"), (PARTS, "parts")):  # fmt: skip
         if issubclass(of, base):
@@ -98,49 +100,9 @@ def numpy_kind(of: Any) -> str | None:
     return NUMPY.get(of.__name__, what)
 
 
-def has_fields(of: type) -> bool:
-    """Whether values of a class have fields, in a dict or in slots."""
-    return of.__dictoffset__ != 0 or bool(slots_of(of))
-
-
 def has_own_fields(of: Any) -> bool:
     """Whether a number, a word or a member of an enumeration is of a class that gave it fields beside."""
     return issubclass(of, str | bytes | int | float | complex | enum.Enum) and has_fields(of)
-
-
-def slots_of(of: Any) -> tuple[str, ...]:
-    """The fields that a class has without a dict."""
-    return _slots(of)
-
-
-@functools.lru_cache(maxsize=4096)
-def _slots(of: Any) -> tuple[str, ...]:
-    found = [vars(base).get("__slots__", ()) for base in of.__mro__]
-    names = [n for v in found for n in ((v,) if isinstance(v, str) else v)]
-    named = [
-        (n, next((b for b in of.__mro__ if n in vars(b)), of)) for n in names if n not in ("__dict__", "__weakref__")
-    ]
-    return tuple(
-        f"_{base.__name__.lstrip('_')}{n}" if n.startswith("__") and not n.endswith("__") else n for n, base in named
-    )
-
-
-def own_fields(thing: Any) -> dict[str, Any] | None:
-    """An object's fields, past code of its class that runs where they are asked for; None where it has none."""
-    try:  # a thread's own object has other fields in each thread, which its class knows
-        fields = vars(thing) if isinstance(thing, threading.local) else object.__getattribute__(thing, "__dict__")
-    except AttributeError:
-        return None
-    return fields if isinstance(fields, dict) else None
-
-
-def own_slots(thing: Any) -> dict[str, Any]:
-    """Those of an object's slots that are set, likewise."""
-    found = {}
-    for name in slots_of(type(thing)):
-        with contextlib.suppress(AttributeError):
-            found[name] = object.__getattribute__(thing, name)
-    return found
 
 
 class ObjectContent:
@@ -166,6 +128,8 @@ def content_of(thing: Any) -> Any:
             return thing.cell_contents
         except ValueError:  # not yet set
             return content_of
+    if what == "cache":
+        return thing.cache_info().currsize
     return thing.copy() if what in ("list", "dict", "array") else ObjectContent(thing)
 
 
@@ -204,6 +168,18 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(thing, defaultdict):
             yield "default_factory", thing.default_factory
         yield from ((f"class {v.of.__name__}", v) for v in classes(type(thing)))  # type: ignore[arg-type]
+
+
+def cached_results(function: Any) -> Iterator[Any]:
+    """What the cache of a function holds: its results, and keys that are no tuples."""
+    bounded = function.cache_parameters()["maxsize"] is not None
+    for v in gc.get_referents(function):
+        if v is vars(function) or type(v) is object or isinstance(v, tuple | type | types.FunctionType):
+            continue
+        if isinstance(v, dict) and not bounded:
+            yield from v.values()
+        elif not (isinstance(v, dict) and all(type(w).__name__ == "_lru_list_elem" for w in v.values())):
+            yield v
 
 
 @functools.lru_cache(maxsize=1024)
@@ -249,6 +225,9 @@ def put_back(thing: Any, was: Any) -> None:
         thing.write(was)
     elif what == "array":
         thing[...] = was
+    elif what == "cache":  # one that has more than it had answers as it would have, but for what was not there at all
+        if was == 0:
+            thing.cache_clear()
     elif what in ("list", "dict"):
         refill_container(thing, was)
     else:
@@ -257,15 +236,6 @@ def put_back(thing: Any, was: Any) -> None:
         set_slots(thing, was.slots)
         if was.items is not None:
             refill_container(thing, was.items)
-
-
-def set_slots(thing: Any, values: dict[str, Any]) -> None:
-    """Gives an object's slots values; those that have none are empty."""
-    for name in slots_of(type(thing)):
-        if name in values:
-            object.__setattr__(thing, name, values[name])
-        elif name in own_slots(thing):
-            object.__delattr__(thing, name)
 
 
 def refill_container(thing: Any, items: Any) -> None:

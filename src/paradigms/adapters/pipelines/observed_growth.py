@@ -1,4 +1,4 @@
-"""What rounds show of growth: what the steps of a row made of what its state moved by between two evaluations.
+"""How much errors grow in a pipeline's loop: measured on states that were evaluated twice.
 
     y[n]   =  x'[n+1] - a[n] d - b[n] J[n] d,      d = x'[n] - x[n]
     b dD   =  y - y_before - a dX,                 dX = x[n] - x_before[n]
@@ -18,6 +18,7 @@ from torch import Tensor
 from .step_record import WITH_STATE, StepRecord, moved_little, relative_change
 
 # The least b: a step that hardly depends on the answer says nothing of it, and dividing by b would blow up rounding.
+# Chosen by hand.
 LEAST = 1e-6
 
 

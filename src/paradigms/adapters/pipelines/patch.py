@@ -1,4 +1,4 @@
-"""The classes of one parallel call, and that nothing of it is left behind, whatever ends it.
+"""The classes that objects have during one parallel call, and how they get their own back, whatever ends it.
 
     begin()   networks and parts become subclasses of their classes, the call is the active one of its thread
     end()     all is as it was; done twice it is the same, so that an interrupt within the first does no harm

@@ -1,4 +1,4 @@
-"""Any diffusers pipeline in one line:
+"""`enable_parallel_sampling` for a pipeline: its class, its settings and what its call becomes.
 
     with paradigms.parallelize(pipe, tolerance=0.003) as run:
         image = pipe(prompt).images[0]

@@ -1,4 +1,4 @@
-"""What a row of a loop did when it ran: what it showed its networks, what they said, what it left.
+"""The record of one step of a loop: what it showed its networks, what they answered, what it left.
 
 Two visits are compared leaf by leaf: a row's other inputs may move as its state does, and no more.
 """
@@ -15,7 +15,8 @@ from .network_call import NetworkCall, same_leaf
 if TYPE_CHECKING:
     from ..report import ProgressBar
 
-WITH_STATE = 3.0  # how much more, relatively, than its state a row's other inputs may move
+# How much more, relatively, than its state a row's other inputs may move. Chosen by hand.
+WITH_STATE = 3.0
 
 
 @dataclass

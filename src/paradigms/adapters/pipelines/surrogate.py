@@ -1,4 +1,4 @@
-"""The stand-in of one of the calls that a step makes, equation (2) in the network's own tongue:
+"""Predicts a network's answer before it is evaluated: equation (2) in what the network predicts:
 
     S[n](y) = m[n] + (J[n] d - P[n] d) / Q[n],    d = y - x[n]      where the network was asked at x[n] and said m[n]
     S[n](y) = (D - P[n] y) / Q[n]                                   where it was not: D of the row before, held fixed

@@ -152,15 +152,14 @@ def solve_in_windows(
     x, condition = given.x, dict(given.condition)
     how: dict[str, Any] = {"mesh": settings.mesh}
     if settings.stride is not None:
-        D = memory.recall(table, x, given.generator, settings.stride) if memory else None
-        if D is not None:
-            method, stop = (
-                replace(method, guess=RecalledGuess(method.guess, D)),
-                with_margin(stop, settings.window, table),
-            )
-        memory = ChunkMemory(
-            table, generator_per_sample(given.generator), x.new_zeros(len(table), *x.shape, dtype=torch.float32)
-        )
+        last = memory.recall(table, x, given.generator, settings.stride) if memory else None
+        D = x.new_zeros(len(table), *x.shape, dtype=torch.float32)
+        memory = ChunkMemory(table, generator_per_sample(given.generator), D)
+        if last is None:
+            method = memory.method(method, method.guess, None)
+        else:
+            method = memory.method(method, RecalledGuess(method.guess, last[0]), last[1])
+            stop = with_margin(stop, settings.window, table)
         how["watch"] = functools.partial(record_estimates, D=memory.D)
     if given.known is not None:
         system = inpainted_system(table, *given.known)

@@ -1,4 +1,4 @@
-"""What a diffusion policy is, by duck type: where its loop lies, what it was asked, how its network is called.
+"""Recognises a diffusion policy by its methods: where its loop is, its arguments, how its network is called.
 
 | policy                                    | its loop                                | its network                  |
 | LeRobot's `DiffusionPolicy`               | policy.diffusion.conditional_sample     | unet(x, t, global_cond)      |

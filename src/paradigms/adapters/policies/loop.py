@@ -1,4 +1,4 @@
-"""What stands in for a policy's `conditional_sample`: the same chunks, in parallel where that is the same and sooner.
+"""Replaces a policy's `conditional_sample`: the same actions, in parallel where that is faster and known to be equal.
 
 | a call is                                                                     | made by                |
 | of a window of 1, or of arguments that a table knows nothing of               | the policy's own loop  |

@@ -1,4 +1,4 @@
-"""What stands before a method while a policy is parallel: an attribute of the one object, by the name of the method.
+"""Replaces a method of one object while a policy is parallel, by an attribute of that name.
 
 Attributes that were placed later lie on those placed earlier. Whichever is left first, what is seen afterwards is the
 uppermost that was not left, and in the end what the user had. Pickles and copies are of the object without them.

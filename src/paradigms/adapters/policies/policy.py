@@ -1,4 +1,4 @@
-"""A diffusion policy's loop in parallel, in one line:
+"""`enable_parallel_sampling` for a diffusion policy: its loop, its settings and its report.
 
     with paradigms.parallelize(policy, window=16) as run:
         action = policy.select_action(observation)
@@ -27,7 +27,8 @@ from .loop_check import refuse_unfit
 from .method_patch import PatchedMethod
 from .report import PolicyRun
 
-TOLERANCE = 0.01  # relative error of the actions
+# Relative error of the actions. Chosen by hand.
+TOLERANCE = 0.01
 
 
 class ResetHook(PatchedMethod):

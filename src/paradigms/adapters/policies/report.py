@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..report import Run, describe_costs
+from ..report import Run, describe_costs, widest
 
-MANY = 50  # reasons that are kept
+# How many reasons are kept. Chosen by hand.
+MANY = 50
 
 
 @dataclass
@@ -65,16 +66,14 @@ class PolicyRun(Run):
 
     def __str__(self) -> str:
         text = describe_costs(self, "the network")
-        used = f"windows of up to {self.window} steps" if self.window > 1 else "no windows: stepped through"
-        lines = [text, f"window={self.asked!r}: {used}; {self.gain()}"]
+        lines = [text, f"window={self.asked!r}: {widest(self.window)}; {self.gain()}"]
         if not self.calls:
             lines = [
                 f"window={self.asked!r}: no call so far; the policy's conditional_sample was not called by its name"
             ]
         if self.max_error is not None:
-            lines.append(f"relative error to the policy's own loop on the same noise: {self.max_error:.2g}")
-        lines += [f"stepped: {why}" for why in self.reasons]
-        return "\n".join([*lines, *(f"one by one: {why}" for why in self.fallbacks)])
+            lines.append(f"relative error against the policy's own loop on the same noise: {self.max_error:.2g}")
+        return "\n".join([*lines, *self.reason_lines()])
 
     def gain(self) -> str:
         """The speedup in words."""

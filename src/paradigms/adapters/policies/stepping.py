@@ -1,4 +1,4 @@
-"""Samples stepped by the table alone, one row after the other, whatever the network says of them:
+"""Samples stepped by the table alone; an answer that is not finite is kept and not refused:
 
     x[n+1] = a[n] x[n] + sum_k b[n,k] D[n-k] + c[n] z[n]
 

@@ -1,0 +1,1 @@
+"""diffusers' schedulers as tables of equation (1)."""

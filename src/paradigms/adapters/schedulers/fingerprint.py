@@ -1,4 +1,4 @@
-"""What a value is, in short, so that a change of it can be seen.
+"""A short mark of a value, by which a change of it is noticed.
 
 | value                              | its mark                                                                     |
 | numbers, text, None, dtypes        | itself                                                                       |

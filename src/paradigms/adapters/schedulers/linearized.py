@@ -1,4 +1,4 @@
-"""What a scheduler's steps are like, told by walking a copy of it: the part of equation (1) that a stand-in can use.
+"""A scheduler's steps as a linear table for predictions, found by walking a copy of it: a part of equation (1).
 
     x[n+1] = a[n] x[n] + b[n] m,    D = P[n] x + Q[n] m,    x[n] = alpha[n] data + sigma[n] noise
 

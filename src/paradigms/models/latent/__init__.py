@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def load(path: str | Path | None = None) -> Any:
         raise ImportError(
             "this pipeline needs diffusers and transformers: pip install 'paradigms-sampling[zoo]'"
         ) from error
-    return StableDiffusionPipeline.from_pretrained(
-        str(path), torch_dtype=torch.float32, local_files_only=True, safety_checker=None, requires_safety_checker=False
-    )
+    how = {"local_files_only": True, "safety_checker": None, "requires_safety_checker": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch_dtype has another name in the newest diffusers
+        return StableDiffusionPipeline.from_pretrained(str(path), torch_dtype=torch.float32, **how)

@@ -1,5 +1,7 @@
-"""What transformers 4 reads of a pipeline's folder that transformers 5 does not write: its words as two files, and the
-text encoder's weights under the names that its class had."""
+"""Adds to a pipeline's folder the files that transformers 4 needs and transformers 5 does not write.
+
+They are the vocabulary as two files, and the text encoder's weights under the names that its class had.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The robot tasks: a simulator and a scripted expert for each."""

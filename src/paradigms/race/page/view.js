@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const NAMES = { sequential: "Step by step", parallel: "In parallel" };
 const LEVELS = 12;  // of 255 that a pixel may be off before an eye sees two pictures: a twentieth of the range
 const number = (v) => v.toLocaleString("en-US");
+const factor = (v) => v.toFixed(v < 1.05 ? 2 : 1); // 0.95 is not 1.0: slower, and said so
 const seconds = (v) => (v < 10 ? v.toFixed(2) : v.toFixed(1));
 
 class View {
@@ -41,7 +42,10 @@ class View {
 
   draw() {
     const { player } = this;
-    if (!player.start) return;
+    if (!player.start) {
+      drawStrip($("strip"), 1);
+      return;
+    }
     const states = Object.fromEntries(RUNS.map((run) => [run, player.state(run, $("draw").value)]));
     for (const run of RUNS) this.lane(run, states[run]);
     drawStrip($("strip"), player.start.rows, ...RUNS.map((run) => states[run].moment));
@@ -87,7 +91,7 @@ class View {
     const ratio = push ? rate(quick) / rate(slow) : slow.seconds / quick.seconds;
     $("play").textContent = "Replay";
     $("verdict").hidden = false;
-    $("speedup").textContent = `${ratio.toFixed(1)}×`;
+    $("speedup").textContent = `${factor(ratio)}×`;
     $("sooner").textContent = push
       ? `as many actions a second: ${rate(quick).toFixed(1)} in place of ${rate(slow).toFixed(1)}`
       : `as fast: ${seconds(quick.seconds)} s in place of ${seconds(slow.seconds)} s, ${number(quick.round)} rounds in place of ${number(slow.round)}`;
@@ -106,7 +110,7 @@ class View {
       drawDifference(verdict);
     }
     $("strip").setAttribute("aria-label", `The chain of ${number(player.start.rows)} steps, all done: one by one in ${number(slow.round)} rounds, in parallel in ${number(quick.round)}`);
-    this.say(`Over: ${ratio.toFixed(1)} times as ${push ? "many actions a second" : "fast"}.`);
+    this.say(`Finished: ${factor(ratio)} times as ${push ? "many actions a second" : "fast"}.`);
   }
 }
 

@@ -1,0 +1,1 @@
+"""The automatic window: measured, and chosen to finish soonest."""

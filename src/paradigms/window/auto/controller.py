@@ -21,6 +21,7 @@ import torch
 from ...execution.evaluate import Evaluator
 from ...methods.base import AbstractMethod
 from ...stopping.base import AbstractStop
+from ...system import System
 from ..controller import FixedWindow, HasClock, Plan, WindowController
 from ..expected import Expected
 from .profile import ChainCounts, RoundTimes, round_times
@@ -180,7 +181,7 @@ class AutoWindow(WindowController):
 
     def reason(self) -> str | None:
         if self.timed and not self.steps:
-            return f"{self.timed} rows were timed first"
+            return f"the first {self.timed} steps were timed"
         return self.why or str(self.expected()) if self.steps else None
 
     def expected(self) -> Expected | None:
@@ -201,9 +202,15 @@ def auto_window(
     ranks = evaluate.team.size if evaluate.team else 1
     call = evaluate.dtype, tuple(sorted(evaluate.condition)), ranks, torch.get_num_threads(), type(method)
     known, N = round_times(evaluate.source, x, call, key), len(evaluate.system)
-    chain = type(stop), evaluate.system.kind, N
+    chain = type(stop), table_kind(evaluate.system), N
     windows = powers_of_two(N, x.nbytes, ranks // math.gcd(ranks, len(x)))
     return window_of(known, chain, N, stop.tolerance, windows, x.nbytes)
+
+
+def table_kind(system: System) -> tuple[float, ...]:
+    """A few numbers by which tables are told apart, where a mistake costs only time; asked of a device once."""
+    a, c, sigma, n = system.a, system.c, system.sigma, len(system) // 2
+    return system.once("kind", lambda: (len(system), system.taps, float(sigma[0]), float(a[n]), float(c[n])))
 
 
 def window_of(
@@ -217,7 +224,8 @@ def window_of(
         counts = known.chains[chain, tolerance] = ChainCounts(N, tolerance)
         # What a trial may cost is saved first.
         counts.rest = math.ceil(max(TRIAL_ROWS - TRIAL_SHARE * N, 0) / (ALLOWED_LOSS * N))
-        why = f"on a chain of {N} rows a window of 4 may cost much: it is tried in call {counts.rest + 1}"
+        tried = f"it is tried in call {counts.rest + 1}"
+        why = f"with {N} steps, trying a window of 4 may cost more than it gains: {tried}"
         counts.resting = FixedWindow(1, stretch, why) if counts.rest else None
     if counts.rest:
         counts.rest -= 1
