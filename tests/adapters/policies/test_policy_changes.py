@@ -17,6 +17,8 @@ from test_policy_trust import Steered, build, chunk, near
 from torch import Tensor, nn
 
 import paradigms as pd
+from interrupts import interrupted
+from paradigms.adapters.policies.loop_check import one_trial
 from standins import ACT, OBS, OBS_STEPS, LowdimPolicy, Net, scheduler
 
 SCALE = 0.0
@@ -352,3 +354,22 @@ def test_float64_starts_warm() -> None:
     how["generator"] = torch.Generator().manual_seed(0)
     with torch.no_grad():
         assert all(near(x, policy.conditional_sample(data, data.bool(), **how)) for x in found) and run.own_calls == 0
+
+
+def test_an_interrupt_of_a_trial_leaves_nothing_behind() -> None:
+    """B5: at lines of a trial and of what ends it, torch and the policy are as they were."""
+    within = ("watch", "end_trial", "check_loop", "leave", "drop_mark")
+
+    def call(policy: Any) -> None:
+        with pd.parallelize(policy, window=3, tolerance=0):
+            chunk(policy)
+
+    policies = [build(LowdimPolicy, steps=3) for _ in range(10)]
+    _, lines = interrupted(lambda: call(policies[0]), 10**9, within)
+    came = 0
+    for k, policy in enumerate(policies[1:]):
+        error, _ = interrupted(lambda: call(policy), 1 + k * lines // 12, within)  # noqa: B023
+        came += isinstance(error, KeyboardInterrupt)
+        assert torch.overrides._len_torch_function_stack() == 0 and not one_trial._is_owned()
+        assert not {"conditional_sample", "__getstate__"} & vars(policy).keys()
+    assert came >= 6

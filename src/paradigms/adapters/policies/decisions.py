@@ -8,12 +8,12 @@ truth or a number of Python's, is a decision. A loop on made-up observations wou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 # What a tensor's numbers leave torch by, and the sums that pass over what is not finite.
@@ -32,6 +32,22 @@ class Decisions(TorchFunctionMode):
         self.found: list[str] = []
         for v in given:
             self.follow(v)
+
+    def watch(self, call: Callable[[], Any]) -> Any:
+        """What a call gives that is made within this."""
+        try:
+            try:
+                self.__enter__()
+                return call()
+            finally:
+                self.leave()
+        finally:
+            self.leave()  # twice is as once: an interrupt may have come between
+
+    def leave(self) -> None:
+        """Ends it, if it has not ended."""
+        if any(mode is self for mode in _get_current_function_mode_stack()):
+            self.__exit__(None, None, None)
 
     def follow(self, value: Any) -> None:
         """From now on a tensor is followed."""

@@ -108,14 +108,26 @@ def check_loop(seam: PolicyInterface, loop: Any, arguments: dict[str, Any]) -> L
     In half precision it is tried twice: for equality in float32, and for the noise that it draws as it is.
     """
     device = next(seam.network.parameters(), torch.zeros(())).device
-    half = half_precision(seam, arguments)
-    with one_trial, RandomStreams(device):
-        with torch.autocast(device.type, enabled=False), torch.compiler.set_stance("force_eager"):
+    half, streams = half_precision(seam, arguments), RandomStreams(device)
+    loop = getattr(loop, "_torchdynamo_orig_callable", loop)  # what torch.compile was given
+    try:
+        try:
+            one_trial.acquire()
             verdict = attempt(seam, loop, arguments, device, None)
-        if verdict.why is None and half is not None:
-            with torch.compiler.set_stance("force_eager"):
+            if verdict.why is None and half is not None:
                 verdict = replace(verdict, why=attempt(seam, loop, arguments, device, half).why)
+        finally:
+            end_trial(streams)
+    finally:
+        end_trial(streams)  # twice is as once: an interrupt may have come between
     return replace(verdict, why=verdict.why and f"{seam.name}: {verdict.why}")
+
+
+def end_trial(streams: RandomStreams) -> None:
+    """Puts the random streams back, and lets others try."""
+    streams.restore()
+    if one_trial._is_owned():  # type: ignore[attr-defined]
+        one_trial.release()
 
 
 def attempt(
@@ -125,7 +137,11 @@ def attempt(
     made: StubPolicy | None = None
     try:
         made = StubPolicy(seam, loop, half)
-        why = difference_found(made, seam.holder.noise_scheduler, arguments, device, half)
+        if half is None:
+            with torch.autocast(device.type, enabled=False):
+                why = difference_found(made, seam.holder.noise_scheduler, arguments, device, half)
+        else:
+            why = difference_found(made, seam.holder.noise_scheduler, arguments, device, half)
     except Exception as error:  # the loop is the user's, and so is what it may raise on a network it does not know
         if made and made.broken and not arguments[KWARGS]:  # else it may be the arguments, and the own loop tells
             raise unfit(seam, made.broken[0]) from error
@@ -145,8 +161,8 @@ def difference_found(
     seam, given, spare = made.seam, with_numbers(arguments, half is None), ignored_arguments(made.loop)
     seed_streams(device, 1)
     asked = with_new_generators(given, 0)
-    with Decisions([*given.values(), *given[KWARGS].values()]) as decisions:
-        theirs = call_loop(made.loop, asked)
+    decisions = Decisions([*given.values(), *given[KWARGS].values()])
+    theirs = decisions.watch(lambda: call_loop(made.loop, asked))
     draws = positions(device, trim_arguments(asked, spare).get("generator"))
     if not isinstance(theirs, Tensor):
         return f"it gave {type(theirs).__name__} and no tensor"

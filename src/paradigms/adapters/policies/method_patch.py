@@ -41,6 +41,7 @@ class PatchedMethod:
         self.left = True
         held = vars(self.thing).get(self.name)
         if not isinstance(held, PatchedMethod):  # the user put something else there
+            drop_mark(self.thing)
             return
         top: PatchedMethod | None = held
         while top is not None and top.left:
@@ -86,7 +87,11 @@ def put_attribute(thing: Any, name: str, value: Any) -> None:
         vars(thing)[name] = value
         return
     vars(thing).pop(name, None)
-    if not any(isinstance(v, PatchedMethod) for v in vars(thing).values()) and isinstance(
-        vars(thing).get(STATE), PlainState
-    ):
+    drop_mark(thing)
+
+
+def drop_mark(thing: Any) -> None:
+    """Takes our mark from an object on which nothing of ours stands."""
+    standing = any(isinstance(v, PatchedMethod) for v in list(vars(thing).values()))
+    if not standing and isinstance(vars(thing).get(STATE), PlainState):
         del vars(thing)[STATE]

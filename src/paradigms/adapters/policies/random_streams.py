@@ -24,12 +24,6 @@ class RandomStreams:
         self.state = stream_position(device)
         self.numpy: Any = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
 
-    def __enter__(self) -> RandomStreams:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.restore()
-
     def restore(self) -> None:
         """Puts them back to where they stood."""
         for generator, state in self.generators:
