@@ -181,7 +181,7 @@ def summary(found: list[dict[str, Any]], runs: dict[str, list[dict[str, Any]]]) 
 
 def main(out: Path, quick: bool, repeats: int) -> None:
     """Measures and writes server.md."""
-    cells = measured((1, 4) if quick else LOADS, 1 if quick else repeats)
+    cells = measured((1, 2) if quick else LOADS, 1 if quick else repeats)
     counts = table(
         ["users", "server", "calls of the model", "rows", "largest error"],
         [[c["users"], c["way"], c["calls"], c["rows"], c["error"]] for c in cells],

@@ -19,7 +19,9 @@ from .network_call import ListLeaf, NetworkCall
 from .network_memory import NetworkState, is_plain_data
 from .rewrite import UnparallelError
 
-EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}  # how far equal calls may differ on devices; else:
+# How far equal calls may differ relatively where kernels are not deterministic, as on GPUs;
+# ROUGH in half precision. Chosen by hand.
+EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 ROUGH = 1e-2
 TWO_WAYS = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
 

@@ -26,15 +26,18 @@ from .attributes import plain
 from .function_caches import CACHED
 from .network_call import tensor_version
 from .network_weights import NetworkWeights
-from .object_contents import content_kind, own_fields, own_slots, same_objects, set_slots, slots_of
+from .object_contents import content_kind, same_objects
+from .object_fields import own_fields, own_slots, set_slots, slots_of
 from .snapshot import generator_state, overwrite, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
 ABOVE = {"_modules", "_compiled_call_impl"}  # of a module: other modules, compiled code
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
-SMALL = 1 << 20  # numbers of a tensor that is compared by its content
-DEEP = 16  # how far into what a network holds
+# A tensor of at most this many numbers is compared by its content. Chosen by hand.
+SMALL = 1 << 20
+# How far into what a network holds. Chosen by hand.
+DEEP = 16
 
 
 class NetworkState:

@@ -34,15 +34,16 @@ from .object_contents import (
     ObjectContent,
     content_kind,
     content_of,
-    own_fields,
     parts_of,
     put_back,
     same_objects,
 )
+from .object_fields import own_fields
 from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
-DEEP = 12  # how far into lists, dicts and objects
+# How far into lists, dicts and objects. Chosen by hand.
+DEEP = 12
 
 
 class ChangedError(Exception):

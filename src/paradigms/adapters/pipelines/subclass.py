@@ -30,7 +30,8 @@ from .unconditional import TableLoop, table_of
 
 RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
 CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "time_ns", "perf_counter_ns"}
-DEEP = 4  # how far methods that step call each other
+# How far methods that step call each other. Chosen by hand.
+DEEP = 4
 
 
 def original_class(kind: type) -> type:

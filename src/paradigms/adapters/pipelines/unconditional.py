@@ -31,7 +31,8 @@ from .loop_items import LoopItems
 from .outside_state import is_library
 from .snapshot import ChangedError, Snapshot, take_snapshot
 
-CLOSE = 1e-3  # how far rounding may take a chain on the stub, relatively
+# How far rounding may take a chain on the stub, relatively. Chosen by hand.
+CLOSE = 1e-3
 KNOWN = {"DDPMPipeline": (), "DDIMPipeline": ("eta", "use_clipped_model_output")}
 
 
