@@ -23,8 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from .attributes import plain
+from .function_caches import CACHED
 from .network_call import tensor_version
-from .object_contents import CACHED, content_kind, same_objects
+from .network_weights import NetworkWeights
+from .object_contents import content_kind, same_objects
 from .object_fields import own_fields, own_slots, set_slots, slots_of
 from .snapshot import generator_state, overwrite, unequal
 
@@ -34,8 +36,6 @@ LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # who
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
 # A tensor of at most this many numbers is compared by its content. Chosen by hand.
 SMALL = 1 << 20
-# Weights of at most this many numbers are copied once a loop: 128 MiB of float32. Chosen by hand.
-WEIGHTS = 1 << 25
 # How far into what a network holds. Chosen by hand.
 DEEP = 16
 
@@ -50,9 +50,7 @@ class NetworkState:
         self.generators: list[tuple[Any, Any]] = []  # what sets the state of each, and its state
         self.iterators = False
         self.cached: list[Any] = []  # functions with a cache of their own
-        copied = weights and sum(p.numel() for p in network.parameters()) <= WEIGHTS
-        self.weights = [(p, tensor_version(p), p.detach().clone() if copied and not p.is_meta else None)
-                        for p in network.parameters()]  # fmt: skip
+        self.weights = NetworkWeights(network, weights)
         self.seen: set[int] = set()
         self.waiting = list(network.modules())  # and those that are found elsewhere, as in the closure of a hook
         for module in self.waiting:
@@ -88,12 +86,13 @@ class NetworkState:
         elif isinstance(v, CACHED):
             self.cached.append(v)
             self.visit(v.__wrapped__, deep - 1)
-        elif isinstance(v, types.MethodType | functools.partial | types.CellType):
-            self.parts(v, deep - 1)
+        elif isinstance(v, types.CellType):
+            with contextlib.suppress(ValueError):  # it is empty
+                self.keep(v, v.cell_contents, deep - 1)
         elif isinstance(v, list | set | deque):
             self.keep(v, v.copy(), deep - 1)
-        elif isinstance(v, tuple | frozenset):
-            for x in v:
+        elif isinstance(v, tuple | frozenset | types.MethodType | functools.partial):
+            for x in parts_inside(v):
                 self.visit(x, deep - 1)
         elif hasattr(type(v), "__next__"):
             self.iterators = True
@@ -113,16 +112,6 @@ class NetworkState:
             named = {k: v.__globals__[k] for k in v.__code__.co_names if k in v.__globals__}
             self.keep(v.__globals__, {k: x for k, x in named.items() if plain(x)}, deep)
             for x in filter(is_program, named.values()):
-                self.visit(x, deep)
-
-    def parts(self, v: Any, deep: int) -> None:
-        """What a bound method, a partial or a cell is made of."""
-        if isinstance(v, types.CellType):
-            with contextlib.suppress(ValueError):  # it is empty
-                self.keep(v, v.cell_contents, deep)
-        else:
-            inside = (v.__self__, v.__func__) if isinstance(v, types.MethodType) else (v.func, v.args, v.keywords)
-            for x in inside:
                 self.visit(x, deep)
 
     def object(self, v: Any, deep: int) -> None:
@@ -150,9 +139,8 @@ class NetworkState:
                 continue
             for place, old, new in content_differences(content, contents_now(thing, content)):
                 yield (id(thing.thing if isinstance(thing, SlotFields) else thing), place), old, new
-        for p, version, _ in self.weights:
-            if version is not None and p._version != version:
-                yield (id(p), None), None, p
+        for p in self.weights.changed():
+            yield (id(p), None), None, p
         for key, (tensor, version, copy) in self.tensors.items():
             past = copy is not None and unequal(tensor, copy)  # by .data, which no version counts
             if past or (version is not None and tensor._version != version):
@@ -160,9 +148,7 @@ class NetworkState:
 
     def restore(self) -> None:
         """Puts everything back but the content of large tensors, and of weights that are many or were not copied."""
-        for p, _, copy in self.weights:
-            if copy is not None and unequal(p, copy):
-                overwrite(p, copy)
+        self.weights.restore()
         for tensor, _, copy in self.tensors.values():
             if copy is not None and unequal(tensor, copy):
                 overwrite(tensor, copy)
@@ -172,6 +158,13 @@ class NetworkState:
                 break
         for setter, state in self.generators:
             setter(state)
+
+
+def parts_inside(v: Any) -> tuple[Any, ...]:
+    """What a tuple, a frozen set, a bound method or a partial is made of."""
+    if isinstance(v, types.MethodType):
+        return v.__self__, v.__func__
+    return (v.func, v.args, v.keywords) if isinstance(v, functools.partial) else tuple(v)
 
 
 def ids(thing: dict[Any, Any]) -> list[int]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextvars
 import enum
 import functools
-import gc
 import io
 import random
 import sys
@@ -32,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from .attributes import Attributes, Globals
+from .function_caches import CACHED
 from .object_fields import has_fields, own_fields, own_slots, set_slots
 
 ATOMS = (str, bytes, int, float, bool, complex, type(None), type, torch.dtype, torch.device, torch.Size, nn.Module,
@@ -51,7 +51,6 @@ STATELESS = (
 )  # packages whose objects a loop reads
 PARTS = (tuple, frozenset, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType,
          functools.partial, types.MappingProxyType)  # fmt: skip
-CACHED: Any = type(functools.lru_cache(print))  # what lru_cache makes of a function
 BARS = "_progress_bar_config"  # of a pipeline: what its bars write to is no part of a step
 NUMPY = {"Generator": "generator", "RandomState": "generator", "SeedSequence": "unknown", "void": "unknown"}
 
@@ -168,18 +167,6 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(thing, defaultdict):
             yield "default_factory", thing.default_factory
         yield from ((f"class {v.of.__name__}", v) for v in classes(type(thing)))  # type: ignore[arg-type]
-
-
-def cached_results(function: Any) -> Iterator[Any]:
-    """What the cache of a function holds: its results, and keys that are no tuples."""
-    bounded = function.cache_parameters()["maxsize"] is not None
-    for v in gc.get_referents(function):
-        if v is vars(function) or type(v) is object or isinstance(v, tuple | type | types.FunctionType):
-            continue
-        if isinstance(v, dict) and not bounded:
-            yield from v.values()
-        elif not (isinstance(v, dict) and all(type(w).__name__ == "_lru_list_elem" for w in v.values())):
-            yield v
 
 
 @functools.lru_cache(maxsize=1024)

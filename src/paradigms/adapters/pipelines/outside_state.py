@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .attributes import Attributes, Globals
-from .object_contents import CACHED
+from .function_caches import CACHED
 from .rewrite import UnparallelError
 from .wrappers import cell_content, innermost_function
 

@@ -29,9 +29,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .function_caches import cached_results
 from .object_contents import (
     ObjectContent,
-    cached_results,
     content_kind,
     content_of,
     parts_of,
