@@ -5,7 +5,8 @@
 Of every cell, tolerance and method: the share of samples whose relative error is within the tolerance, the worst error
 in units of it, rounds of a sample (each on its own: rows of one are not given to another), and evaluations over N. All
 methods stop by `FinalError` or by their own estimate at the same tolerance. Nodes are taken everywhere, also where
-`Skeleton()` would take windows. Seeds from 5000 on: nothing was tuned on them. What is done is kept after every entry, and a second call goes on from there.
+`Skeleton()` would take windows. Seeds from 5000 on: nothing was tuned on them. What is done is kept after every entry,
+and a second call goes on from there.
 """
 
 from __future__ import annotations

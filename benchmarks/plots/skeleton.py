@@ -38,18 +38,19 @@ def main(path: Path) -> None:
         return said
 
     x = system.noise((1, *p.shape), torch.Generator().manual_seed(SEED))
-    rounds = list(iterate(model, system, x, Skeleton(), window=WINDOW, tolerance=TOLERANCE))
-    last = rounds[-1]
+    rounds, before = list[list[int]](), 0
+    for last in iterate(model, system, x, Skeleton(), window=WINDOW, tolerance=TOLERANCE):
+        assert isinstance(last, NodeRound)
+        # Checks of the model call it, too: the round is the batch of as many different rows as were counted.
+        rounds.append(next(rows for rows in asked if len(set(rows)) == len(rows) == last.evaluations - before))
+        before = last.evaluations
+        asked.clear()
     assert isinstance(last, NodeRound)
-    asked = asked[-len(rounds) :]  # what is asked of a model before the first round is no round
     figure, (top, middle, below) = pyplot.subplots(3, 1, figsize=(8, 7.5), sharex=True, layout="constrained")
-    for round, rows in enumerate(asked, 1):
+    for round, rows in enumerate(rounds, 1):
         top.plot(rows, [round] * len(rows), "o", ms=3.5, color="#1f5fa8")
     top.invert_yaxis()
-    rows_asked = sum(map(len, asked))
-    top.set(
-        ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds: each of the {rows_asked} dots is an evaluation"
-    )
+    top.set(ylabel="round", title=f"{STEPS} steps in {len(rounds)} rounds: each of the {before} dots is an evaluation")
     D, e, at_nodes, said = curves(last, p.model)
     nodes = last.surrogate.known.rows[:, 0]
     middle.plot(D, color="#777777")

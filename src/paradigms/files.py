@@ -42,6 +42,22 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def check_file_path(path: Path, option: str) -> None:
+    """Raises ValueError where no file can be written to a path, before any work is done."""
+    needed = "type the path of a file in a folder that is there"
+    if is_folder(path):
+        raise ValueError(f"{option} is {brief_name(path)}, which is a folder; {needed}")
+    if not is_folder(path.parent):
+        raise ValueError(f"{option} is {brief_name(path)}, whose folder is not there; {needed}")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.partial")  # as long as what is written first
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ValueError(f"{option} {brief_name(path)} cannot be written to ({why}); {needed}") from error
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as JSON; raises ValueError for NaN and infinity, which JSON does not have."""
     text = json.dumps(content, allow_nan=False)
@@ -110,6 +126,12 @@ def is_folder(path: str | Path) -> bool:
         return Path(path).is_dir()
     except (OSError, ValueError):
         return False
+
+
+def one_line(text: object, most: int = 120) -> str:
+    """A text that a file holds as a terminal may show it: one line, nothing that moves the cursor or colours."""
+    plain = "".join(c if c.isprintable() else " " for c in str(text))
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
 
 
 def brief_name(name: object, most: int = 120) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import zlib
@@ -21,6 +22,7 @@ from command_line import SHORT, call, commands, tiny
 from paradigms import models
 from paradigms.cli import app as cli
 from paradigms.cli import plan as planrun
+from paradigms.cli.output import CommandOutput
 from paradigms.files import is_png
 from paradigms.models.net import UNet
 
@@ -227,6 +229,9 @@ PROMISES: dict[str, str] = {
     "many layers": json.dumps(ABOUT | {"net": NET | {"depth": 10**9}}),
     "many classes": json.dumps(ABOUT | {"net": NET | {"classes": 10**12}, "classes": 10**12}),
     "many steps": json.dumps(ABOUT | {"betas": ABOUT["betas"] | {"count": 10**12}}),  # type: ignore[operator]
+    "a picture as large as a memory": json.dumps(ABOUT | {"shape": [1, 60_000, 60_000]}),
+    "other classes": json.dumps(ABOUT | {"classes": 5}),
+    "no patch": json.dumps(ABOUT | {"net": NET | {"patch": 0}}),
     "a large picture": json.dumps(ABOUT | {"shape": [1, 10**6, 10**6]}),
     "a word for a number": json.dumps(ABOUT | {"net": NET | {"depth": "two"}}),
     "an unknown size": json.dumps(ABOUT | {"net": NET | {"secret": 1}}),
@@ -345,3 +350,34 @@ def test_models_lists_every_weight_file_that_ships() -> None:
     assert {line.split()[0] for line in out.splitlines()[3:] if line.strip()} == {
         *(name for name in files if not name.endswith("-features")), "latent"
     }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ nothing by mistake
+
+
+@pytest.mark.parametrize("option", ["--rule", "--out", "--dtype", "--method"])
+def test_an_empty_value_is_no_default(option: str, model: str, tmp_path: Path) -> None:
+    """B13: as of a shell's variable that is not set; an empty --out would be this folder."""
+    target = ("latent", "--prompt", "x") if option == "--dtype" else (model, "--steps", "4")
+    refused("sample", *target, "--out", str(tmp_path), f"{option}=")
+
+
+@pytest.mark.parametrize("where", ["a folder", "a folder that is not there", "a name that is too long", "/proc"])
+def test_an_export_that_cannot_be_written_is_refused_at_once(where: str, tmp_path: Path) -> None:
+    """B13: before the races are run."""
+    paths = {"a folder": tmp_path, "/proc": Path("/proc/race.html"), "a name that is too long": tmp_path / ("a" * 250)}
+    err = refused("race", "--export", str(paths.get(where, tmp_path / "none" / "race.html")))
+    assert "--export" in err and "type the path of a file" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_leaves_stops_no_work(model: str, tmp_path: Path) -> None:
+    """B13: `| head -1`; every file is there, and nothing is told."""
+    ears, mouth = os.pipe()
+    os.close(ears)
+    with os.fdopen(mouth, "w") as out:
+        answer = CommandOutput(False, out)
+        for name in ("grid.png", "trace.json"):
+            answer.wrote(tmp_path / name)
+        answer.numbers({})
+    assert len(answer.files) == 2

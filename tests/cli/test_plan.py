@@ -306,6 +306,7 @@ def test_the_plan_is_measured_where_nothing_is_recorded(tmp_path: Path) -> None:
             '{"rows": 10, "batch": 1, "model": "m", "rule": "r", "trace": [[0, 4, -3]], "seconds": 1}',
             "is no trace",
         ),
+        ('{"rows": "4", "batch": 1, "model": "m", "rule": "r", "trace": [[0, 4]]}', "are not those of a run"),
         ('{"groups": {"a": []}}', "--group"),
         ('{"groups": {"a": [{"N": 10, "window": 4, "batch": 1, "runs": [[-1, 20]]}]}}', "--group"),
     ],
@@ -321,7 +322,13 @@ def test_a_bad_trace_is_told_in_one_line(tmp_path: Path, content: str | None, sa
 
 
 @pytest.mark.parametrize(
-    "content", ['{"rows": [-1], "seconds": [1]}', '{"seconds": [1]}', '{"rows": ["a"], "seconds": [1]}']
+    "content",
+    [
+        '{"rows": [-1], "seconds": [1]}',
+        '{"seconds": [1]}',
+        '{"rows": [1], "seconds": [1], "shape": [1e400]}',
+        '{"rows": ["a"], "seconds": [1]}',
+    ],
 )
 def test_a_bad_latency_is_told_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "latency.json"
@@ -355,3 +362,11 @@ def test_rows_of_a_group_are_what_a_device_evaluates(groups: dict[str, list[Trac
         assert call_seconds(LINE, trace, 8) == pytest.approx(
             0.5 * sum(ceil(m / 8) for run in trace.runs for m in run) / len(trace.runs)
         )
+
+
+def test_what_a_file_calls_itself_moves_no_cursor(tmp_path: Path) -> None:
+    """B13: a file's own words are shown as one plain line."""
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps({"rows": [1, 8], "seconds": [0.1, 0.2], "about": "\x1b[31mred\n" + "x" * 500}))
+    about = planrun.read_curve(str(path)).about
+    assert about.isprintable() and len(about) <= 120

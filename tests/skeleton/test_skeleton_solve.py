@@ -179,7 +179,7 @@ def test_where_nodes_take_more_rounds_windows_are_taken(rule: Any, N: int, toler
 
 def test_samples_that_nodes_do_not_follow_go_to_windows_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "LOST", 0.0)
-    solution = solve(pd.ddim(LINEAR, 100), pd.Skeleton(), tolerance=0.01, window=16)
+    solution = solve(pd.ddim(LINEAR, 100), pd.Skeleton(), tolerance=0.01, window=16, dtype=torch.float32)
     assert solution.reason is not None and "needed more than 4 rounds with Skeleton()" in solution.reason
     assert solution.max_error is not None and solution.max_error <= 0.01 and solution.converged
 

@@ -30,7 +30,8 @@ ASK = "read that code, and if you trust it type --trust-remote-code"
 LIBRARIES = ("diffusers", "transformers", "onnxruntime.training")  # what components come from
 DOOR = "get_cached_module_file"  # every file of code is fetched by it, before anything in it runs
 HOUSES = ("diffusers.utils.dynamic_modules_utils", "transformers.dynamic_module_utils")
-MOST = 10_000  # folders that are looked into
+# At most this many folders are looked into. Chosen by hand.
+MOST = 10_000
 
 
 class UntrustedError(ValueError):

@@ -21,7 +21,7 @@ LEAST_NUMBERS = 32
 LARGE_STD = 5.0
 # A standard deviation between 1 over this and this may be 1. Chosen by hand.
 UNIT_STD = 1.5
-# A message repeats at most this many numbers.
+# A message repeats at most this many numbers. Chosen by hand.
 NUMBERS_SHOWN = 8
 # Samplers that a message names as examples of a `System`.
 EXAMPLES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"

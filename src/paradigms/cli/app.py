@@ -119,9 +119,9 @@ def sample_command(
 
             validate_or_exit(lambda: refuse_unused(of_shipped | {"--gif": gif}, "a pipeline"), team)
             given = words | {"--guidance": guidance, "--eta": eta, "--class": label}
-            where = (place, dtype or "float32", variant, compare, trust_remote_code)
+            where = (place, "float32" if dtype is None else dtype, variant, compare, trust_remote_code)
             ask = hub.PipelineRequest(
-                str(target), rule or "own", *how, seed, 1 if batch is None else batch, *where, given
+                str(target), "own" if rule is None else rule, *how, seed, 1 if batch is None else batch, *where, given
             )
             ready = validate_or_exit(lambda: hub.prepare_pipeline(ask), team)
             work = partial(hubrun.run_job, ready, out, count, team, said)
@@ -134,7 +134,8 @@ def sample_command(
                 lambda: refuse_unused(of_pipeline, f"{target or model or 'scenes'}, which is no pipeline"), team
             )
             samples = (4 if count is None else 1) if batch is None else batch
-            what = (target or model or "scenes", rule or "ddpm", *how, guess, seed, samples)
+            named = next((name for name in (target, model) if name is not None), "scenes")
+            what = (named, "ddpm" if rule is None else rule, *how, guess, seed, samples)
             asked = Request(*what, label, guidance, eta, clip, max_rounds, verify, compare, place)
             job = validate_or_exit(lambda: prepare_job(asked), team)
             work = partial(run_job, job, out, count, team, said, gif=gif)
@@ -219,7 +220,7 @@ def plan_command(
         wide = validate_or_exit(lambda: planrun.parse_numbers(windows, "--windows"))
         how: dict[str, Any] = {"steps": steps, "method": method, "tolerance": tolerance, "batch": batch}
         how["device"] = device
-        job = validate_or_exit(lambda: prepare_job(Request(model, rule or "ddpm", **how)))
+        job = validate_or_exit(lambda: prepare_job(Request(model, "ddpm" if rule is None else rule, **how)))
         validate_or_exit(lambda: make_folder(out))
         here, found = run_or_exit(lambda: planrun.measure(job, wide, lambda text: typer.echo(text, err=True)))
         curve = curve or here
@@ -259,7 +260,9 @@ def race_command(
     except ModuleNotFoundError as missing:
         missing_dependency(missing)
     if export is not None:
-        validate_or_exit(lambda: race.writable(export))
+        from ..files import check_file_path
+
+        validate_or_exit(lambda: check_file_path(export, "--export"))
         sys.exit(run_or_exit(lambda: race.export(export)))
     at = validate_or_exit(lambda: race.bound(port))
     race.run(at, open_page)

@@ -27,7 +27,8 @@ from .demo_report import Result, account, explain, planned, table
 from .story import tell_story
 from .tables import print_table
 
-TIMES = 10  # the difference is shown so much brighter
+# The difference is shown so much brighter. Chosen by hand.
+TIMES = 10
 NEXT = """Next, type: paradigms race
   a page on this machine where both samplers race
   (it needs pip install 'paradigms-sampling[web]')"""

@@ -20,9 +20,13 @@ from rich import box
 from rich.table import Table
 
 WAYS = ("step by step", "in parallel")
-BUDGET = 25.0  # seconds of stepping after which no further episode is begun
-MOST = 3  # episodes
-WARM = 6  # calls before the clock, of both samplers: the first sets libraries up, in the others "auto" looks around
+# Seconds of stepping after which no further episode is begun. Chosen by hand.
+BUDGET = 25.0
+# At most this many episodes. Chosen by hand.
+MOST = 3
+# Calls before the clock, of both samplers: the first sets libraries up, in the others "auto" looks around. Chosen by
+# hand.
+WARM = 6
 
 
 @dataclass

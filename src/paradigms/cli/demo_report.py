@@ -22,9 +22,11 @@ from ..solution import Solution, relative_error
 from .demo_cases import Case, Made
 from .plan import read_curve
 
-LITTLE = 1.1  # a speedup that needs a word
+# A speedup that needs a word. Chosen by hand.
+LITTLE = 1.1
 IN_PARALLEL = "  in parallel, window auto"
-WIDTH = 80  # characters of a line
+# Characters of a line. Chosen by hand.
+WIDTH = 80
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from . import interrupt
 
 ZOO = ("accelerate", "diffusers", "peft", "tokenizers", "transformers")  # what pipelines need
 WEB = ("starlette", "uvicorn")  # what the page needs
-LONGEST = 2000  # characters of a line of error
+# Characters of a line of error. Chosen by hand.
+LONGEST = 2000
 
 
 def fail(code: int, message: str, team: Any = None, error: BaseException | None = None) -> NoReturn:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 LINE = "paradigms: stopped by hand"
+# 128 + SIGINT, as shells report it.
 STOPPED = 130
 _state = {"came": False}
 

@@ -28,9 +28,11 @@ from ..distributed.rendezvous import Rendezvous
 from ..distributed.team import Team
 from .devices import device_named as found
 
-ORDER = 3  # seconds that a rank has to put things in order once it is told to end
+# Seconds that a rank has to put things in order once it is told to end. Chosen by hand.
+ORDER = 3
 TERMINATED = 143  # the exit code of that
-LONGEST = 1e6  # seconds of --timeout: eleven days, which every clock of a group can hold
+# Seconds of --timeout: eleven days, which every clock of a group can hold. Chosen by hand.
+LONGEST = 1e6
 _spoken = threading.Event()
 _muster: list[Rendezvous] = []  # of this process, if it is a rank
 

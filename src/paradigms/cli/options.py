@@ -104,7 +104,16 @@ MaxRounds = Annotated[int | None, option("--max-rounds", "stop after this many r
 Verify = Annotated[bool, option("--verify", "evaluate the whole result once more and bound its error", panel=EXACT)]
 Compare = Annotated[bool, option("--compare", "run the sequential sampler too, on the same noise", panel=EXACT)]
 Gif = Annotated[bool, option("--gif", "write the animation", panel=OUTPUT)]
-Out = Annotated[Path, option("--out", "folder to write to", panel=OUTPUT)]
+
+
+def folder_path(text: str | Path) -> Path:
+    """The path that was typed; an empty one, as of a variable that is not set, would be this folder."""
+    if not str(text) or "\0" in str(text):
+        raise typer.BadParameter(f"given {str(text)!r}; needed: the path of a folder")
+    return Path(text)
+
+
+Out = Annotated[Path, option("--out", "folder to write to", panel=OUTPUT, parser=folder_path, metavar="PATH")]
 Traces = Annotated[list[Path] | None, typer.Argument(metavar="[TRACES]...", help="files of recorded rounds")]
 Curve = Annotated[str | None, option("--latency", "sd2-a100, or a JSON file of rows and seconds (default: measured)")]
 Group = Annotated[str | None, option("--group", "which of the groups in a rounds.json")]

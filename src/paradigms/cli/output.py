@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +26,20 @@ class CommandOutput:
         """A file is there."""
         self.files.append(str(path))
         if not self.as_json:
-            print(path, file=self.out, flush=True)
+            self.tell(str(path))
 
     def numbers(self, numbers: dict[str, Any]) -> None:
         """The numbers of the run; raises ValueError for NaN and infinity, which JSON does not have."""
         if self.as_json:
-            print(json.dumps(numbers | {"files": self.files}, allow_nan=False), file=self.out, flush=True)
+            self.tell(json.dumps(numbers | {"files": self.files}, allow_nan=False))
+
+    def tell(self, line: str) -> None:
+        """Prints a line; where nobody reads any more, as in `| head -1`, the work goes on and nothing is printed."""
+        try:
+            print(line, file=self.out, flush=True)
+        except BrokenPipeError:
+            with open(os.devnull, "w", encoding="utf-8") as nothing:
+                os.dup2(nothing.fileno(), self.out.fileno())  # what is left in its buffer goes there
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from rich.table import Table
 from ..distributed.plan import LINKS, Link, Prediction, Trace, check_together, plan_runs
 from ..execution.latency import LatencyCurve
 from ..execution.latency import measure_latency as measure_latency
-from ..files import brief_name, read_json, write_json
+from ..files import brief_name, one_line, read_json, write_json
 from .model_job import Job
 from .tables import print_table
 
@@ -48,11 +48,11 @@ def read_curve(name: str) -> Curve:
         latency = LatencyCurve(tuple(found["rows"]), tuple(found["seconds"]))
         shape = found.get("shape")
         size = None if shape is None else 4.0 * prod(int(n) for n in shape)
-        return Curve(latency, str(found.get("about", path.name)), size)
-    except (KeyError, TypeError, ValueError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        return Curve(latency, one_line(found.get("about", path.name)), size)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        why = reason(error, "its values are no numbers")
         raise ValueError(
-            f'{name!r} is no latency ({why}); needed: {{"rows": [1, 8], "seconds": [0.05, 0.28]}}, or '
+            f'{brief_name(name)} is no latency ({why}); needed: {{"rows": [1, 8], "seconds": [0.05, 0.28]}}, or '
             f"a name: {', '.join(NAMED)}"
         ) from error
 
@@ -63,19 +63,28 @@ def read_traces(path: Path, group: str | None = None) -> list[Trace]:
     try:
         if "groups" in found:
             groups = found["groups"]
-            if group not in groups:
-                raise ValueError(f"it holds several groups; type --group, one of {', '.join(map(repr, groups))}")
+            if not isinstance(groups, dict) or not groups.get(group):
+                known = brief_name(", ".join(groups))
+                raise ValueError(f"it holds several groups; type --group, one of {known}; needed: one that has rounds")
             return [trace_of(entry) for entry in groups[group]]
         return [recorded(found, path.name)]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{str(path)!r} is no trace to plan with: {why}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        why = reason(error, "its values are not those of a run; needed: a trace.json, a run.json or a rounds.json")
+        raise ValueError(f"{brief_name(path)} is no trace to plan with: {why}") from error
+
+
+def reason(error: Exception, otherwise: str) -> str:
+    """Why a file cannot be used: what it lacks, what a check of ours says, or that its values are of other kinds."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return str(error) if isinstance(error, ValueError) and "needed" in str(error) else otherwise
 
 
 def trace_of(entry: dict[str, Any]) -> Trace:
     """A trace as `rounds.json` holds it."""
     names = ("N", "window", "batch", "size", "outside", "about", "step")
-    return Trace(runs=tuple(map(tuple, entry["runs"])), **{k: entry[k] for k in names if k in entry})
+    given = {k: entry[k] for k in names if k in entry}
+    return Trace(runs=tuple(map(tuple, entry["runs"])), **given | {"about": one_line(entry.get("about", ""))})
 
 
 def recorded(found: dict[str, Any], name: str) -> Trace:
@@ -95,7 +104,7 @@ def recorded(found: dict[str, Any], name: str) -> Trace:
         rows = [batch * m for m in rows_of(found["accepted"], N, window)]
         about = f"{found['pipeline']}, {found['scheduler']}, {name}"
     outside = max(found["seconds"] - found["model_seconds"], 0.0) / max(len(rows), 1)
-    return Trace(N, window, batch, (tuple(rows),), outside=outside, about=about)
+    return Trace(N, window, batch, (tuple(rows),), outside=outside, about=one_line(about))
 
 
 def check_fixed_window(windows: Sequence[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import typer
 
-from ..files import brief_name, write_whole
+from ..files import write_whole
 from ..race.document import recorded, standalone
 from ..race.serve import address, bound, serve
 from ..race.server import application
@@ -22,9 +22,11 @@ RECORDED = (
     ("Scenes, DDIM of 200 steps", {"model": "scenes", "rule": "ddim", "steps": "200", "window": "16", "seed": "2"}),
     ("PushT, a robot's policy", {"model": "pusht", "window": "16", "seed": "0", "chunks": "38"}),
 )
-__all__ = ["bound", "export", "run", "writable"]
-TIMES = 3  # each race is run
-LARGEST = 3_000_000  # bytes of the file
+__all__ = ["bound", "export", "run"]
+# How often each race is run. Chosen by hand.
+TIMES = 3
+# The most bytes of the file. Chosen by hand.
+LARGEST = 3_000_000
 
 
 def run(at: socket.socket, show: bool) -> None:
@@ -32,14 +34,6 @@ def run(at: socket.socket, show: bool) -> None:
     contest({})  # what the page begins with is loaded by the time it shows
     typer.echo(f"The race is at {address(at)} (Ctrl-C ends it)")
     serve(application(contest, choices()), at, show)
-
-
-def writable(path: Path) -> None:
-    """Raises ValueError for a file whose folder is not there."""
-    if not path.parent.is_dir():
-        raise ValueError(
-            f"--export is {brief_name(path)}, whose folder is not there; type the path of a file in one that is"
-        )
 
 
 def export(path: Path) -> None:

@@ -44,7 +44,8 @@ STEPS = {"latent": {"ddpm": 500, "ddim": 200, "dpmsolver": 50}}  # its levels be
 COMMON = {"method": "spectral", "window": "auto", "seed": "0"}
 GUIDANCE = 5.0  # of the landscapes: below the pipelines' usual 7.5, at which so small a model overdoes its colours
 KEPT: dict[str, nn.Module] = {}
-CHUNKS = 38  # of eight actions, in an episode of 300
+# Chunks of eight actions in an episode of 300: 300 / 8, rounded up.
+CHUNKS = 38
 
 
 def choices() -> dict[str, Any]:

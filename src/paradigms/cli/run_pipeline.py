@@ -29,7 +29,8 @@ from .many import sample_many, seconds_of_ranks
 from .output import CommandOutput
 from .pipeline_job import PipelineJob
 
-FILM = 125  # milliseconds a frame
+# Milliseconds that a frame of a film is shown. Chosen by hand.
+FILM = 125
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from .exchange import CPU, Exchange, SharedCall
 from .packing import HEADER, pack_tensors, tensor_bytes, unpack_tensors
 from .partition import AgreedSeconds, Sharing, partition_rows
 
-TEXT = 4096  # bytes of what ranks say of a problem before they begin
-FIRST = 16384  # and of the first rank's tensors that go with it, if they are no more
+# Bytes of what ranks say of a problem before they begin. Chosen by hand.
+TEXT = 4096
+# Bytes of the first rank's tensors that go with it, where they are no more. Chosen by hand.
+FIRST = 16384
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from .groups import group_of, timeout_of, transport_device
 from .packing import Header, error_line, pack_tensors, tensor_bytes, unpack_tensors
 
 # Seconds in which ranks have to sign the roll, beside three model calls. It only decides how late a lost rank is named:
-# the roll is called once nothing has come within the group's timeout, which is minutes.
+# the roll is called once nothing has come within the group's timeout, which is minutes. Chosen by hand.
 PATIENCE = 5.0
 GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name since torch 2.13
 _calls: dict[str, int] = {}  # how many calls a group has shared, by its name

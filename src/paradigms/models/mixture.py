@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..schedule import Schedule, linear
 
-LOW = 3.0  # the radial frequency up to which the means differ
+# The radial frequency up to which the means differ. Chosen by hand.
+LOW = 3.0
 MEANS_STD, FIELD_STD = 0.4, 0.3  # of a pixel; 0.5 together
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from .weights import shipped_weights
 
 NAMES = ("digits", "scenes")
 KEY = "paradigms"
-LARGEST = 65_536  # of any size that a file tells
+# The largest size that a file may tell. Chosen by hand.
+LARGEST = 65_536
+# Numbers of a state, so that a file of some bytes does not fill the memory. Chosen by hand: 4096 x 4096 pixels.
+LARGEST_STATE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -148,10 +153,15 @@ def promised(about: dict[str, Any], weights: dict[str, Tensor]) -> UNet:
     sizes = [v for value in (*net.values(), shape) for v in (value if isinstance(value, list) else [value])]
     if not all(type(v) is int and 0 <= v <= LARGEST for v in (*sizes, about["classes"], about["betas"]["count"])):
         raise ValueError("sizes are whole numbers")
+    if prod(shape) > LARGEST_STATE:
+        raise ValueError("its states are too large")
     if net["depth"] * len(net["widths"]) > len(weights) or shape[0] != net["channels"] or len(shape) != 3:
         raise ValueError("more layers than weights, or another shape")
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers without numbers
         model = UNet(**net)
+    if model.classes != about["classes"]:
+        raise ValueError("other classes than the network's")
     if {k: v.shape for k, v in model.state_dict().items()} != {k: v.shape for k, v in weights.items()}:
         raise ValueError("the weights are another network's")
     return model

@@ -15,7 +15,8 @@ from .recording import Contest, Event
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("palette.js", "strip.js", "stage.js", "player.js", "view.js", "page.js")
 RUNS = ("parallel", "sequential")
-PICTURES = 40  # of a run in the file: a look every tenth of a second of a race of four
+# Pictures of a run in the file: a look every tenth of a second of a race of four. Chosen by hand.
+PICTURES = 40
 
 
 def served(choices: dict[str, Any]) -> str:

@@ -23,8 +23,10 @@ from ..viz.palette import pixels
 from ..window.controller import FixedWindow
 from .recording import MOMENTS, Asked, Emit, Event, Recording, encoded
 
-TIMES = 10  # the difference is drawn so many times as large
-WARM = 2  # rounds and steps of a first call that set up a library's threads and memory, and are not recorded
+# The difference is drawn so many times as large. Chosen by hand.
+TIMES = 10
+# Rounds and steps of a first call that set up a library's threads and memory, and are not recorded. Chosen by hand.
+WARM = 2
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from ..system import System
 from ..window.controller import FixedWindow
 from .recording import Asked, Emit, Event, Recording, nothing
 
-MOMENTS = 12  # of a chunk that is stepped through
+# Pictures of a chunk that is stepped through. Chosen by hand.
+MOMENTS = 12
 
 
 class Observed(nn.Module):

@@ -24,8 +24,10 @@ from ..window.frame import Frame
 
 Event = dict[str, Any]  # as JSON takes it; "event" is its kind
 Emit = Callable[[Event], None]
-LEAST = 1 / 30  # seconds between two pictures of one run: more than a screen shows
-MOMENTS = 120  # of a sequential run: an eighth of a second of a chain of fifteen
+# Seconds between two pictures of one run: more than a screen shows. Chosen by hand.
+LEAST = 1 / 30
+# Pictures of a sequential run: an eighth of a second of a chain of fifteen. Chosen by hand.
+MOMENTS = 120
 
 
 class Contest(Protocol):

@@ -10,7 +10,8 @@ from typing import Any
 import uvicorn
 
 ADDRESS = "127.0.0.1"
-GRACE = 1  # seconds that a stream is given to end when the server is stopped
+# Seconds that a stream is given to end when the server is stopped. Chosen by hand.
+GRACE = 1
 
 
 def bound(port: int) -> socket.socket:

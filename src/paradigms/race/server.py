@@ -35,8 +35,10 @@ from .recording import Contest, Event, Stopped
 
 PAGE = Path(__file__).parent / "page"
 HOSTS = ["127.0.0.1", "localhost", "testserver"]
-MOST = 8  # races that wait: more readers than a page on one machine has
-PULSE = 1.0  # seconds without an event after which the connection is tried, so that a reader who left is noticed
+# Races that wait: more readers than a page on one machine has. Chosen by hand.
+MOST = 8
+# Seconds without an event after which the connection is tried, so that a reader who left is noticed. Chosen by hand.
+PULSE = 1.0
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",

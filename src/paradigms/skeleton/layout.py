@@ -133,7 +133,7 @@ def interpolation_weights(layout: NodeLayout) -> Tensor:
     (level, there), base = layout.beside, layout.known.base.clamp(min=0)
     gap = torch.where(there[1:] & there[:-1], level.diff(dim=0), torch.inf)
     left, H, right = gap[1:-2], gap[2:-1], gap[3:]  # before each node, after it, after the next
-    # Of the slopes at both ends, less the chord's: w (1-w)^2 of the first, w^2 (1-w) of the second, which is taken away.
+    # Of the slopes at both ends, less the chord's: w (1-w)^2 of the first, and w^2 (1-w) of the second taken away.
     both = H.isfinite()
     c, d = (torch.where(both & gap.isfinite(), H * H / (gap + H), 0.0) for gap in (left, right))
     each = torch.stack([-c / left, c / left + c / H, -c / H, torch.zeros_like(c)])

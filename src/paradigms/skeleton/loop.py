@@ -23,7 +23,7 @@ from ..window.chain import Chain
 from ..window.controller import FixedWindow
 from .frame import NodeRound
 from .method import Skeleton
-from .samples import ActiveSamples
+from .samples import ActiveSamples, lost_samples, rows_to_evaluate
 
 
 def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Iterator[NodeRound]:
@@ -35,7 +35,7 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
     begin, estimate = torch.zeros(B, dtype=torch.long), torch.full((B,), torch.inf, dtype=torch.float64)
     ends = run.x
     for round in range(1, chain.limit + 1):
-        n, b = run.chosen()
+        n, b = rows_to_evaluate(run)
         x = run.states(n, b)
         here = run.coordinates.inverse(x, run.like)
         D = evaluate.ask(here, n.to(here.device), run.who[b].to(here.device))
@@ -45,7 +45,7 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
         assert run.judged is not None
         parts, end = run.judged.parts, run.judged.way.end
         done, who = run.grow(round), run.who
-        over = ~done & ((round >= method.cap(N, window, run.tolerance)) | run.lost(round))
+        over = ~done & ((round >= method.cap(N, window, run.tolerance)) | lost_samples(run, round))
         if bool(over.any()):
             given_up += int(over.sum())
             chain.controller.why = f"{given_up} of {B} samples needed more than {round} rounds with Skeleton()"
@@ -53,7 +53,7 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
         stride = torch.zeros(B, dtype=torch.long).index_put_((who,), torch.where(left, 0, N))
         estimate = estimate.index_copy(0, who, torch.where(over, torch.inf, parts.estimate))
         ends = ends.index_copy(0, who.to(ends.device), end)
-        told = estimate.to(ends), evaluate.evaluations
+        told = estimate.to(ends.device), evaluate.evaluations
         frame = NodeRound(round, window, begin, stride, who, found, parts, ends, run.like, evaluate, *told)
         chain.evaluate.clock.pause()
         yield frame

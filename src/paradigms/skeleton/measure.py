@@ -56,8 +56,10 @@ def what_is_apart(found: Surrogate) -> Tensor:
 
 
 def secant_size(layout: NodeLayout, moved: Tensor, size: Tensor, still: float) -> Tensor:
-    """|w (x - x_seen) / alpha|_G (V, B) of moved (V, B, F) squared, 0 where a state moved by no more than `still` of its
-    size (V, B)."""
+    """|w (x - x_seen) / alpha|_G (V, B) of moved (V, B, F) squared.
+
+    0 where a state moved by no more than `still` of its size (V, B).
+    """
     levels, at = layout.levels, layout.at
     raw = (moved * levels.G[at + 1].square()).sum(2).sqrt() * layout.mass * levels.per[at]
     return torch.where(moved.sum(2).sqrt() <= still * size, 0.0, raw)

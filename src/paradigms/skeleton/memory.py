@@ -10,7 +10,7 @@ import os
 import torch
 
 # Of a row's state: where it was evaluated, the answer there, e, the state now; and as much again twice while the chain
-# is run on the surrogate. Counted in `surrogate.py` and `recurrence.py`.
+# is run on the surrogate. Counted in `stops.py` and `measure.py`.
 STATES, SHARE = 10, 0.8
 
 

@@ -58,7 +58,7 @@ class Skeleton(AbstractMethod):
         ValueError: for a setting that is none, and, before any work, for calls that it is not for.
 
     `window` is the rows a round and sample; "auto" is 32. A row between nodes is never evaluated: what is known of it
-    is an estimate. tolerance=0 makes every row a node; `verify=True` evaluates every row once more.
+    is an estimate. With `always`, tolerance=0 makes every row a node; `verify=True` evaluates every row once more.
     """
 
     steady: ClassVar[int | None] = 32  # of "auto"

@@ -40,8 +40,8 @@ def first(levels: LevelScalars, few: float) -> Tensor:
 class KnownNodes:
     """The V rows of each of B samples that were marked in a mask (N, B), in order.
 
-    mask (N, B); rows (V, B): N beyond a sample's count (B,). base (N, B): the place in `rows` of the last one at or before each row,
-    -1 where there is none.
+        mask (N, B); rows (V, B): N beyond a sample's count (B,). base (N, B): the place in `rows` of the last one at or
+    before each row, -1 where there is none.
     """
 
     mask: Tensor

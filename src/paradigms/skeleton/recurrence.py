@@ -6,8 +6,8 @@
 
     u[end] = P u[begin] + sum_n T[n] r[n]       T[n] = (M[end-1] ... M[n+1])[:, 0],   P = M[end-1] ... M[begin]
 
-P and T are scalars by band. e is a weighted sum of the nodes' values, so that the sum over rows is one over K + 3 nodes,
-Q = W T with weights W that do not depend on J; the noise is one sum over segments of rows.
+P and T are scalars by band. e is a weighted sum of the nodes' values, so that the sum over rows is one over K + 3
+nodes, Q = W T with weights W that do not depend on J; the noise is one sum over segments of rows.
 """
 
 from __future__ import annotations

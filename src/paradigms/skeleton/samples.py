@@ -111,21 +111,6 @@ class ActiveSamples:
             self.stops = stops, found.intervals(stops)
         return found, found.run(self.stops, self.exact)
 
-    def chosen(self) -> tuple[Tensor, Tensor]:
-        """The rows n and samples b (M,) that this round evaluates."""
-        known = self.store.mask
-        if self.judged is None:
-            mask = choose_nodes(self.node, known, known, known, self.window, self.budget)
-        else:
-            p = self.judged.parts
-            mask = choose_nodes(self.node, known, p.due, p.hot, self.window, self.budget)
-            none = ~mask.any(0)
-            if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
-                most = torch.where(known, p.mu, -1.0)
-                mask |= none & (most == most.amax(0))
-        n, b = mask.nonzero().unbind(1)
-        return n, b
-
     def states(self, n: Tensor, b: Tensor) -> Tensor:
         """States (M, d) at rows n of samples b (M,)."""
         found, way = self.run() if self.judged is None else self.judged[1:]
@@ -135,52 +120,21 @@ class ActiveSamples:
 
     def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
         """Rows n of samples b (M,) had states x (M, d), and the model answered D."""
-        s, N, F = self.coordinates, len(self.levels), len(self.spectrum.count)
-        again = self.store.mask[n, b].nonzero()[:, 0]
-        no, bo, there = n[again], b[again], again.to(D.device)
-        at, said = self.store.get(no, bo)
-        dX, dD = x[there] - at, D[there] - said
-        sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (dD, dD))]
-        sizes, doubts = [torch.linalg.vector_norm(v, dim=1) for v in (D, x)], self.chain.evaluate.doubts
-        told = torch.cat([*sums, *sizes, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
-        self.chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
-        each, told = told[: 3 * len(no) * F].view(3, -1, F), told[3 * len(no) * F :]
-        size, self.size[n, b] = told[: len(n)], told[len(n) : 2 * len(n)]
+        seen, answers, self.size[n, b] = reevaluated_nodes(self, n, b, x, D)
+        no, bo = seen.n, seen.b
         if len(no):
             base = self.layout.known.base[no, bo]
             counts = self.layout.mass[base, bo] / self.unit[bo]
         smallest = (TELLS * self.eps + self.rounding / NETWORK_DIVISOR) * self.unit[bo]
-        seen = ReevaluatedNodes(no, bo, *each.unbind())
         self.learned.learn(seen, counts if len(no) else smallest, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
-        last = (n == N - 1).nonzero()[:, 0]
-        self.unit[b[last]] = size[last].clamp(min=1e-3 * self.spectrum.size)
+        last = (n == len(self.levels) - 1).nonzero()[:, 0]
+        self.unit[b[last]] = answers[last].clamp(min=1e-3 * self.spectrum.size)
 
     def judge(self) -> Surrogate:
         """Runs the chain on what is known now, and finds the parts of the error."""
         found, way = self.run()
-        layout, levels, B = found.layout, self.levels, len(self.who)
-        known, here = layout.known, (layout.at, torch.arange(B))
-        A = self.learned.growth()
-        sums = measure_nodes(found, way, self.store, layout.mass * A[here], self.unit)
-        by = A[here] * self.learned.eps[here] * (MARGIN * self.stop.margin / USUAL / self.unit)
-        mu = (secant_size(layout, sums.moved, self.size[here], self.still) * by).nan_to_num_(torch.inf)
-        quad = sums.all.maximum(sums.each.square().sum(0).sqrt()).nan_to_num(torch.inf)
-        off = step_residual(layout, sums.moved, self.learned.J)
-        all_mu, each = known.spread(torch.stack([mu, sums.each])).unbind()
-        parts = ErrorParts(
-            mu=all_mu * levels.caution[:, None],
-            plain=mu,
-            each=each,
-            quad=quad,
-            A=A,
-            known=self.store.mask,
-            node=self.node,
-            dense=self.dense,
-            residual=off / self.spectrum.count.sum().item() ** 0.5,
-            tolerance=self.tolerance,
-        )
-        self.judged = JudgedRound(parts, found, way)
+        self.judged = JudgedRound(error_parts(self, found, way), found, way)
         return found
 
     def grow(self, round: int) -> Tensor:
@@ -195,11 +149,6 @@ class ActiveSamples:
             self.node, self.dense = self.node | dense, self.dense | dense
             self.judged = self.judged._replace(parts=replace(p, dense=self.dense))
         return done
-
-    def lost(self, round: int) -> Tensor:
-        """The samples (B,) that are better given to windows."""
-        assert self.judged is not None
-        return is_lost(self.judged.parts, round, self.window) & torch.tensor(not self.method.always)
 
     def part(self, keep: Tensor) -> None:
         """Goes on with some samples (M,) alone."""
@@ -220,6 +169,70 @@ class ActiveSamples:
         found = Surrogate(self.coordinates, self.learned.J, self.layout, found.E[there, :here], self.x, self.z)
         stops = way.stops.part(keep)
         self.judged = JudgedRound(p, found, StopStates(stops, way.u[there]))
+
+
+def rows_to_evaluate(samples: ActiveSamples) -> tuple[Tensor, Tensor]:
+    """The rows n and samples b (M,) that the next round evaluates."""
+    known = samples.store.mask
+    if samples.judged is None:
+        mask = choose_nodes(samples.node, known, known, known, samples.window, samples.budget)
+    else:
+        p = samples.judged.parts
+        mask = choose_nodes(samples.node, known, p.due, p.hot, samples.window, samples.budget)
+        none = ~mask.any(0)
+        if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
+            most = torch.where(known, p.mu, -1.0)
+            mask |= none & (most == most.amax(0))
+    n, b = mask.nonzero().unbind(1)
+    return n, b
+
+
+def reevaluated_nodes(
+    samples: ActiveSamples, n: Tensor, b: Tensor, x: Tensor, D: Tensor
+) -> tuple[ReevaluatedNodes, Tensor, Tensor]:
+    """The nodes that had been evaluated before, and the sizes of all answers D and states x (M, d)."""
+    s, F = samples.coordinates, len(samples.spectrum.count)
+    again = samples.store.mask[n, b].nonzero()[:, 0]
+    no, bo, there = n[again], b[again], again.to(D.device)
+    at, said = samples.store.get(no, bo)
+    dX, dD = x[there] - at, D[there] - said
+    sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (dD, dD))]
+    sizes, doubts = [torch.linalg.vector_norm(v, dim=1) for v in (D, x)], samples.chain.evaluate.doubts
+    told = torch.cat([*sums, *sizes, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
+    samples.chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
+    each, told = told[: 3 * len(no) * F].view(3, -1, F), told[3 * len(no) * F :]
+    return ReevaluatedNodes(no, bo, *each.unbind()), told[: len(n)], told[len(n) : 2 * len(n)]
+
+
+def error_parts(samples: ActiveSamples, found: Surrogate, way: StopStates) -> ErrorParts:
+    """The parts of the error, of the chain on what is known."""
+    layout, levels, B = found.layout, samples.levels, len(samples.who)
+    known, here = layout.known, (layout.at, torch.arange(B))
+    A = samples.learned.growth()
+    sums = measure_nodes(found, way, samples.store, layout.mass * A[here], samples.unit)
+    by = A[here] * samples.learned.eps[here] * (MARGIN * samples.stop.margin / USUAL / samples.unit)
+    mu = (secant_size(layout, sums.moved, samples.size[here], samples.still) * by).nan_to_num_(torch.inf)
+    quad = sums.all.maximum(sums.each.square().sum(0).sqrt()).nan_to_num(torch.inf)
+    off = step_residual(layout, sums.moved, samples.learned.J)
+    all_mu, each = known.spread(torch.stack([mu, sums.each])).unbind()
+    return ErrorParts(
+        mu=all_mu * levels.caution[:, None],
+        plain=mu,
+        each=each,
+        quad=quad,
+        A=A,
+        known=samples.store.mask,
+        node=samples.node,
+        dense=samples.dense,
+        residual=off / samples.spectrum.count.sum().item() ** 0.5,
+        tolerance=samples.tolerance,
+    )
+
+
+def lost_samples(samples: ActiveSamples, round: int) -> Tensor:
+    """The samples (B,) that are better given to windows."""
+    assert samples.judged is not None
+    return is_lost(samples.judged.parts, round, samples.window) & torch.tensor(not samples.method.always)
 
 
 def scaled_noise(chain: Chain, s: BandCoordinates) -> NoiseByBand | None:

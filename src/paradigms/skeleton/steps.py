@@ -37,14 +37,13 @@ def single_step_stops(stops: KnownNodes, store: NodeStore) -> Tensor:
 def from_steps(
     system: System,
     s: BandCoordinates,
-    chain: tuple[Tensor, Tensor],
+    chain: tuple[Tensor, Tensor, Tensor],
     stops: tuple[KnownNodes, Tensor],
     store: NodeStore,
     z: Tensor | None,
-    u: Tensor,
 ) -> Tensor:
     """The states (K, V, B, d) that `run_blocks` gives for a chain P, R from u, by way of what is left of the steps."""
-    (P, R), (at, known) = chain, stops
+    (P, R, u), (at, known) = chain, stops
     rows, K, B = at.rows, len(R), R.shape[2]
     n, device = rows.clamp(max=len(system) - 1), R.device
     y = state_factors(system.a[n], R) * store.taken(store.at, n)

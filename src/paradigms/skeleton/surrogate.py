@@ -116,7 +116,7 @@ class Surrogate:
         if exact:
             assert store is not None and known is not None
             z = None if self.z is None else self.z.all.unflatten(0, (B, -1))
-            found = from_steps(self.levels.system, s, (P, R), (stops, known), store, z, u)
+            found = from_steps(self.levels.system, s, (P, R, u), (stops, known), store, z)
         else:
             found = run_blocks(s, P, R, u)
         return StopStates(stops, torch.cat([u[:, None], found], 1).permute(2, 1, 0, 3))

@@ -23,7 +23,8 @@ LEFT, RIGHT = 128, 768  # of the chain
 ROOM, TOP, GAP = (274, 204), 108, 6  # for the samples of one sampler
 ONE, MANY, DEPTH = 352, 366, 26  # the lanes of both samplers
 ABOVE, BELOW = 412, 464  # the lens
-DECADES = 2  # it shows changes from 1/100 of the tolerance to 100 times it
+# It shows changes from 1/100 of the tolerance to 100 times it. Chosen by hand.
+DECADES = 2
 
 
 def draw_frame(story: Story, round: int) -> Image.Image:

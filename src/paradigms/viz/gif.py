@@ -16,8 +16,10 @@ from .frame import draw_frame
 from .palette import DRAWN
 from .story import Story
 
-MOST = 90  # frames; a longer run shows every second round, or third ..
-SWATCH = 20  # rows of pixels
+# The most frames; a longer run shows every second round, or every third. Chosen by hand.
+MOST = 90
+# Rows of pixels of each drawn colour in the sheet that the palette is made from. Chosen by hand.
+SWATCH = 20
 HOLD_FIRST, HOLD_LAST = 700, 2600  # milliseconds
 
 

@@ -17,6 +17,7 @@ from .palette import ACCENT, FAINT, GREY, INK, PAPER, Pixels, difference, enlarg
 
 SIDE, GAP, ACROSS = 128, 8, 8  # pixels of a sample, between samples, samples in a row without a label
 DPI = 100
+# The difference is drawn so many times as large. Chosen by hand.
 TIMES = 10
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..window.frame import Frame
 
+# Chosen by hand.
 WIDTH = 30
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..window.frame import Frame
 
-MOST = 8  # samples that are drawn
+# At most this many samples are drawn. Chosen by hand.
+MOST = 8
 
 
 @dataclass(frozen=True)

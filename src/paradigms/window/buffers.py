@@ -103,10 +103,11 @@ def advance_window(system: System, work: WindowState, sweep: Update, shift: Wind
     now = updated_outputs(system, work, sweep, stride, last)
     x = shift_rows(sweep.x, stride, last, more, work.x[:1])
     D = shifted_outputs(work, sweep, now, stride, more)
+    shown = work.x  # and not the window, which would hold the one before it
     moved = window_at(system, x, D, shifted_counts(work, sweep, shift), (begin, end))
     if work.first is not None and moved.first is not None and sweep.live is work.live:
         moved.revisited_rows, moved.revisited = min(last[0] - stride[0], W), None  # all of them, in every sample
-    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(work.x[:-1], stride, None, more)
+    moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(shown[:-1], stride, None, more)
     return moved
 
 

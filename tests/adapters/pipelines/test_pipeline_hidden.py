@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import itertools
+import os
 import sys
 import threading
 import time
@@ -82,6 +83,9 @@ def reset() -> None:
     del HIDDEN[1:]
     CONTEXT.set(0)
     EVENT.clear()
+    os.environ.pop("PARADIGMS_TEST_COUNT", None)
+    Meta.made = 0
+    cached_store.cache_clear()
     cached_pure.cache_clear()
     cached_counting.cache_clear()
 
@@ -92,7 +96,7 @@ def none() -> None:
 
 def standing(pipe: Any) -> tuple[Any, ...]:
     """All that the loops above write to."""
-    return COUNT, HIDDEN[0], Shared.n, type(pipe).n, CONTEXT.get(), EVENT.is_set()
+    return COUNT, HIDDEN[0], Shared.n, type(pipe).n, CONTEXT.get(), EVENT.is_set(), Meta.made
 
 
 def by_type(pipe: Any, _: Any, y: Tensor) -> Tensor:
@@ -155,11 +159,45 @@ def by_pure_cache(_: Any, __: Any, y: Tensor) -> Tensor:
     return y + 0.01 * cached_pure(int(10 * float(y.abs().mean())))
 
 
+def by_environment(_: Any, __: Any, y: Tensor) -> Tensor:
+    os.environ["PARADIGMS_TEST_COUNT"] = str(int(os.environ.get("PARADIGMS_TEST_COUNT", "0")) + 1)
+    return y + 0.02 * int(os.environ["PARADIGMS_TEST_COUNT"])
+
+
+@functools.lru_cache
+def cached_store() -> SimpleNamespace:
+    return SimpleNamespace(n=0)
+
+
+def by_cached_object(_: Any, __: Any, y: Tensor) -> Tensor:
+    cached_store().n += 1
+    return y + 0.02 * cached_store().n
+
+
+class Meta(type):
+    """A class of classes that counts what they make."""
+
+    made = 0
+
+    def __call__(cls) -> int:
+        Meta.made += 1
+        return Meta.made
+
+
+class Ticket(metaclass=Meta):
+    """What is counted."""
+
+
+def by_metaclass(_: Any, __: Any, y: Tensor) -> Tensor:
+    return y + 0.02 * Ticket()  # type: ignore[operator, no-any-return]
+
+
 RIGHT: dict[str, tuple[Any, Any]] = {
     f.__name__: (begin, f)
     for begin, f in [
         (none, by_type), (none, by_class_field), (none, by_globals), (none, by_setattr), (none, by_module),
         (none, by_globals_list), (Shared, by_held_object), (none, by_context), (none, by_event), (none, by_pure_cache),
+        (none, by_environment), (none, by_metaclass),
     ]
 }  # fmt: skip
 
@@ -203,6 +241,7 @@ def by_memoryview(_: Any, kept: Any, y: Tensor) -> Tensor:
 STEPPED: dict[str, tuple[Any, Any, str]] = {
     "account": (none, by_account, "asks what a function's cache holds"),
     "counting cache": (none, by_counting_cache, "cached_counting is cached, and keeps state"),
+    "cached object": (none, by_cached_object, "calls cached_store, whose cache holds an object that may change"),
     ".data": (lambda: torch.zeros(4), by_data, "changes kept in place"),
     "numpy": (lambda: torch.zeros(4), by_numpy, "changes kept in place"),
     "late .data": (lambda: (torch.zeros(4), []), by_late_data, "changes kept.0 in place"),

@@ -16,6 +16,7 @@ from interrupts import interrupted
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
 from paradigms.adapters.pipelines import patch as swap
 from promises import sample, text2image
+from small_pipelines import small
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -130,18 +131,27 @@ class OwnError(Exception):
     """Of the user's."""
 
 
+class WordlessError(ValueError):
+    """One that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 @pytest.mark.parametrize("forever", [False, True])
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize(
-    "error", [RuntimeError("no"), OwnError("stop"), KeyboardInterrupt()], ids=lambda e: type(e).__name__
+    "error",
+    [RuntimeError("no"), OwnError("stop"), KeyboardInterrupt(), StopIteration(), WordlessError()],
+    ids=lambda e: type(e).__name__,
 )
 def test_an_exception_of_a_network_arrives_as_it_was_raised(error: BaseException, batched: bool, forever: bool) -> None:
     """B5: at each of its calls, those in batches and those that compare among them."""
     for at in (1, 2, 3, 8):
-        pipe = raising(text2image(), error, at, forever)
+        pipe = raising(small(), error, at, forever)
         before = standing(pipe)
         with pytest.raises(type(error)) as found, parallelize(pipe, tolerance=0, window=4, batched=batched):
-            sample(pipe)
+            pipe()
         assert found.value is error and found.value.__cause__ is None
         assert standing(pipe) == before
 

@@ -76,7 +76,7 @@ def test_a_compiled_network_sees_one_size_of_batch() -> None:
     pipe.unet = network = Compiled(pipe.unet)
     with parallelize(pipe, tolerance=0, window=4) as run:
         assert off(sample(pipe, steps=7), reference) <= CLOSE
-    assert network.rows.count(1) == run.checks <= 10  # it counts its calls, so it is asked more often
+    assert network.rows.count(1) == run.checks <= 18  # it counts its calls, so all are made again in order
     assert set(network.rows) - {1} == {4} and len(network.rows) - run.checks == run.rounds
     assert run.evaluations < sum(network.rows) and not run.fallbacks
     assert type(pipe.unet) is Compiled

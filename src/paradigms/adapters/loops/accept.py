@@ -22,9 +22,12 @@ from ...system import System
 from ...window.buffers import shift_memory
 from .steps import StepRun, moved_calls, packed, relative_change
 
-WITH_STATE = 3.0  # as for pipelines
-LEAST = 1e-6  # of b: a step that hardly depends on the answer says nothing of it
-ULPS = 4.0  # of float32: what an input may move by and count as unmoved
+# How much more, relatively, than its state a row's other inputs may move, as for pipelines. Chosen by hand.
+WITH_STATE = 3.0
+# The least b: a step that hardly depends on the answer says nothing of it. Chosen by hand.
+LEAST = 1e-6
+# What an input may move by and count as unmoved, in units in the last place of float32. Chosen by hand.
+ULPS = 4.0
 
 
 class Acceptance:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .surrogate import Surrogate
 
 
-KEPT = 8.0  # times the rounding of the network's, a state that is kept in half precision is rounded anew by each step
+# Times the rounding of the network's, a state that is kept in half precision is rounded anew by each step. Chosen by
+# hand.
+KEPT = 8.0
 
 
 class AcceptanceState(NamedTuple):

@@ -9,6 +9,7 @@ Before each all is put back: arguments, generators, what networks keep. What a u
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ from ..report import Run, Settings
 from .active_call import ActiveCall
 from .batched_network import BatchedNetwork
 from .compare_results import error
+from .network_call import CarriedError
 from .network_watch import watch_network_fields
 from .outside_state import outside_state
 from .patch import ClassPatch
 from .repeat_doubtful import DoubtError
 from .rewrite import UnparallelError
+from .row_modes import UnrepeatableError
 from .snapshot import ChangedError, Snapshot, take_snapshot
 from .step_caches import step_cache
 from .subclass import network_ids, original_class, rewinding_subclass
@@ -34,6 +37,12 @@ from .wrappers import innermost_function
 # How often a call begins anew because a tensor was changed in place that was not copied: a guard, not a measured
 # number. Each time names all the changes that it found, and what a class of pipelines changes is remembered.
 AGAIN = 5
+UNREPEATABLE: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # pipelines, and why
+
+NO_LOOP = (
+    "its call did not come to a loop over steps that can be followed; needed: a `for` whose body calls "
+    "self.scheduler.step(...), by that name, or a method of the class that does"
+)
 
 
 class PipelineCall(NamedTuple):
@@ -55,7 +64,7 @@ def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
     run.calls += 1
     start, began = starting_state(call), time.perf_counter()
     try:
-        if why := step_cache(call.pipe):
+        if why := step_cache(call.pipe) or UNREPEATABLE.get(call.pipe):
             run.fallbacks.append(f"{name}: {why}")
             return step_by_step(call, start, why)
         for _ in range(AGAIN):
@@ -70,6 +79,8 @@ def attempt_parallel_call(call: PipelineCall, team: Team | None) -> Any:
                     break
             except UnparallelError as reason:
                 why = str(reason)
+                if isinstance(reason, UnrepeatableError):
+                    UNREPEATABLE[call.pipe] = why.partition("; this call")[0]
                 run.fallbacks.append(f"{name}: {reason}")
                 break
             start.restore()
@@ -117,6 +128,8 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
         try:
             swap.begin()
             made = call.made_by(rewinding_subclass(call.kind))
+        except CarriedError as carried:
+            raise carried.args[0] from None
         except (UnparallelError, ChangedError, DoubtError):
             done = False
             network.probe.restore()
@@ -134,7 +147,7 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
             swap.free()
         count_networks(run, network, active, done)
     if active.loop is None:
-        run.fallbacks.append(f"{call.kind.__name__}: its call did not come to a loop over steps that can be followed")
+        run.fallbacks.append(f"{call.kind.__name__}: {NO_LOOP}")
     return made
 
 

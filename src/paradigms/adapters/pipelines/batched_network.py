@@ -13,7 +13,7 @@ from typing import Any
 from ...distributed.team import Team
 from ...execution.clock import Clock
 from ...execution.team_clock import TeamClock
-from .call_repetition import with_other_sample
+from .call_repetition import TWO_WAYS, with_other_sample
 from .distributed import evaluate_on_team
 from .joined_calls import JoinedCalls, is_compiled, relative_difference
 from .memory_check import MemoryProbe
@@ -65,10 +65,7 @@ class BatchedNetwork(JoinedCalls):
         self.evaluations, self.samples = self.evaluations - 1, self.samples - max(width, 1)
         self.checks, self.checked = self.checks + 1, self.checked + max(width, 1)
         if relative_difference(again, self.probe.last[1]) > 1:
-            raise UnparallelError(
-                f"{type(once.network).__name__}: it answered one call in two ways, so it remembers "
-                "earlier calls, or draws at random"
-            )
+            raise UnparallelError(f"{type(once.network).__name__}: {TWO_WAYS}")
         return said
 
     def check(self, calls: list[NetworkCall], said: list[Any], width: int) -> None:

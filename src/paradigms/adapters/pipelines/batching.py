@@ -55,9 +55,17 @@ def join_calls(calls: list[NetworkCall], halves: int, layout: str, R: int) -> li
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a network says to a batch that it does not take
-        raise BatchingError(f"{type(error).__name__}: {str(error)[:120]}") from error
+        raise BatchingError(describe_error(error)) from error
     parts = [split_leaf(v, R, B, halves) for v in said]
     return [tree_unflatten([p[r] for p in parts], spec) for r in range(len(calls))]
+
+
+def describe_error(error: Exception) -> str:
+    """An error in a line, and only its class where it cannot say what it is."""
+    try:
+        return f"{type(error).__name__}: {str(error)[:120]}"
+    except Exception:  # an error whose words are made by code that fails
+        return type(error).__name__
 
 
 def join(values: list[Any], B: int, halves: int, layout: str) -> Any:

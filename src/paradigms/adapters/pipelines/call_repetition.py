@@ -19,8 +19,11 @@ from .network_call import ListLeaf, NetworkCall
 from .network_memory import NetworkState, is_plain_data
 from .rewrite import UnparallelError
 
-EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}  # how far equal calls may differ on devices; else:
+# How far equal calls may differ relatively where kernels are not deterministic, as on GPUs;
+# ROUGH in half precision. Chosen by hand.
+EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 ROUGH = 1e-2
+TWO_WAYS = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
 
 
 class CallRepetition:
@@ -64,6 +67,11 @@ class CallRepetition:
             now.restore()
         return True
 
+    def changed(self, network: nn.Module) -> bool:
+        """Whether a network is not as it was when the call began, but for tables made anew."""
+        state = self.states.get(id(network))
+        return state is not None and any(not same_table(old, new) for _, old, new in state.changes())
+
     def afresh(self, A: NetworkCall, said: Any, exact: bool) -> None:
         """Makes a call and another from where the network stood when the loop began, as a loop of steps would."""
         B = with_other_sample(A)
@@ -78,8 +86,7 @@ class CallRepetition:
     def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
         if not equal_answers(self.ask(call), said, exact):
-            why = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
-            raise UnparallelError(f"{class_name(call.network)}: {why}")
+            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def ask(self, call: NetworkCall) -> Any:
         """What a network says to a call of its own."""

@@ -60,4 +60,6 @@ def check_answers(
             loop.visits.pop(n, None)
     loop.finite.noted.clear()
     loop.network.check(calls, said, loop.width)
+    for (n, c), call, answer in zip(todo, calls, said, strict=True):
+        loop.network.probe.note(n, c, call, answer)
     return min([end, *bad])

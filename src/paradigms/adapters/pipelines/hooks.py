@@ -71,6 +71,8 @@ class LoopHooks(LoopState):
     def leave(self, values: Mapping[str, Any]) -> None:
         """The end of a row, or of what ran of it."""
         if not self.failed:
+            if self.source is not None:
+                self.source.check()
             self.mode.leave(self, values)
 
     def callback(self, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -114,6 +116,12 @@ class LoopHooks(LoopState):
         self.finite.note(self.row, call.network, said, self.width)
         self.finite.check()
         self.network.check([call], [said], self.width)
+        self.network.probe.note(self.row, len(self.visits[self.row].calls), call, said)
+        if self.callbacks and self.network.probe.course:
+            raise UnparallelError(
+                f"{type(call.network).__name__} counts its calls or notes something of them, and a call that calls back"
+                " cannot be made again if that decides about an answer"
+            )
         self.inside = True
         if changed := kept.touched():
             raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")

@@ -27,7 +27,8 @@ from ...methods.spectral import Spectral
 from ...methods.work import WindowState
 from ...system import System
 
-AHEAD = 32  # rows whose J is computed at once
+# How many rows' J are computed at once. Chosen by hand.
+AHEAD = 32
 
 
 class AssumedJacobian(Protocol):

@@ -34,6 +34,7 @@ from .network_call import NetworkCall
 CLOSE = {torch.float64: 1e-8, torch.float32: 1e-4}
 ROUGH = 5e-2
 # In half precision also from its place in a batch of R times the same row, which rounds alike, so that less is allowed.
+# Chosen by hand.
 MIXED = 1e-3
 # The readings of a tensor with k times the sample's first axis, in the order in which they are tried.
 LAYOUTS = ("rows", "exact", "shared")

@@ -24,7 +24,7 @@ from .evaluate_rows import evaluate_rows
 from .hooks import LoopHooks
 from .repeat_doubtful import DoubtError, beyond_tolerance, describe_doubt, stricter_settings
 from .rewrite import UnparallelError
-from .row_modes import ACCEPT, AGAIN, ONCE_MORE, SWEEP, RowMode
+from .row_modes import ACCEPT, AGAIN, ONCE_MORE, SWEEP, RowMode, UnrepeatableError
 from .snapshot import ChangedError
 from .step_record import StepRecord
 
@@ -129,7 +129,7 @@ class WindowedLoop(LoopHooks):
         second, self.visits[row] = self.visits[row], first
         shown = self.reached > row and len(first.calls) == len(second.calls)
         if not shown or left.differs(self.before[row + 1], not self.clocked):
-            raise UnparallelError(AGAIN.format(row))
+            raise UnrepeatableError(AGAIN.format(row))
 
     def accept(self, count: int) -> None:
         """The window moves past the `count` rows just accepted: their bars move, what was kept of them is dropped."""

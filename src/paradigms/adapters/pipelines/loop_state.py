@@ -14,6 +14,7 @@ from ..schedulers.linearized import LinearizedScheduler, linearize_scheduler
 from .acceptance import AcceptanceTest
 from .active_call import ActiveCall
 from .finite_check import FiniteCheck
+from .loop_items import LoopItems
 from .module_fields import ModuleFields
 from .row_modes import STEP, RowMode
 from .snapshot import Snapshot
@@ -62,6 +63,7 @@ class LoopState:
         self.heard = False  # one was called since rows began to be accepted
         self.renewed = False  # one changed a network
         # what is known of the loop's code
+        self.source: LoopItems | None = None  # what its items are taken from
         self.outside: dict[str, Any] = {}  # what it names outside of its locals, and may change
         self.networks: frozenset[int] | None = None  # the modules of the pipeline's networks, by id
         self.own = False  # it is no library's, so all tensors are copied

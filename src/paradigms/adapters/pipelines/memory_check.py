@@ -4,6 +4,7 @@
     rounds 2, 4, 8, ..          one call again, where something was counted
     rounds 1, 2, 4, 8, .. last  all of this again, where something is kept in a place that is new since
     a row of before             in a later batch that has room for it
+    the end of a first loop     the last call again; all of its calls in order, where something was counted
 
 A step cache answers by what it computed before. Its rows cannot be evaluated out of order, so it is stepped through.
 """
@@ -15,9 +16,11 @@ from typing import Any
 
 from torch import nn
 
-from .call_repetition import CallRepetition, class_name
+from .call_repetition import TWO_WAYS, CallRepetition, class_name
+from .joined_calls import relative_difference
 from .network_call import NetworkCall
 from .network_memory import NetworkState, is_plain_data
+from .outside_state import refuse_cached_state
 from .rewrite import UnparallelError
 
 _sound: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -31,20 +34,24 @@ class MemoryProbe(CallRepetition):
         self.known: dict[int, Any] = {}  # marks of networks
         self.done: set[Any] = set()
         self.counting: dict[Any, tuple[NetworkCall, Any]] = {}
+        self.noted: set[int] = set()  # networks that count, of which it is not known that it decides nothing
         self.rounds = self.repeats = 0
         self.span: Any = None  # from which time to which the loop goes: a cache may begin late
         self.fine: list[tuple[dict[Any, Any], Any, Any]] = []  # what was examined in this loop, to be noted at its end
         self.places: dict[int, set[Any]] = {}  # where networks keep what is no number, as far as was examined
         self.last: tuple[NetworkCall, Any, bool] | None = None  # a call, what was said to it, whether it was alone
+        self.course: dict[tuple[int, int], tuple[NetworkCall, Any]] = {}  # of networks that count, by row and place
 
     def before(self, network: nn.Module) -> None:
         """The network is about to be called for the first time, or again; raises UnparallelError for an iterator."""
         if id(network) not in self.known:
             self.known[id(network)] = code_mark(network)
-            if (self.span, self.known[id(network)]) not in _sound.get(network, {}).values():
-                state = self.states[id(network)] = NetworkState(network)
+            if (self.span, self.known[id(network)], False) not in _sound.get(network, {}).values():
+                state = self.states[id(network)] = NetworkState(network, weights=True)
                 if state.iterators:
                     raise UnparallelError(f"{class_name(network)} holds an iterator, which cannot be put back")
+                for function in state.cached:
+                    refuse_cached_state(function, function.__name__)
 
     def restore(self) -> None:
         """Puts back what the networks kept when the pipeline's call began."""
@@ -56,16 +63,25 @@ class MemoryProbe(CallRepetition):
         key = call.key
         if key in self.done:
             return
+        new = all(network != id(call.network) for network, *_ in self.done)  # later, callbacks may have changed it
         self.done.add(key)
         self.before(call.network)  # some networks are first seen when they answer
         sound = _sound.setdefault(call.network, {})
-        if sound.get(key[1:]) == (self.span, self.known[id(call.network)]):
+        *found, counts = sound.get(key[1:], (None, None, False))
+        if found == [self.span, self.known[id(call.network)]]:
+            self.counting.update({key: (call, said)} if counts else {})
             return
-        kept = self.examine(call, said, exact)
-        if kept:
+        counts = self.examine(call, said, exact) or (new and self.changed(call.network))
+        if counts:
             self.counting[key] = call, said
-        else:
-            self.fine.append((sound, key[1:], self.known[id(call.network)]))
+        if counts and new and id(call.network) in self.states:
+            self.noted.add(id(call.network))
+        self.fine.append((sound, key[1:], (self.span, self.known[id(call.network)], counts)))
+
+    def note(self, row: int, place: int, call: NetworkCall, said: Any) -> None:
+        """A call of a row was answered by its network."""
+        if id(call.network) in self.noted:
+            self.course[row, place] = call, said
 
     def round(self) -> bool:
         """A round of a window begins; raises UnparallelError where a network that counts has begun to remember.
@@ -83,17 +99,33 @@ class MemoryProbe(CallRepetition):
     def finish(self) -> bool:
         """A loop is over: looks once more; what was fine all the way need not be examined again over such times."""
         found = self.look()
+        if self.fine and self.last is not None:  # the last batch too: a network may take batches otherwise by then
+            self.repeated(*self.last[:2])
+        self.in_order()
         for sound, key, marked in self.fine:
-            sound[key] = self.span, marked
+            sound[key] = marked
         self.fine.clear()
         return found
+
+    def in_order(self) -> None:
+        """Makes the calls of a loop again in the order of its steps, where what is noted might decide an answer."""
+        for _, (call, said) in sorted(self.course.items(), key=lambda item: item[0]):
+            self.repeated(call, said)
+        self.course.clear()
+        self.noted.clear()
+
+    def repeated(self, call: NetworkCall, said: Any) -> None:
+        """Makes a call once more, by itself; raises UnparallelError where the answer is beyond what batches round."""
+        if call.intact() and relative_difference(said, self.ask(call)) > 1:
+            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def look(self) -> bool:
         """Examines a network once more that keeps something in a new place, by the last call that was answered."""
         if self.last is None or id(self.last[0].network) not in self.states or not self.last[0].intact():
             return False
         call, said, exact = self.last
-        found = {place for place, _, new in self.states[id(call.network)].changes() if not is_plain_data(new)}
+        changes = self.states[id(call.network)].changes()
+        found = {place for place, _, new in changes if not (is_plain_data(new) and call.key in self.counting)}
         seen = self.places.setdefault(id(call.network), set())
         if found <= seen:
             return False

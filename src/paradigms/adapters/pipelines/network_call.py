@@ -16,6 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
+from .object_contents import content_kind
+from .rewrite import UnparallelError
+
+
+class CarriedError(BaseException):
+    """A StopIteration of a network, which a generator of ours would turn into another error; args[0] is that."""
+
 
 class ListLeaf(list):  # type: ignore[type-arg]
     """One tensor a sample, as some networks take them; a leaf."""
@@ -54,6 +61,7 @@ class NetworkCall:
         if is_tensor_list(first):
             args, kwargs = tuple(map(as_list_leaf, args)), {k: as_list_leaf(v) for k, v in kwargs.items()}
         leaves, spec = tree_flatten((args, kwargs))
+        refuse_opaque(leaves, f"{type(network).__name__} is told", ("parts", "cache", "generator"))
         sample = next((i for i, v in enumerate(leaves) if is_sample(v)), -1)
         if sample >= 0:
             v = leaves[sample]
@@ -92,10 +100,24 @@ class NetworkCall:
         """What the network says."""
         leaves = [list(v) if isinstance(v, ListLeaf) else v for v in (self.leaves if leaves is None else leaves)]
         args, kwargs = tree_unflatten(leaves, self.spec)
-        said = self.real(self.network, *args, **kwargs)
+        try:
+            said = self.real(self.network, *args, **kwargs)
+        except StopIteration as error:
+            raise CarriedError(error) from None
+        refuse_opaque(tree_flatten(said)[0], f"{type(self.network).__name__} answers with")
         if self.sample < 0 or not isinstance(self.leaves[self.sample], ListLeaf):
             return said
         return tree_map(lambda v: RowArguments(torch.stack(v)) if is_even_list(v) else v, said, is_leaf=is_tensor_list)
+
+
+def refuse_opaque(leaves: list[Any], what: str, known: tuple[str, ...] = ()) -> None:
+    """Raises UnparallelError for an object whose content may be another in each step; known: kinds that are none."""
+    for v in leaves:
+        if content_kind(type(v)) not in (None, "tensor", *known) and not isinstance(v, ListLeaf):
+            raise UnparallelError(
+                f"{what} an object ({type(v).__name__}), whose content is not known; needed: tensors, or tuples, "
+                "lists, dicts or outputs of diffusers that hold them"
+            )
 
 
 def is_tensor_list(v: Any) -> bool:

@@ -23,26 +23,35 @@ import torch
 from torch import Tensor, nn
 
 from .attributes import plain
-from .object_contents import content_kind, own_fields, own_slots, set_slots, slots_of
-from .snapshot import generator_state, unequal
+from .network_call import tensor_version
+from .object_contents import CACHED, content_kind, own_fields, own_slots, same_objects, set_slots, slots_of
+from .snapshot import generator_state, overwrite, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
-ABOVE = {"_parameters", "_modules", "_compiled_call_impl"}  # of a module: weights, other modules, compiled code
+ABOVE = {"_modules", "_compiled_call_impl"}  # of a module: other modules, compiled code
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")
-SMALL = 1 << 20  # numbers of a tensor that is compared by its content
-DEEP = 16  # how far into what a network holds
+# A tensor of at most this many numbers is compared by its content. Chosen by hand.
+SMALL = 1 << 20
+# Weights of at most this many numbers are copied once a loop: 128 MiB of float32. Chosen by hand.
+WEIGHTS = 1 << 25
+# How far into what a network holds. Chosen by hand.
+DEEP = 16
 
 
 class NetworkState:
-    """What a network keeps, at one moment."""
+    """What a network keeps, at one moment; weights: whether those are copied, where they are few."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, weights: bool = False) -> None:
         self.ids: list[list[int] | None] = []  # who was in each dict, for what did not change is most of it
         self.contents: list[tuple[Any, Any]] = []  # lists, sets, deques, cells, fields and what was in them
         self.tensors: dict[int, tuple[Tensor, int | None, Tensor | None]] = {}  # each, its version, a copy if small
         self.generators: list[tuple[Any, Any]] = []  # what sets the state of each, and its state
         self.iterators = False
+        self.cached: list[Any] = []  # functions with a cache of their own
+        copied = weights and sum(p.numel() for p in network.parameters()) <= WEIGHTS
+        self.weights = [(p, tensor_version(p), p.detach().clone() if copied and not p.is_meta else None)
+                        for p in network.parameters()]  # fmt: skip
         self.seen: set[int] = set()
         self.waiting = list(network.modules())  # and those that are found elsewhere, as in the closure of a hook
         for module in self.waiting:
@@ -64,13 +73,20 @@ class NetworkState:
         if isinstance(v, Tensor):
             if not isinstance(v, nn.Parameter):
                 copy = v.detach().clone() if v.numel() <= SMALL and not v.is_meta else None
-                self.tensors[id(v)] = v, None if v.is_inference() else v._version, copy
+                self.tensors[id(v)] = v, tensor_version(v), copy
         elif content_kind(type(v)) == "generator":
             self.generators.append(generator_state(v))
+        elif content_kind(type(v)) == "array":
+            if v.size <= SMALL:
+                self.contents.append((v, v.copy()))
+                self.ids.append(None)
         elif isinstance(v, type):
             self.keep(v, {k: x for k, x in vars(v).items() if plain(x)}, deep - 1)
         elif isinstance(v, types.FunctionType):
             self.function(v, deep - 1)
+        elif isinstance(v, CACHED):
+            self.cached.append(v)
+            self.visit(v.__wrapped__, deep - 1)
         elif isinstance(v, types.MethodType | functools.partial | types.CellType):
             self.parts(v, deep - 1)
         elif isinstance(v, list | set | deque):
@@ -133,16 +149,22 @@ class NetworkState:
                 continue
             for place, old, new in content_differences(content, contents_now(thing, content)):
                 yield (id(thing.thing if isinstance(thing, SlotFields) else thing), place), old, new
+        for p, version, _ in self.weights:
+            if version is not None and p._version != version:
+                yield (id(p), None), None, p
         for key, (tensor, version, copy) in self.tensors.items():
             past = copy is not None and unequal(tensor, copy)  # by .data, which no version counts
             if past or (version is not None and tensor._version != version):
                 yield (key, None), None, tensor
 
     def restore(self) -> None:
-        """Puts everything back but the content of weights and of large tensors."""
-        for tensor, version, copy in self.tensors.values():
+        """Puts everything back but the content of large tensors, and of weights that are many or were not copied."""
+        for p, _, copy in self.weights:
+            if copy is not None and unequal(p, copy):
+                overwrite(p, copy)
+        for tensor, _, copy in self.tensors.values():
             if copy is not None and unequal(tensor, copy):
-                (tensor if version is None else tensor.data).copy_(copy)
+                overwrite(tensor, copy)
         for thing, content in self.contents:
             for _ in content_differences(content, contents_now(thing, content)):
                 put_back(thing, content)
@@ -208,6 +230,9 @@ def content_differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
     elif isinstance(old, set) and isinstance(new, set):
         if old != new:
             yield "set", None, list(new - old)
+    elif content_kind(type(new)) == "array":
+        if not same_objects(old, new):
+            yield "array", None, new
     elif not same_content(old, new):
         yield "", old, new
 
@@ -241,6 +266,8 @@ def put_back(thing: Any, content: Any) -> None:
         thing.update(content)
     elif isinstance(thing, list):
         thing[:] = content
+    elif content_kind(type(thing)) == "array":
+        thing[...] = content
     else:
         thing.clear()
         thing.update(content) if isinstance(thing, set) else thing.extend(content)

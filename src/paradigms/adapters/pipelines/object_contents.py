@@ -6,7 +6,8 @@
 | "object"    | anything with fields or slots                       | the fields, and a dict's or list's items   |
 | "array"     | numpy's arrays                                      | a copy                                     |
 | "cell"      | a variable of a closure                             | its value                                  |
-| "class"     | a class, within `ClassAttributes`                        | its attributes that can be a state         |
+| "cache"     | functions with a cache of `functools`               | how many results it has                    |
+| "class"     | a class, within `Attributes`                     | its attributes that can be a state         |
 |              | a module's global variables, within `Globals`       | those that can be a state                  |
 | "parts"     | tuples, functions, bound methods: they do not change, what they hold and their fields may         |
 | "tensor", "generator", "unknown"   | see `snapshot.py`                                                            |
@@ -18,6 +19,7 @@ import contextlib
 import contextvars
 import enum
 import functools
+import gc
 import io
 import random
 import sys
@@ -71,7 +73,7 @@ def _kind(of: Any) -> str | None:
     if issubclass(of, random.SystemRandom):
         return "unknown"
     if of is memoryview or of is CACHED:
-        return "unknown" if of is memoryview else "parts"
+        return "unknown" if of is memoryview else "cache"
     for base, name in ((Tensor, "tensor"), (torch.Generator, "generator"), (random.Random, "generator"),
                        (contextvars.ContextVar, "generator"), (types.CellType, "cell"), (PARTS, "parts")):  # fmt: skip
         if issubclass(of, base):
@@ -166,6 +168,8 @@ def content_of(thing: Any) -> Any:
             return thing.cell_contents
         except ValueError:  # not yet set
             return content_of
+    if what == "cache":
+        return thing.cache_info().currsize
     return thing.copy() if what in ("list", "dict", "array") else ObjectContent(thing)
 
 
@@ -204,6 +208,18 @@ def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(thing, defaultdict):
             yield "default_factory", thing.default_factory
         yield from ((f"class {v.of.__name__}", v) for v in classes(type(thing)))  # type: ignore[arg-type]
+
+
+def cached_results(function: Any) -> Iterator[Any]:
+    """What the cache of a function holds: its results, and keys that are no tuples."""
+    bounded = function.cache_parameters()["maxsize"] is not None
+    for v in gc.get_referents(function):
+        if v is vars(function) or type(v) is object or isinstance(v, tuple | type | types.FunctionType):
+            continue
+        if isinstance(v, dict) and not bounded:
+            yield from v.values()
+        elif not (isinstance(v, dict) and all(type(w).__name__ == "_lru_list_elem" for w in v.values())):
+            yield v
 
 
 @functools.lru_cache(maxsize=1024)
@@ -249,6 +265,9 @@ def put_back(thing: Any, was: Any) -> None:
         thing.write(was)
     elif what == "array":
         thing[...] = was
+    elif what == "cache":  # one that has more than it had answers as it would have, but for what was not there at all
+        if was == 0:
+            thing.cache_clear()
     elif what in ("list", "dict"):
         refill_container(thing, was)
     else:

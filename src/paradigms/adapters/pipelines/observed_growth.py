@@ -18,6 +18,7 @@ from torch import Tensor
 from .step_record import WITH_STATE, StepRecord, moved_little, relative_change
 
 # The least b: a step that hardly depends on the answer says nothing of it, and dividing by b would blow up rounding.
+# Chosen by hand.
 LEAST = 1e-6
 
 

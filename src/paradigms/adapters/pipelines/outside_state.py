@@ -28,7 +28,8 @@ from .wrappers import cell_content, innermost_function
 STATES = (list, dict, set, deque)
 LIBRARIES = ("diffusers", "torch", "transformers", "accelerate", "huggingface_hub", "paradigms",
              "numpy", "PIL", "tqdm")  # fmt: skip
-DEEP = 3  # how far functions name each other
+# How far functions name each other. Chosen by hand.
+DEEP = 3
 WRITERS = {"globals", "vars", "setattr", "delattr", "exec", "eval", "__dict__", "__globals__", "modules"}  # by name
 ACCOUNTS = {"cache_info", "cache_clear"}  # what a function's cache says of the calls that were made
 CHANGERS = {"append", "appendleft", "extend", "insert", "pop", "popleft", "popitem", "remove", "discard", "clear",
@@ -81,6 +82,7 @@ class OutsideWalk:
         if not is_program_class(kind.__module__) or not self.is_new(kind, deep):
             return
         self.found[f"class {kind.__module__}.{kind.__qualname__}"] = Attributes(kind)
+        self.visit_class(type(kind), deep)
         for name, value in list(vars(kind).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(function, types.FunctionType | CACHED):

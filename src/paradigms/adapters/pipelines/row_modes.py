@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 AGAIN = (
     "step {} made something else of the same answers when it ran again: it keeps what cannot be put back, or draws at "
-    "random"
+    "random; this call's images may differ from a plain call's, later ones are stepped from their beginning"
 )
+
+
+class UnrepeatableError(UnparallelError):
+    """A row made something else when it ran again, so what it had changed could not be put back."""
 
 
 class RowMode(ABC):
@@ -89,6 +93,11 @@ class WindowMode(RowMode):
         loop.inside, loop.at = False, -1
         if loop.halted:
             return
+        if loop.row == 0 and not loop.visits[0].calls:
+            raise UnparallelError(
+                "its first step calls no network among the pipeline's components; net.forward(...) is no such call: "
+                "type net(...)"
+            )
         loop.settings.copied |= loop.before[loop.row].changed(all=True)
         self.refuse_silent_changes(loop)
         # where callbacks are called all tensors are copied, for a call that begins anew would call them again
@@ -145,7 +154,7 @@ class AgainMode(WindowMode):
         judged, place = loop.judged[loop.row], len(loop.visits[loop.row].calls)
         if loop.renewed or place >= len(judged.calls) or not judged.calls[place].equals(call):
             if loop.row == loop.begin and not loop.heard:
-                raise UnparallelError(AGAIN.format(loop.row))
+                raise UnrepeatableError(AGAIN.format(loop.row))
             loop.halt()
         return judged.answers[place], judged.own[place]
 

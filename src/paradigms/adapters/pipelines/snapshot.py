@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextvars
 import io
+import os
 import random
 import sys
 from collections import deque
@@ -28,11 +29,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .object_contents import ObjectContent, content_kind, content_of, own_fields, parts_of, put_back, same_objects
+from .object_contents import (
+    ObjectContent,
+    cached_results,
+    content_kind,
+    content_of,
+    own_fields,
+    parts_of,
+    put_back,
+    same_objects,
+)
 from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
-DEEP = 12  # how far into lists, dicts and objects
+# How far into lists, dicts and objects. Chosen by hand.
+DEEP = 12
 
 
 class ChangedError(Exception):
@@ -59,10 +70,10 @@ class Snapshot:
         for thing, was in self.contents:
             put_back(thing, was)
         for _, tensor, version, copy in self.tensors:
-            if copy is not None and (version is None or tensor._version != version):
+            if copy is not None and version is not None and tensor._version != version:
                 tensor.copy_(copy)
             elif copy is not None and unequal(tensor, copy):
-                tensor.data.copy_(copy)  # past the count, as it was changed
+                overwrite(tensor, copy)
         self.tensors = [(p, t, None if v is None else t._version, c) for p, t, v, c in self.tensors]
         for setter, state in self.generators:
             setter(state)
@@ -137,6 +148,12 @@ def take_snapshot(
             if strict:
                 raise UnkeptError(f"its loop holds {place}, {describe_object(v)}, which cannot be kept and put back")
         elif deep:
+            if (
+                what == "cache"
+                and strict
+                and any(content_kind(type(x)) not in (None, "tensor") for x in cached_results(v))
+            ):
+                raise UnkeptError(f"its loop calls {v.__name__}, whose cache holds an object that may change")
             if what != "parts":
                 found.contents.append((v, content_of(v)))
             for name, x in parts_of(v):
@@ -179,6 +196,15 @@ def unequal(v: Tensor, copy: Tensor) -> bool:
     )
 
 
+def overwrite(v: Tensor, copy: Tensor) -> None:
+    """Gives a tensor a content past the count of its changes; one of inference mode has none."""
+    if v.is_inference():
+        with torch.inference_mode():
+            v.copy_(copy)
+    else:
+        v.data.copy_(copy)
+
+
 @dataclass
 class Alike:
     """Whether two values hold the same tensors, to the rounding of their device, and the same numbers, if they count.
@@ -215,14 +241,21 @@ def far(a: Tensor, b: Tensor) -> bool:
 
 
 def global_streams() -> list[tuple[Callable[[Any], Any], Any]]:
-    """The generators that a process has by itself: torch's on each device, numpy's and `random`'s."""
+    """What a process has by itself: torch's generators on each device, numpy's and `random`'s, and its environment."""
     found: list[tuple[Callable[[Any], Any], Any]] = [(torch.set_rng_state, torch.get_rng_state())]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         found += [(g.set_state, g.get_state()) for g in torch.cuda.default_generators]
-    found.append((random.setstate, random.getstate()))
+    found += [(random.setstate, random.getstate()), (set_environment, dict(os.environ))]
     if (numpy := sys.modules.get("numpy")) is not None and "numpy.random" in sys.modules:
         found.append((numpy.random.set_state, numpy.random.get_state()))
     return found
+
+
+def set_environment(was: dict[str, str]) -> None:
+    """Gives the process the variables of its environment that it had."""
+    if was != os.environ:
+        os.environ.clear()
+        os.environ.update(was)
 
 
 def describe_object(v: Any) -> str:

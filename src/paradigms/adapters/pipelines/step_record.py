@@ -15,7 +15,8 @@ from .network_call import NetworkCall, same_leaf
 if TYPE_CHECKING:
     from ..report import ProgressBar
 
-WITH_STATE = 3.0  # how much more, relatively, than its state a row's other inputs may move
+# How much more, relatively, than its state a row's other inputs may move. Chosen by hand.
+WITH_STATE = 3.0
 
 
 @dataclass

@@ -23,13 +23,15 @@ from ..report import ProgressBar
 from .active_call import ActiveCall, _active
 from .joined_calls import is_compiled
 from .loop import WindowedLoop
+from .loop_items import LoopItems
 from .outside_state import codes, is_library, outside_state
 from .rewrite import has_loop, rewindable_function, takes_steps
 from .unconditional import TableLoop, table_of
 
 RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]
 CLOCKS = {"time", "perf_counter", "monotonic", "process_time", "now", "time_ns", "perf_counter_ns"}
-DEEP = 4  # how far methods that step call each other
+# How far methods that step call each other. Chosen by hand.
+DEEP = 4
 
 
 def original_class(kind: type) -> type:
@@ -182,8 +184,10 @@ def loop_of(pipe: Any, items: Any, scheduler: Any, state: str | None) -> Windowe
     active = _active.get()
     assert active is not None
     kind, frame = original_class(type(pipe)), sys._getframe(1)
+    source = LoopItems(items, frame.f_locals.values())
     loop = table_of(active, pipe, kind, items, state)
     active.loop = loop or WindowedLoop(active, pipe, items, scheduler, state)
+    active.loop.source = source
     if active.settings.window != 1 and getattr(active.settings.window, "only", 0) != 1:
         held = [v for v in (*frame.f_locals.values(), *vars(pipe).values()) if not isinstance(v, nn.Module)]
         active.loop.outside = outside_state(kind, frame.f_code, frame.f_globals, held)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -27,9 +27,12 @@ from ..schedulers.cache import cached_table
 from ..schedulers.prepare import SchedulerError
 from .active_call import ActiveCall
 from .hooks import HaltRow
+from .loop_items import LoopItems
+from .outside_state import is_library
 from .snapshot import ChangedError, Snapshot, take_snapshot
 
-CLOSE = 1e-3  # how far rounding may take a chain on the stub, relatively
+# How far rounding may take a chain on the stub, relatively. Chosen by hand.
+CLOSE = 1e-3
 KNOWN = {"DDPMPipeline": (), "DDIMPipeline": ("eta", "use_clipped_model_output")}
 
 
@@ -49,6 +52,7 @@ class TableLoop:
         self.bar = items if isinstance(items, ProgressBar) else None
         self.items, self.state = list(items), state
         self.inside = self.failed = False  # inside: the network's stub answers
+        self.source: LoopItems | None = None
         self.outside: dict[str, Any] = {}
         self.networks: frozenset[int] | None = None
         self.own = self.clocked = False  # as `WindowedLoop`'s
@@ -84,6 +88,8 @@ class TableLoop:
         """The loop's table; where there is none the call begins anew, the way of all others."""
         scheduler = self.pipe.scheduler
         try:
+            if not is_librarys(scheduler):
+                raise SchedulerError("a scheduler of one's own may keep a state that its table does not have")
             times = tuple(scheduler.timesteps.tolist())
             system = cached_table(scheduler, scheduler.num_inference_steps, step, times)
         except SchedulerError:
@@ -202,6 +208,14 @@ def trial_key(pipe: Any, system: System) -> Any:
 def network_prediction(unet: Any, x: Tensor, t: Tensor) -> Tensor:
     """What a network says to states x (M, ...) at times t (M,)."""
     return unet(x.to(unet.dtype), t).sample  # type: ignore[no-any-return]
+
+
+def is_librarys(scheduler: Any) -> bool:
+    """Whether all code of a scheduler is a library's: none in a subclass of one's own, or put on it or on its class."""
+    own = [v for base in type(scheduler).__mro__ for v in vars(base).values() if isinstance(v, FunctionType)]
+    return all(is_library(f.__globals__.get("__name__")) for f in own) and not any(
+        map(callable, vars(scheduler).values())
+    )
 
 
 def table_of(active: ActiveCall, pipe: Any, kind: type, items: Any, state: str | None) -> TableLoop | None:

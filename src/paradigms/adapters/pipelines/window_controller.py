@@ -14,7 +14,8 @@ from ...window.controller import FixedWindow, WindowController
 from ..report import Settings
 from .joined_calls import is_compiled
 
-PAD = 32  # rows of a batch of compiled networks, which want one size
+# Rows of a batch of compiled networks, which want one size. Chosen by hand.
+PAD = 32
 VISITS = 8e-3  # seconds of a round of four rows outside of the networks, until measured
 
 

@@ -31,7 +31,9 @@ def next_of(function: Any) -> Any:
     return held[0] if len(held) == 1 and function.__code__.co_flags & VARIADIC == VARIADIC else None
 
 
-VARIADIC = 0x04 | 0x08  # a function that takes *args and **kwargs, as what passes them on does
+# A function that takes *args and **kwargs, as what passes them on does. Source: CPython, inspect.CO_VARARGS and
+# CO_VARKEYWORDS.
+VARIADIC = 0x04 | 0x08
 
 
 def innermost_function(function: Any) -> Any:

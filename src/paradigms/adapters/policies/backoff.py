@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-MOST = 64  # calls in a row: of a policy that acts ten times a second, some seconds
+# Calls in a row: of a policy that acts ten times a second, some seconds. Chosen by hand.
+MOST = 64
 
 
 @dataclass

@@ -27,9 +27,13 @@ from .interface import NAME, Inpainting, PolicyInterface, table_of_scheduler
 from .random_streams import RandomStreams, positions, seed_streams
 from .stub_copy import StubPolicy
 
-EQUAL = 3e-5  # of the answer's size; tables and loops in float32 differ by 1e-7 to 6e-7 in 15 to 1000 steps
-LOOSE = 0.1  # the same in half precision, whose rounding grows along a chain; other noise is 1 off
-MANY = 32  # kinds of calls that are remembered
+# How far apart answers may be, relatively; tables and loops in float32 differ by 1e-7 to 6e-7 in 15 to 1000 steps.
+# Chosen by hand.
+EQUAL = 3e-5
+# The same in half precision, whose rounding grows along a chain; other noise is 1 off. Chosen by hand.
+LOOSE = 0.1
+# How many kinds of calls are remembered. Chosen by hand.
+MANY = 32
 one_trial = threading.RLock()  # trials seed the random streams of the process, so one is made at a time
 
 

@@ -27,7 +27,8 @@ from .loop_check import refuse_unfit
 from .method_patch import PatchedMethod
 from .report import PolicyRun
 
-TOLERANCE = 0.01  # relative error of the actions
+# Relative error of the actions. Chosen by hand.
+TOLERANCE = 0.01
 
 
 class ResetHook(PatchedMethod):

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..report import Run, describe_costs, widest
 
-MANY = 50  # reasons that are kept
+# How many reasons are kept. Chosen by hand.
+MANY = 50
 
 
 @dataclass

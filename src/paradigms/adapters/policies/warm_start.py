@@ -33,7 +33,9 @@ from ...system import System, expand_like
 from ...window.controller import WindowController
 from ...window.frame import Frame
 
-WARY = 1.5  # times the margin where a window holds the whole chain: errors then are what they are from a cold start
+# Times the margin where a window holds the whole chain: errors then are what they are from a cold start. Chosen by
+# hand.
+WARY = 1.5
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from .fingerprint import fingerprint
 from .prepare import SchedulerError
 from .table import from_scheduler
 
-KEPT = 64  # tables; a policy or a pipeline needs one, and a sweep over schedulers a few
+# Tables; a policy or a pipeline needs one, and a sweep over schedulers a few. Chosen by hand.
+KEPT = 64
 _tables: OrderedDict[Any, System | str] = OrderedDict()  # of a scheduler that is no table, why
 
 

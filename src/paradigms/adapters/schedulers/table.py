@@ -35,10 +35,14 @@ from .levels import levels_agree, tolerance_unit
 from .prepare import check_scheduler, prepare_scheduler, refuse_scheduler
 from .probe import Reading, Tap, read_steps, walk_scheduler
 
-TINY = 1e-10  # what cancels in float64, of the terms that cancel
-FAINT = 1e-6  # of the weight of a limit: what a table may add to a row that uses a limit and nothing else of D
-DRAWN = 1e-30  # c of a row that draws noise and uses none, so that the stream of draws stays the scheduler's
-EQUAL = 1e-5  # how far a table's sample may be from its scheduler's
+# What cancels in float64, of the terms that cancel. Chosen by hand.
+TINY = 1e-10
+# Of the weight of a limit: what a table may add to a row that uses a limit and nothing else of D. Chosen by hand.
+FAINT = 1e-6
+# The c of a row that draws noise and uses none, so that the stream of draws stays the scheduler's. Chosen by hand.
+DRAWN = 1e-30
+# How far a table's sample may be from its scheduler's. Chosen by hand.
+EQUAL = 1e-5
 
 
 @named_arguments
