@@ -297,7 +297,7 @@ def outside(
 
     if train:
         return partial(table.train, make_folder(nets), minutes, only)
-    if not quick:
+    if not quick and minutes:
         table.check_networks(nets, only)
     return partial(table.main, make_folder(out), nets, minutes, only, quick)
 

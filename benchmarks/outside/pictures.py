@@ -91,9 +91,8 @@ def train(name: str, minutes: float, quick: bool) -> tuple[dict[str, Tensor], st
             trainer.train_num_steps = trainer.step + (2 if quick else BY)
             trainer.train()
     size = sum(p.numel() for p in diffusion.model.parameters())
-    trained = f"{trainer.step:,} steps of {BATCH} in {minutes:g} minutes of CPU time"
-    done = f"{len(pictures):,} pictures, {size:,} weights, {trained}"
-    return trainer.ema.ema_model.state_dict(), done
+    taken = f"{trainer.step:,} steps of {BATCH} in {minutes:g} minutes of CPU time"
+    return trainer.ema.ema_model.state_dict(), f"{len(pictures):,} pictures, {size:,} weights, {taken}"
 
 
 def data(name: str) -> Tensor:
@@ -145,6 +144,9 @@ def measure(cells: Cells, load: Callable[[str], Any], quick: bool) -> None:
         ours, _ = timed(lambda: parallel_sample(diffusion, n, window=16), 1)
         return {"own": frechet(theirs, of, axes), "ours": frechet(ours, of, axes), "apart": apart(ours, theirs)}
 
+    def done(name: str) -> Cell:
+        return {"done": load(name)[1]}
+
     for name in NETWORKS[:1] if quick else NETWORKS:
         for rule, steps, window, tolerance in (("DDIM", 10, 8, 0.01),) if quick else CASES:
             sampler = f"{rule}-{steps}"
@@ -153,7 +155,7 @@ def measure(cells: Cells, load: Callable[[str], Any], quick: bool) -> None:
             cells(f"{name}/{sampler}/{window}/{tolerance}", facts, how)
         n = 4 if quick else 64
         cells(f"{name}/distance", {"kind": "distance", "network": name, "samples": n}, partial(distance, name, n))
-        cells(f"{name}/done", {"kind": "done", "network": name, "done": load(name)[1]}, dict)
+        cells(f"{name}/done", {"kind": "done", "network": name}, partial(done, name))
 
 
 def sections(cells: Cells) -> list[tuple[str, str]]:

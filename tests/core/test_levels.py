@@ -369,6 +369,7 @@ def test_a_fractional_time_is_told_in_the_states_dtype_and_a_whole_one_stays_who
 
 REFUSED = {
     "noise that grows": (lambda: pd.from_levels(None, 1.0, torch.tensor([0.1, 1.0, 2.0])), "flip"),
+    "levels that begin with 0": (lambda: pd.from_levels(None, 1.0, torch.tensor([0.0, 1.0, 2.0])), "flip"),
     "levels that disagree": (lambda: pd.from_levels(None, torch.ones(3), torch.tensor([1.0, 0.0])), "N \\+ 1"),
     "times that disagree": (lambda: pd.from_levels(torch.zeros(5), 1.0, torch.tensor([1.0, 0.0])), "^t: given"),
     "an unknown rule": (lambda: pd.from_levels(None, 1.0, torch.tensor([1.0, 0.0]), "ddmi"), "type 'ddpm'"),

@@ -141,6 +141,7 @@ class Update:
         off: `apart`, where it is known.
         shift: J[n] (x[n] - its old value) (R, B, ...) at rows w (R, B) of the window, 0 at its first; None where the
             surrogate has no J.
+        accepted: How many rows are accepted (B,) whatever the rule says, where its estimates of them stand.
     """
 
     x: Tensor
@@ -152,6 +153,7 @@ class Update:
     secant: tuple[Tensor, Tensor, Tensor] | None = None
     shift: Callable[[Tensor], Tensor] | None = None
     off: Tensor | None = None
+    accepted: Tensor | None = None
 
     @property
     def apart(self) -> Tensor:

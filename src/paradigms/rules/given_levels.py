@@ -218,6 +218,8 @@ def _grid(t: Any, alpha: Any, sigma: Any, into: Any, rule: str) -> tuple[Grid, b
     alpha = _line("alpha", alpha)
     if N < 1 or len(alpha) != N + 1:
         raise refusal("alpha, sigma", f"{len(alpha)} and {N + 1} levels", "N + 1 of each, N steps from noise to data")
+    if N and float(sigma[0]) == 0 < float(sigma[-1]):
+        raise refusal("sigma", "levels that begin with 0", "levels from noise to data", "sigmas.flip(0)")
     if bool((alpha < 0).any()) or not bool((sigma[:-1] > 0).all()) or float(sigma[-1]) < 0 or float(alpha[-1]) <= 0:
         raise refusal("alpha, sigma", "a negative level", "alpha >= 0 and sigma > 0; the last sigma may be 0")
     ratio = sigma / alpha

@@ -171,7 +171,8 @@ class FinalError(MeasuredStop):
         if finer_than_numbers(self.tolerance, work):  # nothing is estimated
             return settle_exact(work, sweep, told, memory)
         (samples, known), limits = memory, Limits(self.tolerance, self.margin, self.early)
-        strides = [None] * len(samples) if sweep.stride is None else sweep.stride.tolist()
+        fixed = sweep.accepted if sweep.stride is None else sweep.stride
+        strides = [None] * len(samples) if fixed is None else fixed.tolist()
         sizes, counts, after = [], [], []
         rounds = zip(samples, sample_rounds(work, sweep, known, told), strides, work.begin, work.inside, strict=True)
         for before, now, stride, begin, inside in rounds:

@@ -34,6 +34,17 @@ def test_a_step_of_ones_own_keeps_the_tolerance(name: str) -> None:
     assert run.converged
 
 
+@pytest.mark.parametrize("name", ["plain", "guided"])
+def test_a_loops_tolerance_saves_rounds_and_costs_none(name: str) -> None:
+    toy = TOYS[name]()
+    rounds = []
+    for tolerance in (0, 0.003, 0.03):
+        run = pd.sample_loop(toy.model, toy.step, toy.system, toy.x, tolerance=tolerance, window=16)
+        assert not run.retries
+        rounds.append(run.rounds)
+    assert rounds[0] > rounds[1] >= rounds[2]
+
+
 def test_a_loop_that_is_a_table_is_its_sequential_sample() -> None:
     toy = plain()
     run = pd.sample_loop(toy.model, toy.step, toy.system, toy.x, tolerance=0)

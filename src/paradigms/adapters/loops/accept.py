@@ -99,8 +99,8 @@ class Acceptance:
         """The window moves up by `count` rows; the rule is told of a count that is not its own."""
         if self.judged is not None and count:
             work, update, before = self.judged
-            stride = torch.full((update.x.shape[1],), count)
-            self.memory = self.stop.judge(self.system, work, replace(update, stride=stride), before)[2]
+            accepted = torch.full((update.x.shape[1],), count)
+            self.memory = self.stop.judge(self.system, work, replace(update, accepted=accepted), before)[2]
             self.memory = shift_memory(self.memory, [count], 0)
         elif self.judged is not None:  # nothing was accepted, and nothing is spent
             self.memory = self.judged[2]

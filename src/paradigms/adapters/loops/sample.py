@@ -3,9 +3,8 @@
     x[n+1] = step(x[n], model, n)        any function of the state and the model's answers, linear in nothing
 
 as in AlphaFold-3-like structure models (a random rotation and an alignment in each step), self-conditioning (the model
-is shown its last answer), correctors, and guidance through the model. The rounds are in `rounds.py`. A sample is held
-to a third of the tolerance; one whose error may be beyond it all the same is made again, and in the end step by step,
-as in `window/retry.py`.
+is shown its last answer), correctors, and guidance through the model. The rounds are in `rounds.py`. A sample whose
+error may be beyond the tolerance is made again, and in the end step by step, as in `window/retry.py`.
 """
 
 from __future__ import annotations
@@ -37,9 +36,6 @@ from .batches import Batches
 from .rounds import Loop, LoopWindow
 from .steps import State, Step
 
-# The first attempt is held to the tolerance divided by this. Without it 15 of 24 runs of `plain` and `guided` of
-# tests/support/loops.py at 0.01 and 0.03 were made again, in 25 rounds a run; with it 3, in 18; with 10 none, in 19.
-FIRST = 3.0
 TYPED = "def step(x, model, n): return rule(x, model(x, t[n]), n)"
 
 
@@ -162,8 +158,7 @@ def attempts(loop: Loop, batches: Batches, method: AbstractMethod, stop: Abstrac
         streams.restore()
         return stepped(loop, batches) if each is None else windowed(loop, batches, method, each, window)
 
-    begun = replace(stop, tolerance=stop.tolerance / FIRST) if isinstance(stop, FinalError) else stop
-    first = last = attempt(begun if window > 1 else None)
+    first = last = attempt(stop if window > 1 else None)
     asked = max(stop.tolerance, first.finest)
     finer = [replace(stop, tolerance=asked / STRICTER)] if isinstance(stop, FinalError) else []
     for each in (*(f for f in finer if f.tolerance >= first.finest), None):

@@ -170,7 +170,7 @@ class AcceptanceTest:
         """The window moves up by `count` rows, and has so many from now on."""
         if self.judged is not None and bool((self.judged.good != count).any()):  # fewer than a sample alone would have
             system, work, sweep, memory, good = self.judged
-            accepted = replace(sweep, stride=torch.full_like(good, count))
+            accepted = replace(sweep, accepted=torch.full_like(good, count))
             self.memory = self.stop.judge(system, work, accepted, memory)[2]
         place, old = torch.arange(window) + count, self.window
         self.seen = torch.where(place < old, self.seen[place.clamp(max=old - 1)], 0)
