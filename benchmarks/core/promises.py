@@ -111,7 +111,7 @@ def counted(found: Found, case: Case, run: Solution, rows: int) -> None:
     per = 2 if case.condition == "guided" else 1
     extra = N * B if run.verification is not None else 0
     found.hold(
-        rows == per * (run.evaluations + extra), f"evals: {run.evaluations} + {extra}, the model saw {rows / per}"
+        rows == per * (run.evaluations + extra), f"evals: said {run.evaluations} + {extra}, the net {rows / per}"
     )
     found.hold(run.rounds == len(run.trace) == len(run.windows), "rounds: not as many as the trace has")
     found.hold(run.trace[-1][2] == run.evaluations, "trace: does not end with the evaluations")
