@@ -13,6 +13,7 @@ from benchmarks.zoo.tiny import randn
 from paradigms import parallelize
 from paradigms.adapters.pipelines.pipeline import COPIED
 from promises import CLOSE, EXACT, off, promise, sample, text2image
+from small_pipelines import Said, Small, small
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -143,6 +144,32 @@ def test_a_callback_that_changes_a_lora_is_right(how: str) -> None:
     pipe = with_lora()
     assert off(call(pipe, callback_on_step_end=change), call(pipe)) > CLOSE
     promise(pipe, call, callback_on_step_end=change)
+
+
+def scale_number(network: Any) -> None:
+    network.gain *= 0.9
+
+
+def scale_weights(network: Any) -> None:
+    network.outer.weight.mul_(0.9)
+
+
+@pytest.mark.parametrize("change", [scale_number, scale_weights])
+@pytest.mark.parametrize("when", [{0}, {3}, {7}, {2, 3, 6}])
+def test_what_a_callback_sets_of_a_network_is_not_its_own(change: Any, when: set[int]) -> None:
+    """It was compared with the network that the loop began with, and the call stepped: in the last row, too."""
+    begun = Small().outer.weight
+
+    def gained(net: Any, plain: Any) -> Any:
+        net.gain = 1.0
+        return lambda x, t: Said(net.gain * plain(x, t).sample)
+
+    def call(pipe: Any, **how: Any) -> torch.Tensor:
+        pipe.unet.gain = 1.0
+        pipe.unet.outer.weight.copy_(begun)
+        return pipe(callback_on_step_end=lambda pipe, i, t, held: change(pipe.unet) if i in when else None)  # type: ignore[no-any-return]
+
+    promise(small(patch=gained), call, window=3)
 
 
 def test_a_callback_may_ask_the_networks_itself() -> None:

@@ -61,5 +61,5 @@ def check_answers(
     loop.finite.noted.clear()
     loop.network.check(calls, said, loop.width)
     for (n, c), call, answer in zip(todo, calls, said, strict=True):
-        loop.network.probe.note(n, c, call, answer)
+        loop.note(n, c, call, answer)
     return min([end, *bad])

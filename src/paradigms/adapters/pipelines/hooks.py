@@ -116,16 +116,20 @@ class LoopHooks(LoopState):
         self.finite.note(self.row, call.network, said, self.width)
         self.finite.check()
         self.network.check([call], [said], self.width)
-        self.network.probe.note(self.row, len(self.visits[self.row].calls), call, said)
+        self.note(self.row, len(self.visits[self.row].calls), call, said)
+        self.inside = True
+        if changed := kept.touched():
+            raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
+        return said
+
+    def note(self, row: int, place: int, call: NetworkCall, said: Any) -> None:
+        """A call of a row was answered; raises UnparallelError where its network notes that and callbacks follow."""
+        self.network.probe.note(row, place, call, said)
         if self.callbacks and self.network.probe.course:
             raise UnparallelError(
                 f"{type(call.network).__name__} counts its calls or notes something of them, and a call that calls back"
                 " cannot be made again if that decides about an answer"
             )
-        self.inside = True
-        if changed := kept.touched():
-            raise UnparallelError(f"{type(call.network).__name__} keeps what it saw, in {changed}, for a later use")
-        return said
 
     def halt(self) -> None:
         """Leaves the row."""

@@ -84,6 +84,7 @@ class WindowedLoop(LoopHooks):
             count, residual = self.judge(self.begin, ran, self.visits, self.standins, self.width)
             self.settings.dependent |= depends_on_row(old[self.begin], self.visits[self.begin])
             if self.callbacks:
+                self.network.looking(self.network.probe.look, self.width)
                 self.judged = dict(self.visits)
                 yield from self.play(self.begin, self.begin + count, ACCEPT)
                 count, end = self.reached - self.begin, self.reached

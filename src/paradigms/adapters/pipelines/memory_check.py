@@ -3,6 +3,7 @@
     a new kind of call          is repeated with another between, see `call_repetition.py`
     rounds 2, 4, 8, ..          one call again, where something was counted
     rounds 1, 2, 4, 8, .. last  all of this again, where something is kept in a place that is new since
+    before callbacks            likewise; what they change of a network is where it stands from then on
     a row of before             in a later batch that has room for it
     the end of a first loop     the last call again; all of its calls in order, where something was counted
 
@@ -32,6 +33,7 @@ class MemoryProbe(CallRepetition):
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[int, Any] = {}  # marks of networks
+        self.began: list[NetworkState] = []  # what networks kept when the pipeline's call began
         self.done: set[Any] = set()
         self.counting: dict[Any, tuple[NetworkCall, Any]] = {}
         self.noted: set[int] = set()  # networks that count, of which it is not known that it decides nothing
@@ -48,6 +50,7 @@ class MemoryProbe(CallRepetition):
             self.known[id(network)] = code_mark(network)
             if (self.span, self.known[id(network)], False) not in _sound.get(network, {}).values():
                 state = self.states[id(network)] = NetworkState(network, weights=True)
+                self.began.append(state)
                 if state.iterators:
                     raise UnparallelError(f"{class_name(network)} holds an iterator, which cannot be put back")
                 for function in state.cached:
@@ -55,8 +58,17 @@ class MemoryProbe(CallRepetition):
 
     def restore(self) -> None:
         """Puts back what the networks kept when the pipeline's call began."""
-        for state in self.states.values():
+        for state in self.began:
             state.restore()
+
+    def renew(self, networks: list[nn.Module]) -> None:
+        """A callback changed a network: what they said before is not repeated, what it set is not of their own."""
+        self.last = None
+        self.done -= self.counting.keys()
+        self.counting.clear()
+        for network in networks:
+            if id(network) in self.states:
+                self.states[id(network)] = NetworkState(network, weights=True)
 
     def first(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """A call was answered; raises UnparallelError where the network remembers. exact: it was alone in its batch."""

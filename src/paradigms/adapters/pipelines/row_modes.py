@@ -178,6 +178,7 @@ class AcceptMode(AgainMode):
             loop.inside = True
             if not all(f.same() for f in loop.fields.values()):
                 loop.standins.clear()
+                loop.network.probe.renew([*asked.values()])
                 loop.renewed = True
 
 
