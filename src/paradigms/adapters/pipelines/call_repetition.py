@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from .joined_calls import relative_difference
 from .network_call import ListLeaf, NetworkCall
 from .network_memory import NetworkState, is_plain_data
 from .rewrite import UnparallelError
@@ -86,6 +87,11 @@ class CallRepetition:
     def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
         if not equal_answers(self.ask(call), said, exact):
+            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
+
+    def repeated(self, call: NetworkCall, said: Any) -> None:
+        """Makes a call once more, by itself; raises UnparallelError where the answer is beyond what batches round."""
+        if call.intact() and relative_difference(said, self.ask(call)) > 1:
             raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def ask(self, call: NetworkCall) -> Any:

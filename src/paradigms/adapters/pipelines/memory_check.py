@@ -17,8 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from .call_repetition import TWO_WAYS, CallRepetition, class_name
-from .joined_calls import relative_difference
+from .call_repetition import CallRepetition, class_name
 from .network_call import NetworkCall
 from .network_memory import NetworkState, is_plain_data
 from .outside_state import refuse_cached_state
@@ -125,11 +124,6 @@ class MemoryProbe(CallRepetition):
             self.repeated(call, said)
         self.course.clear()
         self.noted.clear()
-
-    def repeated(self, call: NetworkCall, said: Any) -> None:
-        """Makes a call once more, by itself; raises UnparallelError where the answer is beyond what batches round."""
-        if call.intact() and relative_difference(said, self.ask(call)) > 1:
-            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def look(self) -> bool:
         """Examines a network once more that keeps something in a new place, by the last call that was answered."""
