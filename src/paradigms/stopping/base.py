@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +68,7 @@ class AbstractStop(CheckedFields, ABC):
 
 @dataclass(frozen=True)
 class MeasuredStop(AbstractStop):
-    """A rule that decides on the CPU, in plain numbers, by a few of each row: a round waits for its device once."""
+    """A rule that decides on the CPU, by a few numbers of each row: a round waits for its device once."""
 
     @abstractmethod
     def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
@@ -77,20 +76,10 @@ class MeasuredStop(AbstractStop):
 
     @abstractmethod
     def settle(
-        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Sequence[Sequence[float]]
+        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Tensor
     ) -> tuple[Tensor, Tensor, Memory]:
-        """What `judge` finds, on the CPU; told: `sweep.apart` and all that was measured, sample by sample (B, M)."""
+        """What `judge` finds, on the CPU; told: `sweep.apart` and all that was measured (M, B), float64 on the CPU."""
 
     def judge(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
         told = torch.cat([sweep.apart, *self.measure(system, work, sweep, memory)])
-        return self.settle(system, work, sweep, memory, told.T.tolist())
-
-
-def by_sample(sizes: Sequence[Sequence[float]], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Sizes (W, B) and counts (B,) as tensors, of lists that hold them sample by sample."""
-    return torch.tensor(sizes, dtype=torch.float64).T, torch.tensor(counts)
-
-
-def leading(settled: Sequence[bool]) -> int:
-    """How many rows are settled before the first that is not."""
-    return next((w for w, done in enumerate(settled) if not done), len(settled))
+        return self.settle(system, work, sweep, memory, told.to("cpu", torch.float64))

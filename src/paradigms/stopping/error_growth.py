@@ -19,6 +19,7 @@ from torch import Tensor
 from ..methods.spectrum import Spectrum
 from ..methods.work import Update, WindowState
 from ..system import System
+from .arithmetic import Arithmetic, Number
 
 if TYPE_CHECKING:
     from .table_facts import RowFacts
@@ -46,20 +47,20 @@ class Change(NamedTuple):
         x: The norm of the state.
     """
 
-    XX: float
-    usual: float
-    XD: float
-    D: float
-    x: float
+    XX: Number
+    usual: Number
+    XD: Number
+    D: Number
+    x: Number
 
-    def growth(self, row: RowFacts, rounding: float) -> float | None:
-        """rho of a row; None where its state moved too little, for the relative rounding of state and answer."""
-        if not math.sqrt(self.XX) > MEASURABLE_CHANGE * rounding * self.x:
-            return None
+    def growth(self, m: Arithmetic, row: RowFacts, rounding: float) -> Number:
+        """rho of a row; no number where its state moved too little, for the relative rounding of state and answer."""
         found = row.a**2 * self.XX + row.b * (2 * row.a * self.XD + row.b * self.D * self.D)
-        square = found / max(self.usual, 1e-12 * self.XX)
-        rho = math.sqrt(min(max(square, LEAST_GROWTH**2), LARGEST_GROWTH**2)) if square == square else 1.0
-        return max(rho, 1.0) if row.least < 0 else rho  # a limit that moves bends what it shrinks
+        square = found / m.maximum(m.maximum(self.usual, 1e-12 * self.XX), 1e-300)
+        square = m.where(square == square, square, 1.0)
+        rho = m.sqrt(m.minimum(m.maximum(square, LEAST_GROWTH**2), LARGEST_GROWTH**2))
+        rho = m.where(row.least < 0, m.maximum(rho, 1.0), rho)  # a limit that moves bends what it shrinks
+        return m.where(m.sqrt(self.XX) > MEASURABLE_CHANGE * rounding * self.x, rho, math.nan)
 
 
 def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:

@@ -50,10 +50,10 @@ Data have modes, and near the boundary between two of them a change grows more t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, cycle
-from typing import NamedTuple
+from itertools import cycle
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,10 +63,12 @@ from ..methods.spectrum import Spectrum, check_grid, spectrum_of
 from ..methods.work import Memory, Update, WindowState
 from ..system import System
 from ..validate import named_arguments
-from .base import MeasuredStop, by_sample, leading
-from .error_growth import Change, observed_secants
-from .rounding import exact_numbers, finer_than_numbers, settle_exact, unmoved_rounding
-from .sample_error import Limits, SampleError, SampleRound, sample_errors
+from .arithmetic import NUMBERS, of_samples, side_by_side
+from .base import MeasuredStop
+from .error_growth import observed_secants
+from .rounding import exact_numbers, finer_than_numbers, settle_exact
+from .sample_error import Limits, SampleError, sample_errors
+from .sample_round import sample_rounds
 from .table_facts import TableFacts, table_facts
 
 # The relative error of the finished sample that is allowed where the user gives no tolerance. Chosen by hand.
@@ -84,13 +86,15 @@ DOUBT = 2.5
 
 
 class ErrorSoFar(NamedTuple):
-    """What `FinalError` remembers from round to round: of each sample, and what the table alone says."""
+    """What `FinalError` remembers from round to round: of each sample, or of all at once, and what the table says."""
 
     samples: tuple[SampleError, ...]
     known: TableFacts
 
     def shifted(self, stride: Sequence[int], more: int) -> ErrorSoFar:
         """The same after the window moved up by `stride` rows, of each sample or of all, and became `more` longer."""
+        if len(self.samples) < len(stride):
+            return self._replace(samples=(self.samples[0].shifted(torch.tensor(stride), more),))
         return self._replace(samples=tuple(s.shifted(k, more) for s, k in zip(self.samples, cycle(stride))))
 
     def carried_over(self, old: ErrorSoFar) -> ErrorSoFar:
@@ -149,7 +153,7 @@ class FinalError(MeasuredStop):
     def init(self, system: System, work: WindowState) -> Memory:
         s, (W, B) = spectrum_of(work.x[0], self.grid), work.n.shape
         known = system.once(("final error", s.shape, s.places), lambda: table_facts(system, s))
-        return ErrorSoFar((SampleError([0.0] * W, [1.0] * W),) * B, known)
+        return ErrorSoFar(SampleError.at_first(of_samples(B), W, B), known)
 
     def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
         if finer_than_numbers(self.tolerance, work):
@@ -166,56 +170,34 @@ class FinalError(MeasuredStop):
         return found
 
     def settle(
-        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Sequence[Sequence[float]]
+        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Tensor
     ) -> tuple[Tensor, Tensor, Memory]:
         if finer_than_numbers(self.tolerance, work):  # nothing is estimated
             return settle_exact(work, sweep, told, memory)
-        (samples, known), limits = memory, Limits(self.tolerance, self.margin, self.early)
-        fixed = sweep.accepted if sweep.stride is None else sweep.stride
-        strides = [None] * len(samples) if fixed is None else fixed.tolist()
+        (samples, known), limits, (W, B) = memory, Limits(self.tolerance, self.margin, self.early), sweep.live.shape
+        m, fixed = of_samples(B), sweep.accepted if sweep.stride is None else sweep.stride
+        again: Any = [math.ceil(n * self.overlap) for n in range(W + 1)]
+        strides = [None] * B if fixed is None else fixed.tolist()
+        if m is not NUMBERS:
+            again, strides = torch.tensor(again), [None if fixed is None else torch.tensor(strides)]
         sizes, counts, after = [], [], []
-        rounds = zip(samples, sample_rounds(work, sweep, known, told), strides, work.begin, work.inside, strict=True)
-        for before, now, stride, begin, inside in rounds:
-            found = sample_errors(limits, before, now)
+        rounds = sample_rounds(work, sweep, known, told)
+        for before, now, stride in zip(samples, rounds, strides, strict=True):
+            found = sample_errors(m, limits, before, now)
             # All that are settled are accepted where eps was measured this round or the chain ends, and else all but
             # some last ones, a share `overlap` of the window.
-            again = any(seen and live for seen, live in zip(now.seen, now.live, strict=True))
-            last = again or begin + inside == len(system)
-            most = inside if last else inside - math.ceil(inside * self.overlap)
+            most = m.where(found.measured | now.ends, now.inside, now.inside - again[now.inside])
+            count = m.maximum(m.minimum(m.leading(found.settled), most), 1)
+            taken = m.where(now.inside > 0, count if stride is None else m.maximum(stride, 1), 0)
             sizes.append(found.size)
-            counts.append(max(min(leading(found.settled), most), 1))
-            after.append(found.accepted(before, (counts[-1] if stride is None else max(stride, 1)) if inside else 0))
-        return *by_sample(sizes, counts), ErrorSoFar(tuple(after), known)
+            counts.append(count)
+            after.append(found.accepted(m, before, taken))
+        good = torch.tensor(counts) if m is NUMBERS else counts[0]
+        return side_by_side(sizes), good, ErrorSoFar(tuple(after), known)
 
     def estimate(self, memory: Memory) -> Tensor | None:
-        return torch.tensor([sample.worst for sample in memory[0]], dtype=torch.float64)
-
-
-def sample_rounds(
-    work: WindowState, sweep: Update, known: TableFacts, told: Sequence[Sequence[float]]
-) -> Iterator[SampleRound]:
-    """What a round showed of each sample, of what was measured."""
-    W, k, N, root = len(work.n), work.revisited_rows, len(known.rows), math.sqrt(math.prod(work.x.shape[2:]))
-    unmoved = unmoved_rounding(work)
-    rounding = max(unmoved, work.rounding)  # that of an answer is no growth
-    lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * len(Change._fields)]
-    ends = list(accumulate(lengths))
-    for numbers, begin, seen, live in zip(told, work.begin, work.seen.T.tolist(), sweep.live.T.tolist(), strict=True):
-        apart, (size,), norm, total, weighted, *more = (
-            numbers[last - n : last] for n, last in zip(lengths, ends, strict=False)
-        )
-        size = max(size, known.spectrum.size)
-        rows = [known.rows[min(n, N - 1)] for n in range(begin, begin + W)]
-        plain = [math.sqrt(v) / max(x, 1e-30 * root) for v, x in zip(total, norm, strict=True)]
-        change = [math.sqrt(v) / size * (moved > unmoved) for v, moved in zip(weighted, plain, strict=True)]
-        own = None if sweep.stride is None else [math.sqrt(v) / size for v in more.pop(0)]
-        changes = [Change(*each) for each in zip(*more, strict=True)]
-        rho = [
-            each.growth(row, rounding) if before and now else None
-            for each, row, before, now in zip(changes, rows, seen, live, strict=False)
-        ]
-        rho += [None] * (W - len(rho))
-        yield SampleRound(change, plain, apart, own, [n > 0 for n in seen], live, rho, rows)
+        worst = [sample.worst for sample in memory[0]]
+        return worst[0] if isinstance(worst[0], Tensor) else torch.tensor(worst, dtype=torch.float64)
 
 
 def squared_change(work: WindowState, sweep: Update, s: Spectrum) -> Tensor:

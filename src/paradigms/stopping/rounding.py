@@ -15,14 +15,13 @@ answers in the states' dtype or a finer one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..methods.scan import norms
 from ..methods.work import Memory, Update, WindowState
-from .base import by_sample, leading
+from .arithmetic import TENSORS
 
 # The relative change of a state that counts as none, in units in the last place of the state's dtype. With 4 the
 # changes of slow methods add up to 2e-5 unseen; with 1 the rounds are as few.
@@ -45,26 +44,16 @@ def exact_numbers(work: WindowState, sweep: Update) -> list[Tensor]:
     return [norms(sweep.x), norms(sweep.x - work.x[1:])]
 
 
-def settle_exact(
-    work: WindowState, sweep: Update, told: Sequence[Sequence[float]], memory: Memory
-) -> tuple[Tensor, Tensor, Memory]:
-    """What a rule finds where rows must be exact: how far each state x[n+1] is from that in units of rounding, see
-    above, and how many are; told: `sweep.apart` and `exact_numbers`, sample by sample."""
-    W, root, unit = len(work.n), math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
-    sizes = []
-    for each, live in zip(told, sweep.live.T.tolist(), strict=True):
-        size, seen = [], 0.0  # seen: how far x[n] is from where the model saw it
-        for apart, norm, moved, on in zip(each[:W], each[W : 2 * W], each[2 * W :], live, strict=True):
-            unmoved = unit * max(norm / root, 1e-30)
-            size.append(largest(seen, apart / unmoved) if on else math.inf)
-            seen = moved / root / unmoved
-        sizes.append(size)
-    return *by_sample(sizes, [max(leading([s <= 1 for s in size]), 1) for size in sizes]), memory
-
-
-def largest(one: float, other: float) -> float:
-    """The larger of two numbers, and none where either is none."""
-    return other if not other <= one else one
+def settle_exact(work: WindowState, sweep: Update, told: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
+    """What a rule finds where rows must be exact: how far each state x[n+1] (W, B) is from that in units of rounding,
+    see above, and how many are (B,); told: `sweep.apart` and `exact_numbers`, on the CPU."""
+    root, unit = math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
+    apart, norm, moved = told.chunk(3)
+    unmoved = unit * (norm / root).clamp(min=1e-30)
+    seen = torch.zeros_like(apart)  # how far x[n] is from where the model saw it
+    seen[1:] = moved[:-1] / root / unmoved[:-1]
+    size = torch.where(sweep.live, seen.maximum(apart / unmoved), math.inf)
+    return size, TENSORS.leading(size <= 1).clamp(min=1), memory
 
 
 def finer_than_numbers(tolerance: float, work: WindowState) -> bool:

@@ -1,20 +1,23 @@
-"""One sample of the rule `FinalError`, in the letters of that file and in plain numbers, row by row:
+"""What the rule `FinalError` says of a sample, or of all samples of a large batch at once, row by row:
 
     eps = (sum change[n] + tiny eps) / (sum_{m <= n} moved[m] + tiny)         over the rows n evaluated again
     E[n+1] = E[n] + each[n],    each[n] = margin eps excess[n] moved[n],    moved[n] = change[n-1]
     S[n+1] = rho[n] (S[n] + each[n])
     size[n] = max(E[n+1] / (tolerance share[n]), early[n] plain[n] / early, apart[n] / (LARGEST_GAP std[n]))
 
-change[n] is |change of x[n+1]|_{n+1}, plain[n] its RMS over the state's, apart[n] the RMS of x[n+1] - y[n]. A round has
-a few hundred such numbers, for which calls of torch take ten times as long.
+change[n] is |change of x[n+1]|_{n+1}, plain[n] its RMS over the state's, apart[n] the RMS of x[n+1] - y[n]. See
+`arithmetic.py` for how a few samples are computed, and many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .rounding import largest
+import torch
+from torch import Tensor
+
+from .arithmetic import DTYPE, NUMBERS, Arithmetic, Column, Number, Truth
+from .sample_round import SampleRound
 from .table_facts import RowFacts
 
 # The smallest eps: no correction is ever believed to be perfect. Chosen by hand.
@@ -44,7 +47,7 @@ class Limits(NamedTuple):
 
 
 class SampleError(NamedTuple):
-    """What is remembered of a sample from round to round.
+    """What is remembered of a sample, or of all, from round to round.
 
     Attributes:
         moved, rho: Of the rows of the window.
@@ -54,95 +57,89 @@ class SampleError(NamedTuple):
         worst: The largest S so far, which is the estimate.
     """
 
-    moved: list[float]
-    rho: list[float]
-    eps: float = FIRST_EPS
-    spent: float = 0.0
-    grown: float = 0.0
-    worst: float = 0.0
+    moved: Column
+    rho: Column
+    eps: Number = FIRST_EPS
+    spent: Number = 0.0
+    grown: Number = 0.0
+    worst: Number = 0.0
 
-    def shifted(self, stride: int, more: int) -> SampleError:
+    @classmethod
+    def at_first(cls, m: Arithmetic, W: int, B: int) -> tuple[SampleError, ...]:
+        """Of each of B samples, or of all."""
+        if m is NUMBERS:
+            return (cls([0.0] * W, [1.0] * W),) * B
+        zero, one = torch.zeros(W, B, dtype=DTYPE), torch.ones(W, B, dtype=DTYPE)
+        return (cls(zero, one, FIRST_EPS * one[0], zero[0], zero[0], zero[0]),)
+
+    def shifted(self, stride: int | Tensor, more: int) -> SampleError:
         """The same after the window moved up by `stride` rows and became `more` longer; the last row is repeated."""
-        moved, rho = ((v[stride:] + v[-1:] * (stride + max(more, 0)))[: len(v) + more] for v in (self.moved, self.rho))
-        return self._replace(moved=moved, rho=rho)
-
-
-class SampleRound(NamedTuple):
-    """What a round showed of a sample, for each row of the window.
-
-    Attributes:
-        change, plain, apart: See above.
-        own: |x[n+1] - y[n]|_{n+1}, where the method accepts rows by that.
-        seen: Whether the row was evaluated before.
-        live: Whether it was evaluated in this round.
-        rho: The growth that was measured; None where it was not.
-        rows: What the table says.
-    """
-
-    change: Sequence[float]
-    plain: Sequence[float]
-    apart: Sequence[float]
-    own: Sequence[float] | None
-    seen: Sequence[bool]
-    live: Sequence[bool]
-    rho: Sequence[float | None]
-    rows: Sequence[RowFacts]
+        W, last = len(self.moved) + more, len(self.moved) - 1
+        if isinstance(self.moved, Tensor):
+            at = (torch.arange(W)[:, None] + stride).clamp(max=last).expand(W, self.moved.shape[1])
+            return self._replace(moved=self.moved.gather(0, at), rho=self.rho.gather(0, at))
+        rows = [min(w + int(stride), last) for w in range(W)]
+        return self._replace(moved=[self.moved[w] for w in rows], rho=[self.rho[w] for w in rows])
 
 
 class SampleErrors(NamedTuple):
-    """What follows: size, whether a row is settled, E and S at its end, moved and rho, for each row; eps."""
+    """What follows of each row: size, whether it is settled, E and S at its end, moved and rho; eps, and whether it was
+    measured."""
 
-    size: list[float]
-    settled: list[bool]
-    E: list[float]
-    S: list[float]
-    moved: list[float]
-    rho: list[float]
-    eps: float
+    size: Column
+    settled: Column
+    E: Column
+    S: Column
+    moved: Column
+    rho: Column
+    eps: Number
+    measured: Truth
 
-    def accepted(self, before: SampleError, count: int) -> SampleError:
+    def accepted(self, m: Arithmetic, before: SampleError, count: Any) -> SampleError:
         """What is remembered once so many rows are accepted; 0 of a sample that has none left."""
-        if not count:
-            return before._replace(moved=self.moved, rho=self.rho, eps=self.eps)
-        E, S = self.E[count - 1], self.S[count - 1]
-        return SampleError(self.moved, self.rho, self.eps, E, S, largest(before.worst, S))
+        some, row = count > 0, m.maximum(count - 1, 0)
+        S = m.where(some, m.at(self.S, row), before.grown)
+        spent = m.where(some, m.at(self.E, row), before.spent)
+        return SampleError(self.moved, self.rho, self.eps, spent, S, m.maximum(before.worst, S))
 
 
-def sample_errors(limits: Limits, before: SampleError, now: SampleRound) -> SampleErrors:
-    """What a round says of a sample."""
+def sample_errors(m: Arithmetic, limits: Limits, before: SampleError, now: SampleRound) -> SampleErrors:
+    """What a round says of a sample, or of all."""
     tolerance, margin, early = limits
-    eps, usual = error_rate(tolerance, before, now)
-    first, total, change = max(eps, FIRST_EPS), 0.0, 0.0
-    E, S, found = before.spent, before.grown, SampleErrors([], [], [], [], [], [], eps)
-    for w, row in enumerate(now.rows):
-        moved = change if now.live[w] else change + before.moved[w]  # of x[n]
-        total += moved
-        if now.own is None:
-            each = margin * (eps if now.seen[w] else first) * min(max(total / usual, 1.0), LARGEST_EXCESS) * moved
-        else:
-            each = margin * now.own[w]
-        rho, change = now.rho[w], now.change[w]
-        rho = before.rho[w] if rho is None else rho
-        E, S = E + each, rho * (S + each)
-        spent, still = E / max(tolerance * row.share, 1e-30), now.plain[w] / early if row.early else 0.0
-        size = largest(largest(spent, still), now.apart[w] / (LARGEST_GAP * row.std))
-        found.settled.append(size <= 1 and (now.live[w] or now.seen[w]))
-        found.size.append(size)
-        found.E.append(E)
-        found.S.append(S)
-        found.moved.append(moved)
-        found.rho.append(rho)
-    return found
+    eps, usual, measured = error_rate(m, tolerance, before, now)
+    first = m.maximum(eps, FIRST_EPS)
+
+    def error(moved: Number, total: Number, seen: Truth) -> Number:
+        excess = m.minimum(m.maximum(total / usual, 1.0), LARGEST_EXCESS)
+        return margin * m.where(seen, eps, first) * excess * moved
+
+    def size_of(E: Number, row: RowFacts, plain: Number, apart: Number) -> Number:
+        spent, still = E / m.maximum(tolerance * row.share, 1e-30), m.where(row.early, plain / early, 0.0)
+        return m.maximum(m.maximum(spent, still), apart / (LARGEST_GAP * row.std))
+
+    moved = m.rows(
+        lambda live, last, old: m.where(live, last, last + old), now.live, m.before(now.change), before.moved
+    )
+    if now.own is None:
+        each = m.rows(error, moved, m.sums(0.0 * eps, moved), now.seen)
+    else:
+        each = m.rows(lambda own: margin * own, now.own)
+    rho = m.rows(lambda new, old: m.where(new == new, new, old), now.rho, before.rho)
+    E, S = m.sums(before.spent, each), m.recur(before.grown, rho, each)
+    size = m.rows(size_of, E, now.rows, now.plain, now.apart)
+    settled = m.rows(lambda size, seen, live: (size <= 1) & (live | seen), size, now.seen, now.live)
+    return SampleErrors(size, settled, E, S, moved, rho, eps, measured)
 
 
-def error_rate(tolerance: float, before: SampleError, now: SampleRound) -> tuple[float, float]:
-    """eps, and how far the rows that it was measured on had moved on the average, which `excess` is relative to."""
-    off = of = total = 0.0
-    measured, tiny = 0, NEGLIGIBLE_CHANGE * tolerance
-    for change, moved, seen, live in zip(now.change, before.moved, now.seen, now.live, strict=True):
-        total += moved
-        if seen and live:
-            off, of, measured = off + change, of + total, measured + 1
+def error_rate(m: Arithmetic, tolerance: float, before: SampleError, now: SampleRound) -> tuple[Number, Number, Truth]:
+    """eps, how far the rows that it was measured on had moved on the average, which `excess` is relative to, and
+    whether there were any."""
+    tiny, again = NEGLIGIBLE_CHANGE * tolerance, m.rows(lambda seen, live: seen & live, now.seen, now.live)
+    none_if_not = lambda on, v: m.where(on, v, 0.0)  # noqa: E731
+    off = m.total(m.rows(none_if_not, again, now.change))
+    of = m.total(m.rows(none_if_not, again, m.sums(0.0 * before.eps, before.moved)))
+    measured = m.total(again)
     eps = (off + tiny * before.eps) / (of + tiny)
-    eps = eps if eps < float("inf") else 1.0
-    return max(eps, LEAST_EPS_RATIO * before.eps, LEAST_EPS), of / max(measured, 1) + tiny
+    eps = m.where(eps < float("inf"), eps, 1.0)
+    eps = m.maximum(m.maximum(eps, LEAST_EPS_RATIO * before.eps), LEAST_EPS)
+    return eps, of / m.maximum(measured, 1) + tiny, measured > 0

@@ -10,15 +10,16 @@ rule of `rounding.py` also holds for the other methods.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from ..methods.work import Memory, Update, WindowState
+from ..methods.work import Memory, Update, WindowState, row_places
 from ..system import System
 from ..validate import named_arguments
-from .base import MeasuredStop, by_sample, leading
+from .arithmetic import TENSORS
+from .base import MeasuredStop
 from .rounding import exact_numbers, settle_exact, unmoved_rounding
 
 
@@ -48,17 +49,14 @@ class StepNoise(MeasuredStop):
         return exact_numbers(work, sweep)
 
     def settle(
-        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Sequence[Sequence[float]]
+        self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Tensor
     ) -> tuple[Tensor, Tensor, Memory]:
         if self.tolerance == 0:
             return settle_exact(work, sweep, told, memory)
-        W, root, unit, std = len(work.n), math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work), system.stds
-        changes, counts = [], []
-        for each, begin, inside in zip(told, work.begin, work.inside, strict=True):
-            change = []
-            for n, norm, moved in zip(range(begin, begin + W), each[W : 2 * W], each[2 * W :], strict=True):
-                still = moved / max(norm, 1e-30 * root) <= unit  # and not where either is infinite
-                change.append(0.0 if still else moved / root / std[min(n, len(std) - 1)])
-            changes.append([v / self.tolerance for v in change])
-            counts.append(min(leading([v <= self.tolerance for v in change]), inside) + 1)
-        return *by_sample(changes, counts), memory
+        root, (_, norm, moved) = math.sqrt(math.prod(work.x.shape[2:])), told.chunk(3)
+        n = torch.tensor(work.begin) + row_places(len(moved))
+        std = torch.tensor(system.stds, dtype=told.dtype)[n.clamp(max=len(system) - 1)]
+        still = moved / norm.clamp(min=1e-30 * root) <= unmoved_rounding(work)  # and not where either is infinite
+        change = torch.where(still, 0.0, moved / root / std)
+        count = TENSORS.leading(change <= self.tolerance).minimum(torch.tensor(work.inside)) + 1
+        return change / self.tolerance, count, memory

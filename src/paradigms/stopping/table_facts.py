@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,11 @@ class TableFacts:
     weights: Tensor
     rows: tuple[RowFacts, ...]
     within: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """The numbers of all rows (of a row, N), on the CPU."""
+        return torch.tensor(self.rows, dtype=torch.float64).T
 
     def sums(self, work: WindowState, square: Tensor) -> tuple[Tensor, ...]:
         """Squares by band (k, B, F) of the window's first k rows, summed with each of the weights, (k, B) each."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..execution.memory import raise_mmap_threshold
 from ..methods.base import AbstractMethod
-from ..methods.work import Evaluate, Memory, Update, WindowState
+from ..methods.work import Evaluate, Memory, Update, WindowState, row_places
 from ..stopping.base import AbstractStop, MeasuredStop
 from ..system import System
 from .buffers import (
@@ -139,9 +139,9 @@ def decides_on_cpu(stop: AbstractStop) -> TypeGuard[MeasuredStop]:
 
 def judgement(
     chain: Chain, work: WindowState, sweep: Update, measured: list[Tensor], memory: Memory
-) -> tuple[list[list[float]], Tensor, list[int], Memory]:
-    """How far each state is from its own step, W lists of B, what the criterion says of each row and the rows that are
-    to be accepted of each sample, and what it remembers.
+) -> tuple[Tensor, Tensor, list[int], Memory]:
+    """How far each state is from its own step (W, B), what the criterion says of each row and the rows that are to be
+    accepted of each sample, and what it remembers.
 
     Here is the one time in a round that the device is asked for something: for whether the model is finite, too.
     """
@@ -152,13 +152,14 @@ def judgement(
     else:
         size, good, memory = stop.judge(chain.system, work, sweep, memory)
         given = [good if sweep.stride is None else sweep.stride]
-    numbers = torch.cat([*told, *(rows.to(told[0])[None] for rows in given)]).cpu().tolist()
-    accepted = [[int(n) for n in numbers.pop()] for _ in given]
-    chain.evaluate.look([numbers.pop()[0] for _ in doubts][::-1])
+    numbers = torch.cat([*told, *(rows.to(told[0])[None] for rows in given)]).cpu().double()
+    stride = numbers[-1].long() if given else None
+    known = len(numbers) - len(doubts) - len(given)
+    chain.evaluate.look(numbers[known : known + len(doubts), 0].tolist())
     if decides_on_cpu(stop):
-        sweep = replace(sweep, stride=torch.tensor(accepted[0])) if accepted else sweep
-        size, good, memory = stop.settle(chain.system, work, sweep, memory, list(zip(*numbers, strict=True)))
-    return numbers[:W], size, accepted[0] if accepted else good.tolist(), memory
+        sweep = sweep if stride is None else replace(sweep, stride=stride)
+        size, good, memory = stop.settle(chain.system, work, sweep, memory, numbers[:known])
+    return numbers[:W], size, (good if stride is None else stride).tolist(), memory
 
 
 def accepted_rows(chain: Chain, sweep: Update, good: list[int], inside: list[int]) -> list[int]:
@@ -170,10 +171,13 @@ def accepted_rows(chain: Chain, sweep: Update, good: list[int], inside: list[int
     return stride
 
 
-def residuals(system: System, off: list[list[float]], begin: list[int], stride: list[int]) -> list[float]:
-    """Of each sample the largest distance of an accepted state from its row's own step, in std."""
-    samples = enumerate(zip(begin, stride, strict=True))
-    return [max((off[w][b] / system.stds[n + w] for w in range(rows)), default=0.0) for b, (n, rows) in samples]
+def residuals(system: System, off: Tensor, begin: list[int], stride: list[int]) -> list[float]:
+    """Of each sample the largest distance off (W, B) of an accepted state from its row's own step, in std."""
+    if len(begin) == 1:
+        return [max((v / system.stds[begin[0] + w] for w, v in enumerate(off[: stride[0], 0].tolist())), default=0.0)]
+    w = row_places(len(off))
+    std = torch.tensor(system.stds, dtype=off.dtype)[(torch.tensor(begin) + w).clamp(max=len(system) - 1)]
+    return torch.where(w < torch.tensor(stride), off / std, 0.0).amax(0).tolist()  # type: ignore[no-any-return]
 
 
 def rows_in(chain: Chain, window: int, row: int) -> int:

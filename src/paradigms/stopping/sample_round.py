@@ -1,0 +1,107 @@
+"""What a round showed of a sample, in the units of the rule `FinalError`, from the few numbers that were measured:
+
+    change[n] = |change of x[n+1]|_{n+1} / |sample|, 0 within rounding      plain[n] = |change of x[n+1]| / |x[n+1]|
+
+See `arithmetic.py` for how a few samples are computed, and many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..methods.work import Update, WindowState, row_places
+from .arithmetic import NUMBERS, Column, Number, Truth, of_samples
+from .error_growth import Change
+from .rounding import unmoved_rounding
+from .table_facts import RowFacts, TableFacts
+
+
+class Rows(NamedTuple):
+    """What is known of the rows of a window before a round.
+
+    Attributes:
+        facts: What the table says.
+        seen: Whether the row was evaluated before.
+        live: Whether it was evaluated in this round.
+        inside: How many rows lie in the chain.
+        ends: Whether the chain ends with them.
+    """
+
+    facts: Column
+    seen: Column
+    live: Column
+    inside: Number
+    ends: Truth
+
+
+class SampleRound(NamedTuple):
+    """What a round showed of a sample, or of all, for each row of the window.
+
+    Attributes:
+        change, plain: See above.
+        apart: The RMS of x[n+1] - y[n].
+        own: |x[n+1] - y[n]|_{n+1}, where the method accepts rows by that.
+        rho: The growth that was measured; no number where it was not.
+        rows, seen, live, inside, ends: As in `Rows`.
+    """
+
+    change: Column
+    plain: Column
+    apart: Column
+    own: Column | None
+    rho: Column
+    rows: Column
+    seen: Column
+    live: Column
+    inside: Number
+    ends: Truth
+
+
+def sample_rounds(work: WindowState, sweep: Update, known: TableFacts, told: Tensor) -> Iterator[SampleRound]:
+    """The rounds of each sample, or of all at once, by what was measured (M, B)."""
+    W, N, seen, live = len(work.n), len(known.rows), work.seen > 0, sweep.live
+    if of_samples(told.shape[1]) is NUMBERS:
+        each = zip(told.T.tolist(), work.begin, work.inside, seen.T.tolist(), live.T.tolist(), strict=True)
+        for numbers, begin, inside, before, now in each:
+            facts = [known.rows[min(n, N - 1)] for n in range(begin, begin + W)]
+            rows = Rows(facts, before, now, inside, begin + inside == N)
+            yield sample_round(work, sweep, known, numbers, (rows, facts[: work.revisited_rows]))
+    else:
+        first, count = torch.tensor(work.begin), torch.tensor(work.inside)
+        columns = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
+        again = columns[:, : work.revisited_rows]
+        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (columns, again)]
+        yield sample_round(work, sweep, known, told, (Rows(both[0], seen, live, count, first + count == N), both[1]))
+
+
+def sample_round(
+    work: WindowState, sweep: Update, known: TableFacts, told: Column, of_rows: tuple[Rows, Column]
+) -> SampleRound:
+    """The round by the numbers that `FinalError.measure` told; of_rows: what is known of the rows, and the facts of the
+    first, which were evaluated before."""
+    (m, (rows, facts)), W, k = (of_samples(work.n.shape[1]), of_rows), len(work.n), work.revisited_rows
+    root, unmoved = math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
+    lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * len(Change._fields)]
+    ends = list(accumulate(lengths))
+    apart, (size,), norm, total, weighted, *more = (
+        told[last - n : last] for n, last in zip(lengths, ends, strict=False) if last <= len(told)
+    )
+    size = m.maximum(size, known.spectrum.size)
+    plain = m.rows(lambda v, x: m.sqrt(v) / m.maximum(x, 1e-30 * root), total, norm)
+    change = m.rows(lambda v, moved: m.sqrt(v) / size * (moved > unmoved), weighted, plain)
+    own = None if sweep.stride is None else m.rows(lambda v: m.sqrt(v) / size, more.pop(0))
+    rounding, none = max(unmoved, work.rounding), math.nan * size  # the rounding of an answer is no growth
+
+    def growth(seen: Truth, live: Truth, row: RowFacts, *change: Number) -> Number:
+        return m.where(seen & live, Change(*change).growth(m, row, rounding), none)
+
+    rho = m.rows(growth, rows.seen[:k], rows.live[:k], facts, *more) if more and k else []
+    rho = [*rho, *[none] * (W - len(rho))]
+    rho = rho if m is NUMBERS else torch.stack(rho)
+    return SampleRound(change, plain, apart, own, rho, *rows)
