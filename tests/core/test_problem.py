@@ -448,6 +448,7 @@ def test_a_plan_of_a_controller_that_is_none_is_refused(plan: Any) -> None:
         (lambda: pd.together(untouched, [pd.steps(SYSTEM, X)], most=0), "most: given 0"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # torch's, when a test makes one
 def test_windows_and_solvers_that_are_none_are_refused(make: Callable[[], Any], says: str) -> None:
     """B4."""
     with pytest.raises(ValueError, match=says):
@@ -455,7 +456,7 @@ def test_windows_and_solvers_that_are_none_are_refused(make: Callable[[], Any], 
 
 
 @pytest.mark.parametrize("window", [1, 8])
-@pytest.mark.parametrize("what", ["begin", "stride", "last"])
+@pytest.mark.parametrize("what", ["begin", "stride", "last", "x", "D"])
 def test_a_frame_that_is_changed_in_place_is_refused(what: str, window: int) -> None:
     """The chain goes on with a frame's tensors: a watch that changed them changed the sample, with no sign."""
 
@@ -471,6 +472,20 @@ def test_a_frame_that_is_changed_in_place_is_refused(what: str, window: int) -> 
         return
     with pytest.raises(ValueError, match="watch: given one that changes a frame's tensors in place"):
         pd.sample(lambda x, t: x / 2, system, X + 1, **how)
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_a_frame_may_be_read(window: int) -> None:
+    """What a frame makes when it is asked for shows what the chain wrote into before, and is no change."""
+
+    def watch(frames: Any) -> Any:
+        for frame in frames:
+            assert len(frame.x) == len(frame.D) + 1 and len(frame.begin) == len(frame.end) == len(frame.stride) == 2
+            assert frame.last.equal(torch.stack([frame.x[n, b] for b, n in enumerate(frame.stride.tolist())]))
+            yield frame
+
+    x = X + torch.tensor([[0.1], [3.0]])
+    assert pd.sample(lambda x, t: x.tanh(), pd.ddim(LINEAR, 12), x, window=window, watch=watch).converged
 
 
 def test_what_holds_tensors_is_compared_and_hashed_by_what_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,17 @@ def test_a_model_that_changes_the_shape_is_refused() -> None:
     system = pd.ddpm(LINEAR, 5)
     with pytest.raises(ValueError, match=r"given \(\d+, 6\), it returned \(\d+, 5\)"):
         pd.sample(lambda x, t: x[:, :5], system, start(system, 3), window=32)
+
+
+@pytest.mark.parametrize("window", [1, 8, "auto"])
+def test_a_model_that_raises_stop_iteration_is_named(window: Any) -> None:
+    def drawing(x: Tensor, t: Tensor) -> Tensor:
+        return next(iter(list[Tensor]()))
+
+    system = pd.ddpm(LINEAR, 5)
+    with pytest.raises(RuntimeError, match=r"model: drawing raised StopIteration\(\)") as raised:
+        pd.sample(drawing, system, start(system, 3), window=window)
+    assert isinstance(raised.value.__cause__, StopIteration)
 
 
 def test_conditions_follow_their_samples_through_any_window() -> None:

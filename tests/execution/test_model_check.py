@@ -371,11 +371,14 @@ SWITCHED: dict[str, Callable[[Cached], Any]] = {
 }
 
 
+@pytest.mark.parametrize("calls", [0, 1])
 @pytest.mark.parametrize("window", [8, "auto"])
 @pytest.mark.parametrize("kind", SWITCHED)
-def test_what_is_switched_between_two_calls_is_seen_in_the_second(kind: str, window: Any) -> None:
+def test_what_is_switched_between_two_calls_is_seen_in_the_second(kind: str, window: Any, calls: int) -> None:
+    """calls: whether the first or the second call that is checked is the one whose answer is another's."""
     net = Cached().eval()
     assert run(net, window=window).converged
+    net.calls = calls
     SWITCHED[kind](net)
     with pytest.raises(ValueError, match="model: asked the same row twice"):
         run(net, window=window)

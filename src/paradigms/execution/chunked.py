@@ -50,7 +50,8 @@ class BatchLimit:
 class Chunked(nn.Module):
     """A model made from a model: pieces that fit, one after the other. `room` remembers their size.
 
-    Raises ValueError where the model returns no answer, see `model_output.py`, or changes what it is given.
+    Raises ValueError where the model returns no answer, see `model_output.py`, or changes what it is given, and
+    RuntimeError from a StopIteration.
     """
 
     def __init__(self, model: Model) -> None:
@@ -69,12 +70,21 @@ class Chunked(nn.Module):
             except torch.OutOfMemoryError:
                 check_unchanged(given, before)  # for it is asked again
                 raise
+            except StopIteration as error:  # in the generators that call it, it would say nothing of the model
+                raise ended(self.model, error) from error
             check_unchanged(given, before)
             m = output_tensor(returned, given["x"])
             return m if whole else m.clone()  # a model may reuse the memory of its answer for the next piece
 
         said = self.room(len(x), ask)
         return said[0] if len(said) == 1 else torch.cat(said)
+
+
+def ended(model: Model, error: StopIteration) -> RuntimeError:
+    """The error of a model that raised StopIteration."""
+    name = getattr(model, "__name__", type(model).__name__)
+    needed = "needed: an answer; type next(..., None) if it asks an iterator"
+    return RuntimeError(f"model: {name} raised {error!r}; {needed}")
 
 
 def tensor_versions(given: Mapping[str, Tensor]) -> dict[str, int]:

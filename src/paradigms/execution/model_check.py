@@ -43,8 +43,8 @@ from .model_modules import modules_of, unfit_module
 from .model_rows import OTHER_STATES, beside_others, largest_difference
 from .torch_modes import Casts
 
-# The rows that a model is asked for once: three calls of three rows. Two more where the answers to them were the same,
-# and a batch once more that has more rows than any before and several timesteps.
+# The rows that a model is asked for once: three calls of three rows. Two more where two states had the same answer, and
+# a batch once more that has more rows than any before and several timesteps.
 ROWS = 9
 # The rows that it is asked for again at the end of that call of `sample`, likewise.
 LATER = 9
@@ -165,8 +165,10 @@ class Assumptions:
                 raise (mixed_rows if repeats else varying_answers)(off, self.culprit())
             if (off := relative_difference(first(), f, x[[a, b, a]])) > same:
                 raise varying_answers(off, self.culprit())
-            kept = torch.equal(f, g) and x[0].numel() > FEW_NUMBERS  # a constant, or what was answered before
-            if kept:
+            many = x[0].numel() > FEW_NUMBERS
+            kept = torch.equal(f, g) and many  # a constant, or what was answered before
+            # Two states of row c have one answer: a constant, or within the model is kept what was computed before.
+            if kept or (many and relative_difference(g[0], g[2], x[c]) <= place):
                 m = self.asks.asked(x, t, condition, [c, b], OTHERS[:2])[0]
                 if (off := relative_difference(m, g[0], x[c])) > longer:
                     raise varying_answers(off, self.culprit())

@@ -76,18 +76,18 @@ class Chain:
         self.evaluate.clock.pause()
         before = frame_versions(frame)
         yield frame
-        if any(version != before.get(name, 0) for name, version in frame_versions(frame).items()):
+        if any(changes != before.get(tensor, 0) for tensor, changes in frame_versions(frame).items()):
             needed = "frames as they are, for the chain goes on with their tensors"
             raise refusal("watch", "one that changes a frame's tensors in place", needed, "frame.x.clone()")
         self.evaluate.clock.resume()
 
 
-def frame_versions(frame: Frame) -> dict[str, int]:
-    """How often the tensors that a frame holds were changed so far, by name."""
-    held: dict[str, Any] = vars(frame) | (vars(frame.sweep) if isinstance(frame, WindowRound) else {})
-    lists = {k: v[-1] for k, v in held.items() if isinstance(v, list) and v}
-    found = {k: v for k, v in (held | lists).items() if isinstance(v, Tensor) and not v.is_inference()}
-    return {k: v._version for k, v in found.items()}
+def frame_versions(frame: Frame) -> dict[int, int]:
+    """How often the tensors that a frame holds were changed so far; a view counts as the tensor that it shows."""
+    held: list[Any] = [*vars(frame).values(), *(vars(frame.sweep).values() if isinstance(frame, WindowRound) else ())]
+    held += [v[-1] for v in held if isinstance(v, tuple) and v]
+    found = [v for v in held if isinstance(v, Tensor) and not v.is_inference()]
+    return {id(v._base if v._is_view() else v): v._version for v in found}
 
 
 @dataclass

@@ -74,11 +74,11 @@ class WindowRound:
 
     round: int
     window: int
-    span: tuple[list[int], list[int], list[int]]
+    span: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     first: Tensor
     sweep: Update
     size: Tensor
-    off: list[float]
+    off: tuple[float, ...]
     evaluate: Evaluator
     estimate: Tensor | None = None
     single: int = 0

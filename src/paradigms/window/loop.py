@@ -76,9 +76,9 @@ def window_rounds(chain: Chain, at: ChainPosition, window: int) -> Generator[Fra
         # 3. Rows before the first one that still moves are settled.
         off, size, good, judged = judgement(chain, work, sweep, measured, judged)
         stride = accepted_rows(chain, sweep, good, work.inside)
-        residual = residuals(system, off, begin, stride)
+        residual = tuple(residuals(system, off, begin, stride))
         estimate = None if method.law else stop.estimate(judged)
-        span = begin, end, stride
+        span = tuple(begin), tuple(end), tuple(stride)
         frame = WindowRound(round, window, span, work.x[0], sweep, size, residual, chain.evaluate, estimate)
         yield from chain.shown(frame)
         # 4. Slide past them, each sample by its own stride, to a window of the rows that the controller asks for.

@@ -30,7 +30,7 @@ class SingleSteps:
     """
 
     round: int
-    first: list[int]
+    first: tuple[int, ...]
     single: int
     N: int
     states: Sequence[Tensor]
@@ -104,9 +104,9 @@ def stepped(chain: Chain, at: ChainPosition, steps: int) -> Generator[Frame, Non
     N, row = len(chain), at.row
     steps = min(steps, N - row, chain.limit - at.round)
     found = deque(single_steps(chain.evaluate, chain.stream, at, steps), maxlen=None if chain.keep else 1)
-    states, outputs = [at.x, *(x for x, _ in found)], [D for _, D in found]
+    states, outputs = (at.x, *(x for x, _ in found)), tuple(D for _, D in found)
     chain.controller.on_steps(row, steps, chain.evaluate)
-    frame = SingleSteps(at.round + steps, at.begin, steps, N, states, outputs, chain.evaluate)
+    frame = SingleSteps(at.round + steps, tuple(at.begin), steps, N, states, outputs, chain.evaluate)
     yield from chain.shown(frame)
     at = ChainPosition(frame.last, outputs[-1][-len(at.D) :], frame.rows, frame.round, at.memories)
     return at, chain.plan(at.row) if at.row < N else (1, 1)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 Span = tuple[int, int, int]
@@ -25,9 +26,9 @@ class FrameRecord(NamedTuple):
         taking: The samples that took part; None for those of which rows were accepted.
     """
 
-    begin: list[int]
-    stride: list[int]
-    residual: list[float]
+    begin: Sequence[int]
+    stride: Sequence[int]
+    residual: Sequence[float]
     end: int
     evaluations: int
     window: int
