@@ -196,10 +196,13 @@ def test_memory_is_of_the_window_not_of_the_chain(guess: pd.Guess) -> None:
     d = 211  # no other tensor here has a multiple of it
 
     def peak(N: int) -> int:
-        mixture, most = Mixture(d=d), 0
+        mixture, most, calls = Mixture(d=d), 0, 0
 
         def model(x: Tensor, t: Tensor) -> Tensor:
-            nonlocal most
+            nonlocal most, calls
+            calls += 1
+            if calls % 4:  # every fourth is looked at: all objects that there are take their time
+                return mixture(x, t)
             alive = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in _tensors()}
             most = max(most, sum(n // (8 * d) for n in alive.values() if n % (8 * d) == 0))
             return mixture(x, t)

@@ -223,10 +223,13 @@ def test_memory_is_of_the_window_not_of_the_chain() -> None:
     d = 211  # no other tensor here has a multiple of it
 
     def peak(N: int) -> int:
-        mixture, most = Mixture(d=d), 0
+        mixture, most, calls = Mixture(d=d), 0, 0
 
         def model(x: Tensor, t: Tensor) -> Tensor:
-            nonlocal most
+            nonlocal most, calls
+            calls += 1
+            if calls % 4:  # every fourth is looked at: all objects that there are take their time
+                return mixture(x, t)
             alive = {v.untyped_storage() for v in gc.get_objects() if type(v) is Tensor and v.layout is torch.strided}
             size = {v.data_ptr(): v.nbytes() for v in alive}
             most = max(most, sum(n // (8 * d) for n in size.values() if n % (8 * d) == 0))

@@ -83,7 +83,7 @@ MUTANTS: tuple[Mutant, ...] = (
     of(
         "at tolerance 0 a state may be far from its own step",
         "stopping/rounding.py",
-        "largest(seen, apart / unmoved)",
+        "seen.maximum(apart / unmoved)",
         "seen",
         "core/test_promises_random.py::test_what_an_estimate_let_through_is_exact_at_tolerance_0",
     ),
