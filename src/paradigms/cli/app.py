@@ -232,7 +232,7 @@ def plan_command(
 def demo_command(
     out: options.Out = Path("out/demo"),
     model: options.Model = "scenes",
-    batch: options.Batch = 4,
+    batch: options.Batch = 3,
     device: options.Device = None,
     quick: options.Quick = False,
 ) -> None:

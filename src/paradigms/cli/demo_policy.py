@@ -21,7 +21,7 @@ from rich.table import Table
 
 WAYS = ("step by step", "in parallel")
 # Seconds of stepping after which no further episode is begun. Chosen by hand.
-BUDGET = 25.0
+BUDGET = 15.0  # seconds of stepping after which no further episode is begun
 # At most this many episodes. Chosen by hand.
 MOST = 3
 # Calls before the clock, of both samplers: the first sets libraries up, in the others "auto" looks around. Chosen by
