@@ -85,17 +85,17 @@ STATES: dict[str, tuple[tuple[int, ...], int, str, int]] = {
     "3x256x256, window 8, ddim of 50 steps": ((3, 256, 256), 8, "ddim", 50),
 }
 # Milliseconds, calls, kernels, waits and calls, all told, at commit ab692d2, when a criterion was judged on the device;
-# counted as today, and timed in turns with today's on the same busy machine.
+# counted as today, and timed minutes after today's on the same quiet machine, 2 threads.
 BEFORE = {
-    "64 numbers, window 32, ddpm of 100 steps: the default": (10, 448, 201, 1, 426),
-    "64 numbers, window 32, ddpm of 100 steps: the paper's": (2.97, 119, 59, 1, 118),
-    "64 numbers, window 32, ddpm of 100 steps: sequential": (0.414, 36, 12, 1, 36),
-    "4x96x96, window 16, ddim of 50 steps: the default": (75.5, 527, 241, 1, 515),
-    "4x96x96, window 16, ddim of 50 steps: the paper's": (39.5, 111, 56, 1, 112),
-    "4x96x96, window 16, ddim of 50 steps: sequential": (0.667, 28, 10, 1, 28),
-    "3x256x256, window 8, ddim of 50 steps: the default": (165, 518, 231, 1, 503),
-    "3x256x256, window 8, ddim of 50 steps: the paper's": (77.2, 111, 56, 1, 111),
-    "3x256x256, window 8, ddim of 50 steps: sequential": (2.43, 28, 10, 1, 28),
+    "64 numbers, window 32, ddpm of 100 steps: the default": (4.39, 448, 201, 1, 428),
+    "64 numbers, window 32, ddpm of 100 steps: the paper's": (1.03, 119, 59, 1, 119),
+    "64 numbers, window 32, ddpm of 100 steps: sequential": (0.23, 36, 12, 1, 36),
+    "4x96x96, window 16, ddim of 50 steps: the default": (70.5, 527, 241, 1, 517),
+    "4x96x96, window 16, ddim of 50 steps: the paper's": (33.8, 111, 56, 1, 114),
+    "4x96x96, window 16, ddim of 50 steps: sequential": (0.438, 28, 10, 1, 29),
+    "3x256x256, window 8, ddim of 50 steps: the default": (184, 518, 231, 1, 504),
+    "3x256x256, window 8, ddim of 50 steps: the paper's": (87.4, 111, 56, 1, 112),
+    "3x256x256, window 8, ddim of 50 steps: sequential": (2.17, 28, 10, 1, 29),
 }
 WAYS: dict[str, dict[str, Any]] = {
     "the default": {"method": Spectral(), "tolerance": FinalError(TOLERANCE)},
