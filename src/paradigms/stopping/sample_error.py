@@ -135,9 +135,12 @@ def error_rate(m: Arithmetic, tolerance: float, before: SampleError, now: Sample
     """eps, how far the rows that it was measured on had moved on the average, which `excess` is relative to, and
     whether there were any."""
     tiny, again = NEGLIGIBLE_CHANGE * tolerance, m.rows(lambda seen, live: seen & live, now.seen, now.live)
-    none_if_not = lambda on, v: m.where(on, v, 0.0)  # noqa: E731
-    off = m.total(m.rows(none_if_not, again, now.change))
-    of = m.total(m.rows(none_if_not, again, m.sums(0.0 * before.eps, before.moved)))
+
+    def if_again(on: Truth, v: Number) -> Number:
+        return m.where(on, v, 0.0)
+
+    off = m.total(m.rows(if_again, again, now.change))
+    of = m.total(m.rows(if_again, again, m.sums(0.0 * before.eps, before.moved)))
     measured = m.total(again)
     eps = (off + tiny * before.eps) / (of + tiny)
     eps = m.where(eps < float("inf"), eps, 1.0)
