@@ -85,7 +85,7 @@ class Evaluator:
     @property
     def seconds(self) -> float:
         """Seconds in the model."""
-        return self.clock.inside
+        return self.clock.seconds
 
     @property
     def rounding(self) -> float:
