@@ -60,10 +60,11 @@ class WindowState:
         return None
 
     def coefficients(self, system: System) -> Coefficients:
-        """The table's numbers of these rows."""
+        """The table's numbers of these rows: (W, B), or (W, 1, ...) as states are multiplied by them."""
         if self._coefficients is None:
             W, first = len(self.n), self.first
-            self._coefficients = system.rows(self.n if first is None else slice(first, first + W))
+            rows = self.n if first is None else slice(first, first + W)
+            self._coefficients = system.rows(rows, self.x.ndim)
         return self._coefficients
 
     @cached_property

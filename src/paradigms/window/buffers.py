@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..execution.evaluate import Evaluator
+from ..execution.evaluate import Evaluator, WindowRows
 from ..methods.work import Evaluate, Memory, Update, WindowState, all_rows, partial_mask, pick_rows, row_places
 from ..system import System
 
@@ -189,7 +189,10 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
         live = work.live if live is None else live & work.live
         all_of_them = (work.on if live is work.live else partial_mask(live)) is None
         if all_of_them and len(points) == 1:
-            D = evaluate.ask(points[0].flatten(0, 1), n, b).view(points[0].shape)
+            x, known = points[0], None
+            if work.first is not None and x.is_contiguous():
+                known = WindowRows(x, work.first, work.coefficients(evaluate.system))
+            D = evaluate.ask(x.flatten(0, 1), n, b, known).view(x.shape)
             work.rounding = evaluate.rounding
             return (D,)
         x = torch.stack(points).flatten(1, 2)  # (P, W B, ...)
