@@ -131,13 +131,6 @@ def zero_nonfinite(v: Tensor) -> Tensor:
     return scale_in_place(v, v.flatten(2).sum(2).abs() < math.inf)  # a sum is finite only if its terms are
 
 
-def finite_norms(v: Tensor) -> Tensor:
-    """The norms (W, B) of v (W, B, ...), once every row and sample that has no finite one is set to 0, in place."""
-    size = norms(v)
-    scale_in_place(v, size < math.inf)
-    return size.nan_to_num_(0.0, 0.0)
-
-
 def scale_in_place(v: Tensor, c: Tensor) -> Tensor:
     """c v in place, of v (W, B, ...) and c (W, B), and 0 where that is no number; a third of masked_fill_'s time."""
     return v.mul_(expand_like(c, v)).nan_to_num_(0.0, math.inf, -math.inf)

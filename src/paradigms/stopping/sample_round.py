@@ -65,19 +65,23 @@ class SampleRound(NamedTuple):
 
 def sample_rounds(work: WindowState, sweep: Update, known: TableFacts, told: Tensor) -> Iterator[SampleRound]:
     """The rounds of each sample, or of all at once, by what was measured (M, B)."""
-    W, N, seen, live = len(work.n), len(known.rows), work.seen > 0, sweep.live
-    if of_samples(told.shape[1]) is NUMBERS:
-        each = zip(told.T.tolist(), work.begin, work.inside, seen.T.tolist(), live.T.tolist(), strict=True)
-        for numbers, begin, inside, before, now in each:
+    W, N, B, live = len(work.n), len(known.rows), told.shape[1], sweep.live
+    if of_samples(B) is NUMBERS:
+        k, alike = work.revisited_rows, work.on is None and work.revisited is None and live is work.live
+        seen = [[True] * k + [False] * (W - k)] * B if alike else (work.seen > 0).T.tolist()
+        evaluated = [[True] * W] * B if alike else live.T.tolist()
+        columns = zip(*told.tolist(), strict=True)
+        for numbers, begin, inside, before, now in zip(columns, work.begin, work.inside, seen, evaluated, strict=True):
             facts = [known.rows[min(n, N - 1)] for n in range(begin, begin + W)]
             rows = Rows(facts, before, now, inside, begin + inside == N)
             yield sample_round(work, sweep, known, numbers, (rows, facts[: work.revisited_rows]))
     else:
         first, count = torch.tensor(work.begin), torch.tensor(work.inside)
-        columns = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
-        again = columns[:, : work.revisited_rows]
-        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (columns, again)]
-        yield sample_round(work, sweep, known, told, (Rows(both[0], seen, live, count, first + count == N), both[1]))
+        facts = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
+        again = facts[:, : work.revisited_rows]
+        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (facts, again)]
+        rows = Rows(both[0], work.seen > 0, live, count, first + count == N)
+        yield sample_round(work, sweep, known, told, (rows, both[1]))
 
 
 def sample_round(

@@ -67,7 +67,7 @@ def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[li
     (W, B), N, (begin, end) = seen.shape, len(system), span
     inside = [last - first for first, last in zip(begin, end, strict=True)]
     if min(begin) == max(begin) and begin[0] + W <= N:
-        n, alike = system.numbers[begin[0] : begin[0] + W, None].expand(W, B), True
+        n, alike = system.numbers.as_strided((W, B), (1, 0), begin[0]), True
     else:
         n, alike = (row_places(W) + torch.tensor(begin)).clamp(max=N - 1).to(x.device, non_blocking=True), False
     full = min(inside) == W
