@@ -2,8 +2,8 @@
 
     | call |  outside  | call |  pause  | call |
 
-A GPU works after it was asked to, so a call on it is timed by two events on its own stream, and nobody waits for it: the
-events are read when the round has waited for the device anyway, to be told how far the states moved.
+A GPU works after it was asked to, so a call on it is timed by two events on its own stream, and nobody waits for it:
+the events are read when the round has waited for the device anyway, to be told how far the states moved.
 
     inside += t(end) - t(begin) on the device,    outside += what is left of the seconds here
 

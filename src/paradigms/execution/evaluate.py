@@ -45,7 +45,8 @@ class WindowRows(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """An answer D (M, ...), or (W, B, ...) of a window, at rows n (M,) of samples b (M,) that may not be finite; its total () tells."""
+    """An answer D (M, ...), or (W, B, ...) of a window, at rows n (M,) of samples b (M,) that may not be finite; its
+    total () tells."""
 
     total: Tensor
     D: Tensor
@@ -162,6 +163,8 @@ class Evaluator:
         if window is None:
             return reader.read(shown, m, n)
         states, _, rows = window
+        if reader.threshold:  # of each state alone
+            return reader.read(shown, m, n).view(states.shape)
         return reader.read_rows(states, m.reshape(states.shape), rows.p, rows.q, rows.gain)
 
     @contextmanager

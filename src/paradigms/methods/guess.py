@@ -58,8 +58,9 @@ class Extrapolate(Guess):
         k = min(known.tolist())  # rows before k are known in every sample
         if k == W:
             return work.x
-        x, last = work.x, work.newest  # (B, ...)
+        last = work.newest  # (B, ...)
         if work.first is not None and last is not None and k == max(known.tolist()):
+            x = work.x if work.known_x is None else work.known_x
             rows = work.coefficients(system)
             r = rows.total[k:] * last
             if work.z is not None:
@@ -67,6 +68,7 @@ class Extrapolate(Guess):
             r = torch.cat([x[k : k + 1], r])
             T = carried_products(system, work.first + k, len(r))
             return torch.cat([x[:k], (T @ r.flatten(1)).view(r.shape)])
+        x = work.x
         n, b = work.n[k:], torch.arange(B, device=work.n.device)
         if last is None:
             last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]

@@ -164,7 +164,7 @@ class Spectral(AbstractMethod):
         torch.sub(y, work.x[1:], out=parts[0])
         secant = None
         if k:
-            torch.sub(D[:k], work.D[len(work.D) - W :][:k], out=parts[1])
+            torch.sub(D[:k], work.outputs(k), out=parts[1])
         r, dD = s.forward(apart).split((W, k))
         if k:
             secant = first_rows(square, k), s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3))
