@@ -31,7 +31,7 @@ class ReleasedSpectral(Spectral):
         first, last = min(begin), min(max(begin) + len(work.n), len(system))
         sums = torch.baddbmm(known.base[:, first:last], known.alike[:, first:last], known.sums.flatten(2))
         X, Y = sums.unflatten(2, known.sums.shape[2:]).unbind()
-        J = (Y / X).clamp(0, 1) * known.per[first:last]
+        J = (Y / X).clamp(0, 1) * known.rows[2, first:last, None]
         return J if first == max(begin) and len(J) == len(work.n) else pick_rows(J, work.n - first)
 
 

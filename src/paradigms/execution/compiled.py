@@ -4,17 +4,20 @@
     | yes                                 | compiles   | sweep and criterion are one graph      |
     | else                                | any        | operator by operator, as without this  |
 
-A graph depends on the shapes of a window and not on its place in the chain: row numbers are its inputs. So a call needs
-two or three graphs, not one a round. What torch cannot compile runs operator by operator, and a warning says so once.
+A graph depends on the shape of a state and on how many rows a window has. Which rows they are, and how many of them were
+evaluated before, are numbers that it is given: so a chain whose window stays needs one graph. What torch cannot compile
+runs operator by operator, and a warning says so once.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
+import torch.fx.experimental._config
 from torch import Tensor, nn
 
 from ..validate import in_words, named_arguments, refusal
@@ -47,14 +50,22 @@ class Compiled(nn.Module):
         if self.failed is None:
             try:
                 if play not in self.graphs:
-                    self.graphs[play] = torch.compile(play, backend=self.backend, fullgraph=True)
-                played: T = self.graphs[play](*given)
+                    self.graphs[play] = torch.compile(play, backend=self.backend, fullgraph=True, dynamic=True)
+                with each_number_for_itself():
+                    played: T = self.graphs[play](*given)
                 self.rounds += 1
                 return played
             except Exception as error:
                 self.failed = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 warnings.warn(f"compiled: rounds run operator by operator, for {self.failed}", stacklevel=2)
         return play(*given)
+
+
+def each_number_for_itself() -> AbstractContextManager[Any]:
+    """Within it torch takes numbers that happen to be equal in the first round for different ones: else a round in which
+    they differ, a row and a count of rows, is compiled again."""
+    config: Any = torch.fx.experimental._config
+    return config.patch(use_duck_shape=False) if hasattr(config, "use_duck_shape") else nullcontext()  # type: ignore[no-any-return]
 
 
 @named_arguments

@@ -231,7 +231,8 @@ class Spectral(AbstractMethod):
 
     def carry(self, system: System, known: LearnedSecants, work: WindowState) -> tuple[Tensor, list[Tensor], Tensor]:
         """J (W, B, F), and as factors of coordinates P (W, B, 1, S) of each tap and J of the last row."""
-        if work.first is None or system.taps > 1:
+        own = type(self).jacobian is Spectral.jacobian  # and nobody else's J
+        if work.first is None or system.taps > 1 or not own:
             J = self.jacobian(system, known, work)
             P = carry_matrices(work.coefficients(system), work.on, J)
         else:

@@ -81,9 +81,9 @@ def sample_rounds(
             yield sample_round(work, sweep, known, numbers, (rows, facts[:k], norm[:k]))
     else:
         first, count = torch.tensor(work.begin), torch.tensor(work.inside)
-        facts = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
+        of_rows = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
         k = work.revisited_rows
-        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (facts, facts[:, :k])]
+        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (of_rows, of_rows[:, :k])]
         rows = Rows(both[0], work.seen > 0, live, count, first + count == N)
         yield sample_round(work, sweep, known, told, (rows, both[1], norms[0][:k]))
 

@@ -240,7 +240,8 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
 
     def ask(x: Tensor, n: Tensor, b: Tensor) -> Tensor:
         P = len(x)
-        D = evaluate.ask(x.flatten(0, 1), *(v.expand(P, -1).flatten() for v in (n, b))).unflatten(0, (P, -1))
+        every_n, every_b = (v.expand(P, -1).flatten() for v in (n, b))
+        D = evaluate.ask(x.flatten(0, 1), every_n, every_b).unflatten(0, (P, -1))
         work.rounding = evaluate.rounding
         return D
 
