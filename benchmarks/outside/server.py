@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -41,13 +40,13 @@ class Batches:
 
     def __init__(self, net: Any, most: int) -> None:
         self.net, self.most, self.calls, self.rows = net, most, 0, 0
-        self.new: SimpleQueue[tuple[dict[str, Any], Future[Tensor]] | None] = SimpleQueue()
+        self.new: SimpleQueue[tuple[dict[str, Any], Future[dict[str, Any]]] | None] = SimpleQueue()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
-    def submit(self, wanted: dict[str, Any]) -> Future[Tensor]:
+    def submit(self, wanted: dict[str, Any]) -> Future[dict[str, Any]]:
         """Queues a request."""
-        found: Future[Tensor] = Future()
+        found: Future[dict[str, Any]] = Future()
         self.new.put((wanted, found))
         return found
 
@@ -66,7 +65,7 @@ class Batches:
             x = chains(self.net, [wanted for wanted, _ in batch])
             self.calls, self.rows = self.calls + STEPS, self.rows + STEPS * len(batch)
             for (_, found), each in zip(batch, x, strict=True):
-                found.set_result(each)
+                found.set_result({"x": each})
 
 
 def chains(net: Any, wanted: list[dict[str, Any]]) -> Tensor:
@@ -75,24 +74,6 @@ def chains(net: Any, wanted: list[dict[str, Any]]) -> Tensor:
     noise = [system.noise((1, *net.shape), torch.Generator().manual_seed(w["seed"])) for w in wanted]
     label = torch.tensor([w["label"] for w in wanted])
     return pd.sequential(net.model, system, torch.cat(noise), condition={"label": label})
-
-
-def batching(batches: Batches) -> type[BaseHTTPRequestHandler]:
-    """Answers as the example does, from batches."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps({"x": batches.submit(wanted).result().tolist()}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    return Handler
 
 
 class Served(NamedTuple):
@@ -108,16 +89,11 @@ def served(way: str, net: Any) -> Iterator[Served]:
     counts: Any
     if way in WAYS[:2]:
         counts = Batches(net, 1 if way == "one by one" else MOST)
-        found = example.Server(("127.0.0.1", 0), batching(counts))
+        submit: example.Submit = counts.submit
     else:
-        found, counts, _ = example.serve(0, MOST, 64, 600.0, way == "merged, flat")
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    try:
-        yield Served(found.server_address[1], counts)
-    finally:
-        found.shutdown()
-        found.server_close()
-        counts.close()
+        counts, submit = example.merger_of(net, MOST, 64, 600.0, way == "merged, flat")
+    with contextlib.closing(counts), example.running(example.application(submit)) as port:
+        yield Served(port, counts)
 
 
 def burst(one: Served, wanted: list[dict[str, Any]], own: Tensor) -> dict[str, Any]:
