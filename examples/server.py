@@ -30,12 +30,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from queue import Empty, SimpleQueue
+from statistics import median
 from typing import Any
 
 import torch
@@ -59,7 +61,8 @@ GAIN = 0.75
 # nodes of the digits model at 1 % and 200 steps: 9.5 rounds of 18 rows in the mean; from where they pay, skeleton.md
 ROUNDS, ROWS, NODES_FROM, NODES_STEPS = 10, 18, 0.01, 100
 LEAST = 32  # steps that are left, at least, when a user who stepped goes another way: chosen by hand
-REPEATS = 16  # rows of the calls of one size that are measured, and 2 calls at least: chosen by hand
+REPEATS = 16  # rows of the calls of one size that are measured, and 3 calls at least: chosen by hand
+RECENT = 64  # rounds of solvers whose median seconds count: chosen by hand
 BODY = 65_536  # bytes of a request
 
 
@@ -201,10 +204,12 @@ def measured(ask: Callable[[int], Any], most: int) -> Callable[[int], float]:
     size = 1
     while size <= most and (size < 4 or seconds[size // 2] < 1.9 * seconds[size // 4]):
         ask(size)
-        began, repeats = time.perf_counter(), max(REPEATS // size, 2)
-        for _ in range(repeats):
+        times = list[float]()
+        for _ in range(max(REPEATS // size, 3)):
+            began = time.perf_counter()
             ask(size)
-        seconds[size], size = (time.perf_counter() - began) / repeats, 2 * size
+            times.append(time.perf_counter() - began)
+        seconds[size], size = median(times), 2 * size
 
     def cost(rows: int) -> float:
         below = max((s for s in seconds if s <= rows), default=1)
@@ -232,7 +237,8 @@ class Merger:
         self.active: list[User] = []
         self.stepping, self.directed = Stepping(), set[User]()
         self.inside = self.calls = self.rows = 0
-        self.between = {False: (0.0, 0), True: (0.0, 0)}  # seconds and rounds of solvers, of windows and of nodes
+        # seconds of the last rounds of solvers, of windows and of nodes
+        self.between = {nodes: deque[float](maxlen=RECENT) for nodes in (False, True)}
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -260,9 +266,9 @@ class Merger:
 
     def rate(self, gain: float, rows: int, nodes: bool = False) -> float:
         """Steps of each user that are finished a second by so many rows each, which gain so many steps a round."""
-        users, (seconds, rounds) = max(len(self.active), 1), self.between[nodes]
-        own = users * seconds / max(rounds, 1) if rows > 1 else 0.0
-        return gain / (self.cost(users * rows) + own)
+        users, known = max(len(self.active), 1), self.between[nodes]
+        own = median(known) if known and rows > 1 else 0.0
+        return gain / (self.cost(users * rows) + users * own)
 
     def share(self) -> int:
         """The window of each user: of those that leave all an equal share, the one that finishes most a second."""
@@ -338,9 +344,9 @@ class Merger:
     def advance(self, user: User, answer: Tensor) -> bool:
         """A user's next rows, and what they cost."""
         began, window = time.perf_counter(), len(user.rows)
-        more, (seconds, rounds) = user.advance(answer), self.between[user.nodes]
+        more = user.advance(answer)
         if window > 1:  # a step costs less
-            self.between[user.nodes] = seconds + time.perf_counter() - began, rounds + 1
+            self.between[user.nodes].append(time.perf_counter() - began)
         return more
 
 
