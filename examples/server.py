@@ -159,6 +159,9 @@ class Stepping:
     """Users who step as one batch, each along its own table: x' = A[n] x + B[n] m(x, t[n])."""
 
     users: tuple[User, ...] = ()
+    x: Tensor  # (B, ...)
+    taken: int  # steps since users came or went
+    due: int  # of them when one ends
 
     def change(self, users: list[User]) -> None:
         """From now on these step, from where they stand; the others keep where they stood."""
@@ -173,7 +176,7 @@ class Stepping:
             factors = torch.cat([chain.factors for chain in chains], 1)
             self.A, self.B = factors.reshape(2, -1, *(1,) * (self.x.ndim - 1))
             self.condition = {k: torch.cat([chain.condition[k] for chain in chains]) for k in chains[0].condition}
-            self.due = min(user.left for user in users)  # steps until one ends
+            self.due = min(user.left for user in users)
 
     def rows(self) -> Rows:
         """What the next step evaluates."""
@@ -373,8 +376,9 @@ def application(submit: Submit) -> Starlette:
         began = time.perf_counter()
         try:
             found = submit(json.loads(await body_of(request) or "{}"))
-            done, left = asyncio.wrap_future(found), asyncio.ensure_future(hung_up(request))
-            await asyncio.wait({done, left}, return_when=asyncio.FIRST_COMPLETED)
+            done = asyncio.wrap_future(found)
+            left: asyncio.Future[Any] = asyncio.ensure_future(hung_up(request))
+            await asyncio.wait([done, left], return_when=asyncio.FIRST_COMPLETED)
             left.cancel()
             if not done.done():
                 done.cancel()
