@@ -52,39 +52,50 @@ def running_products(M: Tensor, dim: int, left: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Rows begin to end - 1 (M,) of samples b (M,), between which no node was evaluated; layout: of the known nodes."""
+    """Rows begin to end - 1 of samples b (M each), between which no node was evaluated; layout: of the known nodes."""
 
     layout: NodeLayout
-    begin: Tensor
-    end: Tensor
-    b: Tensor
+    begin: list[int]
+    end: list[int]
+    b: list[int]
+
+    @functools.cached_property
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """begin, end and b (M, 1)."""
+        begin, end, b = torch.tensor([self.begin, self.end, self.b], dtype=torch.long)[..., None]
+        return begin, end, b
 
     @functools.cached_property
     def rows(self) -> tuple[Tensor, Tensor]:
         """Rows (M, L) from the last one back, and which of them are inside."""
-        L = int((self.end - self.begin).max()) if len(self.end) else 0
-        n = self.end[:, None] - torch.arange(1, L + 1)
-        return n.clamp(min=0), n >= self.begin[:, None]
+        L = max((hi - lo for lo, hi in zip(self.begin, self.end, strict=True)), default=0)
+        begin, end, _ = self.numbers
+        n = end - torch.arange(1, L + 1)
+        return n.clamp(min=0), n >= begin
+
+    @functools.cached_property
+    def places(self) -> list[int]:
+        """The places among the known nodes of the last ones at or before each begin."""
+        return [self.layout.known.place(n, b) for n, b in zip(self.begin, self.b, strict=True)]
 
     @functools.cached_property
     def slots(self) -> Tensor:
         """The slots (M, K + 3) of the nodes that an interval's e is made of."""
-        K, known = self.layout.levels.system.taps, self.layout.known
-        place = known.base[self.begin, self.b][:, None] + torch.arange(-K, 3)
-        return self.layout.slot_at(place, self.b[:, None])
+        K, at = self.layout.levels.system.taps, self.layout.slots_at
+        return torch.tensor([at(p - K, b, K + 3) for p, b in zip(self.places, self.b, strict=True)])
 
     @functools.cached_property
     def weights(self) -> Tensor:
         """W (M, K + 3, L): what those nodes count for in each row, through all taps."""
-        (n, inside), layout, b = self.rows, self.layout, self.b[:, None]
+        (n, inside), layout, b = self.rows, self.layout, self.numbers[2]
         system, h = layout.levels.system, layout.weights
         if system.taps == 1:
             return (h[:, n, b] * torch.where(inside, system.b[n, 0], 0.0)).transpose(0, 1)
-        K, base = system.taps, layout.known.base
+        K, base, first = system.taps, layout.known.base, torch.tensor(self.places)[:, None]
         W = h.new_zeros(len(n), K + 3, n.shape[1])
         for k in range(K):
             back = (n - k).clamp(min=0)
-            at = base[back, b] - base[self.begin, self.b][:, None] + K - 1 + torch.arange(4)[:, None, None]
+            at = base[back, b] - first + K - 1 + torch.arange(4)[:, None, None]
             by = torch.where(inside & (n >= k), system.b[n, k], 0.0)
             W.scatter_add_(1, at.clamp(min=0).transpose(0, 1), (h[:, back, b] * by).transpose(0, 1))
         return W
@@ -92,17 +103,17 @@ class Intervals:
     @functools.cached_property
     def inside(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The places (R,) of rows in `rows`, their rows among all samples', their intervals, and where each begins."""
-        (n, inside), N = self.rows, len(self.layout.slot)
+        (n, inside), (begin, end, b) = self.rows, self.numbers
         at = inside.flatten().nonzero()[:, 0]
-        count = self.end - self.begin
+        count = (end - begin)[:, 0]
         which = torch.arange(len(count)).repeat_interleave(count)
-        return at, (n + N * self.b[:, None]).flatten()[at], which, count.cumsum(0) - count
+        return at, (n + len(self.layout.levels) * b).flatten()[at], which, count.cumsum(0) - count
 
     def coefficients(self, carry: Tensor) -> tuple[Tensor, Tensor]:
         """P (M, F, K, K) and T (M, L, F, K) of matrices M (N, B, F, K, K)."""
         n, inside = self.rows
         one = torch.eye(carry.shape[-1], dtype=carry.dtype)
-        upto = running_products(torch.where(inside[..., None, None, None], carry[n, self.b[:, None]], one), 1, False)
+        upto = running_products(torch.where(inside[..., None, None, None], carry[n, self.numbers[2]], one), 1, False)
         first = one[:, 0].expand_as(upto[:, :1, ..., 0])
         return upto[:, -1], torch.cat([first, upto[:, :-1, ..., 0]], 1)
 
