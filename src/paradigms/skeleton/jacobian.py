@@ -43,11 +43,13 @@ ACROSS = 0.01  # cosine of dX and dD below which their product says nothing
 
 
 class ReevaluatedNodes(NamedTuple):
-    """M nodes (rows n, samples b) that were evaluated again: sums by band (3, M, F) of dX dX, dX dD and dD dD."""
+    """M nodes (rows n, samples b) that were evaluated again: sums by band (3, M, F) of dX dX, dX dD and dD dD; total:
+    over all bands."""
 
     n: list[int]
     b: list[int]
     sums: Tensor
+    total: list[list[float]]
 
 
 class LearnedJacobian:
@@ -77,54 +79,59 @@ class LearnedJacobian:
         to tell, tiny a movement, in the sample, that tells nothing."""
         self.rounds = [r + 1 for r in self.rounds]
         if seen.n:
-            self.errors(seen, counts, tiny)  # of J before this round
-            total = seen.sums.sum(2).tolist()
-            fine = [m for m, (XX, b) in enumerate(zip(total[0], seen.b, strict=True)) if smallest[b] ** 2 < XX]
+            there = torch.tensor([seen.n, seen.b])
+            self.errors(seen, there, counts, tiny)  # of J before this round
+            of = zip(seen.total[0], seen.b, strict=True)
+            fine = [m for m, (XX, b) in enumerate(of) if smallest[b] ** 2 < XX]
+            if len(fine) < len(seen.n):
+                seen, there = taken(seen, fine), there[:, fine]
             if fine:
-                self.secants(taken(seen, fine), [[v[m] for m in fine] for v in total])
-        late = torch.tensor([1 / max(r - SETTLE + 1, 1) for r in self.rounds], dtype=torch.float64)
-        self.mean.lerp_(self.XY, late[:, None, None])
+                self.secants(seen, there)
+        if max(self.rounds) <= SETTLE:
+            self.mean.copy_(self.XY)
+        else:
+            late = torch.tensor([1 / max(r - SETTLE + 1, 1) for r in self.rounds], dtype=torch.float64)
+            self.mean.lerp_(self.XY, late[:, None, None])
         levels, rows = self.levels, sorted(set().union(*self.gain))  # the rows that say anything
-        some, mean = (levels.alike, self.mean) if len(rows) == len(levels) else (levels.alike[rows], self.mean[rows])
-        X, Y = (some.T @ mean.flatten(1)).unflatten(1, mean.shape[1:]).unbind(2)
-        aJ = Y.add_(levels.prior[:, None]).div_(X.add_(WEIGHT)).clamp_(0, MOST)
-        self.J = aJ * levels.per[:, None, None]
+        if rows:
+            told = torch.tensor(rows)
+            X, Y = (levels.alike[told].T @ self.mean[told].flatten(1)).view_as(self.mean).unbind(2)
+            aJ = Y.add_(levels.prior[:, None]).div_(X.add_(WEIGHT)).clamp_(0, MOST)
+            self.J = aJ.mul_(levels.per[:, None, None])
 
-    def secants(self, seen: ReevaluatedNodes, total: list[list[float]]) -> None:
-        """XY and gain with what was seen; total: the sums over all bands."""
-        n, b, sums = seen
-        row, j = self.levels.row, self.levels.J[n]
+    def secants(self, seen: ReevaluatedNodes, there: Tensor) -> None:
+        """XY and gain with what was seen, of rows and samples `there` (2, M)."""
+        (n, b, sums, (XX, XD, DD)), row = seen, self.levels.row
         some = set(b)
         if len(some) == len(self.rounds):
             self.XY *= FORGET
         else:
             self.XY[:, sorted(some)] *= FORGET
-        by = [[1 / XX for XX in total[0]], [row.alpha[r] / XX for r, XX in zip(n, total[0], strict=True)]]
-        each = sums[:2] * torch.tensor(by, dtype=torch.float64)[..., None]
-        self.XY.index_put_((torch.tensor(n), torch.tensor(b)), each.transpose(0, 1), accumulate=True)
-        prior = torch.stack([j * j, j]).mul_(sums[0]).sum(2).tolist()
-        for r, s, XX, XD, DD, jjXX, jXX in zip(n, b, *total, *prior, strict=True):
-            slopes = steepest_slope(XX, XD, DD), jjXX / max(jXX, 1e-30)
-            now, usual = (log(max(abs(row.a[r] + row.taken[r] * g), 1e-6)) for g in slopes)
-            self.gain[s][r] = now - usual
+        by = [[[1 / each], [row.alpha[r] / each]] for r, each in zip(n, XX, strict=True)]
+        each = sums[:2].transpose(0, 1) * torch.tensor(by, dtype=torch.float64)  # (M, 2, F)
+        self.XY.index_put_(tuple(there), each, accumulate=True)
+        usual = (self.levels.slopes[:, there[0]] * sums[0]).sum(2).tolist()  # (2, M)
+        for r, s, *of, jjXX, jXX in zip(n, b, XX, XD, DD, *usual, strict=True):
+            slopes = steepest_slope(*of), jjXX / max(jXX, 1e-30)
+            now, before = (log(max(abs(row.a[r] + row.taken[r] * g), 1e-6)) for g in slopes)
+            self.gain[s][r] = now - before
 
-    def errors(self, seen: ReevaluatedNodes, counts: list[float], tiny: float) -> None:
+    def errors(self, seen: ReevaluatedNodes, there: Tensor, counts: list[float], tiny: float) -> None:
         """eps with the defects that were found."""
-        levels, (n, b, sums), B = self.levels, seen, len(self.gain)
-        J, XX, XD, DD = self.J[n, b], *sums.unbind()
-        defect = torch.addcmul(DD, J, J * XX - 2 * XD).clamp_(min=0)  # |dD - J dX|^2
+        levels, (n, b, sums, _), B = self.levels, seen, len(self.gain)
+        J, (XX, XD, DD) = self.J[tuple(there)], sums.unbind()
+        defect = torch.addcmul(DD, J, torch.mul(J, XX).sub_(XD, alpha=2)).clamp_(min=0)  # |dD - J dX|^2
         moved = [c * levels.row.per[r] for c, r in zip(counts, n, strict=True)]
-        found = (torch.stack([defect, XX]) * levels.squares[n]).sum(2).sqrt_()
+        found = (torch.stack([defect, XX]) * levels.squares[there[0]]).sum(2).sqrt_()
         found *= torch.tensor([counts, moved], dtype=torch.float64)
         rows = sorted(set(n))
         place = {r: at for at, r in enumerate(rows)}
-        each = torch.zeros(len(rows), 2, B, dtype=torch.float64)
-        each[[place[r] for r in n], :, b] = found.T
-        off, moved_by = (levels.near[rows].T @ each.flatten(1)).unflatten(1, (2, B)).unbind(1)
+        each = torch.zeros(len(rows), B, 2, dtype=torch.float64)
+        each.index_put_(tuple(torch.tensor([[place[r] for r in n], b])), found.T)
+        off, moved_by = (levels.near[rows].T @ each.flatten(1)).view(-1, B, 2).unbind(2)
         eps = off.add_(self.eps, alpha=tiny).div_(moved_by + tiny)
-        eps = eps.maximum(FALL * self.eps).clamp_(LEAST, LARGEST)
-        some = moved_by.amax(0) > 0
-        self.eps = torch.where(some, eps, self.eps)
+        eps = eps.maximum(self.eps * FALL).clamp_(LEAST, LARGEST)
+        self.eps = eps.where(moved_by > 0, self.eps)
 
     def growth(self, b: int, rows: list[int]) -> tuple[list[float], float]:
         """A at known rows of a sample, among them all that have a gain, and the largest of any row."""
@@ -150,9 +157,8 @@ class LearnedJacobian:
 
 def taken(seen: ReevaluatedNodes, which: list[int]) -> ReevaluatedNodes:
     """Some of the nodes."""
-    if len(which) == len(seen.n):
-        return seen
-    return ReevaluatedNodes([seen.n[m] for m in which], [seen.b[m] for m in which], seen.sums[:, which])
+    n, b = ([v[m] for m in which] for v in (seen.n, seen.b))
+    return ReevaluatedNodes(n, b, seen.sums[:, which], [[v[m] for m in which] for v in seen.total])
 
 
 def steepest_slope(XX: float, XD: float, DD: float) -> float:

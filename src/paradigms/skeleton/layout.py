@@ -86,50 +86,41 @@ class NodeLayout:
         return h.addcmul_(one, rise * other).addcmul_(two, rise * w)
 
     @functools.cached_property
+    def weighted(self) -> Tensor:
+        """b[n] h (4, N + 1, B) of one tap, 0 in row N."""
+        return torch.nn.functional.pad(self.weights * self.levels.system.b[:, :1], (0, 0, 0, 1))
+
+    @functools.cached_property
     def lagrange(self) -> list[list[Sequence[float]]]:
         """Of each known node the weights of those at -2, ..., 2 places in `apart`."""
         of = zip(self.known.each, self.level, strict=True)
         return [leave_one_out(rows, level, self.levels.ode) for rows, level in of]
 
     @functools.cached_property
-    def apart(self) -> Tensor:
-        """The matrix (B, n, n) by slots."""
-        B, V = len(self.slot), len(self.known)
-        at, by = list[int](), list[float]()
-        for b, (slots, each) in enumerate(zip(self.slots, self.lagrange, strict=True)):
-            for v, weights in enumerate(each):
-                if weights is not NONE:
-                    for o, c in enumerate(weights, v - 2):
-                        if c:
-                            at.append((b * V + slots[v]) * V + slots[o])
-                            by.append(c)
-        out = torch.zeros(B * V * V, dtype=torch.float64)
-        out[torch.tensor(at, dtype=torch.long)] = torch.tensor(by, dtype=torch.float64)
-        return out.view(B, V, V)
+    def neighbours(self) -> tuple[Tensor, Tensor]:
+        """The slots of the nodes at -2, ..., 2 places of each slot, and their weights in `apart` (B, n, 5)."""
+        V, places, weights = len(self.known), list[list[list[int]]](), list[list[Sequence[float]]]()
+        for slots, line, each in zip(self.slots, self.lines(2), self.lagrange, strict=True):
+            places.append([[0] * 5] * V)
+            weights.append([NONE] * V)
+            for v, slot in enumerate(slots):
+                places[-1][slot], weights[-1][slot] = line[v : v + 5], each[v]
+        return torch.tensor(places), torch.tensor(weights, dtype=torch.float64)
 
     @functools.cached_property
-    def neighbours(self) -> list[tuple[Tensor, Tensor]]:
-        """`apart` as slots (B, n) and their weights (B, n), of nodes at -2, ..., 2 places."""
-        B, V, found = len(self.slot), len(self.known), list[tuple[Tensor, Tensor]]()
-        for o in range(-2, 3):
-            slot, weight = ([[v] * V for _ in range(B)] for v in (0, 0.0))
-            for b, (slots, each) in enumerate(zip(self.slots, self.lagrange, strict=True)):
-                for v, weights in enumerate(each):
-                    if weights[o + 2]:
-                        slot[b][slots[v]], weight[b][slots[v]] = slots[v + o], weights[o + 2]
-            found.append((torch.tensor(slot), torch.tensor(weight, dtype=torch.float64)))
-        return found
+    def apart(self) -> Tensor:
+        """The matrix (B, n, n) by slots."""
+        (slots, weights), V = self.neighbours, len(self.known)
+        return weights.new_zeros(len(slots), V, V).scatter_add_(2, slots, weights)
 
     @functools.cached_property
     def mass(self) -> list[list[float]]:
         """w of each sample's known nodes, in order."""
         return [masses(rows, level, self.levels) for rows, level in zip(self.known.each, self.level, strict=True)]
 
-    def slots_at(self, place: int, b: int, count: int) -> list[int]:
-        """The slots of `count` places from one on, kept within those of sample b."""
-        slots = self.slots[b]
-        last = len(slots) - 1
-        return [slots[min(max(p, 0), last)] for p in range(place, place + count)] if slots else [0] * count
+    def lines(self, more: int) -> list[list[int]]:
+        """The slots of each sample in the order of rows, its first one `more` times before and its last one after."""
+        return [[*slots[:1] * more, *slots, *slots[-1:] * more] or [0] * (2 * more + 1) for slots in self.slots]
 
     def by_slot(self, each: Sequence[Sequence[float]]) -> Tensor:
         """Values (B, n) of slots, of each sample's known nodes in the order of rows; 0 in empty slots."""

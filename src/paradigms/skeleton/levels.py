@@ -92,6 +92,11 @@ class LevelScalars:
         return RowNumbers(*(v.tolist() for v in of), *sums)
 
     @cached_property
+    def slopes(self) -> Tensor:
+        """J^2 and J of Gaussian data (2, N, F)."""
+        return torch.stack([self.J.square(), self.J])
+
+    @cached_property
     def squares(self) -> Tensor:
         """G[n+1]^2 (N, F)."""
         return self.G[1:].square()

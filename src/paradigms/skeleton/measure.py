@@ -52,6 +52,7 @@ def what_is_apart(found: Surrogate) -> Tensor:
     if len(layout.known) <= FEW:
         return torch.bmm(layout.apart.to(E), E)
     apart, b = torch.zeros_like(E), torch.arange(len(E), device=E.device)[:, None]
-    for slot, weight in layout.neighbours:
-        apart += weight.to(E)[..., None] * E[b, slot.to(E.device)]
+    for slot, weight in zip(*(v.unbind(2) for v in layout.neighbours), strict=True):
+        if bool(weight.any()):
+            apart += weight.to(E)[..., None] * E[b, slot.to(E.device)]
     return apart

@@ -57,7 +57,9 @@ class ActiveSamples:
         self.like = x[:1]
         self.coordinates: BandCoordinates = coordinates_of(x, method.grid or stop.grid)
         self.spectrum = self.coordinates.spectrum
-        self.levels: LevelScalars = level_scalars(system, self.spectrum, method.width, method.weight)
+        s, by = self.spectrum, (method.width, method.weight)
+        what = "levels of nodes", s.shape, s.places, by
+        self.levels: LevelScalars = system.once(what, lambda: level_scalars(system, s, *by))
         self.rounding = 0.0
         few = method.nodes(self.levels.ode, self.tolerance) if stop.tolerance > 0 else len(system)
         B, nodes = len(x), first(self.levels, few)
@@ -199,7 +201,7 @@ def reevaluated_nodes(
     told = torch.cat([*sums, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
     samples.chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
     each, rest = told[: 3 * len(no) * F].view(3, len(no), F), told[3 * len(no) * F :].tolist()
-    return ReevaluatedNodes(no, bo, each), rest[: len(n)], rest[len(n) : 2 * len(n)]
+    return ReevaluatedNodes(no, bo, each, each.sum(2).tolist()), rest[: len(n)], rest[len(n) : 2 * len(n)]
 
 
 def sample_errors(samples: ActiveSamples, found: Surrogate, way: StopStates) -> list[SampleError]:

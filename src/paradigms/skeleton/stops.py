@@ -45,34 +45,33 @@ FEW = 160  # stops, likewise: products of matrices grow with their square
 def run_product(s: BandCoordinates, P: Tensor, Q: Tensor | None, E: Tensor, noise: Tensor | None, x: Tensor) -> Tensor:
     """The states u (B, V + 1, K, d) from x (B, d).
 
-    P (B, V, F, K, K) and Q (F, B, V K, n) on the CPU, E (B, n, d), noise (B, V, K, d).
+    P (B, V, F, K, K) and Q (F B, V K, n) on the CPU, E (B, n, d), noise (B, V, K, d).
     """
     B, V, F, K, _ = P.shape
-    Phi = transitions(P).permute(3, 0, 1, 4, 2, 5).reshape(F, B, (V + 1) * K, (V + 1) * K).to(x)
-    parts, U = [Phi[..., :1]], [x[:, None]]
+    Phi = transitions(P.permute(2, 0, 1, 3, 4)).transpose(3, 4).reshape(F * B, (V + 1) * K, (V + 1) * K).to(x)
+    after, parts, U = Phi[..., K:], [Phi[..., :1]], [x[:, None]]
     if noise is not None:
-        parts.append(Phi[..., K:])
+        parts.append(after)
         U.append(noise.flatten(1, 2))
     if Q is not None:
-        parts.append(Phi[..., K:] @ Q.to(x))
+        parts.append(torch.bmm(after, Q.to(x)))
         U.append(E)
-    return s.product(torch.cat(parts, -1), torch.cat(U, 1)).unflatten(1, (V + 1, K))
+    return s.product(torch.cat(parts, 2).view(F, B, (V + 1) * K, -1), torch.cat(U, 1)).view(B, V + 1, K, -1)
 
 
 def transitions(P: Tensor) -> Tensor:
-    """Phi (B, V + 1, V + 1, F, K, K), which is 0 for i < j, of P (B, V, F, K, K)."""
-    B, V, F, K, _ = P.shape
-    late, lower, one = masks(V, K)
-    each = torch.cat([one.expand(B, 1, F, K, K), P], 1)[:, :, None]
-    return running_products(torch.where(late, each, one), 1, True).mul_(lower)
+    """Phi (F, B, V + 1, V + 1, K, K), which is 0 for i < j, of P (F, B, V, K, K)."""
+    late, lower, one = masks(P.shape[2], P.shape[4])
+    each = torch.cat([one.expand_as(P[:, :, :1]), P], 2)[:, :, :, None]
+    return running_products(torch.where(late, each, one), 2, True).mul_(lower)
 
 
 @functools.lru_cache(maxsize=64)
 def masks(V: int, K: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether i > j and whether i >= j, (V + 1, V + 1, 1, 1, 1), and the matrix 1 (K, K)."""
+    """Whether i > j and whether i >= j, (V + 1, V + 1, 1, 1), and the matrix 1 (K, K)."""
     full = torch.ones(V + 1, V + 1)
     late, lower = full.tril(-1).bool(), full.tril().double()
-    return late.view(V + 1, V + 1, 1, 1, 1), lower.view(V + 1, V + 1, 1, 1, 1), torch.eye(K, dtype=torch.float64)
+    return late[..., None, None], lower[..., None, None], torch.eye(K, dtype=torch.float64)
 
 
 def apply_matrices(P: Tensor, u: Tensor) -> Tensor:

@@ -20,28 +20,22 @@ MORE = 8  # slots at once, and an eighth of those there are, so that not every n
 
 
 class NodeStore:
-    """The evaluated nodes of samples x (B, d), all in coordinates by band; layout: what follows from where they are."""
+    """The evaluated nodes of samples x (B, d), all in coordinates by band; layout: what follows from where they are.
+
+    at, D (B, slots, d): where nodes were evaluated, and what the model said.
+    """
 
     def __init__(self, levels: LevelScalars, x: Tensor) -> None:
         B = len(x)
         self.slot: tuple[dict[int, int], ...] = tuple({} for _ in range(B))
         self._at, self._D = (x.new_zeros(B, 0, x.shape[1]) for _ in range(2))
+        self.at, self.D = self._at, self._D
         self.layout = NodeLayout(levels, NodeRows(len(levels), tuple([] for _ in range(B))), self.slot)
 
     @property
     def known(self) -> NodeRows:
         """The rows that were evaluated."""
         return self.layout.known
-
-    @property
-    def at(self) -> Tensor:
-        """Where nodes were evaluated (B, slots, d)."""
-        return self._at[:, : len(self.known)]
-
-    @property
-    def D(self) -> Tensor:
-        """What the model said (B, slots, d)."""
-        return self._D[:, : len(self.known)]
 
     def places(self, n: list[int], b: list[int]) -> tuple[Tensor, Tensor]:
         """The samples and slots (M,) of known nodes, on the device."""
@@ -63,6 +57,7 @@ class NodeStore:
                 room = min(most - have + MORE + have // 8, N - have)
                 self._at, self._D = (torch.nn.functional.pad(v, (0, 0, 0, room)) for v in (self._at, self._D))
             self.layout = NodeLayout(self.layout.levels, NodeRows(N, rows), self.slot)
+            self.at, self.D = self._at[:, :most], self._D[:, :most]
         there = self.places(n, b)
         self._at.index_put_(there, at)
         self._D.index_put_(there, D)
@@ -75,5 +70,6 @@ class NodeStore:
         """Some samples alone."""
         levels, known = self.layout.levels, NodeRows(self.known.N, tuple(self.known.each[b] for b in keep))
         self.slot = tuple(self.slot[b] for b in keep)
-        self._at, self._D = self._at[keep], self._D[keep]
+        self.at, self.D = (v[keep, : len(known)].contiguous() for v in (self._at, self._D))
+        self._at, self._D = self.at, self.D
         self.layout = NodeLayout(levels, known, self.slot)

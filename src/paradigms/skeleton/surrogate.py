@@ -120,20 +120,27 @@ class Surrogate:
         return StopStates(stops, torch.cat([u[:, None], found], 1).permute(2, 1, 0, 3))
 
     def every(self, intervals: Intervals, Q: Tensor | None) -> Tensor | None:
-        """What each slot counts for in each interval: (F, B, V K, n) of Q (B V, K + 3, F, K)."""
+        """What each slot counts for in each interval: (F B, V K, n) of Q (B V, K + 3, F, K)."""
         if Q is None:
             return None
         (B, n, _), (M, _, F, K) = self.E.shape, Q.shape
         out = Q.new_zeros(M, n, F * K)
         out.scatter_add_(1, intervals.slots[..., None].expand(-1, -1, F * K), Q.flatten(2))
-        return out.view(B, M // B, n, F, K).permute(3, 0, 1, 4, 2).reshape(F, B, -1, n)
+        return out.view(B, M // B, n, F, K).permute(3, 0, 1, 4, 2).reshape(F * B, -1, n)
 
     def add(self, R: Tensor, intervals: Intervals, Q: Tensor) -> None:
         """Adds what the nodes give to each interval to R (M, K, d)."""
         b, slots = intervals.numbers[2][:, 0].to(R.device), intervals.slots.to(R.device)
-        for j, q in enumerate(Q.unbind(1)):
-            if bool(q.any()):
-                self.coordinates.plus(R, q.transpose(1, 2), self.E[b, slots[:, j]][:, None].expand_as(R), out=R)
+        n, d = Q.shape[1], R.shape[2]
+        used = range(n) if self.levels.ode else range(1, n - 1)  # a straight line has two ends
+        if Q.numel() // Q.shape[2] * d > MOST:
+            for j in used:
+                self.coordinates.plus(R, Q[:, j].transpose(1, 2), self.E[b, slots[:, j]][:, None].expand_as(R), out=R)
+            return
+        by = self.coordinates.spread(Q.permute(1, 0, 3, 2).to(R)).unbind()
+        each = self.E[b, slots.T].unsqueeze(2).unbind()
+        for j in used:  # in this order: that of a sum shows where nodes are neighbours
+            R.addcmul_(by[j], each[j])
 
     def states(self, way: StopStates, n: list[int], b: list[int]) -> Tensor:
         """States (M, d) at rows n of samples b (M), stops or not."""
@@ -157,7 +164,7 @@ class Surrogate:
 
     def nearby(self, j: int) -> Tensor:
         """e (N, B, d) of the known nodes at `base` + j of each row, kept within those there are."""
-        known, at = self.known, self.layout.slots_at
-        places = [[at(known.place(n, b) + j, b, 1)[0] for b in range(len(known.each))] for n in range(known.N)]
-        b = torch.arange(len(known.each), device=self.E.device)
+        known, lines = self.known, self.layout.lines(2)
+        places = [[line[known.place(n, b) + j + 2] for b, line in enumerate(lines)] for n in range(known.N)]
+        b = torch.arange(len(lines), device=self.E.device)
         return self.E[b, torch.tensor(places, device=self.E.device)]
