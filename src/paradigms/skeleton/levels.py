@@ -81,7 +81,7 @@ class LevelScalars:
     caution: Tensor
 
     def __len__(self) -> int:
-        return len(self.level)
+        return len(self.row.level)  # of a tensor it takes ten times as long, and it is asked of every node
 
     @cached_property
     def row(self) -> RowNumbers:
