@@ -29,8 +29,8 @@ share[n] is the share of the tolerance that may be spent by the end of row n. Mo
 chain, where noise levels change fast and most rounds are spent. At least every other round, some last rows of a window
 are not accepted, so that they are evaluated again.
 
-At tolerance 0, and at any tolerance that the numbers cannot hold, nothing is estimated: rows must be exact, see
-`rounding.py`.
+At tolerance 0, and at any tolerance near the finest that the numbers can hold, nothing is estimated: rows must be
+exact, see `rounding.py`.
 
 Data have modes, and near the boundary between two of them a change grows more than G says. Three rules guard that:
 
@@ -113,7 +113,8 @@ class FinalError(MeasuredStop):
     It is an estimate and no bound. `sample` makes samples again whose estimate is far above the tolerance.
 
     Args:
-        tolerance: Relative error, 0 for none beyond rounding.
+        tolerance: Relative error, 0 for none beyond rounding. One near the finest that the numbers hold, below about
+            1e-4 in float32, counts as 0.
         margin: Estimated errors are multiplied by it.
         overlap: Share of a window that is evaluated once more before it counts as finished.
         grid: Height and width of the picture that tokens (L, C) make, for states of that form.
@@ -158,7 +159,7 @@ class FinalError(MeasuredStop):
         return ErrorSoFar(SampleError.at_first(of_samples(B), W, B), known)
 
     def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
-        if finer_than_numbers(self.tolerance, work):
+        if finer_than_numbers(self.tolerance, work.x.dtype, work.rounding):
             return exact_numbers(work, sweep)
         known: TableFacts = memory[1]
         total, weighted, _ = known.sums(work, squared_change(work, sweep, known.spectrum))
@@ -174,7 +175,7 @@ class FinalError(MeasuredStop):
     def settle(
         self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Tensor
     ) -> tuple[Tensor, Tensor, Memory]:
-        if finer_than_numbers(self.tolerance, work):  # nothing is estimated
+        if finer_than_numbers(self.tolerance, work.x.dtype, work.rounding):  # nothing is estimated
             return settle_exact(work, sweep, told, memory)
         (samples, known), limits, (W, B) = memory, Limits(self.tolerance, self.margin, self.early), sweep.live.shape
         m, fixed = of_samples(B), sweep.accepted if sweep.stride is None else sweep.stride
