@@ -4,19 +4,20 @@
     | yes                                 | compiles   | sweep and criterion are one graph      |
     | else                                | any        | operator by operator, as without this  |
 
-A graph depends on the shape of a state and on how many rows a window has. Which rows they are, and how many of them were
-evaluated before, are numbers that it is given: so a chain whose window stays needs one graph. What torch cannot compile
-runs operator by operator, and a warning says so once.
+A graph depends on the shape of a state and on how many rows a window has. Which rows they are, and how many of them
+were evaluated before, are numbers that it is given: so a chain whose window stays needs one graph. What torch cannot
+compile runs operator by operator, and a warning says so once.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
+import torch._dynamo.config
 import torch.fx.experimental._config
 from torch import Tensor, nn
 
@@ -51,7 +52,7 @@ class Compiled(nn.Module):
             try:
                 if play not in self.graphs:
                     self.graphs[play] = torch.compile(play, backend=self.backend, fullgraph=True, dynamic=True)
-                with each_number_for_itself():
+                with numbers_as_inputs():
                     played: T = self.graphs[play](*given)
                 self.rounds += 1
                 return played
@@ -61,11 +62,18 @@ class Compiled(nn.Module):
         return play(*given)
 
 
-def each_number_for_itself() -> AbstractContextManager[Any]:
-    """Within it torch takes numbers that happen to be equal in the first round for different ones: else a round in which
-    they differ, a row and a count of rows, is compiled again."""
-    config: Any = torch.fx.experimental._config
-    return config.patch(use_duck_shape=False) if hasattr(config, "use_duck_shape") else nullcontext()  # type: ignore[no-any-return]
+def numbers_as_inputs() -> ExitStack:
+    """Within it torch takes the whole numbers of a round for inputs of the graph, each for itself, and not those that
+    are equal in the first round for one: else a round in which they differ is compiled again. What a method was made
+    with, such as its `weight`, stays a number of the graph."""
+    stack = ExitStack()
+    shapes: Any = torch.fx.experimental._config
+    traces: Any = torch._dynamo.config
+    if hasattr(shapes, "use_duck_shape"):
+        stack.enter_context(shapes.patch(use_duck_shape=False))
+    if hasattr(traces, "specialize_float"):
+        stack.enter_context(traces.patch(specialize_float=True))
+    return stack
 
 
 @named_arguments

@@ -227,7 +227,11 @@ def accelerated(work: WindowState, carried: Carried, before: Iterate, limits: St
     new = torch.addcmul(now, step, gamma, value=by)
     if k == W:
         return [zero, new]
-    return [zero, new, torch.addcmul(rest, P[0][k:].cumprod(0), step[-1:] * gamma[-1:], value=by)]
+    last, ahead = step[-1:] * gamma[-1:], P[0][k:]
+    if torch.compiler.is_compiling():  # a row more, for torch makes another graph of a single row
+        ahead = torch.cat([torch.ones_like(ahead[:1]), ahead])
+        return [zero, new[: k - 1], torch.addcmul(R[k - 1 :], ahead.cumprod(0), last, value=by)]
+    return [zero, new, torch.addcmul(rest, ahead.cumprod(0), last, value=by)]
 
 
 def first_rows(v: Tensor, k: int) -> Tensor:

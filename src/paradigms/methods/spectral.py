@@ -239,8 +239,9 @@ class Spectral(AbstractMethod):
             J, a, b = jacobian_of_rows(system, known, slice(work.first, work.first + len(work.n)))
             P = [torch.addcmul(a, b, J)]
         W, taps = len(J), len(P)
-        wide = torch.cat([*P, J[-1:]]).view(taps * W + 1, -1, 1, known.sums.shape[3])
-        *P, last = wide.index_select(3, known.spectrum.band).split([*[W] * taps, 1])
+        bands = known.spectrum.bands  # a product with its ones and zeros is faster than to look each place up
+        wide = torch.cat([*P, J[-1:]]).view(-1, len(bands)) @ bands
+        *P, last = wide.view(taps * W + 1, -1, 1, bands.shape[1]).split([*[W] * taps, 1])
         return J, P, last
 
 

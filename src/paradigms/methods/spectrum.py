@@ -80,7 +80,7 @@ class Spectrum:
 
     def spread(self, c: Tensor) -> Tensor:
         """Coefficients of coordinates (..., 1, S) from those of bands (..., F)."""
-        return c.unsqueeze(-2).index_select(-1, self.band)
+        return c.unsqueeze(-2).index_select(-1, self._band)
 
     def alike(self, other: Spectrum) -> bool:
         """Whether the coordinates are the same."""
@@ -97,7 +97,7 @@ class Spectrum:
         return self.bands.T.contiguous()
 
     @functools.cached_property
-    def band(self) -> Tensor:
+    def _band(self) -> Tensor:
         """The band (S,) of each place."""
         return self.bands.argmax(0)
 
