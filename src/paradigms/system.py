@@ -147,7 +147,7 @@ class System:
 
     def rows(self, n: Tensor | slice, ndim: int = 2) -> Coefficients:
         """The numbers of rows n (W, B), or of a slice of the table as (W, 1, ...) of `ndim` axes, in two calls."""
-        columns = self._columns(ndim)[:, n] if isinstance(n, slice) else self._columns(3)[:, n, 0, 0]
+        columns = table_columns(self, ndim)[:, n] if isinstance(n, slice) else table_columns(self, 3)[:, n, 0, 0]
         a, c, std, alpha, total, p, q, gain, *b = columns.unbind()
         return Coefficients(a, c, std, alpha, total, p, q, gain, tuple(b))
 
@@ -155,16 +155,6 @@ class System:
     def numbers(self) -> Tensor:
         """The rows' numbers (N,), where the table lies."""
         return torch.arange(len(self), device=self.a.device)
-
-    def _columns(self, ndim: int) -> Tensor:
-        """What `rows` looks up, as one tensor (8 + K, N, 1, ...)."""
-
-        def made() -> Tensor:
-            reader, own = self.denoiser, (self.a, self.c, self.std, self.alpha, self.b.sum(1))
-            columns = torch.stack([*own, *(v.to(self.a) for v in (reader.p, reader.q, reader.gain)), *self.b.unbind(1)])
-            return columns.reshape(*columns.shape, *(1,) * (ndim - 1))
-
-        return self.once(("columns", ndim), made)
 
     @named_arguments
     def noise(
@@ -198,6 +188,18 @@ class System:
             raise refusal("system: start", "None", "the standard deviation of x[0]", "replace(system, start=1.0)")
         place = check_noise_arguments(shape, generator, dtype, device)
         return torch.randn(shape, generator=generator, dtype=dtype, device=place) * self.start
+
+
+def table_columns(system: System, ndim: int) -> Tensor:
+    """What `System.rows` looks up, as one tensor (8 + K, N, 1, ...), made once."""
+
+    def made() -> Tensor:
+        reader, own = system.denoiser, (system.a, system.c, system.std, system.alpha, system.b.sum(1))
+        read = (v.to(system.a) for v in (reader.p, reader.q, reader.gain))
+        columns = torch.stack([*own, *read, *system.b.unbind(1)])
+        return columns.reshape(*columns.shape, *(1,) * (ndim - 1))
+
+    return system.once(("columns", ndim), made)
 
 
 def check_table(system: System) -> None:

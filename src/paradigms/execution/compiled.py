@@ -11,14 +11,13 @@ compile runs operator by operator, and a warning says so once.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
-import torch._dynamo.config
-import torch.fx.experimental._config
 from torch import Tensor, nn
 
 from ..validate import in_words, named_arguments, refusal
@@ -67,8 +66,8 @@ def numbers_as_inputs() -> ExitStack:
     are equal in the first round for one: else a round in which they differ is compiled again. What a method was made
     with, such as its `weight`, stays a number of the graph."""
     stack = ExitStack()
-    shapes: Any = torch.fx.experimental._config
-    traces: Any = torch._dynamo.config
+    shapes = importlib.import_module("torch.fx.experimental._config")  # which nobody else waits for
+    traces = importlib.import_module("torch._dynamo.config")
     if hasattr(shapes, "use_duck_shape"):
         stack.enter_context(shapes.patch(use_duck_shape=False))
     if hasattr(traces, "specialize_float"):

@@ -43,6 +43,11 @@ class WindowRows(NamedTuple):
     first: int
     rows: Coefficients
 
+    def places(self, n: Tensor) -> Tensor | slice:
+        """Rows n (M,), of one sample as a slice."""
+        W, B = self.states.shape[:2]
+        return slice(self.first, self.first + W) if B == 1 else n
+
 
 class Doubt(NamedTuple):
     """An answer D (M, ...), or (W, B, ...) of a window, at rows n (M,) of samples b (M,) that may not be finite; its
@@ -133,11 +138,8 @@ class Evaluator:
         window: what is known of the batch where it is one; then D is (W, B, ...).
         """
         shown = self.system.denoiser.show(x, n)
-        # A model may keep what it is given, and write into it later: then it is not to be the states themselves.
-        given = shown.to(self.dtype or x.dtype, copy=shown is x)
-        given = given.detach() if given.requires_grad else given
-        alone = window is not None and window.states.shape[1] == 1
-        t = self.system.t[window.first : window.first + len(x)] if window is not None and alone else self.system.t[n]
+        given = model_input(shown, self.dtype or x.dtype, shown is x)
+        t = self.system.t[n if window is None else window.places(n)]
         condition = {k: v[b] for k, v in self.condition.items()}
         with reserved(self.reserved), in_caller_modes(self.modes):
             if self.undirected:
@@ -151,21 +153,9 @@ class Evaluator:
             judge(m)
         self.evaluations, self.calls = self.evaluations + len(x), self.calls + 1
         self.answers.note(m, x.dtype)
-        if window is not None and shown is not x:
-            window = window._replace(states=shown.view(window.states.shape))
-        D = self._read(shown, m.to(x.dtype), n, window)
+        D = read_answer(self.system, shown, m.to(x.dtype), n, window)
         self.doubts.append(Doubt(D.sum(), D, n, b))  # one pass; a sum is finite only if its terms are
         return D
-
-    def _read(self, shown: Tensor, m: Tensor, n: Tensor, window: WindowRows | None) -> Tensor:
-        """D of what the model was shown and said (M, ...)."""
-        reader = self.system.denoiser
-        if window is None:
-            return reader.read(shown, m, n)
-        states, _, rows = window
-        if reader.threshold:  # of each state alone
-            return reader.read(shown, m, n).view(states.shape)
-        return reader.read_rows(states, m.reshape(states.shape), rows.p, rows.q, rows.gain)
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
@@ -206,6 +196,24 @@ class Evaluator:
             with self._beside():
                 after += [self.assumed.beside(x, t, condition), self.assumed.before(x, t, condition)]
         return after
+
+
+def model_input(shown: Tensor, dtype: torch.dtype, is_states: bool) -> Tensor:
+    """What a model is given. It may keep that, and write into it later: then it is not to be the states themselves."""
+    given = shown.to(dtype, copy=is_states)
+    return given.detach() if given.requires_grad else given
+
+
+def read_answer(system: System, shown: Tensor, m: Tensor, n: Tensor, window: WindowRows | None) -> Tensor:
+    """D (M, ...) of what the model was shown and said (M, ...) at rows n (M,), of a window (W, B, ...)."""
+    if window is None:
+        return system.denoiser.read(shown, m, n)
+    shape, rows = window.states.shape, window.rows
+    if system.denoiser.threshold:  # of each state alone
+        return system.denoiser.read(shown, m, n).view(shape)
+    # Mostly a model is shown the states as they are.
+    states = window.states if shown.data_ptr() == window.states.data_ptr() else shown.view(shape)
+    return system.denoiser.read_rows(states, m.reshape(shape), rows.p, rows.q, rows.gain)
 
 
 def weights_dtype(model: Model) -> torch.dtype | None:

@@ -170,7 +170,7 @@ class Spectral(AbstractMethod):
             secant = first_rows(square, k), s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3))
             rows = work.n[:k] if work.first is None else slice(work.first, work.first + k)
             known = self.learn(known, *secant[:2], rows, work.revisited)
-        J, P, J_last = self.carry(system, known, work)
+        J, P, J_last = spectral_carry(self, system, known, work)
         R = recur_rows(r, P)  # of x[n+1], (W, B, C, S)
         size = torch.linalg.vector_norm(R, dim=(2, 3), keepdim=True)
         R = torch.where(size < math.inf, R, 0.0)  # a row that has no finite norm takes its own step
@@ -229,20 +229,23 @@ class Spectral(AbstractMethod):
         J = jacobian_of_rows(system, known, rows)[0].view(-1, *known.sums.shape[2:])
         return J if rows.start == max(begin) and len(J) == W else pick_rows(J, work.n - rows.start)
 
-    def carry(self, system: System, known: LearnedSecants, work: WindowState) -> tuple[Tensor, list[Tensor], Tensor]:
-        """J (W, B, F), and as factors of coordinates P (W, B, 1, S) of each tap and J of the last row."""
-        own = type(self).jacobian is Spectral.jacobian  # and nobody else's J
-        if work.first is None or system.taps > 1 or not own:
-            J = self.jacobian(system, known, work)
-            P = carry_matrices(work.coefficients(system), work.on, J)
-        else:
-            J, a, b = jacobian_of_rows(system, known, slice(work.first, work.first + len(work.n)))
-            P = [torch.addcmul(a, b, J)]
-        W, taps = len(J), len(P)
-        bands = known.spectrum.bands  # a product with its ones and zeros is faster than to look each place up
-        wide = torch.cat([*P, J[-1:]]).view(-1, len(bands)) @ bands
-        *P, last = wide.view(taps * W + 1, -1, 1, bands.shape[1]).split([*[W] * taps, 1])
-        return J, P, last
+
+def spectral_carry(
+    method: Spectral, system: System, known: LearnedSecants, work: WindowState
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """J (W, B, F), and as factors of coordinates P (W, B, 1, S) of each tap and J of the last row."""
+    own = type(method).jacobian is Spectral.jacobian  # and nobody else's J
+    if work.first is None or system.taps > 1 or not own:
+        J = method.jacobian(system, known, work)
+        P = carry_matrices(work.coefficients(system), work.on, J)
+    else:
+        J, a, b = jacobian_of_rows(system, known, slice(work.first, work.first + len(work.n)))
+        P = [torch.addcmul(a, b, J)]
+    W, taps, bands = len(J), len(P), known.spectrum.bands
+    # A product with ones and zeros is faster than to look each place up.
+    wide = torch.cat([*P, J[-1:]]).view(-1, len(bands)) @ bands
+    *P, last = wide.view(taps * W + 1, -1, 1, bands.shape[1]).split([*[W] * taps, 1])
+    return J, P, last
 
 
 def jacobian_of_rows(system: System, known: LearnedSecants, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
