@@ -76,7 +76,7 @@ def curves(last: NodeRound, model: object) -> tuple[Tensor, Tensor, Tensor, Tens
     place = int(s.back[PLACE])
     D = s.forward(evaluate(x[:-1, 0], n, torch.zeros_like(n)))  # (N, d)
     e, said = (s.plus(v, -S.J[:, 0], at) for v in (D, s.forward(last.D[:, 0])))
-    return D[:, place], e[:, place], S.E[0, S.layout.ranked[:, 0], place], said[:, place]
+    return D[:, place], e[:, place], S.E[0, S.layout.slots[0], place], said[:, place]
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ HOW: dict[str, dict[str, Any]] = {
     "more noise than goes with the agreement": {"noise": True, "B": 16},
     "a generator a sample": {"generators": True},
     "a condition": {"condition": True},
+    "nodes": {"rule": "ddim", "method": pd.Skeleton(few=8, always=True), "tolerance": 0.01},
 }
 
 

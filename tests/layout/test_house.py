@@ -61,7 +61,7 @@ BELOW: dict[str, set[str]] = {
     "adapters/loops": {*CORE, "adapters/pipelines", "adapters/policies", "checks", "distributed", "execution"}
     | {"methods", "solution", "solve", "stopping", "window", "window/auto"},
     "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "methods", "solution"}
-    | {"solve", "stopping", "window", "window/auto"},
+    | {"skeleton", "solve", "stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},
     "models/latent": {"adapters", "files", "models"},
     "policies": {"models", "policies/tasks"},

@@ -7,6 +7,9 @@
     late    round > N / window + SLACK and (K* > HALF N or secant > 10 S)
 
 A chain given over too early costs more than one too late (10 for 16 rounds on one), hence the rounds that must pass.
+Without `late` mixture-64/DDPM-1000/w80 takes 20.2 rounds in place of 17.3 at 1 % (seeds from 5000 on); ODEs of learned
+models took 0 to 18 % fewer on seeds 700 and 900, but scenes/DDIM-200/w32 4 % more on 5000. Without `early` digits
+DDIM-200/w16 takes 57 for 34 at 0.1 % (seed 700).
 
 When windows are taken instead:
 

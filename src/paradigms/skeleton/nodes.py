@@ -21,7 +21,9 @@ from torch import Tensor
 
 from .levels import LevelScalars
 
-PIECES = 6  # of an interval, at most, in a round; of the prototypes
+# Of an interval, at most, in a round; of the prototypes. With 2 scenes/DDIM-200/w32 takes 42 rounds for 20.5 at 1 %,
+# seed 700, and ten other chains about as many.
+PIECES = 6
 POWER = 0.6  # pieces grow so with the error: of an interpolation of order 1 to 2
 
 

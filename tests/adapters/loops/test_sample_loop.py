@@ -211,6 +211,7 @@ def test_an_answer_that_is_not_finite_names_its_step() -> None:
         ({"x": ()}, "x: given"),
         ({"window": "wide"}, "window"),
         ({"method": pd.Anderson()}, "method: given Anderson"),
+        ({"method": pd.Skeleton()}, r"method: given Skeleton\(\).*needed: Spectral.*; type method=Spectral\(\)"),
         ({"system": pd.linear()}, "system: given a Schedule"),
     ],
 )

@@ -12,7 +12,17 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 from benchmarks.zoo import ZOO, run
-from paradigms import Anderson, ExponentialPicard, Jacobi, Picard, QuasiNewton, Spectral, StepNoise, parallelize
+from paradigms import (
+    Anderson,
+    ExponentialPicard,
+    Jacobi,
+    Picard,
+    QuasiNewton,
+    Skeleton,
+    Spectral,
+    StepNoise,
+    parallelize,
+)
 from paradigms.methods.base import AbstractMethod
 from promises import CLOSE, EXACT, off, promise, sample, text2image
 
@@ -56,10 +66,13 @@ def test_every_method_is_exact_at_tolerance_zero(name: str, scheduler: str) -> N
         assert off(sample(pipe, steps=6), reference) <= CLOSE
 
 
-@pytest.mark.parametrize("method", [Anderson(), QuasiNewton()])
+@pytest.mark.parametrize("method", [Anderson(), QuasiNewton(), Skeleton()])
 def test_methods_that_correct_states_are_refused(method: AbstractMethod) -> None:
     pipe = text2image()
-    with pytest.raises(ValueError, match=rf"{type(method).__name__}.*Spectral\(\)"), parallelize(pipe, method):
+    with (
+        pytest.raises(ValueError, match=rf"given {type(method).__name__}.*needed: .*Spectral\(\)"),
+        parallelize(pipe, method),
+    ):
         raise AssertionError("entered")
     assert "_paradigms" not in vars(pipe) and type(pipe).__call__ is type(text2image()).__call__
 

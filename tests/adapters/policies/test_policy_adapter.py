@@ -350,6 +350,13 @@ def test_what_is_neither_policy_nor_pipeline_is_refused(thing: Any) -> None:
         pd.enable_parallel_sampling(thing)
 
 
+def test_skeleton_sampling_of_a_policy_is_refused_at_once() -> None:
+    policy = made("U-Net, global")
+    with pytest.raises(ValueError, match=r"method: given Skeleton\(\); needed: .*; type method=Spectral\(\)"):
+        pd.enable_parallel_sampling(policy, pd.Skeleton(), warm_start=True)
+    assert "conditional_sample" not in vars(policy)
+
+
 @pytest.mark.parametrize("window", [0, -1, 2.5, True])
 def test_a_wrong_window_is_refused(window: Any) -> None:
     with pytest.raises(ValueError, match="window: given"):

@@ -26,6 +26,7 @@ from ...methods.picard import Jacobi, Picard
 from ...methods.spectral import Spectral
 from ...methods.work import WindowState
 from ...system import System
+from ...validate import refusal
 
 # How many rows' J are computed at once. Chosen by hand.
 AHEAD = 32
@@ -86,11 +87,9 @@ class LearnedJacobian:
 @functools.singledispatch
 def jacobian_of(method: AbstractMethod, system: System, x: Tensor) -> AssumedJacobian:
     """What a method believes of a network with inputs x (B, ...) along a chain; raises ValueError for most methods."""
-    names = "Spectral(), ExponentialPicard(), Picard() or Jacobi()"
-    raise ValueError(
-        f"method: given {type(method).__name__}; it corrects states, and inside a pipeline only the answers of its "
-        f"networks can be corrected; needed: {names}"
-    )
+    given = f"{type(method).__name__}(), which corrects states, where only the answers of networks can be corrected"
+    needed = "Spectral(), ExponentialPicard(), Picard() or Jacobi()"
+    raise refusal("method", given, needed, "method=Spectral()")
 
 
 @jacobian_of.register

@@ -18,7 +18,8 @@ from typing import Any
 from torch import nn
 
 from ...checks.solver import check_window
-from ...validate import in_words
+from ...skeleton import Skeleton
+from ...validate import in_words, refusal
 from ..options import Options
 from .call import PolicySettings
 from .interface import NAME, PolicyInterface, interface_of, own_method, table_of_scheduler
@@ -88,6 +89,9 @@ def check_policy(policy: Any, options: Options) -> tuple[PolicyInterface, Policy
     check_holder(found)
     check_window(options.window)
     method, stop = options.solver(TOLERANCE)
+    if isinstance(method, Skeleton):  # it would take windows, without what a warm start and inpainting ask of them
+        needed = "a method of sliding windows, for policies' chains are too short for nodes"
+        raise refusal("method", "Skeleton()", needed, "method=Spectral()")
     if options.warm_start and not isinstance(found.stride, int):
         raise ValueError(f"warm_start: {type(found.holder).__name__} has no n_action_steps; set it, or leave it out")
     if options.compare and options.mesh is not None:
