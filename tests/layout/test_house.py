@@ -73,7 +73,7 @@ BELOW: dict[str, set[str]] = {
     | {"solution", "solve", "stopping", "viz", "window", "window/auto"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
-LONG = {"NetworkState", "ParallelLoop"}  # yet to be made shorter
+LONG = {"ParallelLoop"}  # yet to be made shorter
 
 
 def place(file: Path) -> str:
