@@ -24,7 +24,7 @@ KINDS = ("vp", "ve", "flow")
 NETWORKS = tuple(f"{task}-{kind}" for task in TASKS for kind in KINDS)
 QUIET = {"show_progress_bars": False}
 COUNTS = (1, 10, 100)
-FRONTIER = ((499, 0.001), (499, 0.003), (499, 0.01), (499, 0.03), (128, 0.003))
+FRONTIER = ((499, 0.003), (499, 0.01), (499, 0.02), (192, 0.003), (192, 0.01), (128, 0.003))
 LIBRARIES = ("sbi",)
 
 

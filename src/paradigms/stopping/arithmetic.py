@@ -18,9 +18,10 @@ Number = Any  # a float, or float64 (B,) on the CPU
 Truth = Any  # a bool, or bool (B,) on the CPU
 Column = Any  # W of these: a list, or (W, B)
 DTYPE = torch.float64
-# Of at most this many samples each is computed alone, in plain numbers. At 32 rows a round takes about as long either
-# way for 4 to 8 samples of 6 numbers, measured by hand with FEW at 0 and at 256.
-FEW = 8
+# Of windows of at most this many rows of all samples each sample is computed alone, in plain numbers. At 32 rows a
+# round takes about as long either way for 4 to 8 samples of 6 numbers, and 499 rows of one sample take twice as long in
+# plain numbers; measured by hand with FEW at 0 and at 8192.
+FEW = 256
 
 
 class Arithmetic(NamedTuple):
@@ -56,7 +57,10 @@ def largest(one: float, other: float) -> float:
 
 
 def recur_tensors(start: Tensor, rho: Tensor, each: Tensor) -> Tensor:
-    """S (W, B), see `Arithmetic.recur`."""
+    """S (W, B), see `Arithmetic.recur`; of few samples in plain numbers, for row by row they take less time."""
+    if len(start) < len(rho) / 4:
+        columns = zip(start.tolist(), rho.T.tolist(), each.T.tolist(), strict=True)
+        return torch.tensor([NUMBERS.recur(*column) for column in columns], dtype=DTYPE).T
     S = [start]
     for r, e in zip(rho.unbind(), each.unbind(), strict=True):
         S.append(r * (S[-1] + e))
@@ -93,9 +97,14 @@ TENSORS = Arithmetic(
 )
 
 
-def of_samples(B: int) -> Arithmetic:
-    """The arithmetic for a batch of B samples."""
-    return NUMBERS if B <= FEW else TENSORS
+def of_window(W: int, B: int) -> Arithmetic:
+    """The arithmetic for a window of W rows of B samples."""
+    return NUMBERS if W * B <= FEW else TENSORS
+
+
+def of_column(v: Column) -> Arithmetic:
+    """The arithmetic that a column was made by."""
+    return TENSORS if isinstance(v, Tensor) else NUMBERS
 
 
 def side_by_side(found: list[Column]) -> Tensor:

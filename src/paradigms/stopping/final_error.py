@@ -63,11 +63,11 @@ from ..methods.spectrum import Spectrum, check_grid, spectrum_of
 from ..methods.work import Memory, Update, WindowState
 from ..system import System
 from ..validate import named_arguments
-from .arithmetic import NUMBERS, of_samples, side_by_side
+from .arithmetic import NUMBERS, of_column, of_window, side_by_side
 from .base import MeasuredStop
 from .error_growth import observed_secants
 from .rounding import exact_numbers, finer_than_numbers, settle_exact
-from .sample_error import Limits, SampleError, sample_errors
+from .sample_error import Limits, SampleError, sample_errors, told_alike
 from .sample_round import sample_rounds
 from .table_facts import TableFacts, table_facts
 
@@ -99,7 +99,7 @@ class ErrorSoFar(NamedTuple):
 
     def carried_over(self, old: ErrorSoFar) -> ErrorSoFar:
         """The same for a new window, with what an old one knew of the whole sample."""
-        both = zip(self.samples, old.samples, strict=True)
+        both = zip(self.samples, told_alike(old.samples, of_column(self.samples[0].moved)), strict=True)
         return self._replace(
             samples=tuple(was._replace(moved=new.moved, rho=new.rho, norm=new.norm) for new, was in both)
         )
@@ -156,7 +156,7 @@ class FinalError(MeasuredStop):
     def init(self, system: System, work: WindowState) -> Memory:
         s, (W, B) = spectrum_of(work.x[0], self.grid), work.n.shape
         known = system.once(("final error", s.shape, s.places), lambda: table_facts(system, s))
-        return ErrorSoFar(SampleError.at_first(of_samples(B), W, B), known)
+        return ErrorSoFar(SampleError.at_first(of_window(W, B), W, B), known)
 
     def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
         if finer_than_numbers(self.tolerance, work.x.dtype, work.rounding):
@@ -178,7 +178,7 @@ class FinalError(MeasuredStop):
         if finer_than_numbers(self.tolerance, work.x.dtype, work.rounding):  # nothing is estimated
             return settle_exact(work, sweep, told, memory)
         (samples, known), limits, (W, B) = memory, Limits(self.tolerance, self.margin, self.early), sweep.live.shape
-        m, fixed = of_samples(B), sweep.accepted if sweep.stride is None else sweep.stride
+        m, fixed = of_column(samples[0].moved), sweep.accepted if sweep.stride is None else sweep.stride
         again: Any = [math.ceil(n * self.overlap) for n in range(W + 1)]
         strides = [None] * B if fixed is None else fixed.tolist()
         if m is not NUMBERS:

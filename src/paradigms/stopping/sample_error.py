@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .arithmetic import DTYPE, NUMBERS, Arithmetic, Column, Number, Truth
+from .arithmetic import DTYPE, NUMBERS, Arithmetic, Column, Number, Truth, of_column
 from .sample_round import SampleRound
 from .table_facts import RowFacts
 
@@ -81,6 +81,17 @@ class SampleError(NamedTuple):
             return self._replace(**{k: getattr(self, k).gather(0, at) for k in ("moved", "rho", "norm")})
         rows = [min(w + int(stride), last) for w in range(W)]
         return self._replace(**{k: [getattr(self, k)[w] for w in rows] for k in ("moved", "rho", "norm")})
+
+
+def told_alike(samples: tuple[SampleError, ...], m: Arithmetic) -> tuple[SampleError, ...]:
+    """What is remembered of whole samples, in an arithmetic that may be another; of the rows it keeps nothing then."""
+    if of_column(samples[0].moved) is m:
+        return samples
+    told = [[getattr(sample, k) for sample in samples] for k in ("eps", "spent", "grown", "worst")]
+    if m is NUMBERS:
+        return tuple(SampleError([], [], [], *row) for row in torch.stack([v[0] for v in told], 1).tolist())
+    none = torch.zeros(0, len(samples), dtype=DTYPE)
+    return (SampleError(none, none, none, *torch.tensor(told, dtype=DTYPE)),)
 
 
 class SampleErrors(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..methods.work import Update, WindowState, row_places
-from .arithmetic import NUMBERS, Column, Number, Truth, of_samples
+from .arithmetic import NUMBERS, Column, Number, Truth, of_column
 from .error_growth import Change
 from .rounding import unmoved_rounding
 from .table_facts import RowFacts, TableFacts
@@ -70,7 +70,7 @@ def sample_rounds(
 ) -> Iterator[SampleRound]:
     """The rounds of each sample, or of all at once, by what was measured (M, B); norms: of the rows' states before."""
     W, N, B, live = len(work.n), len(known.rows), told.shape[1], sweep.live
-    if of_samples(B) is NUMBERS:
+    if of_column(norms[0]) is NUMBERS:
         k, alike = work.revisited_rows, work.on is None and work.revisited is None and live is work.live
         seen = [[True] * k + [False] * (W - k)] * B if alike else (work.seen > 0).T.tolist()
         evaluated = [[True] * W] * B if alike else live.T.tolist()
@@ -93,7 +93,7 @@ def sample_round(
 ) -> SampleRound:
     """The round by the numbers that `FinalError.measure` told; of_rows: what is known of the rows, and of the first,
     which were evaluated before, the facts and the norms of their states."""
-    (m, (rows, facts, norms)), W, k = (of_samples(work.n.shape[1]), of_rows), len(work.n), work.revisited_rows
+    (m, (rows, facts, norms)), W, k = (of_column(told), of_rows), len(work.n), work.revisited_rows
     root, unmoved = math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
     lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * (len(Change._fields) - 1)]
     ends = list(accumulate(lengths))
