@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,26 @@ def write_whole(path: Path) -> Iterator[Path]:
     """A temporary path to write to, renamed to `path` where the block ends well and removed where it does not."""
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        yield partial
-        os.replace(partial, path)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     finally:
-        partial.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)  # twice is as once: Ctrl-C may have come between
+
+
+def probe_folder(path: Path) -> None:
+    """Writes a file without a name, so that nothing is left whenever this ends; raises OSError where that cannot be."""
+    with tempfile.TemporaryFile(dir=path):
+        pass
 
 
 def make_folder(path: Path) -> Path:
     """The folder, made if it has to be, once a file could be written there; raises ValueError where none can."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{os.getpid()}.partial"
-        probe.touch()
-        probe.unlink()
+        probe_folder(path)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ValueError(f"--out {brief_name(path)} cannot be written to ({why}); type the path of a folder") from error
@@ -49,10 +57,10 @@ def check_file_path(path: Path, option: str) -> None:
         raise ValueError(f"{option} is {brief_name(path)}, which is a folder; {needed}")
     if not is_folder(path.parent):
         raise ValueError(f"{option} is {brief_name(path)}, whose folder is not there; {needed}")
-    probe = path.with_name(f".{path.name}.{os.getpid()}.partial")  # as long as what is written first
     try:
-        probe.touch()
-        probe.unlink()
+        probe_folder(path.parent)
+        with suppress(FileNotFoundError):
+            path.with_name(f".{path.name}.{os.getpid()}.partial").lstat()  # a name as long as what is written first
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ValueError(f"{option} {brief_name(path)} cannot be written to ({why}); {needed}") from error

@@ -14,10 +14,11 @@ import torch
 
 import paradigms
 from command_line import SHORT, call, tiny
+from interrupts import interrupted
 from paradigms import models
 from paradigms.cli import model_job as job
 from paradigms.cli.errors import validate_or_exit
-from paradigms.files import make_folder, write_whole
+from paradigms.files import check_file_path, make_folder, read_json, write_json, write_whole
 from paradigms.models.net import UNet
 
 KEYS = {
@@ -224,6 +225,24 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("after")
         assert path.read_text() == "before"
     assert [f.name for f in tmp_path.iterdir()] == ["file.txt"] and path.read_text() == "after"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python closes what was left open
+def test_an_interrupt_at_any_line_leaves_no_half_written_file(tmp_path: Path) -> None:
+    path, content = tmp_path / "file.json", {"a": [1.5, 2]}
+
+    def write() -> None:
+        make_folder(tmp_path)
+        check_file_path(path, "--export")
+        write_json(path, content)
+
+    _, lines = interrupted(write, 0)
+    for k in range(1, lines + 1):
+        path.unlink(missing_ok=True)
+        error, _ = interrupted(write, k)
+        assert isinstance(error, KeyboardInterrupt)
+        left = list(tmp_path.iterdir())
+        assert left in ([], [path]) and (not left or read_json(path) == content)
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from paradigms.cli.race_job import choices, contest, missing
 from paradigms.race.document import PICTURES, recorded, standalone, thinned
 from paradigms.race.recording import Stopped
-from paradigms.race.server import application
+from paradigms.race.server import MOST, application
 
 DIGITS = {"model": "digits", "rule": "ddim", "steps": "30", "window": "8", "seed": "4", "class": "7"}
 
@@ -109,6 +109,7 @@ def test_rows_that_are_no_neighbours_are_told_apart() -> None:
         ({"model": "digits", "class": "12"}, "--class"),
         ({"model": "digits", "window": "0"}, "--window"),
         ({"model": "digits", "window": "wide"}, "--window"),
+        ({"model": "digits", "window": "9" * 5000}, "--window"),
         ({"model": "digits", "tolerance": "nan"}, "tolerance"),
         ({"model": "digits", "tolerance": "much"}, "--tolerance"),
         ({"model": "digits", "seed": "-1"}, "--seed"),
@@ -153,6 +154,30 @@ def test_two_readers_get_a_race_each(client: TestClient) -> None:
         alone = told(DIGITS | {"seed": seed})
         for run in ("parallel", "sequential"):
             assert of(events, "finish", run)[0]["picture"] == of(alone, "finish", run)[0]["picture"]
+
+
+def test_races_that_are_being_made_count_among_those_that_wait() -> None:
+    """Forty readers at once were all taken, as races were counted when they began."""
+    gate, statuses = threading.Event(), list[int]()
+
+    class Short:
+        """A race without an event."""
+
+        def run(self, emit: Any, stopped: Any) -> None:
+            """Nothing."""
+
+    def read() -> None:
+        statuses.append(client.get("/race").status_code)
+        if len(statuses) == 4:  # all that are refused were told
+            gate.set()
+
+    with TestClient(application(lambda _: gate.wait(20) and Short(), choices())) as client:  # type: ignore[arg-type, return-value]
+        readers = [threading.Thread(target=read) for _ in range(MOST + 4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+    assert statuses[:4] == [503] * 4 and statuses[4:] == [200] * MOST
 
 
 def test_a_race_that_is_stopped_calls_the_network_no_more() -> None:

@@ -217,7 +217,7 @@ def window_of(text: str | None, gif: bool = False) -> int | str:
     """The window that was typed; raises ValueError."""
     if text is None or text == "auto":
         return "wide" if gif and text is None else "auto"
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise ValueError(f"--window is {brief_name(text)}; type a whole number from 1, or auto")
     return int(text)
 

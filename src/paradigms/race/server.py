@@ -55,6 +55,7 @@ class Track:
         self.worker = ThreadPoolExecutor(1, "race")
         self.loader = ThreadPoolExecutor(1, "load")  # one at a time: libraries that import lazily do not bear two
         self.running: set[Race] = set()
+        self.asked = 0  # races that are being made
 
     def close(self) -> None:
         """Ends all of them."""
@@ -149,10 +150,14 @@ def application(make: Make, choices: dict[str, Any]) -> Starlette:
             return refusal(f"{type(error).__name__}: {error}", 500)
 
     async def race(request: Request) -> Response:
-        if len(track.running) >= MOST:
+        if len(track.running) + track.asked >= MOST:
             return refusal(f"{MOST} races are waiting; close a page, or try again when one is over", 503)
-        contest = await made(dict(request.query_params))
-        return contest if isinstance(contest, Response) else Told(Race(track, contest))
+        track.asked += 1
+        try:
+            contest = await made(dict(request.query_params))
+            return contest if isinstance(contest, Response) else Told(Race(track, contest))
+        finally:
+            track.asked -= 1
 
     async def ready(request: Request) -> Response:
         contest = await made({"model": request.query_params.get("model", "")})

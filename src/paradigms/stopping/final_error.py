@@ -100,7 +100,9 @@ class ErrorSoFar(NamedTuple):
     def carried_over(self, old: ErrorSoFar) -> ErrorSoFar:
         """The same for a new window, with what an old one knew of the whole sample."""
         both = zip(self.samples, old.samples, strict=True)
-        return self._replace(samples=tuple(was._replace(moved=new.moved, rho=new.rho) for new, was in both))
+        return self._replace(
+            samples=tuple(was._replace(moved=new.moved, rho=new.rho, norm=new.norm) for new, was in both)
+        )
 
 
 @named_arguments
@@ -165,9 +167,9 @@ class FinalError(MeasuredStop):
         if sweep.stride is not None:
             found.append(distance_from_step(work, sweep, known))
         if (secant := sweep.secant or observed_secants(work, sweep, known.spectrum)) is not None:
-            (XX, XD, D), k = secant, work.revisited_rows
+            XX, XD, D = secant
             total, _, usual = known.sums(work, XX)
-            found += total, usual, XD.sum(2), D, norms(work.x[:k])
+            found += total, usual, XD.sum(2), D
         return found
 
     def settle(
@@ -182,7 +184,7 @@ class FinalError(MeasuredStop):
         if m is not NUMBERS:
             again, strides = torch.tensor(again), [None if fixed is None else torch.tensor(strides)]
         sizes, counts, after = [], [], []
-        rounds = sample_rounds(work, sweep, known, told)
+        rounds = sample_rounds(work, sweep, known, told, [sample.norm for sample in samples])
         for before, now, stride in zip(samples, rounds, strides, strict=True):
             found = sample_errors(m, limits, before, now)
             # All that are settled are accepted where eps was measured this round or the chain ends, and else all but

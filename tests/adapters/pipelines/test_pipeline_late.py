@@ -108,6 +108,17 @@ def test_a_cache_that_begins_late_and_counts_nothing_is_found(
     assert all("UNet2DConditionModel" in why for why in run.fallbacks)
 
 
+def test_callbacks_that_are_called_again_are_told_of() -> None:
+    """A4: what they did cannot be taken back; to the bit, and the reason says it."""
+    pipe, plain, called = text2image(), text2image(), list[int]()
+    kept_once(pipe), kept_once(plain)
+    with parallelize(pipe, tolerance=0, window=4) as run:
+        found = sample(pipe, steps=8, callback_on_step_end=lambda pipe, i, t, held: called.append(i) or held)
+    assert torch.equal(found, sample(plain, steps=8))
+    assert called[-8:] == list(range(8)) and 0 < len(called) - 8 < 8
+    assert len(run.fallbacks) == 1 and "callbacks had been called by then" in run.fallbacks[0]
+
+
 def test_a_network_that_is_fine_over_a_loop_is_not_examined_again_over_such_times() -> None:
     """A4: later calls make one check of a row against its batch, and the rows that are repeated in batches."""
     pipe = text2image()

@@ -70,6 +70,18 @@ def test_within_inference_mode_it_is_right() -> None:
     promise(text2image(), call, callback_on_step_end=lambda pipe, i, t, tensors: tensors)
 
 
+@pytest.mark.parametrize("tolerance", [0, 0.003])
+def test_under_autocast_only_the_networks_are_cast(tolerance: float) -> None:
+    """A12: ours raised an error, as what is learned of a network was cast as well."""
+    with torch.autocast("cpu", torch.bfloat16):
+        pipe = text2image("DPMSolverMultistepScheduler")
+        reference = sample(pipe, steps=7)
+        with parallelize(pipe, tolerance=tolerance, window=4) as run:
+            found = sample(pipe, steps=7)
+        assert torch.is_autocast_enabled("cpu")
+    assert found.dtype == reference.dtype and off(found, reference) <= HALF and not run.fallbacks
+
+
 def test_a_compiled_network_sees_one_size_of_batch() -> None:
     pipe = text2image()
     reference = sample(pipe, steps=7)

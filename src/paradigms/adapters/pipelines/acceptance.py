@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ...execution.torch_modes import isolated_from_torch_modes
 from ...methods.work import Memory, Update, WindowState
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import FinalError
@@ -88,6 +89,7 @@ class AcceptanceTest:
         """The least tolerance that the states and what the networks say can hold."""
         return finest_tolerance(torch.float32, self.rounding)
 
+    @isolated_from_torch_modes
     def __call__(
         self,
         begin: int,
@@ -166,6 +168,7 @@ class AcceptanceTest:
         self.judged = Acceptance(system, work, sweep, memory, good.cpu())
         return int(good.min())
 
+    @isolated_from_torch_modes
     def slide(self, count: int, window: int) -> None:
         """The window moves up by `count` rows, and has so many from now on."""
         if self.judged is not None and bool((self.judged.good != count).any()):  # fewer than a sample alone would have

@@ -39,6 +39,7 @@ from .wrappers import innermost_function
 AGAIN = 5
 UNREPEATABLE: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()  # pipelines, and why
 
+CALLED = "; callbacks had been called by then, and are called for those steps again"
 NO_LOOP = (
     "its call did not come to a loop over steps that can be followed; needed: a `for` whose body calls "
     "self.scheduler.step(...), by that name, or a method of the class that does"
@@ -130,13 +131,15 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
             made = call.made_by(rewinding_subclass(call.kind))
         except CarriedError as carried:
             raise carried.args[0] from None
-        except (UnparallelError, ChangedError, DoubtError):
+        except (UnparallelError, ChangedError, DoubtError) as reason:
             done = False
             network.probe.restore()
             run.steps, run.rounds = counted[:2]
             del run.accepted[counted[2] :], run.windows[counted[2] :]
             run.estimate, run.doubts[counted[4] :] = counted[3], []
             run.tolerance, run.asked = counted[5:]
+            if isinstance(reason, UnparallelError) and active.loop is not None and active.loop.called:
+                raise type(reason)(f"{reason}{CALLED}") from None
             raise
         finally:
             swap.end()
@@ -165,7 +168,7 @@ def count_networks(run: Run, network: BatchedNetwork, active: ActiveCall, done: 
     """Adds what the networks took to a report; what was given up counts as checks."""
     run.evaluations += network.samples if done else 0
     run.checks += network.checked + (0 if done else network.samples)
-    run.model_seconds += network.clock.inside
+    run.model_seconds += network.clock.seconds
     run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
     pace = getattr(active.loop, "pace", None)
     if done and pace is not None:

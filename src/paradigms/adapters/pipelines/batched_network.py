@@ -19,6 +19,7 @@ from .joined_calls import JoinedCalls, is_compiled, relative_difference
 from .memory_check import MemoryProbe
 from .network_call import NetworkCall
 from .rewrite import UnparallelError
+from .snapshot import random_streams, same_state
 
 
 @dataclass
@@ -44,12 +45,27 @@ class BatchedNetwork(JoinedCalls):
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
         self.clock.enter()
         if self.team is None:
-            out = self.here(calls, width)
+            out = self.undrawn(calls, width)
         else:
             out = evaluate_on_team(calls, self.team, self.forms, lambda mine: self.here(mine, width))
         self.clock.leave()
         self.evaluations += len(calls)
         self.samples += len(calls) * max(width, 1)
+        return out
+
+    def undrawn(self, calls: list[NetworkCall], width: int) -> list[Any]:
+        """What networks say here; raises UnparallelError where they drew at random for it, and say something else now.
+
+        Rows put the streams back, so a call that is made once more later may draw the same.
+        """
+        before = [state for _, state in random_streams()]
+        out = self.here(calls, width)
+        if not all(same_state(a, b) for a, (_, b) in zip(before, random_streams(), strict=False)):
+            again = self.here(calls, width)
+            self.checks, self.checked = self.checks + len(calls), self.checked + len(calls) * max(width, 1)
+            for call, a, b in zip(calls, out, again, strict=True):
+                if relative_difference(a, b) > 1:
+                    raise UnparallelError(f"{type(call.network).__name__}: {TWO_WAYS}")
         return out
 
     def tested(self, calls: list[NetworkCall], width: int, window: int) -> list[Any]:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from .joined_calls import relative_difference
+from .kept_contents import is_plain_data
 from .network_call import ListLeaf, NetworkCall
-from .network_memory import NetworkState, is_plain_data
+from .network_memory import NetworkState
 from .rewrite import UnparallelError
 
 # How far equal calls may differ relatively where kernels are not deterministic, as on GPUs;

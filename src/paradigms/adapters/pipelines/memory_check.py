@@ -18,8 +18,9 @@ from typing import Any
 from torch import nn
 
 from .call_repetition import CallRepetition, class_name
+from .kept_contents import is_plain_data
 from .network_call import NetworkCall
-from .network_memory import NetworkState, is_plain_data
+from .network_memory import NetworkState
 from .outside_state import refuse_cached_state
 from .rewrite import UnparallelError
 

@@ -241,14 +241,30 @@ def far(a: Tensor, b: Tensor) -> bool:
 
 
 def global_streams() -> list[tuple[Callable[[Any], Any], Any]]:
-    """What a process has by itself: torch's generators on each device, numpy's and `random`'s, and its environment."""
+    """What a process has by itself: the streams of random numbers, and its environment."""
+    return [*random_streams(), (set_environment, dict(os.environ))]
+
+
+def random_streams() -> list[tuple[Callable[[Any], Any], Any]]:
+    """The streams of torch on each device, of numpy and of `random`: what sets each, and its state."""
     found: list[tuple[Callable[[Any], Any], Any]] = [(torch.set_rng_state, torch.get_rng_state())]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         found += [(g.set_state, g.get_state()) for g in torch.cuda.default_generators]
-    found += [(random.setstate, random.getstate()), (set_environment, dict(os.environ))]
+    found.append((random.setstate, random.getstate()))
     if (numpy := sys.modules.get("numpy")) is not None and "numpy.random" in sys.modules:
         found.append((numpy.random.set_state, numpy.random.get_state()))
     return found
+
+
+def same_state(a: Any, b: Any) -> bool:
+    """Whether two states of a stream are one."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if hasattr(a, "__array__"):
+        return bool((a == b).all())
+    if isinstance(a, tuple) and any(hasattr(v, "__array__") for v in a):
+        return all(map(same_state, a, b))
+    return bool(a == b)
 
 
 def set_environment(was: dict[str, str]) -> None:

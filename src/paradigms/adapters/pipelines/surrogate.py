@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ...execution.torch_modes import isolated_from_torch_modes
 from ...methods.base import AbstractMethod
 from ..schedulers.linearized import LinearizedScheduler
 from .jacobian import AssumedJacobian, jacobian_of
@@ -64,6 +65,7 @@ class Surrogate:
         self.beliefs: dict[torch.Size, AssumedJacobian] = {}  # by shape, for guidance may end on the way
         self.last: tuple[KnownAnswer, Tensor | None] | None = None  # the row before, and D of its answer
 
+    @isolated_from_torch_modes
     def answer(self, n: int, call: NetworkCall) -> tuple[Any, bool]:
         """What it says, and whether that is the network's own answer. Raises LookupError where nothing is known."""
         row = self.rows.get(n)
@@ -90,6 +92,7 @@ class Surrogate:
             return row.answer()
         return row.answer((D - self.P(n) * y) / self.Q(n))
 
+    @isolated_from_torch_modes
     def heard(self, said: dict[int, KnownAnswer]) -> None:
         """New answers of the network, by row."""
         before = {n: self.rows[n] for n in said if n in self.rows and self.rows[n].call.alike(said[n].call)}

@@ -45,6 +45,7 @@ class TableLoop:
     Halt = HaltRow
     passes_by = True
     stepping = False  # networks are called as they are
+    called = False  # such pipelines have no callbacks
     looks = True
 
     def __init__(self, active: ActiveCall, pipe: Any, arguments: tuple[str, ...], items: Any, state: str) -> None:
