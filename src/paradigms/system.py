@@ -105,6 +105,7 @@ class System:
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> System:
         """The same table on a device, with coefficients and fractional times in `dtype`; made once and kept."""
+        device = check_place(device, dtype)
 
         def moved() -> System:
             columns = {k: getattr(self, k).to(device, dtype) for k in ("a", "b", "c", "std", "alpha", "sigma")}
@@ -250,13 +251,21 @@ def check_noise_arguments(
         raise refusal("shape", str(shape), "whole numbers (batch, ...)", "system.noise((1, 3, 32, 32))")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise refusal("generator", in_words(generator), "a torch.Generator", "torch.Generator().manual_seed(0)")
-    if dtype is not None and dtype not in FLOATS:
+    place = check_place("cpu" if device is None else device, torch.float32 if dtype is None else dtype)
+    return None if device is None else place
+
+
+def check_place(device: torch.device | str, dtype: torch.dtype) -> torch.device:
+    """The device of that name. Raises ValueError where this machine has none such, or the dtype is none of states."""
+    if dtype not in FLOATS:
         raise refusal("dtype", in_words(dtype), "a floating-point torch.dtype, or None", "torch.float32")
+    if isinstance(device, torch.device) and device.type in ("cpu", "meta"):
+        return device
     try:
-        place = None if device is None else torch.device(device)
+        place = torch.device(device)
         torch.empty(0, device=place)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        needed = "a torch.device that this machine has, its name, or None"
+    except (RuntimeError, TypeError, AssertionError, ValueError) as error:
+        needed = "a torch.device that this machine has, or its name"
         raise refusal("device", in_words(device), needed, "'cpu' or 'cuda'") from error
     return place
 

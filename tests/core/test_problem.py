@@ -410,12 +410,36 @@ def test_tensors_without_numbers_or_rows_are_refused_by_name(how: dict[str, Any]
         (lambda: SYSTEM.noise((2, 3), dtype="float32"), "dtype: given 'float32'.*type torch.float32"),  # type: ignore[arg-type]
         (lambda: SYSTEM.noise((2, 3), device="gpu"), "device: given 'gpu'.*type 'cpu' or 'cuda'"),
         (lambda: SYSTEM.noise((2, 3), device=3.5), "device: given 3.5"),  # type: ignore[arg-type]
+        (lambda: SYSTEM.to("gpu", torch.float32), "device: given 'gpu'.*type 'cpu' or 'cuda'"),
+        (lambda: SYSTEM.to("cpu", torch.int64), "dtype: given .*type torch.float32"),
     ],
 )
 def test_what_torch_would_refuse_in_its_own_words_is_refused_in_ours(make: Callable[[], Any], says: str) -> None:
     """B4: an argument that changes nothing is checked too, and numbers that fill the memory are refused."""
     with pytest.raises(ValueError, match=says):
         make()
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e18])
+def test_states_whose_squares_are_no_numbers_are_refused(scale: float) -> None:
+    """Half the sample off at tolerance 0, and "converged": no change was larger than 0."""
+    with pytest.raises(ValueError, match=r"x: given numbers of at most .*needed: 0, or a largest number from 7e-16"):
+        pd.sample(untouched, SYSTEM, torch.full((2, 3), scale), tolerance=0.0)
+
+
+@pytest.mark.parametrize("of", ["x", "noise", "condition"])
+def test_a_transform_of_torch_func_around_a_solver_is_refused(of: str) -> None:
+    """torch.func.grad gave zeros without a word, and vmap named an operator of its own."""
+
+    def loss(v: Tensor) -> Tensor:
+        how: dict[str, Any] = {"x": X, "noise": torch.zeros(10, *X.shape), "condition": {"label": X}}
+        how[of] = {"label": v} if of == "condition" else v
+        return pd.sample(lambda x, t, label: x, SYSTEM, **how).x.sum()
+
+    given = torch.zeros(10, *X.shape) if of == "noise" else X
+    for transform in (torch.func.grad(loss), lambda v: torch.func.vmap(loss)(v[None])):
+        with pytest.raises(ValueError, match=r"given a tensor within torch.func.*, vmap or another"):
+            transform(given)
 
 
 class Planned(pd.WindowController):

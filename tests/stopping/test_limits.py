@@ -62,6 +62,13 @@ def test_the_tolerance_holds_where_the_modes_are_narrow(rule: str) -> None:
     assert float(beyond(MANY_TAPS[rule], 1.0, 0.1, 32).max()) <= 1
 
 
+@pytest.mark.parametrize("rule", ["ddim", "dpmsolver", "flow"])
+def test_data_of_a_small_scale_keep_the_relative_error(rule: str) -> None:
+    """Up to 4.5 times the tolerance before, on 10 % of samples, for a sample's norm counted as that of usual data."""
+    for apart, width, d in ((0.03, 0.01, 16), (0.0, 0.1, 64)):
+        assert float(beyond(lambda N: RULES[rule](N // 2), apart, width, d).max()) <= 1.5, (apart, width, d)
+
+
 @pytest.mark.parametrize("rule", LIMITED)
 def test_a_secant_may_fall_as_far_as_a_limit_takes_the_slope(rule: str) -> None:
     """Where every number is clipped, D = (1 - gain) D + gain limit, the slope that the method carries."""

@@ -21,6 +21,9 @@ LEAST_NUMBERS = 32
 LARGE_STD = 5.0
 # A standard deviation between 1 over this and this may be 1. Chosen by hand.
 UNIT_STD = 1.5
+# States may be as small and as large as this power of the smallest and the largest number of their dtype: 1e-15 to 1e15
+# in float32. A power of 0.5 is the end of what squares hold. Chosen by hand.
+HELD_POWER = 0.4
 # A message repeats at most this many numbers. Chosen by hand.
 NUMBERS_SHOWN = 8
 # Samplers that a message names as examples of a `System`.
@@ -38,6 +41,16 @@ def check_state(x: Any) -> None:
         raise ValueError(f"x: given {given}; needed: {needed}, such as system.noise((1, 3, 32, 32)){dtype}")
     check_dense("x", x)
     check_finite("x", x)
+    check_squares(x)
+
+
+def check_squares(x: Tensor) -> None:
+    """Raises ValueError for numbers whose squares the dtype cannot hold, for by those rows are judged."""
+    limits = torch.finfo(torch.promote_types(x.dtype, torch.float32))
+    low, high, largest = limits.tiny**HELD_POWER, limits.max**HELD_POWER, float(x.detach().abs().max())
+    if not (largest == 0 or low <= largest <= high):
+        needed = f"0, or a largest number from {low:.0e} to {high:.0e}, for squares are taken of them"
+        raise refusal("x", f"numbers of at most {largest:.3g}", needed, "system.noise(shape, generator)")
 
 
 def check_scale(system: System, x: Tensor) -> None:
@@ -111,6 +124,8 @@ def check_condition(condition: Any, x: Tensor) -> None:
 def rows_of(value: Any, B: int) -> str | None:
     """What makes a condition of B rows of a value that is meant for all of them, or that is no tensor."""
     number = value if isinstance(value, int | float) else number_in(value)
+    if isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1:
+        return f".expand({', '.join([str(B), *['-1'] * (value.ndim - 1)])})"
     if number is not None:
         return f"torch.full(({B},), {number!r})"
     if isinstance(value, list | tuple) and len(value) == B and all(isinstance(v, int | float) for v in value):
@@ -122,6 +137,10 @@ def rows_of(value: Any, B: int) -> str | None:
 
 def check_dense(name: str, value: Tensor) -> None:
     """Refuses a tensor whose rows cannot be taken, or that has no numbers."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        needed = "a plain one, for an answer has no graph and rows are decided on by their numbers"
+        typed = "sample of the whole batch outside of it"
+        raise refusal(name, "a tensor within torch.func.grad, vmap or another transform", needed, typed)
     if value.is_nested:
         raise refusal(name, "a nested tensor", "one whose rows are of one shape", "torch.nested.to_padded_tensor(...)")
     if value.layout != torch.strided or value.device.type == "meta":

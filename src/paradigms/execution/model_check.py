@@ -4,6 +4,7 @@
     f([a, b, a])[0] = f([a, b, a])[2]       ... and at any place in a batch
     f(x)[kept]      = f(others and kept)    ... beside others in a batch of x's own length, see `model_rows.py`
     f(x)[row]       = f([a, b, a])[row]     ... and in a batch of any length, up to the rounding of other kernels
+    f([a', b, a''])[1] = f([a, b, a])[1]    ... and beside other states at the same timesteps
     f([a, b, a])    = f([a, b, a])          ... and after other calls: the model keeps no state from call to call, and
                                             has begun none by the end of the first call of `sample`
     x afterwards    = x                     the model does not change its input
@@ -43,9 +44,9 @@ from .model_modules import modules_of, unfit_module
 from .model_rows import OTHER_STATES, beside_others, largest_difference
 from .torch_modes import Casts
 
-# The rows that a model is asked for once: three calls of three rows. Two more where two states had the same answer, and
+# The rows that a model is asked for once: four calls of three rows. Two more where two states had the same answer, and
 # a batch once more that has more rows than any before and several timesteps.
-ROWS = 9
+ROWS = 12
 # The rows that it is asked for again at the end of that call of `sample`, likewise.
 LATER = 9
 # Different states of up to this many numbers may well have the same answer. Chosen by hand.
@@ -153,25 +154,29 @@ class Assumptions:
         return after
 
     def rowwise(self, x: Tensor, t: Tensor, condition: Mapping[str, Tensor]) -> Callable[[Tensor], None]:
-        """Refuses a model whose rows are not each on their own, as far as nine rows and the answer to x tell."""
+        """Refuses a model whose rows are not each on their own, as far as twelve rows and the answer to x tell."""
         a, b, c = int(t.argmin()), len(x) // 2, len(t) - 1 - int(t.flip(0).argmax())
         first, again = (functools.partial(self.asks.asked, x, t, condition, rows) for rows in ([a, b, a], [c, b, c]))
         with undisturbed(self.model, x.device):
             f = self.asks.fit(x, t, condition, [a, b, a])
-            g = again(OTHERS)
             same, place, longer = rounding_differences(f, self.model, self.least)
-            if (off := relative_difference(f[1], g[1], x[b])) > same:
+            g = again(OTHERS)
+            off, varies = relative_difference(f[1], g[1], x[b]), relative_difference(first(), f, x[[a, b, a]])
+            if max(off, varies) > same:
+                raise (mixed_rows if varies <= same else varying_answers)(max(off, varies), self.culprit())
+            h = first(OTHERS)  # other states at the timesteps that it was just asked
+            if (off := relative_difference(f[1], h[1], x[b])) > same:
                 repeats = relative_difference(first(), f, x[[a, b, a]]) <= same
                 raise (mixed_rows if repeats else varying_answers)(off, self.culprit())
-            if (off := relative_difference(first(), f, x[[a, b, a]])) > same:
-                raise varying_answers(off, self.culprit())
             many = x[0].numel() > FEW_NUMBERS
             kept = torch.equal(f, g) and many  # a constant, or what was answered before
-            # Two states of row c have one answer: a constant, or within the model is kept what was computed before.
-            if kept or (many and relative_difference(g[0], g[2], x[c]) <= place):
-                m = self.asks.asked(x, t, condition, [c, b], OTHERS[:2])[0]
-                if (off := relative_difference(m, g[0], x[c])) > longer:
-                    raise varying_answers(off, self.culprit())
+            # Two states of a row have one answer: a constant, or within the model is kept what was computed before.
+            for row, found, other in ((c, g[0], g[2]), (a, h[0], f[0])):
+                alike = many and relative_difference(found, other, x[row]) <= place
+                if alike or (kept and row == c):
+                    m = self.asks.asked(x, t, condition, [row, b], OTHERS[:2])[0]
+                    if (off := relative_difference(m, found, x[row])) > longer:
+                        raise varying_answers(off, self.culprit())
         if (off := relative_difference(f[0], f[2], x[a])) > place:
             raise varying_answers(off, self.culprit())
         pairs = [(a, f[0]), (b, f[1])] + [(c, g[0])] * kept

@@ -212,7 +212,7 @@ def squared_change(work: WindowState, sweep: Update, s: Spectrum) -> Tensor:
 
 
 def sample_size(sweep: Update, known: TableFacts) -> Tensor:
-    """The norm (1, B) of the sample that the first row leads to; it counts as `known.spectrum.size` at least."""
+    """The norm (1, B) of the sample that the first row leads to, by its denoised estimate."""
     return norms(known.within(sweep.D[:1]))
 
 

@@ -36,6 +36,7 @@ class RowFacts(NamedTuple):
         std, a: As in `System`.
         b: As in `System`, added up over the taps.
         least: The smallest alpha dD/dx, as in `Denoiser`.
+        alpha, sigma: As in `System`.
     """
 
     share: float
@@ -44,6 +45,8 @@ class RowFacts(NamedTuple):
     a: float
     b: float
     least: float
+    alpha: float
+    sigma: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def table_facts(system: System, s: Spectrum) -> TableFacts:
     G2, a, b = row_weight(system, s.prior) ** 2, system.a, system.b.sum(1)
     usual = (a[:, None] + b[:, None] * gaussian_slope(system, s.prior)) ** 2
     weights = torch.stack([torch.ones_like(G2), G2, usual], 2)
-    numbers = tolerance_share(system), system.alpha < system.sigma, system.std, a, b, system.denoiser.least
+    levels = system.alpha, system.sigma
+    numbers = tolerance_share(system), levels[0] < levels[1], system.std, a, b, system.denoiser.least, *levels
     rows = tuple(RowFacts(*each) for each in zip(*(v.tolist() for v in numbers), strict=True))
     return TableFacts(s, weights, rows, system.denoiser.within)
 

@@ -23,12 +23,14 @@ from ..noise import Noise
 from ..stopping.final_error import DOUBT, FinalError
 from ..stopping.rounding import finer_than_numbers, finest_tolerance
 from .chain import Chain, RunOutcome, run_frames
-from .controller import LARGEST_ROUNDS_SHARE, FixedWindow
+from .controller import FixedWindow
 from .loop import frames
 from .trace import FrameRecord
 
 # In its second attempt a sample is held to the tolerance divided by this. Chosen by hand.
 STRICTER = 30.0
+# Windows are tried again if the first attempt took at most this many rounds a row. Chosen by hand.
+LARGEST_ROUNDS_SHARE = 0.5
 # How many rows are stepped through before the controller is asked again, in the last attempt. Chosen by hand.
 STEPS_AT_ONCE = 64
 
@@ -79,10 +81,10 @@ def retry_doubtful(
     windows, steps, exact = FixedWindow(window), FixedWindow(1, STEPS_AT_ONCE), replace(stop, tolerance=0.0)
     share = 0.0 if given_up else 1.0 if chain.method.steady else sum(r.single or 1 for r in first.records) / len(chain)
     attempts = [(stop, windows)] if given_up else []
-    # A second attempt no longer pays after many rounds, nor where the method has its tolerance from the first attempt.
-    if not (share > 0.5 or finer_than_numbers(asked / STRICTER, dtype, rounding)):
-        attempts.append((replace(stop, tolerance=asked / STRICTER), windows))
+    # Windows no longer pay after many rounds, nor where the method has its tolerance from the first attempt.
     if share <= LARGEST_ROUNDS_SHARE:
+        if not finer_than_numbers(asked / STRICTER, dtype, rounding):
+            attempts.append((replace(stop, tolerance=asked / STRICTER), windows))
         attempts.append((exact, windows))
     rounded = finest / asked * first.estimate  # the error of exact rows
     for again, controller in (*attempts, (exact, steps)):
