@@ -101,3 +101,21 @@ def test_every_scheduler_window_and_number_of_steps_is_right(
     with parallelize(pipe, tolerance=0, window=window, batched=False):
         found = sample(pipe, steps=steps, guidance_scale=scale, seed=seed)
     assert torch.equal(found, reference) and off(found, reference) == 0
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("tolerance", [0, 0.003])
+def test_a_wrapped_step_is_called_by_the_loop_alone(name: str, tolerance: float) -> None:
+    """An IndexError, as the copy whose course is read stepped the scheduler itself."""
+    pipe, asked = text2image(name), list[int]()
+    own, reference = pipe.scheduler.step, sample(text2image(name), steps=7)
+
+    def step(*given: Any, **how: Any) -> Any:
+        asked.append(len(asked))
+        return own(*given, **how)
+
+    pipe.scheduler.step = step
+    with parallelize(pipe, tolerance=tolerance, window=4) as run:
+        found = sample(pipe, steps=7)
+    assert off(found, reference) <= max(tolerance, CLOSE)
+    assert not run.fallbacks and max(run.windows) == 4 and asked == list(range(run.steps))
