@@ -2,7 +2,8 @@
 
 By the default method and a model that answers what it is shown, on the states of `python -m benchmarks overhead`.
 "Counted" is what `core/counting.py` counts on the CPU, without a GPU. On a GPU torch's profiler counts what the CPU
-asks the driver for and what the GPU runs; its own two waits are among them, and so are the clock's, two a round.
+asks the driver for and what the GPU runs; its own two waits are among them. The clock reads
+events and waits for nothing.
 """
 
 from __future__ import annotations

@@ -69,7 +69,10 @@ class Denoiser:
     def read(self, shown: Tensor, m: Tensor, n: Tensor) -> Tensor:
         """D (M, ...) from what the model was shown and said, both (M, ...), at rows n (M,)."""
         rows = self._columns[:, n]
-        p, q, gain = rows.reshape(*rows.shape, *(1,) * (m.ndim - 1)).unbind()
+        return self.read_rows(shown, m, *rows.reshape(*rows.shape, *(1,) * (m.ndim - 1)).unbind())
+
+    def read_rows(self, shown: Tensor, m: Tensor, p: Tensor, q: Tensor, gain: Tensor) -> Tensor:
+        """The same, by the numbers of the rows, which multiply states as they are."""
         D = (p * shown).addcmul_(q, m)
         if not self.limited:
             return D

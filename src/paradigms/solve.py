@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from operator import add
 from typing import Any
 
 import torch
@@ -91,7 +92,8 @@ def iterate(
 def checked_frames(chain: Chain) -> Iterator[Frame]:
     """The frames; before the last one the model is asked once more, for a state may have begun in it."""
     for frame in frames(chain):
-        if int((frame.begin + frame.stride).min()) >= len(chain):
+        record = frame.record
+        if min(map(add, record.begin, record.stride)) >= len(chain):
             chain.evaluate.check_again()
         yield frame
 

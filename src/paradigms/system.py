@@ -27,11 +27,12 @@ T = TypeVar("T")
 
 
 class Coefficients(NamedTuple):
-    """The numbers of rows (W, B), or (W, 1) where all samples stand at the same row.
+    """The numbers of rows (W, B), or (W, 1, ...) where all samples stand at the same row.
 
     Attributes:
         a, c, std, alpha: As in `System`.
         total: The sum of b over its taps.
+        p, q, gain: As in `Denoiser`.
         b: As in `System`, one tensor for each tap.
     """
 
@@ -40,6 +41,9 @@ class Coefficients(NamedTuple):
     std: Tensor
     alpha: Tensor
     total: Tensor
+    p: Tensor
+    q: Tensor
+    gain: Tensor
     b: tuple[Tensor, ...]
 
     def step(self, x: Tensor, D: Tensor, z: Tensor | None) -> Tensor:
@@ -47,7 +51,7 @@ class Coefficients(NamedTuple):
         y = expand_like(self.a, x) * x
         for k, b in enumerate(self.b):
             first = len(D) - len(x) - k
-            y.addcmul_(expand_like(b, x), D[first : first + len(x)])
+            y.addcmul_(expand_like(b, x), D[first : first + len(x)] if len(D) > len(x) else D)
         return y if z is None else y.addcmul_(expand_like(self.c, x), z)
 
 
@@ -141,21 +145,26 @@ class System:
         """
         return self.rows(n).step(x, D, z)
 
-    def rows(self, n: Tensor | slice) -> Coefficients:
-        """The numbers of rows n (W, B), or of a slice of the table, in two calls of torch."""
-        columns = self._columns[:, n] if isinstance(n, slice) else self._columns[:, n, 0]
-        a, c, std, alpha, total, *b = columns.unbind()
-        return Coefficients(a, c, std, alpha, total, tuple(b))
+    def rows(self, n: Tensor | slice, ndim: int = 2) -> Coefficients:
+        """The numbers of rows n (W, B), or of a slice of the table as (W, 1, ...) of `ndim` axes, in two calls."""
+        columns = self._columns(ndim)[:, n] if isinstance(n, slice) else self._columns(3)[:, n, 0, 0]
+        a, c, std, alpha, total, p, q, gain, *b = columns.unbind()
+        return Coefficients(a, c, std, alpha, total, p, q, gain, tuple(b))
 
     @cached_property
     def numbers(self) -> Tensor:
         """The rows' numbers (N,), where the table lies."""
         return torch.arange(len(self), device=self.a.device)
 
-    @cached_property
-    def _columns(self) -> Tensor:
-        """What `rows` looks up, as one tensor (5 + K, N, 1)."""
-        return torch.stack([self.a, self.c, self.std, self.alpha, self.b.sum(1), *self.b.unbind(1)])[..., None]
+    def _columns(self, ndim: int) -> Tensor:
+        """What `rows` looks up, as one tensor (8 + K, N, 1, ...)."""
+
+        def made() -> Tensor:
+            reader, own = self.denoiser, (self.a, self.c, self.std, self.alpha, self.b.sum(1))
+            columns = torch.stack([*own, *(v.to(self.a) for v in (reader.p, reader.q, reader.gain)), *self.b.unbind(1)])
+            return columns.reshape(*columns.shape, *(1,) * (ndim - 1))
+
+        return self.once(("columns", ndim), made)
 
     @named_arguments
     def noise(
@@ -251,9 +260,9 @@ def check_noise_arguments(
 
 
 def expand_like(coefficient: Tensor, x: Tensor) -> Tensor:
-    """A coefficient (W, B) as (W, B, 1, ...), to multiply states x (W, B, ...)."""
+    """A coefficient (W, B, 1, ...) as (W, B, 1, ...) of as many axes as states x (W, B, ...), to multiply them."""
     more = x.ndim - coefficient.ndim
-    return coefficient.reshape(coefficient.shape + (1,) * more) if more else coefficient
+    return coefficient.reshape((coefficient.shape + (1,) * more)[: x.ndim]) if more else coefficient
 
 
 def masked_rows(mask: Tensor | None, v: Tensor, other: Tensor | float = 0) -> Tensor:

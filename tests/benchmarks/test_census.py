@@ -1,4 +1,4 @@
-"""The census: of every family of pipelines, the parallel call is the sequential one, or says why it is not parallel."""
+"""The census: of families of pipelines, the parallel call is the sequential one, or says why it is not parallel."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from benchmarks.zoo import ZOO, Specimen, run
 
 pytestmark = pytest.mark.filterwarnings("default")  # of 79 families of classes, which warn each in its own way
 FIRST = {s.family: s for s in reversed(ZOO)}  # the first of each family
+# Every third family, for time; `python -m benchmarks census` is of all, see benchmarks/results/census.md.
+SOME = list(FIRST.values())[::3]
 UNUSUAL = {"StableDiffusionSAGPipeline", "StableDiffusionGLIGENPipeline", "TextToVideoZeroPipeline"}
 ALONE = [s for s in ZOO if s.pipeline in UNUSUAL]
 NEWEST = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)  # the version that the zoo is made for
@@ -25,8 +27,8 @@ def verdict_of(specimen: Specimen) -> Verdict:
     return examine(specimen)
 
 
-@pytest.mark.parametrize("specimen", FIRST.values(), ids=lambda s: s.name)
-def test_of_every_family_a_pipeline_is_equal_in_parallel(specimen: Specimen) -> None:
+@pytest.mark.parametrize("specimen", SOME, ids=lambda s: s.name)
+def test_a_pipeline_of_a_family_is_equal_in_parallel(specimen: Specimen) -> None:
     verdict = verdict_of(specimen)
     assert verdict.verdict == "equal" or (verdict.fine and verdict.why), verdict
 

@@ -30,7 +30,7 @@ cases = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(**cases)
 def test_tolerance_zero_is_sequential_in_float64(
     rule: str, method: pd.AbstractMethod, steps: int, window: int, B: int

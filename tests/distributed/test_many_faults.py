@@ -117,7 +117,7 @@ def lost(rank: int, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["killed", "hangs"])
 def test_a_rank_that_is_lost_in_the_middle_of_a_round_is_named_by_the_others(what: str) -> None:
-    outcomes = ranks.run(3, lost, what, timeout=8.0)
+    outcomes = ranks.run(3, lost, what, timeout=4.0)
     assert outcomes[1].code == -signal.SIGKILL and not outcomes[1].error  # its own, or the test's once others had ended
     for outcome in (outcomes[0], outcomes[2]):
         assert outcome.code == 0  # no crash

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import json
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,21 +15,10 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
+from examples import server
+from paradigms.models import load
 from problems import RULES, seeded
 from toy import Mixture
-
-FILE = Path(__file__).parents[2] / "examples" / "server.py"
-
-
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("example_server", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-server = example()
 
 
 class Gate:
@@ -53,23 +41,53 @@ def merger() -> Iterator[Any]:
     found.close()
 
 
-def solver(N: int, seed: int, tolerance: float = 0.003) -> Any:
+def chain(N: int, seed: int, tolerance: float = 0.003) -> Any:
     system = RULES["ddim"](N)
     x = system.noise((1, 6), seeded(seed), dtype=torch.float64)
-    return lambda window: pd.steps(system, x, window=window, tolerance=tolerance)
+    alpha, sigma = torch.cat([system.alpha, torch.ones(1)]), torch.cat([system.sigma, torch.zeros(1)])
+    return server.Chain(x, system.t, alpha, sigma, "epsilon", {}, tolerance)
 
 
-def test_each_user_gets_the_sample_of_their_own_chain_in_shared_calls(merger: Any) -> None:
-    users = [merger.submit(solver(40 + k, k)) for k in range(8)]
+def own(N: int, seed: int) -> Tensor:
+    """A user's own chain, step by step."""
+    system = RULES["ddim"](N)
+    return pd.sequential(Mixture(), system, system.noise((1, 6), seeded(seed), dtype=torch.float64))[0]
+
+
+def off(found: dict[str, Any], wanted: Tensor) -> float:
+    return float((found["x"] - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("tolerance", [0.003, 0.01])
+def test_each_user_gets_the_sample_of_their_own_chain(merger: Any, tolerance: float) -> None:
+    users = [merger.submit(chain(40 + 20 * k, k, tolerance)) for k in range(8)]
     merger.model.open.set()
     found = [user.found.result(60) for user in users]
-    for k, each in enumerate(found):
-        system = RULES["ddim"](40 + k)
-        x = system.noise((1, 6), seeded(k), dtype=torch.float64)
-        wanted = pd.sequential(Mixture(), system, x)
-        assert float((each.x - wanted).norm() / wanted.norm()) < 0.003
-    assert max(merger.model.sizes) <= 32 and merger.calls == len(merger.model.sizes) < sum(f.rounds for f in found)
-    assert merger.inside == 0
+    assert all(off(each, own(40 + 20 * k, k)) < tolerance for k, each in enumerate(found))
+    assert max(merger.model.sizes) <= 32 and merger.calls == len(merger.model.sizes) < sum(f["rounds"] for f in found)
+    assert merger.inside == 0 and all(each["converged"] for each in found)
+
+
+def test_users_who_step_are_one_batch_and_exact(merger: Any) -> None:
+    merger.cost = lambda rows: float(rows)  # no windows pay
+    users = [merger.submit(chain(20 + k, k)) for k in range(8)]
+    merger.model.open.set()
+    found = [user.found.result(60) for user in users]
+    assert all(off(each, own(20 + k, k)) < 1e-6 for k, each in enumerate(found))
+    assert [f["evaluations"] for f in found] == list(range(20, 28)) and merger.rows == sum(range(20, 28))
+    assert max(merger.model.sizes) == 8 and merger.calls < 2 * 27
+
+
+@pytest.mark.parametrize(("tolerance", "nodes"), [(0.003, False), (0.01, True)])
+def test_who_steps_goes_on_faster_when_others_have_left(tolerance: float, nodes: bool) -> None:
+    left = threading.Event()
+    merger = server.Merger(Mixture(), 256, 8, 60.0, lambda rows: 1.0 if left.is_set() and rows < 40 else rows**2)
+    with contextlib.closing(merger):
+        users = [merger.submit(chain(N, N, tolerance)) for N in (30, 300)]
+        users[0].found.add_done_callback(lambda _: left.set())
+        found = [user.found.result(60) for user in users]
+    assert all(off(each, own(N, N)) < tolerance for N, each in zip((30, 300), found, strict=True))
+    assert users[1].nodes == nodes and 30 < found[1]["rounds"] < 150
 
 
 def shares(merger: Any) -> list[int]:
@@ -91,7 +109,8 @@ def test_windows_are_no_wider_than_their_calls_pay(merger: Any) -> None:
     assert shares(merger) == [64, 8, 4, 1]
     merger.cost = lambda rows: float(rows)
     assert shares(merger) == [1, 1, 1, 1]
-    merger.cost, merger.between, merger.rounds = server.flat, 1000.0, 1  # solvers that are slower than the model
+    merger.cost = server.flat
+    merger.between[False].append(1000.0)  # solvers that are slower than the model
     assert shares(merger)[-1] == 1
 
 
@@ -104,21 +123,21 @@ def test_what_a_call_costs_is_measured_until_rows_no_longer_share() -> None:
 
 
 def test_a_full_server_refuses_and_has_room_again_afterwards(merger: Any) -> None:
-    users = [merger.submit(solver(20, k)) for k in range(8)]
+    users = [merger.submit(chain(20, k)) for k in range(8)]
     with pytest.raises(server.FullError, match="8 users"):
-        merger.submit(solver(20, 9))
+        merger.submit(chain(20, 9))
     merger.model.open.set()
     for user in users:
         user.found.result(60)
-    assert merger.submit(solver(20, 9)).found.result(60).converged
+    assert merger.submit(chain(20, 9)).found.result(60)["converged"]
 
 
 def test_a_user_who_leaves_or_is_late_is_dropped_and_the_others_go_on(merger: Any) -> None:
-    gone, late, stays = (merger.submit(solver(40, k)) for k in range(3))
+    gone, late, stays = (merger.submit(chain(40, k)) for k in range(3))
     gone.found.cancel()
     late.until = 0.0
     merger.model.open.set()
-    assert stays.found.result(60).converged
+    assert stays.found.result(60)["converged"]
     with pytest.raises(server.LateError):
         late.found.result(60)
     assert merger.inside == 0
@@ -135,20 +154,19 @@ def test_a_model_that_fails_fails_those_who_asked_and_the_server_goes_on() -> No
 
     merger = server.Merger(model, most=32, users=8, seconds=60.0)
     with pytest.raises(ZeroDivisionError):
-        merger.submit(solver(20, 0)).found.result(60)
+        merger.submit(chain(20, 0)).found.result(60)
     fails.clear()
-    assert merger.submit(solver(20, 0)).found.result(60).converged
+    assert merger.submit(chain(20, 0)).found.result(60)["converged"]
     merger.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def http() -> Iterator[tuple[int, Any]]:
-    found, merger, _ = server.serve(0, 64, 2, 60.0, True)
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    yield found.server_address[1], merger
-    found.shutdown()
-    found.server_close()
-    merger.close()
+    net = load("digits")
+    merger, _ = server.merger_of(net, 64, 2, 60.0, True)
+    app = server.application(lambda wanted: merger.submit(server.chain_of(net, wanted)).found)
+    with contextlib.closing(merger), server.running(app) as port:
+        yield port, merger
 
 
 def test_over_http_a_request_is_answered_or_told_what_is_wrong_with_it(http: tuple[int, Any]) -> None:
@@ -161,10 +179,10 @@ def test_over_http_a_request_is_answered_or_told_what_is_wrong_with_it(http: tup
     assert server.ask(port, [])["status"] == 400
 
 
-def test_over_http_a_user_who_hangs_up_is_dropped(http: tuple[int, Any]) -> None:
+def test_over_http_a_user_who_hangs_up_is_dropped(http: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     port, merger = http
-    users, submit = SimpleQueue[Any](), merger.submit
-    merger.submit = lambda make: (user := submit(make), users.put(user))[0]
+    users, submit, before = SimpleQueue[Any](), merger.submit, merger.rows
+    monkeypatch.setattr(merger, "submit", lambda make: (user := submit(make), users.put(user))[0])
     body = json.dumps({"steps": 1000, "tolerance": 0}).encode()
     with socket.create_connection(("127.0.0.1", port)) as line:
         line.sendall(b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
@@ -172,4 +190,8 @@ def test_over_http_a_user_who_hangs_up_is_dropped(http: tuple[int, Any]) -> None
         over = threading.Event()
         user.found.add_done_callback(lambda _: over.set())
     assert over.wait(60) and user.found.cancelled()
-    assert merger.rows < 1000 * 32
+    assert merger.rows - before < 1000 * 32
+
+
+def test_over_http_a_body_that_is_too_long_is_refused(http: tuple[int, Any]) -> None:
+    assert "65536" in server.ask(http[0], {"steps": "9" * 70_000})["error"]

@@ -13,7 +13,7 @@ def test_a_wait_for_a_processor_is_left_out_of_what_decides_and_not_of_what_is_r
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, waits = [1.0], [1.0]
-    monkeypatch.setattr(clock, "now", lambda _: now[0])
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(clock, "waited", lambda: waits[0])
     each = clock.Clock()
     each.exact = True

@@ -59,7 +59,7 @@ BELOW: dict[str, set[str]] = {
     "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "execution", "methods"}
     | {"solve", "stopping", "window", "window/auto"},
     "adapters/loops": {*CORE, "adapters/pipelines", "adapters/policies", "checks", "distributed", "execution"}
-    | {"methods", "solution", "solve", "stopping", "window"},
+    | {"methods", "solution", "solve", "stopping", "window", "window/auto"},
     "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "methods", "solution"}
     | {"solve", "stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},

@@ -18,7 +18,7 @@ from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(K=st.integers(1, 3), W=st.integers(1, 40), B=st.integers(1, 3), full=st.booleans(), seed=st.integers(0, 99))
 def test_the_recurrence_of_several_taps_is_the_loop_it_replaces(K: int, W: int, B: int, full: bool, seed: int) -> None:
     P = torch.randn((K, W, B) + (4,) * full, generator=seeded(seed), dtype=torch.float64)

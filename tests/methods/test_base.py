@@ -16,7 +16,7 @@ from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(W=st.integers(1, 40), B=st.integers(1, 3), seed=st.integers(0, 99))
 def test_scan_is_the_loop_it_replaces(W: int, B: int, seed: int) -> None:
     p = torch.rand(W, B, generator=seeded(seed), dtype=torch.float64)

@@ -94,7 +94,7 @@ def test_refinement_k_of_block_j_is_the_textbooks_and_known_after_k_s_plus_j_min
                 assert torch.allclose(frame.x[j * s - int(frame.begin[b]), b], U[k][j][b], atol=1e-9), (k, j)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(**cases, dtype=st.sampled_from([torch.float64, torch.float32]))
 def test_tolerance_zero_is_sequential(
     rule: str, steps: int, window: int, block: int | None, coarse: CoarseSolver, B: int, dtype: torch.dtype
@@ -105,7 +105,7 @@ def test_tolerance_zero_is_sequential(
     assert solution.rounds <= len(system) and solution.converged
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(**cases, tolerance=st.sampled_from([0.003, 0.03, 0.3, 3.0]))
 def test_any_tolerance_bounds_the_residual_and_counts_what_the_model_saw(
     rule: str, steps: int, window: int, block: int | None, coarse: CoarseSolver, B: int, tolerance: float

@@ -140,8 +140,8 @@ def test_it_remembers_two_states_a_row_and_two_numbers_a_band(rule: str, shape: 
     state = x[0, 0].numel()
     (known,) = (v for v in memory if isinstance(v, LearnedSecants))
     F = len(known.spectrum.count)
-    moved, square, R = (v for v in memory if isinstance(v, Tensor))
-    assert moved[0, 0].numel() == R[0, 0].numel() == state and square[0, 0].numel() == F
+    moved, square, R, size = (v for v in memory if isinstance(v, Tensor))
+    assert moved[0, 0].numel() == R[0, 0].numel() == state and square[0, 0].numel() == F and size[0, 0].numel() == 1
     assert [len(v) for v in (moved, square, R)] == [W + 1, W + 1, W], "they slide with the window, and a state ends it"
     assert known.X.numel() + known.Y.numel() == 2 * F * len(system) * B and state >= F <= 12
 

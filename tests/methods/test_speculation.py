@@ -88,7 +88,7 @@ def test_rounds_grow_with_the_dimension() -> None:
     assert 1.3 * rounds[0] < rounds[1] and 1.3 * rounds[1] < rounds[2] <= 60, rounds
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     rule=st.sampled_from(SDES),
     steps=st.integers(1, 25),

@@ -14,13 +14,12 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
 from paradigms.skeleton import measure, surrogate
-from paradigms.skeleton.choose import choose_nodes, node_ranks, within_budget
 from paradigms.skeleton.coordinates import coordinates_of
 from paradigms.skeleton.error import interpolation_share
 from paradigms.skeleton.layout import NodeLayout
 from paradigms.skeleton.levels import LevelScalars, level_scalars
 from paradigms.skeleton.measure import measure_nodes
-from paradigms.skeleton.nodes import KnownNodes, first, split
+from paradigms.skeleton.nodes import NodeRows, choose_nodes, first, split
 from paradigms.skeleton.recurrence import NoiseByBand
 from paradigms.skeleton.stops import run_blocks
 from paradigms.skeleton.store import NodeStore
@@ -46,22 +45,37 @@ def a_problem(N: int, K: int, noisy: bool, seed: int, share: float) -> tuple[Sur
     x = torch.randn(2, 2, 3, 3, generator=g, dtype=torch.float64)
     s = coordinates_of(x)
     table = level_scalars(a_table(N, K, noisy, seed), s.spectrum, 0.5, 0.03)
-    store = NodeStore(N, K, s.forward(x))
+    store = NodeStore(table, s.forward(x))
     mask = torch.rand(N, 2, generator=g) < share
     mask[0] = True
-    for n, b in (part[torch.randperm(len(part), generator=g)].unbind(1) for part in mask.nonzero().chunk(3)):
+    for part in mask.nonzero().chunk(3):
+        n, b = part[torch.randperm(len(part), generator=g)].T.tolist()
         store.put(n, b, *torch.randn(2, len(n), 18, generator=g, dtype=torch.float64))
     J = torch.rand(N, 2, len(s.slices), generator=g, dtype=torch.float64)
     z = NoiseByBand.of(torch.randn(2 * N, 18, generator=g, dtype=torch.float64), s) if noisy else None
-    layout = NodeLayout(table, store.known, store.slot, store.row)
-    return Surrogate(s, J, layout, store.left(s, J), s.forward(x), z), store
+    return Surrogate(s, J, store.layout, store.left(s, J), s.forward(x), z), store
+
+
+def marked(mask: Tensor) -> NodeRows:
+    """The rows of a mask (N, B)."""
+    return NodeRows(len(mask), tuple(v.nonzero()[:, 0].tolist() for v in mask.T))
+
+
+def mask_of(rows: NodeRows) -> Tensor:
+    """The mask (N, B) of rows."""
+    return torch.tensor([[n in each for each in rows.each] for n in range(rows.N)])
+
+
+def every_row(N: int) -> tuple[list[int], list[int]]:
+    """All rows of two samples."""
+    n, b = torch.ones(N, 2).nonzero().T.tolist()
+    return n, b
 
 
 def row_by_row(S: Surrogate) -> Tensor:
     """Equation (1) on the surrogate, a loop over rows: states (N + 1, B, d)."""
     t, s, K = S.levels.system, S.coordinates, S.levels.system.taps
-    h, base = S.layout.weights, S.known.base
-    e = sum(h[j][..., None] * S.at(base + j - 1) for j in range(4))
+    e = sum(S.layout.weights[j][..., None] * S.nearby(j - 1) for j in range(4))
     z = None if S.z is None else S.z.all.unflatten(0, (2, -1))
     x, D = [S.x], []
     for n in range(len(t)):
@@ -81,14 +95,15 @@ def test_the_chain_from_node_to_node_is_the_chain_row_by_row(
 ) -> None:
     S, store = a_problem(N, K, noisy, seed, share)
     every = row_by_row(S)
-    stop = store.mask | (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.2)
+    known = mask_of(store.known)
+    stop = known | (torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < 0.2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surrogate, "FEW", 160 if few else 0)  # one product a band, or blocks
-        for mask in (store.mask, stop, torch.ones_like(stop)):
-            stops = KnownNodes.of(mask)
+        for mask in (known, stop, torch.ones_like(stop)):
+            stops = marked(mask)
             for nodes in (None, store):
                 way = S.run((stops, S.intervals(stops)), nodes)
-                n, b = torch.ones_like(mask).nonzero().unbind(1)  # stops, and the rows between them
+                n, b = every_row(N)  # stops, and the rows between them
                 assert torch.allclose(S.states(way, n, b), every[n, b], rtol=1e-8, atol=1e-9)
                 assert torch.allclose(way.end, every[N], rtol=1e-8, atol=1e-9)
 
@@ -99,38 +114,39 @@ def test_what_is_measured_of_nodes_is_what_their_states_say(
     N: int, K: int, noisy: bool, seed: int, share: float
 ) -> None:
     S, store = a_problem(N, K, noisy, seed, share)
-    stops, layout, s = KnownNodes.of(store.mask), S.layout, S.coordinates
-    way, counts = S.run((stops, S.intervals(stops))), torch.rand(len(stops), 2, dtype=torch.float64)
-    found = measure_nodes(S, way, store, counts, torch.ones(2).double())
+    stops, layout, s, g = store.known, S.layout, S.coordinates, torch.Generator().manual_seed(seed)
+    way = S.run((stops, S.intervals(stops)))
+    counts = [torch.rand(len(rows), generator=g, dtype=torch.float64).tolist() for rows in stops.each]
+    found = measure_nodes(S, way, store, counts, [1.0, 1.0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "FEW", 0)  # neighbour by neighbour
-        assert torch.allclose(measure_nodes(S, way, store, counts, torch.ones(2).double()).each, found.each)
-    for b in range(2):
-        rows = stops.rows[: stops.count[b], b]
-        e = torch.stack([S.E[b, store.slot[n, b]] for n in rows.tolist()])
-        seen = torch.stack([store.at[b, store.slot[n, b]] for n in rows.tolist()])
-        moved = S.states(way, rows, 0 * rows + b) - seen
-        assert torch.allclose(s.sums(moved, moved), found.moved[: len(rows), b], rtol=1e-6, atol=1e-9)
+        assert torch.allclose(measure_nodes(S, way, store, counts, [1.0, 1.0]).each, found.each)
+    for b, rows in enumerate(stops.each):
+        V, slots = len(rows), layout.slots[b]
+        e, seen = S.E[b, slots], store.at[b, slots]
+        moved = S.states(way, rows, [b] * V) - seen
+        assert torch.allclose(s.sums(moved, moved), found.moved[b, slots], rtol=1e-6, atol=1e-9)
         e = torch.cat([torch.zeros(2, 18), e, torch.zeros(2, 18)])
-        apart = sum(layout.lagrange[j, : len(rows), b, None] * e[j : j + len(rows)] for j in range(5))
-        share_of = interpolation_share(S.levels, stops.count)[b]
-        by = share_of * counts[: len(rows), b, None] * s.spread(S.levels.G[rows + 1])
-        assert torch.allclose((by * apart).norm(dim=1), found.each[: len(rows), b], rtol=1e-6, atol=1e-9)
-        assert torch.allclose((by * apart).sum(0).norm(), found.all[b], rtol=1e-6, atol=1e-9)
+        weights = torch.tensor([list(w) for w in layout.lagrange[b]], dtype=torch.float64)
+        apart = sum(weights[:, j, None] * e[j : j + V] for j in range(5))
+        share_of = interpolation_share(S.levels, V)
+        by = share_of * torch.tensor(counts[b])[:, None] * s.spread(S.levels.G[torch.tensor(rows) + 1])
+        assert torch.allclose((by * apart).norm(dim=1), found.each[b, slots], rtol=1e-6, atol=1e-6)
+        assert torch.allclose((by * apart).sum(0).norm(), found.all[b], rtol=1e-6, atol=1e-6)
 
 
 @given(st.integers(1, 3), st.booleans(), st.integers(0, 10**6))
 @CASES
 def test_a_sample_that_is_left_alone_has_the_states_it_had(K: int, noisy: bool, seed: int) -> None:
     S, store = a_problem(20, K, noisy, seed, 0.5)
-    stops, keep = KnownNodes.of(store.mask), torch.tensor([1])
-    way, (n, b) = S.run((stops, S.intervals(stops))), torch.ones(20, 1).nonzero().unbind(1)
-    before = S.states(way, n, b + 1)
-    store.part(keep)
+    stops, rows = store.known, list(range(20))
+    way = S.run((stops, S.intervals(stops)))
+    before = S.states(way, rows, [1] * 20)
+    store.part([1])
     z = S.z and S.z.kept(20 + torch.arange(20))
-    E, layout = S.E[keep, : store.row.shape[1]], NodeLayout(S.levels, store.known, store.slot, store.row)
-    alone = Surrogate(S.coordinates, S.J[:, keep], layout, E, S.x[keep], z)
-    assert torch.allclose(alone.states(StopStates(stops.part(keep), way.u[keep]), n, b), before)
+    alone = Surrogate(S.coordinates, S.J[:, [1]], store.layout, S.E[[1], : len(store.known)], S.x[[1]], z)
+    way = StopStates(NodeRows(20, stops.each[1:]), way.u[[1]])
+    assert torch.allclose(alone.states(way, rows, [0] * 20), before)
 
 
 @given(st.integers(1, 30), st.integers(1, 3), st.integers(0, 10**6))
@@ -150,10 +166,10 @@ def layout_of(table: LevelScalars, seed: int, share: float = 0.3) -> NodeLayout:
     N = len(table)
     mask = torch.rand(N, 2, generator=torch.Generator().manual_seed(seed)) < share
     mask[0] = mask[-1] = True
-    store = NodeStore(N, 1, torch.zeros(2, 3))
-    n, b = mask.nonzero().unbind(1)
+    store = NodeStore(table, torch.zeros(2, 3))
+    n, b = mask.nonzero().T.tolist()
     store.put(n, b, *torch.zeros(2, len(n), 3))
-    return NodeLayout(table, store.known, store.slot, store.row)
+    return store.layout
 
 
 @pytest.mark.parametrize(("eta", "degree"), [(0.0, 2), (1.0, 1)])
@@ -171,32 +187,29 @@ def test_what_is_a_low_polynomial_of_the_level_is_interpolated_exactly(eta: floa
         found = (h[:, :, b] * said[rows[place, b]]).sum(0)
         inside = (base[:, b] >= degree - 1) & (base[:, b] < known.count[b] - degree)  # a parabola at both ends
         assert torch.allclose(found[inside], said[inside], atol=1e-9)
-    apart = layout.lagrange
     for b in range(2):
-        V = int(known.count[b])
+        V, apart = int(known.count[b]), torch.tensor([list(w) for w in layout.lagrange[b]], dtype=torch.float64)
         e = torch.cat([torch.zeros(2), said[known.rows[:V, b]], torch.zeros(2)])
-        off = sum(apart[j, :V, b] * e[j : j + V] for j in range(5))
-        two_alone = apart[0, :V, b] == 0  # where a parabola is not seen through
+        off = sum(apart[:, j] * e[j : j + V] for j in range(5))
+        two_alone = apart[:, 0] == 0  # where a parabola is not seen through
         assert torch.allclose(off * (~two_alone if degree == 2 else 1.0), torch.zeros(V).double(), atol=1e-8)
 
 
-@given(st.integers(1, 20), st.integers(1, 4), st.integers(1, 6), st.integers(0, 10**6))
+@given(st.lists(st.lists(st.integers(0, 30), unique=True, max_size=20), min_size=1, max_size=4), st.integers(1, 6))
 @CASES
-def test_a_round_evaluates_what_is_wanted_and_no_more_than_its_rows(N: int, B: int, W: int, seed: int) -> None:
-    g = torch.Generator().manual_seed(seed)
-    node, known, due, hot = (torch.rand(N, B, generator=g) < 0.5 for _ in range(4))
-    want = node & (~known | due)
-    alone, pooled = (choose_nodes(node, known, due, hot, W, budget) for budget in (None, W * B))
-    assert bool((alone <= want).all()) and bool((pooled <= want).all())
-    assert bool((alone.sum(0) == want.sum(0).clamp(max=W)).all())
-    assert int(pooled.sum()) == min(int(want.sum()), W * B)
-    assert bool((pooled.sum(0) >= alone.sum(0)).all())  # no sample has less for it
+def test_a_round_evaluates_what_is_wanted_and_no_more_than_its_rows(lines: list[list[int]], W: int) -> None:
+    wanted = [{(n, b) for n in line} for b, line in enumerate(lines)]
+    alone, pooled = (set(choose_nodes(lines, W, budget)) for budget in (None, W * len(lines)))
+    assert alone <= set().union(*wanted) and pooled <= set().union(*wanted)
+    assert len(pooled) == min(sum(map(len, lines)), W * len(lines))
+    for line, want in zip(lines, wanted, strict=True):
+        assert len(alone & want) == min(len(line), W)
+        assert len(pooled & want) >= len(alone & want)  # no sample has less for it
 
 
 def test_what_must_come_first_does() -> None:
-    want, must = torch.ones(4, 1, dtype=torch.bool), torch.tensor([[False], [False], [True], [False]])
-    assert node_ranks(want, must)[:, 0].tolist() == [1, 2, 0, 3]
-    assert within_budget(node_ranks(want, must), 2)[:, 0].tolist() == [True, False, True, False]
+    assert choose_nodes([[2, 0, 1, 3]], 2, None) == [(0, 0), (2, 0)]
+    assert choose_nodes([[2, 0, 1], [5]], 1, 2) == [(2, 0), (5, 1)]
 
 
 @given(st.integers(2, 60), st.floats(2, 80))
@@ -204,25 +217,23 @@ def test_what_must_come_first_does() -> None:
 def test_the_first_nodes_hold_both_ends_and_are_about_as_many(N: int, few: float) -> None:
     table = level_scalars(pd.ddim(pd.linear(), N), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
     node = first(table, few)
-    assert bool(node[0]) and bool(node[-1])
-    assert bool(node.all()) if few >= N else int(node.sum()) <= few + 2
+    assert node[0] == 0 and node[-1] == N - 1
+    assert node == list(range(N)) if few >= N else len(node) <= few + 2 and node == sorted(set(node))
 
 
 @given(st.integers(4, 60), st.integers(0, 10**6), st.floats(1.0, 50.0))
 @CASES
 def test_an_interval_that_is_split_gets_nodes_inside_and_others_none(N: int, seed: int, ratio: float) -> None:
     table = level_scalars(pd.ddim(pd.linear(), N), spectrum_of(torch.zeros(1, 3)), 0.5, 0.03)
-    layout = layout_of(table, seed, 0.2)
-    known, node = layout.known, layout.known.mask
-    chosen = torch.rand(len(known), 2, generator=torch.Generator().manual_seed(seed)) < 0.5
-    bad = known.spread(chosen, False)
-    new = split(layout, node, chosen, torch.full((len(known), 2), ratio, dtype=torch.float64))
-    assert not bool((new & node).any())
-    for b in range(2):
-        rows = known.rows[: known.count[b], b].tolist()
-        for lo, hi in pairwise(rows):
-            asked = bool(bad[lo, b] or bad[hi, b]) and hi - lo > 1
-            assert bool(new[lo + 1 : hi, b].any()) == asked
+    rows = layout_of(table, seed, 0.2).known.each[0]
+    g = torch.Generator().manual_seed(seed)
+    bad, waiting = (torch.rand(N, generator=g) < 0.5).tolist()[: len(rows)], seed % N
+    nodes = {*rows, waiting}  # one that was not evaluated, where it is not among the rows
+    new = split(table.row.place, rows, nodes, bad, [ratio] * len(rows))
+    assert not new & nodes
+    for (lo, hi), ends in zip(pairwise(rows), pairwise(bad), strict=True):
+        asked = any(ends) and hi - lo > 1 and not lo < waiting < hi
+        assert any(lo < n < hi for n in new) == asked
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 10**6))

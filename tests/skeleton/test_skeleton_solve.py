@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import paradigms as pd
-from paradigms.skeleton import handover, memory
+from paradigms.skeleton import handover
 from paradigms.stopping.final_error import DOUBT
 from problems import LINEAR, RULES, seeded, solve, start
 from toy import Mixture
@@ -185,7 +185,7 @@ def test_samples_that_nodes_do_not_follow_go_to_windows_early(monkeypatch: pytes
 
 
 def test_where_there_is_no_room_windows_are_taken_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "bytes_free", lambda device: 1000)
+    monkeypatch.setattr(handover, "bytes_free", lambda device: 1000)
     solution = solve(pd.ddim(LINEAR, 60), skeleton(), tolerance=0.01, window=8)
     assert solution.reason is not None and "windows were taken with Skeleton(): the nodes of 60 rows" in solution.reason
     assert solution.max_error is not None and solution.max_error <= 0.01 and solution.converged

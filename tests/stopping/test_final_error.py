@@ -54,9 +54,9 @@ def test_at_tolerance_0_nothing_that_moved_is_settled_though_the_rows_before_sto
 
 @pytest.mark.parametrize("rule", ["ddpm", "ddim, clipped", "dpmsolver", "heun"])
 def test_a_larger_tolerance_never_takes_more_rounds(rule: str) -> None:
-    tolerances = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 1e-4, 0.0)
+    tolerances = (1.0, 0.1, 0.01, 0.003, 0.001, 0.0)
     rounds = [
-        float(solve(RULES[rule](40), window=16, tolerance=t, B=24).sample_rounds.double().mean()) for t in tolerances
+        float(solve(RULES[rule](40), window=16, tolerance=t, B=16).sample_rounds.double().mean()) for t in tolerances
     ]
     assert all(loose <= tight + 1 for i, loose in enumerate(rounds) for tight in rounds[i:]), rounds
     assert rounds[0] < rounds[-1]
@@ -193,12 +193,12 @@ def test_a_bad_margin_or_overlap_is_refused_by_name(name: str, value: float) -> 
 
 @pytest.mark.parametrize("rule", ["ddpm", "ddim"])
 @pytest.mark.parametrize("method", [*METHODS, pd.Parareal(tolerance=0.05)])
-def test_of_a_thousand_seeds_none_diverges(rule: str, method: pd.AbstractMethod) -> None:
+def test_of_two_hundred_seeds_none_diverges(rule: str, method: pd.AbstractMethod) -> None:
     """All finite and finished. A few choose another mode of the mixture than `sequential` did, and none does worse.
 
     Measured at tolerance 0.05: medians 4e-4 to 2e-2, up to 7 % of the samples above 0.05, the worst 0.1 to 2.1.
     """
-    solution = solve(RULES[rule](30), method, window=10, tolerance=0.05, B=1000)
+    solution = solve(RULES[rule](30), method, window=10, tolerance=0.05, B=200)
     assert solution.converged and bool(solution.x.isfinite().all()) and solution.error is not None
     assert float(solution.error.median()) < 0.05
     assert float((solution.error > 0.05).double().mean()) < 0.1

@@ -12,7 +12,7 @@ from torch import Tensor
 import paradigms as pd
 from paradigms.methods.spectrum import spectrum_of
 from paradigms.stopping.table_facts import gaussian_growth, row_weight
-from problems import LINEAR, RULES, seeded
+from problems import LINEAR, RULES, gaussians, seeded
 
 TOLERANCE = 0.003
 LIMITED: dict[str, Callable[[int], pd.System]] = {
@@ -30,23 +30,6 @@ MANY_TAPS: dict[str, Callable[[int], pd.System]] = {
     "dpmsolver_single": lambda N: pd.dpmsolver_single(LINEAR, N),
     "heun on diffusers' default grid": lambda N: pd.heun(LINEAR, N // 2, karras=False),
 }
-
-
-def gaussians(apart: float, width: float, d: int, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """The exact epsilon of two Gaussians whose means are `apart` times standard noise."""
-    means = apart * torch.randn(2, d, generator=seeded(seed), dtype=torch.float64)
-    level = (LINEAR.sigma / LINEAR.alpha).log()
-
-    def model(x: Tensor, t: Tensor) -> Tensor:
-        low = t.double().floor().long().clamp(max=len(level) - 2)
-        a = (1 + (2 * torch.lerp(level[low], level[low + 1], t.double() - low)).exp()).rsqrt()[:, None]
-        s = (1 - a**2).sqrt()
-        v = (width * a) ** 2 + s**2
-        off = x[:, None] - a[:, None] * means
-        share = torch.softmax(-off.square().sum(-1) / (2 * v), 1)[..., None]
-        return (x - a * (share * (means + (a * width**2 / v)[:, None] * off)).sum(1)) / s
-
-    return model
 
 
 def beyond(make: Callable[[int], pd.System], apart: float, width: float, d: int) -> Tensor:

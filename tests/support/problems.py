@@ -56,3 +56,20 @@ def solve(
     return pd.sample(
         model or Mixture(), system, start(system, B, dtype), method, generator=seeded(1), compare=True, **how
     )
+
+
+def gaussians(apart: float, width: float, d: int, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The exact epsilon of two Gaussians whose means are `apart` times standard noise."""
+    means = apart * torch.randn(2, d, generator=seeded(seed), dtype=torch.float64)
+    level = (LINEAR.sigma / LINEAR.alpha).log()
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        low = t.double().floor().long().clamp(max=len(level) - 2)
+        a = (1 + (2 * torch.lerp(level[low], level[low + 1], t.double() - low)).exp()).rsqrt()[:, None]
+        s = (1 - a**2).sqrt()
+        v = (width * a) ** 2 + s**2
+        off = x[:, None] - a[:, None] * means
+        share = torch.softmax(-off.square().sum(-1) / (2 * v), 1)[..., None]
+        return (x - a * (share * (means + (a * width**2 / v)[:, None] * off)).sum(1)) / s
+
+    return model

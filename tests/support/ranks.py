@@ -54,7 +54,7 @@ def run(ranks: int, work: Callable, *args: Any, timeout: float = 40.0, host: int
     timeout: seconds that ranks wait for each other. host: the rank that holds the job's store, else it is held here.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranks", work.__module__])  # loaded once, not by every process
+    context.set_forkserver_preload(["ranks", "published", work.__module__])  # loaded once, not by every process
     store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     port = store.port if host < 0 else free()
     pipes = [context.Pipe() for _ in range(ranks)]

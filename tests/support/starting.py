@@ -8,8 +8,6 @@ from paradigms.__main__ import main
 from paradigms.cli import launch
 from paradigms.models.net import UNet
 
-forward, joined = UNet.forward, launch.join_group
-
 
 def killed(*_: Any, **__: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -22,8 +20,6 @@ def refuses(_: Any) -> str:
 rank, what = os.environ["RANK"], os.environ["STARTING"]
 if rank == "1" and what == "refuses":
     launch.wait_until_ready = refuses
-if rank == "1" and what == "is killed as it joins":
-    launch.join_group = killed  # type: ignore[assignment]
 if rank == "0" and what == "rank 0 is killed at work":
     UNet.forward = killed  # type: ignore[method-assign]
 main()

@@ -39,7 +39,7 @@ CASES: dict[str, Any] = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(**CASES)
 def test_any_order_of_windows_is_sequential_at_tolerance_zero(
     rule: str, method: pd.AbstractMethod, steps: int, windows: list[int], B: int
@@ -49,7 +49,7 @@ def test_any_order_of_windows_is_sequential_at_tolerance_zero(
     assert solution.converged and solution.rounds <= len(RULES[rule](steps)) * B
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(**CASES, tolerance=st.sampled_from([0.003, 0.3, 3.0]))
 def test_any_order_of_windows_ends_and_counts_what_the_model_saw(
     rule: str, method: pd.AbstractMethod, steps: int, windows: list[int], B: int, tolerance: float

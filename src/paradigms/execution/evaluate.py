@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..noise import reserved
-from ..system import System
+from ..system import Coefficients, System
 from .answer_rounding import AnswerRounding
 from .chunked import Chunked, Model
 from .clock import Clock
@@ -35,8 +35,18 @@ class NonFiniteError(ArithmeticError):
     """The model returned NaN or infinity; the message names the step, the timestep and the sample."""
 
 
+class WindowRows(NamedTuple):
+    """What is known of a batch that is a window whose samples all stand at row `first`: its states (W, B, ...), which
+    are a view of the batch, and the table's numbers of its rows."""
+
+    states: Tensor
+    first: int
+    rows: Coefficients
+
+
 class Doubt(NamedTuple):
-    """An answer D (M, ...) at rows n (M,) of samples b (M,) that may not be finite; its total () tells."""
+    """An answer D (M, ...), or (W, B, ...) of a window, at rows n (M,) of samples b (M,) that may not be finite; its
+    total () tells."""
 
     total: Tensor
     D: Tensor
@@ -85,7 +95,7 @@ class Evaluator:
     @property
     def seconds(self) -> float:
         """Seconds in the model."""
-        return self.clock.inside
+        return self.clock.seconds
 
     @property
     def rounding(self) -> float:
@@ -117,11 +127,17 @@ class Evaluator:
             if not math.isfinite(total):
                 refuse_nonfinite(self.system, doubt)
 
-    def ask(self, x: Tensor, n: Tensor, b: Tensor) -> Tensor:
-        """The same, without waiting for the device: whether D is finite is a doubt until `look` is given its total."""
+    def ask(self, x: Tensor, n: Tensor, b: Tensor, window: WindowRows | None = None) -> Tensor:
+        """The same, without waiting for the device: whether D is finite is a doubt until `look` is given its total.
+
+        window: what is known of the batch where it is one; then D is (W, B, ...).
+        """
         shown = self.system.denoiser.show(x, n)
         # A model may keep what it is given, and write into it later: then it is not to be the states themselves.
-        given, t = shown.to(self.dtype or x.dtype, copy=shown is x).detach(), self.system.t[n]
+        given = shown.to(self.dtype or x.dtype, copy=shown is x)
+        given = given.detach() if given.requires_grad else given
+        alone = window is not None and window.states.shape[1] == 1
+        t = self.system.t[window.first : window.first + len(x)] if window is not None and alone else self.system.t[n]
         condition = {k: v[b] for k, v in self.condition.items()}
         with reserved(self.reserved), in_caller_modes(self.modes):
             if self.undirected:
@@ -135,9 +151,21 @@ class Evaluator:
             judge(m)
         self.evaluations, self.calls = self.evaluations + len(x), self.calls + 1
         self.answers.note(m, x.dtype)
-        D = self.system.denoiser.read(shown, m.to(x.dtype), n)
+        if window is not None and shown is not x:
+            window = window._replace(states=shown.view(window.states.shape))
+        D = self._read(shown, m.to(x.dtype), n, window)
         self.doubts.append(Doubt(D.sum(), D, n, b))  # one pass; a sum is finite only if its terms are
         return D
+
+    def _read(self, shown: Tensor, m: Tensor, n: Tensor, window: WindowRows | None) -> Tensor:
+        """D of what the model was shown and said (M, ...)."""
+        reader = self.system.denoiser
+        if window is None:
+            return reader.read(shown, m, n)
+        states, _, rows = window
+        if reader.threshold:  # of each state alone
+            return reader.read(shown, m, n).view(states.shape)
+        return reader.read_rows(states, m.reshape(states.shape), rows.p, rows.q, rows.gain)
 
     @contextmanager
     def _beside(self) -> Iterator[None]:
@@ -188,7 +216,7 @@ def weights_dtype(model: Model) -> torch.dtype | None:
 
 def refuse_nonfinite(system: System, doubt: Doubt) -> None:
     """Raises `NonFiniteError` for an answer that is not finite; finite terms may overflow in the sum, which is none."""
-    bad = (~torch.isfinite(doubt.D)).flatten(1).any(1).nonzero().flatten()
+    bad = (~torch.isfinite(doubt.D)).reshape(len(doubt.n), -1).any(1).nonzero().flatten()
     if len(bad):
         first = bad[doubt.n[bad].argmin()]
         row, t = int(doubt.n[first]), system.t[doubt.n[first]].item()

@@ -45,7 +45,7 @@ def output_tensor(returned: Any, x: Tensor) -> Tensor:
         raise refusal("model", f"an answer of {m.dtype}", "a floating-point one", casting_advice(m.dtype))
     if m.device != x.device:
         raise refusal("model", f"x on {x.device} and an answer on {m.device}", "an answer where x is", ".to(x.device)")
-    return m.detach()
+    return m.detach() if m.requires_grad else m
 
 
 def grain(m: Tensor) -> float | None:

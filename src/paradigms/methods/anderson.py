@@ -84,14 +84,19 @@ class StepLimits(NamedTuple):
 
 
 class Iterate(NamedTuple):
-    """How far the states have `moved` since an earlier sweep, and the R of that sweep, (W, B, ...) both."""
+    """How far the states have `moved` since an earlier sweep, and the R of that sweep, (W, B, ...) both.
+
+    size: the norms of R where they are known.
+    """
 
     moved: Tensor
     R: Tensor
+    size: Tensor | None = None
 
 
 class Carried(NamedTuple):
-    """The correction without an Anderson step: R (W, B, ...), its norms (W, B), and the P of `recur_rows` behind it."""
+    """The correction without an Anderson step: R (W, B, ...), its norms (W, B, ...), and the P of `recur_rows` behind
+    it."""
 
     R: Tensor
     size: Tensor
@@ -193,6 +198,41 @@ def safeguarded_step(
     first, P = int(seen.sum(0).min()), [masked_rows(~seen, expand_like(p, R)) for p in P]
     recur_in_place(found, P, max(first, 1))[first:].nan_to_num_(0.0, 0.0, 0.0)
     return found
+
+
+def accelerated(work: WindowState, carried: Carried, before: Iterate, limits: StepLimits) -> list[Tensor]:
+    """0 (1, B, C, S), and then R with the step of `safeguarded_step` along one earlier iterate, in pieces that follow
+    each other; carried and before: as there, with norms (W, B, 1, 1).
+
+    Where all samples are alike it is written for few operators, for on a GPU each of them is a launch: what is limited
+    is gamma (1 + ridge), and no number is sent to the rows that the step ends before.
+    """
+    R, size, P = carried
+    k, W, zero = work.revisited_rows, len(R), R.new_zeros(1, *R.shape[1:])
+    if not k:
+        return [zero, R]
+    if work.revisited is not None or len(P) > 1 or before.size is None:
+        carried = Carried(R, size.flatten(1), P)
+        return [zero, R + safeguarded_step(torch.zeros_like(R), work, carried, [before], limits)]
+    now, rest = R.split((k, W - k))
+    step = now - first_rows(before.R, k)
+    g = (step * now).sum((2, 3), keepdim=True).cumsum(0, dtype=torch.float64)
+    G = torch.linalg.vector_norm(step, dim=(2, 3), keepdim=True).square().cumsum(0, dtype=torch.float64)
+    step.add_(first_rows(before.moved, k))
+    largest = torch.nn.functional.pad(size[: k - 1].cummax(0).values, (0, 0, 0, 0, 0, 0, 1, 0))  # of the rows before
+    fits = (largest / torch.linalg.vector_norm(step, dim=(2, 3), keepdim=True)).mul_(limits.most * (1 + limits.ridge))
+    steady = first_rows(size, k) <= limits.growth * first_rows(before.size, k)
+    gamma = ((g / G).to(R.dtype).clamp(-fits, fits) * steady).nan_to_num_(0.0, 0.0, 0.0)  # 0 / 0: nothing moved
+    by = -1 / (1 + limits.ridge)
+    new = torch.addcmul(now, step, gamma, value=by)
+    if k == W:
+        return [zero, new]
+    return [zero, new, torch.addcmul(rest, P[0][k:].cumprod(0), step[-1:] * gamma[-1:], value=by)]
+
+
+def first_rows(v: Tensor, k: int) -> Tensor:
+    """v[:k]; v itself where it is no longer."""
+    return v if len(v) == k else v[:k]
 
 
 def check_variance(v: float) -> None:

@@ -102,12 +102,14 @@ def step_rows(system: System, work: WindowState, evaluate: Evaluate) -> tuple[Te
     Returns:
         Outputs D (W, B, ...), which are as before where a row is not evaluated, and y[n] = step(x)[n] (W, B, ...).
     """
-    (D,) = evaluate(work.x[:-1])
-    D = masked_rows(work.on, D, work.D[-len(D) :])
+    x = work.x[:-1]
+    (D,) = evaluate(x)
+    if work.on is not None:
+        D = masked_rows(work.on, D, work.D[-len(D) :])
     history = with_history(system, work, D)
     if type(system).step is not System.step:  # a system whose step does more than equation (1)
-        return D, system.step(work.x[:-1], history, work.z, work.n)
-    return D, work.coefficients(system).step(work.x[:-1], history, work.z)
+        return D, system.step(x, history, work.z, work.n)
+    return D, work.coefficients(system).step(x, history, work.z)
 
 
 def with_history(system: System, work: WindowState, D: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..system import System, expand_like, masked_rows
 from ..validate import named_arguments
-from .scan import recur_alike, recur_in_place
+from .scan import carried_products, recur_in_place
 from .work import WindowState, partial_mask
 
 
@@ -58,13 +58,17 @@ class Extrapolate(Guess):
         k = min(known.tolist())  # rows before k are known in every sample
         if k == W:
             return work.x
-        x, last = work.x, work.newest  # (B, ...)
+        last = work.newest  # (B, ...)
         if work.first is not None and last is not None and k == max(known.tolist()):
+            x = work.x if work.known_x is None else work.known_x
             rows = work.coefficients(system)
-            r = expand_like(rows.total[k:], x) * last
+            r = rows.total[k:] * last
             if work.z is not None:
-                r.addcmul_(expand_like(rows.c[k:], x), work.z[k:])
-            return torch.cat([x[:k], recur_alike(torch.cat([x[k : k + 1], r]), rows.a[k:, 0])])
+                r.addcmul_(rows.c[k:], work.z[k:])
+            r = torch.cat([x[k : k + 1], r])
+            T = carried_products(system, work.first + k, len(r))
+            return torch.cat([x[:k], (T @ r.flatten(1)).view(r.shape)])
+        x = work.x
         n, b = work.n[k:], torch.arange(B, device=work.n.device)
         if last is None:
             last = work.D[len(work.D) - W - 1 + known.to(b.device, non_blocking=True), b]

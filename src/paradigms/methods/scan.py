@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..system import Coefficients, expand_like, masked_rows
+from ..system import Coefficients, System, expand_like, masked_rows
 
 # One call is faster than a loop over the rows up to two sizes. With both, a window of 32 rows of 64 numbers takes 22
 # microseconds in place of 63, and a window of 8 rows of 2048 numbers is solved row by row.
@@ -23,6 +23,8 @@ from ..system import Coefficients, expand_like, masked_rows
 SMALL_STATE = 6
 # The second: numbers in the matrices of all coordinates.
 SMALL_MATRICES = 2**19
+# The longest table whose products of factors are kept, 4 MiB of them in float32. Chosen by hand.
+LONGEST_PRODUCTS = 1024
 
 
 def scan(r: Tensor) -> Tensor:
@@ -46,17 +48,22 @@ def recur_rows(r: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
     return solve_rows(r, p, 1) if is_small(r) else recur_in_place(r.clone(), p)
 
 
-def recur_alike(r: Tensor, a: Tensor) -> Tensor:
-    """d[n] = a[n-1] d[n-1] + r[n] of all numbers of r (W, B, ...) alike, a (W - 1,): a product with one matrix."""
-    one = unit_matrix(len(r), r.dtype, r.device)
-    T = torch.linalg.solve_triangular(torch.diag_embed(-a, -1), one, upper=False, unitriangular=True)
-    return (T @ r.flatten(1)).view(r.shape)
+def carried_products(system: System, first: int, R: int) -> Tensor:
+    """T (R, R), T[i,j] = a[first+j] ... a[first+i-1]: d = T r is d[n] = a[first+n-1] d[n-1] + r[n].
+
+    A window of one matrix, which is made once a table where that is not too long.
+    """
+    if len(system) > LONGEST_PRODUCTS:
+        return products(system.a[first : first + R - 1])
+    T: Tensor = system.once("carried products", lambda: products(system.a))
+    return T.as_strided((R, R), (len(T), 1), first * (len(T) + 1))
 
 
-@functools.lru_cache(maxsize=64)
-def unit_matrix(W: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Ones on a diagonal (W, W)."""
-    return torch.eye(W, dtype=dtype, device=device)
+def products(a: Tensor) -> Tensor:
+    """T (R, R), T[i,j] = a[j] ... a[i-1], of a (R - 1,)."""
+    one = torch.eye(len(a) + 1, dtype=torch.float64, device=a.device)
+    below = torch.diag_embed(-a.double(), -1)
+    return torch.linalg.solve_triangular(below, one, upper=False, unitriangular=True).to(a.dtype).contiguous()
 
 
 def recur_in_place(d: Tensor, p: Sequence[Tensor] | Tensor, first: int = 1) -> Tensor:
@@ -122,13 +129,6 @@ def carried_on(d: Tensor, p: Sequence[Tensor] | Tensor) -> Tensor:
 def zero_nonfinite(v: Tensor) -> Tensor:
     """v (W, B, ...) with 0, in place, for every row and sample that is not finite."""
     return scale_in_place(v, v.flatten(2).sum(2).abs() < math.inf)  # a sum is finite only if its terms are
-
-
-def finite_norms(v: Tensor) -> Tensor:
-    """The norms (W, B) of v (W, B, ...), once every row and sample that has no finite one is set to 0, in place."""
-    size = norms(v)
-    scale_in_place(v, size < math.inf)
-    return size.nan_to_num_(0.0, 0.0)
 
 
 def scale_in_place(v: Tensor, c: Tensor) -> Tensor:

@@ -34,10 +34,10 @@ from torch import Tensor
 
 from ..system import System
 from ..validate import named_arguments
-from .anderson import Carried, Iterate, StepLimits, safeguarded_step
+from .anderson import Carried, Iterate, StepLimits, accelerated, first_rows
 from .base import AbstractMethod, step_rows
 from .guess import Extrapolate, Guess
-from .scan import carry_matrices, finite_norms, recur_rows, rms
+from .scan import carry_matrices, recur_rows, rms
 from .spectrum import Spectrum, check_grid, spectrum_of
 from .work import Evaluate, Memory, Update, WindowState, pick_rows
 
@@ -51,8 +51,8 @@ class LearnedSecants:
         base: What is added to the sums over rows, weight and weight g (2, N, B F).
         alike: k[n,m], and k[n,m] alpha[m] (2, N, N).
         alpha: (N, 1, 1).
-        per: 1 / alpha (N, 1, 1), or 0 where there is no signal.
-        least: The smallest alpha J (N, 1, 1): 0, or 1 - gain where data are limited.
+        rows: Of each row a, b[0], 1 / alpha, or 0 where there is no signal, and the smallest alpha J: 0, or 1 - gain
+            where data are limited (4, N, 1).
         sums: X, and Y without its alpha (2, N, B, F).
     """
 
@@ -60,8 +60,7 @@ class LearnedSecants:
     base: Tensor
     alike: Tensor
     alpha: Tensor
-    per: Tensor
-    least: Tensor
+    rows: Tensor
     sums: Tensor
 
     @property
@@ -83,12 +82,14 @@ class LastRound(NamedTuple):
         square: Its sums of squares by band (W + 1, B, F).
         carried: R (W, B, C, S), before the Anderson step.
         known: What was learned of J.
+        size: The norms of R (W, B, 1, 1).
     """
 
     moved: Tensor
     square: Tensor
     carried: Tensor
     known: LearnedSecants
+    size: Tensor
 
     @property
     def of_known_rows(self) -> bool:
@@ -144,44 +145,47 @@ class Spectral(AbstractMethod):
         """What is known before any evaluation of states like x (B, ...)."""
         s, N, B = spectrum_of(x, self.grid), len(system), len(x)
         what = "spectral", self.width, self.weight, s.shape, s.places
-        base, alike, alpha, per, least = system.once(what, lambda: table_prior(system, s, self.width, self.weight))
-        return LearnedSecants(s, base.repeat(1, 1, B), alike, alpha, per, least, x.new_zeros(2, N, B, len(s.count)))
+        base, alike, alpha, rows = system.once(what, lambda: table_prior(system, s, self.width, self.weight))
+        return LearnedSecants(s, base.repeat(1, 1, B), alike, alpha, rows, x.new_zeros(2, N, B, len(s.count)))
 
     def init(self, system: System, work: WindowState) -> Memory:
         known = self.begun(system, work.x[0])
         one = known.spectrum.forward(work.x[:1])
         moved = one.new_zeros(len(work.x), *one.shape[1:])
         square = one.new_zeros(*moved.shape[:2], known.sums.shape[3])
-        return LastRound(moved, square, moved[1:], known)
+        return LastRound(moved, square, moved[1:], known, moved.new_zeros(len(moved) - 1, moved.shape[1], 1, 1))
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         D, y = step_rows(system, work, evaluate)
-        moved, square, R_before, known = memory
+        moved, square, R_before, known, size_before = memory
         W, k, s = len(D), work.revisited_rows, known.spectrum
         apart = y.new_empty(W + k, *y.shape[1:])
-        torch.sub(y, work.x[1:], out=apart[:W])
-        torch.sub(D[:k], work.D[-W:][:k], out=apart[W:])
-        r, dD = s.forward(apart).split((W, k))
+        parts = apart.split((W, k))
+        torch.sub(y, work.x[1:], out=parts[0])
         secant = None
         if k:
-            secant = square[:k], s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3))
+            torch.sub(D[:k], work.outputs(k), out=parts[1])
+        r, dD = s.forward(apart).split((W, k))
+        if k:
+            secant = first_rows(square, k), s.sums(moved[:k], dD), torch.linalg.vector_norm(dD, dim=(2, 3))
             rows = work.n[:k] if work.first is None else slice(work.first, work.first + k)
             known = self.learn(known, *secant[:2], rows, work.revisited)
-        J = self.jacobian(system, known, work)  # (W, B, F)
-        P = [s.spread(p) for p in carry_matrices(work.coefficients(system), work.on, J)]
+        J, P, J_last = self.carry(system, known, work)
         R = recur_rows(r, P)  # of x[n+1], (W, B, C, S)
-        size = finite_norms(R)
-        before, moved = [Iterate(moved[1:], R_before)], R.new_zeros(W + 1, *R.shape[1:])
-        new = moved[1:]
+        size = torch.linalg.vector_norm(R, dim=(2, 3), keepdim=True)
+        R = torch.where(size < math.inf, R, 0.0)  # a row that has no finite norm takes its own step
+        size.nan_to_num_(0.0, 0.0)
         if self.most:
-            safeguarded_step(new, work, Carried(R, size, P), before, StepLimits(self.most))
-        new.add_(R)
+            before = Iterate(moved[1:], R_before, size_before)
+            moved = torch.cat(accelerated(work, Carried(R, size, P), before, StepLimits(self.most)))
+        else:
+            moved = torch.cat([torch.zeros_like(R[:1]), R])
+        new = moved[1:]
         square = s.sums(moved, moved)
-        torch.sub(new, r, out=r)
-        first = r[:1].zero_()  # which takes its sequential step
+        torch.sub(new, r, out=r)  # 0 at the first row, which takes its sequential step
         off = rms(r)
         # In its place is transformed by how much the last row's D changes, of which the rows that enter are guessed.
-        torch.mul(s.spread(J[-1:]), moved[-2:-1], out=first)
+        torch.mul(J_last, moved[-2:-1], out=r[:1])
         x = s.inverse(r, y)
         first = x[:1]
         last = first.clone()
@@ -191,10 +195,11 @@ class Spectral(AbstractMethod):
         def shift(w: Tensor) -> Tensor:
             if w.tolist() == [[W - 1] * w.shape[1]]:
                 return last
-            return s.inverse(s.spread(pick_rows(J, w)) * pick_rows(moved, w), y)
+            bands = J.view(W, -1, known.sums.shape[3])
+            return s.inverse(s.spread(pick_rows(bands, w)) * pick_rows(moved, w), y)
 
         update = Update(x, D, y, work.live, None, (s, square[1:]), secant, shift, off)
-        return update, LastRound(moved, square, R, known)
+        return update, LastRound(moved, square, R, known, size)
 
     def learn(
         self, known: LearnedSecants, XX: Tensor, XD: Tensor, n: Tensor | slice, twice: Tensor | None
@@ -221,22 +226,42 @@ class Spectral(AbstractMethod):
         """J (W, B, F) of the window's rows; 0 where there is no signal."""
         W, begin = len(work.n), work.begin if work.first is None else [work.first]
         rows = slice(min(begin), min(max(begin) + W, len(system)))
-        X, Y = torch.baddbmm(known.base[:, rows], known.alike[:, rows], known.sums.flatten(2)).unbind()
-        share = (Y / X).view(-1, *known.sums.shape[2:])
-        share = share.maximum(known.least[rows]).clamp_(max=1) if system.denoiser.limited else share.clamp_(0, 1)
-        J = share.mul_(known.per[rows])  # of all rows from the first to the last
+        J = jacobian_of_rows(system, known, rows)[0].view(-1, *known.sums.shape[2:])
         return J if rows.start == max(begin) and len(J) == W else pick_rows(J, work.n - rows.start)
+
+    def carry(self, system: System, known: LearnedSecants, work: WindowState) -> tuple[Tensor, list[Tensor], Tensor]:
+        """J (W, B, F), and as factors of coordinates P (W, B, 1, S) of each tap and J of the last row."""
+        if work.first is None or system.taps > 1:
+            J = self.jacobian(system, known, work)
+            P = carry_matrices(work.coefficients(system), work.on, J)
+        else:
+            J, a, b = jacobian_of_rows(system, known, slice(work.first, work.first + len(work.n)))
+            P = [torch.addcmul(a, b, J)]
+        W, taps = len(J), len(P)
+        wide = torch.cat([*P, J[-1:]]).view(taps * W + 1, -1, 1, known.sums.shape[3])
+        *P, last = wide.index_select(3, known.spectrum.band).split([*[W] * taps, 1])
+        return J, P, last
+
+
+def jacobian_of_rows(system: System, known: LearnedSecants, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """J (R, B F) of rows of the table, and their a and b[0] (R, 1)."""
+    a, b, per, least = known.rows[:, rows].unbind()
+    X, Y = torch.baddbmm(known.base[:, rows], known.alike[:, rows], known.sums.flatten(2)).unbind()
+    share = Y / X
+    share = share.maximum(least).clamp_(max=1) if system.denoiser.limited else share.clamp_(0, 1)
+    return share.mul_(per), a, b
 
 
 def table_prior(system: System, s: Spectrum, width: float, weight: float) -> tuple[Tensor, ...]:
-    """What the table alone says: base of one sample, alike, alpha, per and least of `LearnedSecants`."""
+    """What the table alone says: base of one sample, alike, alpha and rows of `LearnedSecants`."""
     level, alpha = log_snr(system), system.alpha[:, None, None]
     g = system.alpha[:, None] ** 2 * s.prior
     g = g / (g + system.sigma[:, None] ** 2).clamp(min=1e-30)
     alike = (1 + ((level[:, None] - level) / width) ** 2) ** -2
     per = torch.where(alpha > 0, 1 / alpha.clamp(min=1e-30), 0)
     base = weight * torch.stack([torch.ones_like(g), g])
-    return base, torch.stack([alike, alike * system.alpha]), alpha, per, system.denoiser.least[:, None, None]
+    rows = torch.stack([system.a, system.b[:, 0], per[:, 0, 0], system.denoiser.least.to(per)])[..., None]
+    return base, torch.stack([alike, alike * system.alpha]), alpha, rows
 
 
 def log_snr(system: System) -> Tensor:

@@ -30,8 +30,6 @@ BANDS_AN_OCTAVE = 2
 VARIANCE = 0.5
 # States of up to this many places are transformed by one matrix over all axes, in place of one an axis. Chosen by hand.
 SINGLE_MATRIX_PLACES = 256
-# An axis of this many places or more is transformed in halves, which is half the work. Chosen by hand.
-HALVED_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Spectrum:
     Attributes:
         shape: Of a state, with its tokens on their grid.
         places: The axes of the shape that are transformed.
-        cosines: The transform C of each such axis, or one of all of them.
+        cosines: The transform C (L, L) of each such axis, or one of all of them.
         bands: (F, S), 1 where a place is in a band and 0 elsewhere.
         count: Coordinates in a band (F,).
         prior: Variance of one coordinate of a band (F,), before anything is known of the data.
@@ -49,35 +47,40 @@ class Spectrum:
 
     shape: tuple[int, ...]
     places: tuple[int, ...]
-    cosines: tuple[CosineTransform, ...]
+    cosines: tuple[Tensor, ...]
     bands: Tensor
     count: Tensor
     prior: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Coordinates (W, B, C, S) of states x (W, B, ...)."""
-        v = x.reshape(*x.shape[:2], *self.shape).permute(self._there) if self._moves else x
-        v = v.reshape(*x.shape[:2], -1, *self._lengths)
-        for axis, C in enumerate(self.cosines, -len(self.cosines)):
-            v = C.forward(v, axis)
-        return v.reshape(*v.shape[:3], -1) if len(self.cosines) != 1 else v
+        (W, B), v = x.shape[:2], x
+        if self._moves:
+            v = v.reshape(W, B, *self.shape).permute(self._there)
+        lengths = self._lengths
+        for axis in range(-1, -1 - len(lengths), -1):
+            v = matrix_times(self.cosines[axis], self._transposed[axis], v, axis, lengths)
+        return v.reshape(W, B, -1, math.prod(lengths))
 
     def inverse(self, v: Tensor, like: Tensor) -> Tensor:
         """States shaped as `like` (W, B, ...) of coordinates v (W, B, C, S)."""
-        x = v.reshape(*v.shape[:3], *self._lengths) if len(self.cosines) != 1 else v
-        for axis, C in enumerate(self.cosines, -len(self.cosines)):
-            x = C.inverse(x, axis)
+        (W, B), x, lengths = v.shape[:2], v, self._lengths
+        for axis in range(-1, -1 - len(lengths), -1):
+            x = matrix_times(self._transposed[axis], self.cosines[axis], x, axis, lengths)
         if self._moves:
-            x = x.reshape(*v.shape[:2], *(self.shape[axis - 2] for axis in self._there[2:])).permute(self._back)
-        return x.reshape(*v.shape[:2], *like.shape[2:])
+            x = x.reshape(W, B, *(self.shape[axis - 2] for axis in self._there[2:])).permute(self._back)
+        return x.reshape(W, B, *like.shape[2:])
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (W, B, F), coordinates u, v (W, B, C, S)."""
-        return (u * v).sum(2) @ self._bands
+        (W, B, C, S), square = u.shape, u * v
+        if C > 1:
+            square = square.sum(2)
+        return (square.view(-1, S) @ self._bands).view(W, B, -1)
 
     def spread(self, c: Tensor) -> Tensor:
         """Coefficients of coordinates (..., 1, S) from those of bands (..., F)."""
-        return c.unsqueeze(-2).index_select(-1, self._band)
+        return c.unsqueeze(-2).index_select(-1, self.band)
 
     def alike(self, other: Spectrum) -> bool:
         """Whether the coordinates are the same."""
@@ -94,13 +97,19 @@ class Spectrum:
         return self.bands.T.contiguous()
 
     @functools.cached_property
-    def _band(self) -> Tensor:
+    def band(self) -> Tensor:
         """The band (S,) of each place."""
         return self.bands.argmax(0)
 
     @functools.cached_property
     def _lengths(self) -> tuple[int, ...]:
-        return tuple(C.length for C in self.cosines)
+        """Of the axes that `cosines` transform."""
+        return tuple(len(C) for C in self.cosines)
+
+    @functools.cached_property
+    def _transposed(self) -> tuple[Tensor, ...]:
+        """What takes coordinates back."""
+        return tuple(C.T for C in self.cosines)
 
     @functools.cached_property
     def _there(self) -> tuple[int, ...]:
@@ -118,67 +127,17 @@ class Spectrum:
         return tuple(self._there.index(axis) for axis in range(len(self._there)))
 
 
-@dataclass(frozen=True)
-class CosineTransform:
-    """C of one axis of `length` places; where it is long, in halves, which is half the work: even k first, then odd.
+def matrix_times(M: Tensor, M_T: Tensor, v: Tensor, axis: int, lengths: Sequence[int]) -> Tensor:
+    """M v along an axis < 0 of v, whose last axes have such lengths; M_T: its transpose. The axes before may be joined.
 
-    v[even] = even (x[i] + x[L-1-i]),    v[odd] = odd (x[i] - x[L-1-i]),    i < L / 2
+    The last two axes by plain products, the fastest: axes of 96 and of 256 places take less time so than in halves.
     """
-
-    length: int
-    even: Tensor  # all of C where the axis is not halved
-    odd: Tensor | None = None
-
-    @classmethod
-    def of(cls, C: Tensor) -> CosineTransform:
-        """The transform of an axis by its C (L, L), whose rows are in the order of `order`."""
-        h = len(C) // 2
-        return cls(len(C), C[:h, :h].contiguous(), C[h:, :h].contiguous()) if in_halves(len(C)) else cls(len(C), C)
-
-    def forward(self, x: Tensor, axis: int) -> Tensor:
-        """C x along an axis < 0 of x."""
-        if self.odd is None:
-            return matrix_times(self.even, x, axis)
-        one, other = x.chunk(2, axis)
-        other = other.flip(axis)
-        even = matrix_times(self.even, one + other, axis)
-        return torch.cat([even, matrix_times(self.odd, torch.sub(one, other, out=other), axis)], axis)
-
-    def inverse(self, v: Tensor, axis: int) -> Tensor:
-        """C^T v along an axis < 0 of v."""
-        back, odd_back = self._transposed
-        if odd_back is None:
-            return matrix_times(back, v, axis)
-        even, odd = v.chunk(2, axis)
-        even, odd = matrix_times(back, even, axis), matrix_times(odd_back, odd, axis)
-        return torch.cat([even + odd, torch.sub(even, odd, out=odd).flip(axis)], axis)
-
-    @functools.cached_property
-    def _transposed(self) -> tuple[Tensor, Tensor | None]:
-        """What takes coordinates back."""
-        return self.even.T, None if self.odd is None else self.odd.T
-
-
-def in_halves(L: int) -> bool:
-    """Whether an axis of L places is transformed in halves."""
-    return L >= HALVED_LENGTH and L % 2 == 0
-
-
-def frequency_order(L: int) -> Tensor:
-    """The frequencies k (L,) of an axis in the order of its coordinates."""
-    k = torch.arange(L, dtype=torch.float64)
-    return torch.cat([k[::2], k[1::2]]) if in_halves(L) else k
-
-
-def matrix_times(M: Tensor, x: Tensor, axis: int) -> Tensor:
-    """M x along an axis < 0 of x; the last two by plain products, the fastest."""
-    shape = x.shape
     if axis == -1:
-        return (x.reshape(-1, shape[-1]) @ M.T).view(shape)
+        return v.reshape(-1, lengths[-1]) @ M_T
     if axis == -2:
-        x = x.reshape(-1, *shape[-2:])
-        return torch.bmm(M.expand(len(x), -1, -1), x).view(shape)
-    return torch.tensordot(M, x, ([1], [x.ndim + axis])).movedim(0, axis)
+        v = v.reshape(-1, *lengths[-2:])
+        return torch.bmm(M.expand(len(v), -1, -1), v)
+    return torch.tensordot(v.reshape(-1, *lengths), M, ([len(lengths) + axis + 1], [1])).movedim(-1, axis)
 
 
 def spectrum_of(x: Tensor, grid: Sequence[int] | None = None) -> Spectrum:
@@ -200,7 +159,7 @@ def _spectrum(
     lengths = [shape[axis] for axis in places]
     f = torch.zeros(lengths, dtype=torch.float64)
     for i, L in enumerate(lengths):
-        k = frequency_order(L) * max(lengths) / L
+        k = torch.arange(L, dtype=torch.float64) * max(lengths) / L
         f = f + k.square().reshape([-1 if j == i else 1 for j in range(len(lengths))])
     f = f.sqrt().flatten()  # (S,)
     band = torch.where(f < 1, -1, (BANDS_AN_OCTAVE * f.clamp(min=1).log2() + 1e-9).floor())
@@ -210,12 +169,10 @@ def _spectrum(
     prior = bands @ (1 / (1 + f**2)) / places_of
     prior = prior * VARIANCE * places_of.sum() / (prior * places_of).sum()
     count = places_of * (math.prod(shape) // len(f))
-    each = [cosine_matrix(L)[frequency_order(L).long()].to(device, dtype) for L in lengths]
-    few = 1 < len(f) <= SINGLE_MATRIX_PLACES
-    parts = (
-        [CosineTransform(len(f), functools.reduce(torch.kron, each))] if few else [CosineTransform.of(C) for C in each]
-    )
-    return Spectrum(shape, places, tuple(parts), *(v.to(device, dtype) for v in (bands, count, prior)))
+    each = [cosine_matrix(L).to(device, dtype) for L in lengths]
+    if 1 < len(f) <= SINGLE_MATRIX_PLACES:
+        each = [functools.reduce(torch.kron, each)]
+    return Spectrum(shape, places, tuple(each), *(v.to(device, dtype) for v in (bands, count, prior)))
 
 
 def check_grid(grid: Sequence[int] | None, tokens: int | None = None) -> None:

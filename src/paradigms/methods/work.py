@@ -53,6 +53,43 @@ class WindowState:
     rounding: float = 0.0
     before: Callable[[], Tensor] | None = None
     _coefficients: Coefficients | None = field(default=None, init=False, repr=False)
+    # What is made when it is first asked for, by the field's name: few methods ask for rows that nobody evaluated.
+    _late: dict[str, Callable[[], Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """A field that is made late."""
+        late = self.__dict__.get("_late", {})
+        if name not in late:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        setattr(self, name, late.pop(name)())
+        return self.__dict__[name]
+
+    def defer(self, **made: Callable[[], Tensor]) -> None:
+        """Fields that are not needed yet."""
+        for name in made:
+            delattr(self, name)
+        self._late = made
+
+    @cached_property
+    def known_x(self) -> Tensor | None:
+        """Where all samples are alike, the states (k + 1, B, ...) of the k rows evaluated before and the one after."""
+        return None
+
+    @cached_property
+    def known_D(self) -> Tensor | None:
+        """Likewise the outputs (H + k, B, ...) of the rows before the window and of those k."""
+        return None
+
+    def outputs(self, k: int) -> Tensor:
+        """The last outputs (k, B, ...) of the window's first k rows."""
+        D = self.D if self.known_D is None else self.known_D
+        H = len(D) - (len(self.n) if self.known_D is None else self.revisited_rows)
+        return D[H : H + k]
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """How often each row was evaluated, where that is the same of all samples."""
+        return self.seen[:, 0].tolist()  # type: ignore[no-any-return]
 
     @cached_property
     def first(self) -> int | None:
@@ -60,10 +97,12 @@ class WindowState:
         return None
 
     def coefficients(self, system: System) -> Coefficients:
-        """The table's numbers of these rows."""
+        """The table's numbers of these rows: (W, B), or (W, 1, ...) as states are multiplied by them."""
         if self._coefficients is None:
             W, first = len(self.n), self.first
-            self._coefficients = system.rows(self.n if first is None else slice(first, first + W))
+            rows = self.n if first is None else slice(first, first + W)
+            x = self.x if self.known_x is None else self.known_x
+            self._coefficients = system.rows(rows, x.ndim)
         return self._coefficients
 
     @cached_property

@@ -10,9 +10,8 @@ from ..window import loop as windows
 from ..window.chain import Chain
 from ..window.controller import FixedWindow
 from ..window.frame import Frame
-from .handover import why_windows
+from .handover import why_no_room, why_windows
 from .loop import node_rounds
-from .memory import why_no_room
 from .method import Skeleton as Skeleton
 from .method import check_skeleton as check_skeleton
 

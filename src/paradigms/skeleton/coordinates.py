@@ -44,7 +44,7 @@ class BandCoordinates:
 
     def spread(self, c: Tensor) -> Tensor:
         """Coefficients of coordinates (..., d) from those of bands (..., F)."""
-        return c @ self.member.T.to(c)
+        return c.index_select(-1, self.band)
 
     def sums(self, u: Tensor, v: Tensor) -> Tensor:
         """sum of u v over each band (..., F), coordinates u, v (..., d)."""
@@ -108,10 +108,15 @@ class BandCoordinates:
 
 def coordinates_of(x: Tensor, grid: Sequence[int] | None = None) -> BandCoordinates:
     """The coordinates of states x (B, ...); grid: as in `spectrum_of`."""
-    s = spectrum_of(x, grid)
+    return coordinates_by_band(spectrum_of(x, grid), x[0].numel())
+
+
+@functools.lru_cache(maxsize=16)
+def coordinates_by_band(s: Spectrum, size: int) -> BandCoordinates:
+    """The coordinates of states of so many numbers."""
     band = s.bands.argmax(0)
     order = band.argsort(stable=True)
-    channels = x[0].numel() // len(order)
+    channels = size // len(order)
     width = s.bands.sum(1).long().cpu() * channels
     each = band[order].repeat_interleave(channels)
     return BandCoordinates(s, order, order.argsort(), each, (0, *width.cumsum(0).tolist()))

@@ -23,11 +23,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from math import inf, sqrt
 
-import torch
-from torch import Tensor
-
-from .layout import NodeLayout
 from .levels import LevelScalars
 from .nodes import split
 
@@ -46,95 +44,105 @@ ENOUGH = 0.7  # of Q: what nodes are added for; each moves the chain a little, w
 
 
 @dataclass(frozen=True)
-class ErrorParts:
-    """What a round measured.
+class SampleError:
+    """What a round measured of a sample, in plain numbers.
 
-    mu and each (N, B): a node's secant part and its interpolation part; 0 where a row is not known. plain (V, B): mu
-    without caution, of the known nodes in order. quad (B,), A (N, B), known and node masks (N, B), dense (B,): all rows
-    are nodes; residual (B,): how far a node's next state is from the step that the model gave, in std.
+    known: its evaluated rows, V of them, in order, and for each mu, mu without caution (plain), the interpolation part
+    (each) and the growth A. nodes: all its nodes; dense: they are all rows. most: the largest growth of any row.
+    residual: how far a node's next state is from the step that the model gave, in std.
     """
 
-    mu: Tensor
-    plain: Tensor
-    each: Tensor
-    quad: Tensor
-    A: Tensor
-    known: Tensor
-    node: Tensor
-    dense: Tensor
-    residual: Tensor
+    known: list[int]
+    nodes: set[int]
+    mu: list[float]
+    plain: list[float]
+    each: list[float]
+    quad: float
+    most: float
+    dense: bool
+    residual: float
     tolerance: float
 
     @cached_property
-    def secant(self) -> Tensor:
-        """The secant part (B,)."""
-        return self.mu.sum(0)
-
-    @cached_property
-    def S(self) -> Tensor:
-        """What the secant part may be (B,)."""
-        return torch.where(self.dense, GIVE, 1 - HALF).double() * self.tolerance
-
-    @cached_property
-    def Q(self) -> Tensor:
-        """What the interpolation part may be (B,): anything where nothing is interpolated."""
-        return torch.where(self.dense, torch.inf, HALF * self.tolerance).double()
-
-    @cached_property
-    def whole(self) -> Tensor:
-        """Whether all nodes are known (B,)."""
-        return (self.known | ~self.node).all(0)
+    def secant(self) -> float:
+        """The secant part."""
+        return sum(self.mu)
 
     @property
-    def estimate(self) -> Tensor:
-        """The error (B,), inf while a node was not evaluated."""
-        return torch.where(self.whole, self.secant + torch.where(self.dense, 0.0, self.quad), torch.inf)
+    def S(self) -> float:
+        """What the secant part may be."""
+        return (GIVE if self.dense else 1 - HALF) * self.tolerance
 
     @property
-    def within(self) -> Tensor:
-        """Whether both parts keep to their shares (B,)."""
-        return self.whole & (self.secant <= self.S) & (self.quad <= self.Q)
-
-    @cached_property
-    def least(self) -> Tensor:
-        """The sum (N, B) of the smallest mu up to a row's."""
-        mu, rows = self.mu.sort(0)
-        return torch.empty_like(mu).scatter_(0, rows, mu.cumsum(0))
-
-    @cached_property
-    def due(self) -> Tensor:
-        """The nodes (N, B) that must be evaluated again: all but the smallest mu whose sum is within SKIP S."""
-        return self.least > SKIP * self.S
+    def Q(self) -> float:
+        """What the interpolation part may be: anything where nothing is interpolated."""
+        return inf if self.dense else HALF * self.tolerance
 
     @property
-    def hot(self) -> Tensor:
-        """Those (N, B) that come first."""
-        forked = self.A.amax(0) > FORK
-        if not bool(forked.any()):
-            return self.due
-        return self.least > SKIP * self.S.maximum(torch.where(forked, ETA, 0.0) * self.secant)
+    def whole(self) -> bool:
+        """Whether all nodes are known."""
+        return len(self.known) == len(self.nodes)
+
+    @property
+    def estimate(self) -> float:
+        """The error, inf while a node was not evaluated."""
+        return self.secant + (0.0 if self.dense else self.quad) if self.whole else inf
+
+    @property
+    def within(self) -> bool:
+        """Whether both parts keep to their shares."""
+        return self.whole and self.secant <= self.S and self.quad <= self.Q
+
+    @cached_property
+    def least(self) -> list[float]:
+        """The sum of the smallest mu up to a node's, of each known node."""
+        order = sorted(range(len(self.mu)), key=self.mu.__getitem__)
+        found = [0.0] * len(order)
+        for v, total in zip(order, accumulate(self.mu[v] for v in order), strict=True):
+            found[v] = total
+        return found
+
+    def due(self, most: float) -> list[int]:
+        """The known rows that must be evaluated again: all but the smallest mu whose sum is within SKIP `most`."""
+        return [n for n, total in zip(self.known, self.least, strict=True) if not total <= SKIP * most]
+
+    def line(self, nodes: set[int]) -> list[int]:
+        """The rows to evaluate next, with nodes by now, those that come first before the others."""
+        new = nodes.difference(self.known)
+        due = self.due(self.S)
+        hot = due if self.most <= FORK else self.due(max(self.S, ETA * self.secant))
+        first = sorted(new.union(hot))
+        return first + sorted(set(due).difference(hot))
+
+    @property
+    def moved_most(self) -> list[int]:
+        """The known rows with the largest mu."""
+        return [n for n, mu in zip(self.known, self.mu, strict=True) if mu == max(self.mu)]
 
 
-def interpolation_share(levels: LevelScalars, count: Tensor) -> Tensor:
-    """rho (B,) of samples with `count` (B,) known nodes: RHO, of an ODE and more, the fewer rows lie between them."""
-    return RHO + (RISE if levels.ode else 0.0) * (count / len(levels)).double().square()
+def interpolation_share(levels: LevelScalars, count: int) -> float:
+    """rho of a sample with `count` known nodes: RHO, of an ODE and more, the fewer rows lie between them."""
+    return RHO + (RISE if levels.ode else 0.0) * (count / len(levels)) ** 2
 
 
-def new_nodes(layout: NodeLayout, parts: ErrorParts, window: int) -> Tensor:
-    """The rows (N, B) that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
-    p, share, N, erring = parts, layout.levels.share, len(layout.levels), parts.quad > ENOUGH * parts.Q
-    if not bool(erring.any()):
-        return torch.zeros_like(p.node)
-    Q, S, mu, each = p.Q, p.S, p.plain, p.each.gather(0, layout.at)
-    after = torch.nn.functional.pad(layout.known.rows[1:], (0, 0, 0, 1), value=N)
-    dp = (share[after] - share[layout.at]).clamp_(min=1e-9)
-    wide, limit = Q * dp.sqrt(), each + S * dp
-    bad = (each > wide) & (mu < MARGIN * limit) & (mu.cumsum(0) < each + S) & erring
-    load = (p.node & (~p.known | p.due)).sum(0)
-    of = (p.quad / Q).square()
-    of = of / (of + (p.secant / S).square()).clamp(min=1e-30)
-    room = (window - load).clamp(min=window // 4).maximum((window * of).long()).clamp(min=2)
-    bad &= bad.cumsum(0) * 2 <= room
-    stuck = p.whole & (p.secant <= S) & (p.quad > Q) & ~bad.any(0)
-    bad |= stuck & (each > 0) & (each >= 0.5 * each.amax(0))
-    return split(layout, p.node, bad, each / wide) if bool(bad.any()) else torch.zeros_like(p.node)
+def new_nodes(levels: LevelScalars, p: SampleError, window: int) -> set[int]:
+    """The rows that become nodes: in intervals whose ends are badly foretold, as many as there is room for."""
+    if not p.quad > ENOUGH * p.Q:
+        return set()
+    share, known, S, Q = levels.row.share, p.known, p.S, p.Q
+    parts = [max(share[hi] - share[lo], 1e-9) for lo, hi in zip(known, [*known[1:], len(levels)], strict=True)]
+    wide, limit = [Q * sqrt(dp) for dp in parts], [e + S * dp for e, dp in zip(p.each, parts, strict=True)]
+    of = zip(p.each, wide, p.plain, limit, accumulate(p.plain), strict=True)
+    bad = [e > w and mu < MARGIN * most and upto < e + S for e, w, mu, most, upto in of]
+    left = (window - len(p.line(p.nodes)), window // 4, int(window * interpolation_load(p)), 2)
+    for v in [v for v, is_bad in enumerate(bad) if is_bad][max(left) // 2 :]:
+        bad[v] = False
+    if not any(bad) and p.whole and p.secant <= S and p.quad > Q:
+        bad = [e > 0 and 0.5 * max(p.each) <= e for e in p.each]
+    return split(levels.row.place, known, p.nodes, bad, [e / w for e, w in zip(p.each, wide, strict=True)])
+
+
+def interpolation_load(p: SampleError) -> float:
+    """The share of a round's rows that new nodes may take: what interpolation errs by, beside what secants do."""
+    one, other = p.quad / p.Q * (p.quad / p.Q), p.secant / p.S * (p.secant / p.S)
+    return one / (one + other) if one + other < inf else 0.0

@@ -11,16 +11,19 @@ A chain given over too early costs more than one too late (10 for 16 rounds on o
 When windows are taken instead:
 
     from the start    tolerance < LEAST, or fewer rows than SHORTEST
+                      (STATES + 1 if noise is drawn) N B bytes(state) + N^2 scalars > SHARE of what is free
     from a round on   round >= max(4, LOST_AFTER N / window) and secant > LOST S: a fork that nodes do not follow
 """
 
 from __future__ import annotations
 
+import os
+
 import torch
-from torch import Tensor
 
 from .error import HALF as OF_TOLERANCE
-from .error import ErrorParts
+from .error import SampleError
+from .levels import LevelScalars
 
 START, EARLY, MANY = 0.55, 0.6, 0.8  # of the third prototype; tuned on mixtures, digits and scenes
 SLACK, HALF, FAR = 5.0, 0.5, 10.0
@@ -34,6 +37,9 @@ LEAST, SHORTEST = 0.01, {True: 100, False: 1000}
 # Of DDPM-1000 at window 80, round 5: a sample of scenes that took 76 rounds for 32 was at 2200 S, digits at 44 to 81,
 # seven of eight mixtures at 2 to 73; digits DDIM-200, round 5: 16 to 230.
 LOST_AFTER, LOST = 0.4, 1e3
+# Of a row's state: where it was evaluated, the answer there, e, the state now; and as much again twice while the chain
+# is run on the surrogate. Counted in `stops.py` and `measure.py`.
+STATES, SHARE = 10, 0.8
 
 
 def why_windows(N: int, tolerance: float, ode: bool) -> str | None:
@@ -45,26 +51,46 @@ def why_windows(N: int, tolerance: float, ode: bool) -> str | None:
     return f"nodes save few rounds on less than {shortest} rows of {kind}" if shortest > N else None
 
 
-def is_lost(parts: ErrorParts, round: int, window: int) -> Tensor:
-    """The samples (B,) that windows take from here, after `round` rounds."""
-    late = round >= max(4, LOST_AFTER * len(parts.node) / window)
-    return (parts.secant > LOST * parts.S) & torch.tensor(late)
+def why_no_room(N: int, B: int, state: int, drawn: bool, device: torch.device) -> str | None:
+    """Why there is no room for the nodes, None where there is: at worst all rows are nodes, beside the noise."""
+    need, have = (STATES + drawn) * N * B * state + 3 * 8 * N * N, bytes_free(device)
+    if have is None or need <= SHARE * have:
+        return None
+    return f"the nodes of {N} rows may need {need / 2**30:.2g} GiB and {have / 2**30:.2g} are free"
 
 
-def foretold_nodes(parts: ErrorParts, nodes: Tensor, ode: bool) -> Tensor:
-    """K* (B,) of samples that have so many nodes (B,)."""
-    more = (parts.quad / (OF_TOLERANCE * parts.tolerance) / parts.A.amax(0)).clamp(min=1)
-    return (parts.known.sum(0) * more ** (1 / ORDER[ode])).maximum(nodes)
+def bytes_free(device: torch.device) -> int | None:
+    """Bytes that are free on a device, None where nobody can say."""
+    if device.type == "cuda":
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
+    if device.type != "cpu":
+        return None
+    try:
+        with open("/proc/meminfo") as file:
+            found = dict(line.split(":", 1) for line in file)
+        return 1024 * int(found["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
-def gives_way(parts: ErrorParts, nodes: Tensor, first: Tensor, round: int, window: int, ode: bool) -> Tensor:
-    """The samples (B,) that go on with all rows, after `round` rounds; nodes (B,) that they have, first (B,): that they
-    began with."""
-    N = len(parts.node)
-    way = first >= START * N
-    if round >= max(3, EARLY * N / window):
-        K = foretold_nodes(parts, nodes, ode)
-        way = way | (K > MANY * N)
-        if round > N / window + SLACK:
-            way = way | (K > HALF * N) | (parts.secant > FAR * parts.S)
-    return way & ~parts.dense
+def is_lost(p: SampleError, N: int, round: int, window: int) -> bool:
+    """Whether windows take a sample from here, after `round` rounds."""
+    return round >= max(4, LOST_AFTER * N / window) and p.secant > LOST * p.S
+
+
+def gives_way(p: SampleError, nodes: int, first: int, levels: LevelScalars, round: int, window: int) -> bool:
+    """Whether a sample goes on with all rows, after `round` rounds; first: the nodes that it began with."""
+    N = len(levels)
+    if p.dense or first >= START * N:
+        return not p.dense
+    if round < max(3, EARLY * N / window):
+        return False
+    more = max(p.quad / (OF_TOLERANCE * p.tolerance) / p.most, 1.0)
+    K = max(len(p.known) * more ** (1 / ORDER[levels.ode]), nodes)
+    late = round > N / window + SLACK
+    return K > MANY * N or (late and (K > HALF * N or p.secant > FAR * p.S))

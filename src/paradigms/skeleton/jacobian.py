@@ -23,6 +23,8 @@ error of x[n+1] grows to anywhere ahead: large before a boundary, where samples 
 
 from __future__ import annotations
 
+from itertools import accumulate
+from math import exp, log, sqrt
 from typing import NamedTuple
 
 import torch
@@ -41,19 +43,19 @@ ACROSS = 0.01  # cosine of dX and dD below which their product says nothing
 
 
 class ReevaluatedNodes(NamedTuple):
-    """M nodes (row n, sample b) that were evaluated again: sums by band (M, F) of dX dX, dX dD and dD dD."""
+    """M nodes (rows n, samples b) that were evaluated again: sums by band (3, M, F) of dX dX, dX dD and dD dD; total:
+    over all bands."""
 
-    n: Tensor
-    b: Tensor
-    XX: Tensor
-    XD: Tensor
-    DD: Tensor
+    n: list[int]
+    b: list[int]
+    sums: Tensor
+    total: list[list[float]]
 
 
 class LearnedJacobian:
-    """What B samples taught: XY and their running mean (N, B, 2, F), J (N, B, F), eps and gain (N, B).
+    """What B samples taught: XY and their running mean (N, B, 2, F), J (N, B, F) and eps (N, B).
 
-    told (N, B): of which rows the gain is known; rounds (B,) that each sample learned in. Changed in place but for J.
+    gain: of each sample, by row; rounds: that each sample learned in. Changed in place but for J.
     """
 
     def __init__(self, levels: LevelScalars, B: int) -> None:
@@ -63,77 +65,102 @@ class LearnedJacobian:
         self.XY, self.mean = torch.zeros(2, N, B, 2, F, dtype=torch.float64)
         self.J = levels.J[:, None].expand(N, B, F)
         self.eps = torch.full((N, B), FIRST, dtype=torch.float64)
-        self.gain, self.told = torch.zeros(N, B, dtype=torch.float64), torch.zeros(N, B, dtype=torch.bool)
-        self.rounds = torch.zeros(B, dtype=torch.float64)
+        self.gain: list[dict[int, float]] = [{} for _ in range(B)]
+        self.rounds = [0] * B
 
-    def part(self, keep: Tensor) -> None:
+    def part(self, keep: list[int]) -> None:
         """Some samples alone."""
-        for name in ("XY", "mean", "J", "eps", "gain", "told"):
+        for name in ("XY", "mean", "J", "eps"):
             setattr(self, name, getattr(self, name)[:, keep])
-        self.rounds = self.rounds[keep]
+        self.gain, self.rounds = [self.gain[b] for b in keep], [self.rounds[b] for b in keep]
 
-    def learn(self, seen: ReevaluatedNodes, counts: Tensor, smallest: Tensor, tiny: float) -> None:
-        """From a round's nodes: counts (M,) is what D of each counts for, smallest (M,) what a state must have moved by
+    def learn(self, seen: ReevaluatedNodes, counts: list[float], smallest: list[float], tiny: float) -> None:
+        """From a round's nodes: counts (M) is what D of each counts for, smallest (B) what a state must have moved by
         to tell, tiny a movement, in the sample, that tells nothing."""
-        self.rounds += 1
-        if len(seen.n):
-            self.errors(seen, counts, tiny)  # of J before this round
-            total = seen.XX.sum(1)
-            fine = (total > smallest.square()).nonzero()[:, 0]
-            seen, total = (seen, total) if len(fine) == len(total) else (taken(seen, fine), total[fine])
-            self.secants(seen, total)
-        late = torch.where(self.rounds > SETTLE, 1 / (self.rounds - SETTLE + 1).clamp(min=1), 1.0)
-        self.mean.lerp_(self.XY, late[:, None, None])
-        levels, rows = self.levels, self.told.any(1).nonzero()[:, 0]  # the rows that say anything
-        X, Y = (levels.alike[rows].T @ self.mean[rows].flatten(1)).unflatten(1, self.mean.shape[1:]).unbind(2)
-        aJ = Y.add_(levels.prior[:, None]).div_(X.add_(WEIGHT)).clamp_(0, MOST)
-        self.J = aJ * levels.per[:, None, None]
+        self.rounds = [r + 1 for r in self.rounds]
+        if seen.n:
+            there = torch.tensor([seen.n, seen.b])
+            self.errors(seen, there, counts, tiny)  # of J before this round
+            of = zip(seen.total[0], seen.b, strict=True)
+            fine = [m for m, (XX, b) in enumerate(of) if smallest[b] ** 2 < XX]
+            if len(fine) < len(seen.n):
+                seen, there = taken(seen, fine), there[:, fine]
+            if fine:
+                self.secants(seen, there)
+        if max(self.rounds) <= SETTLE:
+            self.mean.copy_(self.XY)
+        else:
+            late = torch.tensor([1 / max(r - SETTLE + 1, 1) for r in self.rounds], dtype=torch.float64)
+            self.mean.lerp_(self.XY, late[:, None, None])
+        levels, rows = self.levels, sorted(set().union(*self.gain))  # the rows that say anything
+        if rows:
+            told = torch.tensor(rows)
+            X, Y = (levels.alike[told].T @ self.mean[told].flatten(1)).view_as(self.mean).unbind(2)
+            aJ = Y.add_(levels.prior[:, None]).div_(X.add_(WEIGHT)).clamp_(0, MOST)
+            self.J = aJ.mul_(levels.per[:, None, None])
 
-    def secants(self, seen: ReevaluatedNodes, total: Tensor) -> None:
-        """XY, gain and told with what was seen."""
-        n, b, XX, XD, DD = seen
-        levels, system = self.levels, self.levels.system
-        forgetting = torch.ones(len(self.rounds), dtype=torch.float64).index_fill_(0, b, FORGET)
-        self.XY *= forgetting[:, None, None]
-        by = torch.stack([1 / total, system.alpha[n] / total], 1)[..., None]
-        self.XY.index_put_((n, b), torch.stack([XX, XD], 1) * by, accumulate=True)
-        j = levels.J[n]
-        jXX = j * XX
-        g, j = steepest_slope(total, XD.sum(1), DD.sum(1)), (j * jXX).sum(1) / jXX.sum(1).clamp(min=1e-30)
-        slopes = torch.addcmul(system.a[n], levels.taken[n], torch.stack([g, j])).abs_().clamp_(min=1e-6).log_()
-        self.gain[n, b] = slopes[0] - slopes[1]
-        self.told[n, b] = True
+    def secants(self, seen: ReevaluatedNodes, there: Tensor) -> None:
+        """XY and gain with what was seen, of rows and samples `there` (2, M)."""
+        (n, b, sums, (XX, XD, DD)), row = seen, self.levels.row
+        some = set(b)
+        if len(some) == len(self.rounds):
+            self.XY *= FORGET
+        else:
+            self.XY[:, sorted(some)] *= FORGET
+        by = [[[1 / each], [row.alpha[r] / each]] for r, each in zip(n, XX, strict=True)]
+        each = sums[:2].transpose(0, 1) * torch.tensor(by, dtype=torch.float64)  # (M, 2, F)
+        self.XY.index_put_(tuple(there), each, accumulate=True)
+        usual = (self.levels.slopes[:, there[0]] * sums[0]).sum(2).tolist()  # (2, M)
+        for r, s, *of, jjXX, jXX in zip(n, b, XX, XD, DD, *usual, strict=True):
+            slopes = steepest_slope(*of), jjXX / max(jXX, 1e-30)
+            now, before = (log(max(abs(row.a[r] + row.taken[r] * g), 1e-6)) for g in slopes)
+            self.gain[s][r] = now - before
 
-    def errors(self, seen: ReevaluatedNodes, counts: Tensor, tiny: float) -> None:
+    def errors(self, seen: ReevaluatedNodes, there: Tensor, counts: list[float], tiny: float) -> None:
         """eps with the defects that were found."""
-        levels, (n, b, XX, XD, DD) = self.levels, seen
-        J, (N, B) = self.J[n, b], self.eps.shape
-        defect = torch.addcmul(DD, J, J * XX - 2 * XD).clamp_(min=0)  # |dD - J dX|^2
-        found = (torch.stack([defect, XX]) * levels.G[n + 1].square()).sum(2).sqrt_() * counts
-        found[1] *= levels.per[n]
-        each = torch.zeros(N, 2, B, dtype=torch.float64)
-        each[n, :, b] = found.T
-        rows = n if B == 1 else n.unique()
-        off, moved = (levels.near[rows].T @ each[rows].flatten(1)).unflatten(1, (2, B)).unbind(1)
-        eps = torch.add(off, self.eps, alpha=tiny).div_(moved + tiny)
-        eps = eps.maximum(FALL * self.eps).clamp_(LEAST, LARGEST)
-        some = torch.zeros(B, dtype=torch.bool).index_put_((b,), found[1] > 0, accumulate=True)
-        self.eps = torch.where(some, eps, self.eps)
+        levels, (n, b, sums, _), B = self.levels, seen, len(self.gain)
+        J, (XX, XD, DD) = self.J[tuple(there)], sums.unbind()
+        defect = torch.addcmul(DD, J, torch.mul(J, XX).sub_(XD, alpha=2)).clamp_(min=0)  # |dD - J dX|^2
+        moved = [c * levels.row.per[r] for c, r in zip(counts, n, strict=True)]
+        found = (torch.stack([defect, XX]) * levels.squares[there[0]]).sum(2).sqrt_()
+        found *= torch.tensor([counts, moved], dtype=torch.float64)
+        rows = sorted(set(n))
+        place = {r: at for at, r in enumerate(rows)}
+        each = torch.zeros(len(rows), B, 2, dtype=torch.float64)
+        each.index_put_(tuple(torch.tensor([[place[r] for r in n], b])), found.T)
+        off, moved_by = (levels.near[rows].T @ each.flatten(1)).view(-1, B, 2).unbind(2)
+        eps = off.add_(self.eps, alpha=tiny).div_(moved_by + tiny)
+        eps = eps.maximum(self.eps * FALL).clamp_(LEAST, LARGEST)
+        self.eps = eps.where(moved_by > 0, self.eps)
 
-    def growth(self) -> Tensor:
-        """A (N, B)."""
-        row = torch.arange(len(self.gain))[:, None]
-        last = torch.where(self.told, row, -1).cummax(0).values
-        first = self.told.to(torch.uint8).argmax(0)
-        upto = self.gain.gather(0, torch.where(last < 0, first, last)).cumsum(0)  # of a row, and of those before
-        return (upto.flip(0).cummax(0).values.flip(0) - upto).exp_().clamp_(max=GROWN)
+    def growth(self, b: int, rows: list[int]) -> tuple[list[float], float]:
+        """A at known rows of a sample, among them all that have a gain, and the largest of any row."""
+        gain, N = self.gain[b], len(self.levels)
+        if not gain:
+            return [1.0] * len(rows), 1.0
+        told = sorted(gain)
+        now, each = gain[told[0]], list[float]()
+        for n in rows:
+            each.append(now := gain.get(n, now))
+        # What the rows up to and with each known one add up to, and up to the last row before the next.
+        length = [hi - lo for lo, hi in zip(rows, [*rows[1:], N], strict=True)]
+        end = list(accumulate((g * k for g, k in zip(each, length, strict=True)), initial=rows[0] * each[0]))
+        at = [before + g for before, g in zip(end[:-1], each, strict=True)]
+        most, A, largest = -float("inf"), list[float](), 0.0
+        for upto, last in zip(reversed(at), reversed(end[1:]), strict=True):
+            most = max(most, last)
+            largest = max(largest, most - last)
+            most = max(most, upto)
+            A.append(most - upto)
+        return [min(exp(min(v, 99.0)), GROWN) for v in reversed(A)], min(exp(min(max(largest, *A), 99.0)), GROWN)
 
 
-def taken(seen: ReevaluatedNodes, which: Tensor) -> ReevaluatedNodes:
-    """Some of the nodes (R,)."""
-    return ReevaluatedNodes(*(v[which] for v in seen))
+def taken(seen: ReevaluatedNodes, which: list[int]) -> ReevaluatedNodes:
+    """Some of the nodes."""
+    n, b = ([v[m] for m in which] for v in (seen.n, seen.b))
+    return ReevaluatedNodes(n, b, seen.sums[:, which], [[v[m] for m in which] for v in seen.total])
 
 
-def steepest_slope(XX: Tensor, XD: Tensor, DD: Tensor) -> Tensor:
-    """g (M,) of the sums dX dX, dX dD and dD dD (M,); where an answer moves across its state, |dD| / |dX|."""
-    return torch.where(ACROSS * (XX * DD).sqrt() < XD, DD / XD.clamp(min=1e-30), (DD / XX).sqrt())
+def steepest_slope(XX: float, XD: float, DD: float) -> float:
+    """g of the sums dX dX, dX dD and dD dD; where an answer moves across its state, |dD| / |dX|."""
+    return DD / max(XD, 1e-30) if ACROSS * sqrt(XX * DD) < XD else sqrt(DD / XX)

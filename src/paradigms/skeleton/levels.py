@@ -7,12 +7,16 @@
     caution[n] = CAUTION where alpha < sigma                   modes are decided there, before growth is in sight
     weight[n] = max_j |sum_(k <= j) b[n + k, k]|               what D[n] counts for in any state after it
 
-All of it is scalars, (N, N) at most, and kept on the CPU in float64, where the decisions of a round are made.
+All of it is scalars, (N, N) at most, and kept on the CPU in float64, where the decisions of a round are made; `row` has
+those of a row as plain numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +34,26 @@ LOWEST = -3.0  # of level in `place`: more noise than that hides what nodes are 
 # learned models took 18.6, 19.7 and 23.8. The best of both was not looked for.
 CAUTION = 4.0
 TIED = 0.25  # of a mean step in level: how far apart rows of one level are put, as the two stages of Heun's rule are
+
+
+class RowNumbers(NamedTuple):
+    """Of each row, as plain numbers: as in `LevelScalars` and in the table; what the coefficients of D add up to.
+
+    weights, levels: sums over the rows before, N + 1 of them, of weight and of weight times level.
+    """
+
+    level: list[float]
+    place: list[float]
+    share: list[float]
+    per: list[float]
+    caution: list[float]
+    a: list[float]
+    taken: list[float]
+    alpha: list[float]
+    sigma: list[float]
+    std: list[float]
+    weights: list[float]
+    levels: list[float]
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,25 @@ class LevelScalars:
     caution: Tensor
 
     def __len__(self) -> int:
-        return len(self.level)
+        return len(self.row.level)  # of a tensor it takes ten times as long, and it is asked of every node
+
+    @cached_property
+    def row(self) -> RowNumbers:
+        """Its rows."""
+        t, w = self.system, self.weight
+        sums = (list(accumulate(v.tolist(), initial=0.0)) for v in (w, w * self.level))
+        of = (self.level, self.place, self.share, self.per, self.caution, t.a, self.taken, t.alpha, t.sigma, t.std)
+        return RowNumbers(*(v.tolist() for v in of), *sums)
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """J^2 and J of Gaussian data (2, N, F)."""
+        return torch.stack([self.J.square(), self.J])
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """G[n+1]^2 (N, F)."""
+        return self.G[1:].square()
 
 
 def level_scalars(system: System, s: Spectrum, width: float, weight: float) -> LevelScalars:

@@ -1,7 +1,7 @@
 """The rounds of skeleton sampling: a generator of frames, as `frames` of `window/loop.py` is of windows.
 
     while a sample is not done
-        n, b    the nodes to evaluate, of all samples                         choose.py
+        n, b    the nodes to evaluate, of all samples                         nodes.py
         x       their states: the chain on the surrogate                      surrogate.py
         D       the model, ONE batch
         learn   the Jacobian by band, eps, A; e at the nodes                  jacobian.py
@@ -13,6 +13,7 @@ Samples that are done leave the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -23,7 +24,7 @@ from ..window.chain import Chain
 from ..window.controller import FixedWindow
 from .frame import NodeRound
 from .method import Skeleton
-from .samples import ActiveSamples, lost_samples, rows_to_evaluate
+from .samples import ActiveSamples, is_lost_now, rows_to_evaluate
 
 
 def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -> Iterator[NodeRound]:
@@ -32,34 +33,37 @@ def node_rounds(chain: Chain, method: Skeleton, stop: FinalError, window: int) -
     run, evaluate, N = ActiveSamples(chain, method, stop, window), chain.evaluate, len(chain.system)
     B, given_up = len(run.who), 0
     assert isinstance(chain.controller, FixedWindow)
-    begin, estimate = torch.zeros(B, dtype=torch.long), torch.full((B,), torch.inf, dtype=torch.float64)
-    ends = run.x
+    starts, errors, ends = [0] * B, [math.inf] * B, run.x
     for round in range(1, chain.limit + 1):
         n, b = rows_to_evaluate(run)
         x = run.states(n, b)
         here = run.coordinates.inverse(x, run.like)
-        D = evaluate.ask(here, n.to(here.device), run.who[b].to(here.device))
+        rows, samples = torch.tensor([n, [run.who[j] for j in b]]).to(here.device)
+        D = evaluate.ask(here, rows, samples)
         run.rounding = evaluate.rounding
         run.learn(n, b, x, run.coordinates.forward(D))
         found = run.judge()
         assert run.judged is not None
-        parts, end = run.judged.parts, run.judged.way.end
-        done, who = run.grow(round), run.who
-        over = ~done & ((round >= method.cap(N, window, run.tolerance)) | lost_samples(run, round))
-        if bool(over.any()):
-            given_up += int(over.sum())
+        parts, who, end = list(run.judged.parts), run.who, run.judged.way.end
+        done, late = run.grow(round), round >= method.cap(N, window, run.tolerance)
+        over = [not done[j] and (late or is_lost_now(run, j, round)) for j in range(len(who))]
+        if any(over):
+            given_up += sum(over)
             chain.controller.why = f"{given_up} of {B} samples needed more than {round} rounds with Skeleton()"
-        left = ~(done | over)
-        stride = torch.zeros(B, dtype=torch.long).index_put_((who,), torch.where(left, 0, N))
-        estimate = estimate.index_copy(0, who, torch.where(over, torch.inf, parts.estimate))
-        ends = ends.index_copy(0, who.to(ends.device), end)
-        told = estimate.to(ends.device), evaluate.evaluations
-        frame = NodeRound(round, window, begin, stride, who, found, parts, ends, run.like, evaluate, *told)
+        strides, errors = [0] * B, list(errors)
+        for j, b_ in enumerate(who):
+            strides[b_] = N if done[j] or over[j] else 0
+            errors[b_] = math.inf if over[j] else parts[j].estimate
+        ends = end if len(who) == B else ends.index_copy(0, torch.tensor(who, device=ends.device), end)
+        frame = NodeRound(
+            round, window, starts, strides, who, found, parts, ends, run.like, evaluate, errors, evaluate.evaluations
+        )
         chain.evaluate.clock.pause()
         yield frame
         chain.evaluate.clock.resume()
-        begin = begin + stride
-        if not bool(left.any()):
+        starts = [n + k for n, k in zip(starts, strides, strict=True)]
+        left = [j for j, b_ in enumerate(who) if not strides[b_]]
+        if not left:
             return
-        if not bool(left.all()):
-            run.part(left.nonzero()[:, 0])
+        if len(left) < len(who):
+            run.part(left)

@@ -1,93 +1,96 @@
-"""Which rows are nodes, and where each row stands among those that are known.
+"""Which rows are nodes, which of them a round evaluates, and where each row stands among those that are known.
 
 first     `few` rows evenly in `place`, the first and the last among them
-base[n]   how many known nodes lie at or before row n, less 1
+round     those that must come first, front to back, then the others; of a batch the W B that stand first in their lines
 split     an interval whose ends their neighbours foretell badly gets 2 to PIECES pieces, evenly in `place`
 
 few = few_ode (0.01 / tolerance)^(1/4) for an ODE, few_sde (0.01 / tolerance)^(1/2) where noise is drawn
+
+All of it is plain numbers, sample by sample: there are few nodes, and a call of torch takes as long as twenty of them.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from .levels import LevelScalars
 
-if TYPE_CHECKING:
-    from .layout import NodeLayout
-
 PIECES = 6  # of an interval, at most, in a round; of the prototypes
 POWER = 0.6  # pieces grow so with the error: of an interpolation of order 1 to 2
 
 
-def first(levels: LevelScalars, few: float) -> Tensor:
-    """The first nodes (N,), about `few` of them; all rows where the chain has no more."""
-    N = len(levels)
+def first(levels: LevelScalars, few: float) -> list[int]:
+    """The first nodes, about `few` of them; all rows where the chain has no more."""
+    N, count = len(levels), max(round(few), 2)
     if few >= N:
-        return torch.ones(N, dtype=torch.bool)
-    node = torch.zeros(N, dtype=torch.bool)
-    even = torch.linspace(0, 1, max(round(few), 2), dtype=torch.float64)
-    node[torch.searchsorted(levels.place, even).clamp(0, N - 1)] = True
-    node[0] = node[-1] = True
-    return node
+        return list(range(N))
+    even = (bisect_left(levels.row.place, k / (count - 1)) for k in range(count))
+    return sorted({0, N - 1, *(min(n, N - 1) for n in even)})
 
 
 @dataclass(frozen=True)
-class KnownNodes:
-    """The V rows of each of B samples that were marked in a mask (N, B), in order.
+class NodeRows:
+    """Some rows of each of B samples of N rows, in order; the longest of these lists has V."""
 
-        mask (N, B); rows (V, B): N beyond a sample's count (B,). base (N, B): the place in `rows` of the last one at or
-    before each row, -1 where there is none.
-    """
-
-    mask: Tensor
-    rows: Tensor
-    count: Tensor
-    base: Tensor
-
-    @classmethod
-    def of(cls, mask: Tensor) -> KnownNodes:
-        """From a mask (N, B)."""
-        N, B = mask.shape
-        upto = mask.cumsum(0)
-        count = upto[-1]
-        rows = torch.full((int(count.max()) + 1, B), N)
-        rows.scatter_(0, torch.where(mask, upto - 1, len(rows) - 1), torch.arange(N)[:, None].expand(N, B))
-        rows[-1] = N
-        return cls(mask, rows[:-1], count, upto - 1)
+    N: int
+    each: tuple[list[int], ...]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return max(map(len, self.each))
 
-    def part(self, keep: Tensor) -> KnownNodes:
-        """Of some samples alone."""
-        return KnownNodes(self.mask[:, keep], self.rows[:, keep], self.count[keep], self.base[:, keep])
+    @cached_property
+    def rows(self) -> Tensor:
+        """The rows (V, B), N beyond a sample's."""
+        V = len(self)
+        padded = [[*rows, *[self.N] * (V - len(rows))] for rows in self.each]
+        return torch.tensor(padded, dtype=torch.long).T
 
-    def spread(self, v: Tensor, other: float = 0.0) -> Tensor:
-        """Values v (..., V, B) of the marked rows as (..., N, B), `other` elsewhere."""
-        N, B = self.base.shape
-        wide = torch.full((*v.shape[:-2], N + 1, B), other, dtype=v.dtype)
-        return wide.scatter_(-2, self.rows.expand(v.shape), v)[..., :N, :]
+    @cached_property
+    def count(self) -> Tensor:
+        """How many a sample has (B,)."""
+        return torch.tensor([len(rows) for rows in self.each])
+
+    @cached_property
+    def base(self) -> Tensor:
+        """The place in `rows` of the last one at or before each row (N, B), -1 where there is none."""
+        rows, every = self.rows.T.contiguous(), torch.arange(self.N)
+        return torch.searchsorted(rows, every.expand(len(rows), -1).contiguous(), right=True).sub_(1).T
+
+    def place(self, n: int, b: int) -> int:
+        """The same of one row."""
+        return bisect_right(self.each[b], n) - 1
 
 
-def split(layout: NodeLayout, node: Tensor, bad: Tensor, ratio: Tensor) -> Tensor:
-    """New nodes (N, B): of intervals one end of which is bad (V, B), `ratio` (V, B) times what it may be.
+def choose_nodes(lines: Sequence[Sequence[int]], window: int, budget: int | None) -> list[tuple[int, int]]:
+    """The rows and samples (n, b) to evaluate, by row, of a line of rows for each sample.
+
+    budget: of all samples, of equal places the first samples'; None for `window` of each.
+    """
+    if budget is None:
+        return sorted((n, b) for b, line in enumerate(lines) for n in line[:window])
+    every = ((place, b, n) for b, line in enumerate(lines) for place, n in enumerate(line))
+    if sum(map(len, lines)) <= budget:
+        return sorted((n, b) for _, b, n in every)
+    return sorted((n, b) for _, b, n in sorted(every)[:budget])
+
+
+def split(place: list[float], known: list[int], nodes: set[int], bad: list[bool], ratio: list[float]) -> set[int]:
+    """New nodes: of intervals between known rows one end of which is bad, `ratio` times what it may be.
 
     An interval that still holds a node that was not evaluated is left alone.
     """
-    (N, B), known, place = node.shape, layout.known, layout.levels.place
-    lo, hi = known.rows[:-1], known.rows[1:]
-    pieces = torch.where(bad, (ratio**POWER).round().clamp(2, PIECES), 1.0)
-    want = pieces[:-1].maximum(pieces[1:])
-    upto, (low, high) = node.cumsum(0), (layout.at[:-1], layout.at[1:])
-    open = (upto.gather(0, high) - upto.gather(0, low) == 1) & (hi < N) & (hi - lo > 1)
-    want = torch.where(open, want, 1.0)
-    begin, piece = place[low], torch.arange(1, PIECES)[:, None, None]
-    at = torch.searchsorted(place, torch.addcmul(begin, piece / want, place[high] - begin))
-    at = torch.where(piece < want, at.maximum(lo + 1).minimum(hi - 1), N)
-    new = torch.zeros(N + 1, B, dtype=torch.bool).scatter_(0, at.flatten(0, 1), True)
-    return new[:N]
+    pieces = [round(min(max(r**POWER, 2.0), PIECES)) if b else 1 for b, r in zip(bad, ratio, strict=True)]
+    new, waiting = set[int](), sorted(nodes.difference(known))
+    for i in range(len(known) - 1):
+        want, lo, hi = max(pieces[i], pieces[i + 1]), known[i], known[i + 1]
+        if want == 1 or hi - lo < 2 or bisect_left(waiting, lo) < bisect_left(waiting, hi):
+            continue
+        step = (place[hi] - place[lo]) / want
+        new.update(min(max(bisect_left(place, place[lo] + k * step), lo + 1), hi - 1) for k in range(1, want))
+    return new

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 from ..system import System
 from .coordinates import BandCoordinates
@@ -25,16 +25,18 @@ from .layout import NodeLayout
 
 
 def row_matrices(system: System, J: Tensor) -> Tensor:
-    """M (N, B, F, K, K) of Jacobians J (N, B, F)."""
+    """M (N + 1, B, F, K, K) of Jacobians J (N, B, F); 1 in row N, which leaves everything as it is."""
     K, N = system.taps, len(J)
     if K == 1:
-        return torch.addcmul(system.a[:, None, None], system.b[:, 0, None, None], J)[..., None, None]
-    M = J.new_zeros(*J.shape, K, K)
+        a, b = system.once("a and b of one tap", lambda: (system.a[:, None, None], system.b[:, :1, None]))
+        return pad(torch.addcmul(a, b, J), (0, 0, 0, 0, 0, 1), value=1.0).view(N + 1, *J.shape[1:], 1, 1)
+    M = J.new_zeros(N + 1, *J.shape[1:], K, K)
     for k in range(K):
-        M[k:, ..., 0, k] = system.b[k:, k, None, None] * J[: N - k]
-    M[..., 0, 0] += system.a[:, None, None]
+        M[k:N, ..., 0, k] = system.b[k:, k, None, None] * J[: N - k]
+    M[:N, ..., 0, 0] += system.a[:, None, None]
     for k in range(1, K):
-        M[..., k, k - 1] = 1
+        M[:N, ..., k, k - 1] = 1
+    M[N] = torch.eye(K, dtype=J.dtype)
     return M
 
 
@@ -52,39 +54,54 @@ def running_products(M: Tensor, dim: int, left: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Rows begin to end - 1 (M,) of samples b (M,), between which no node was evaluated; layout: of the known nodes."""
+    """Rows begin to end - 1 of samples b (M each), between which no node was evaluated; layout: of the known nodes."""
 
     layout: NodeLayout
-    begin: Tensor
-    end: Tensor
-    b: Tensor
+    begin: list[int]
+    end: list[int]
+    b: list[int]
 
     @functools.cached_property
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Rows (M, L) from the last one back, and which of them are inside."""
-        L = int((self.end - self.begin).max()) if len(self.end) else 0
-        n = self.end[:, None] - torch.arange(1, L + 1)
-        return n.clamp(min=0), n >= self.begin[:, None]
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """begin, end and b (M, 1)."""
+        begin, end, b = torch.tensor([self.begin, self.end, self.b], dtype=torch.long)[..., None]
+        return begin, end, b
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """N, and then the rows from the last one back, N beyond the first one (M, 1 + L)."""
+        L = max((hi - lo for lo, hi in zip(self.begin, self.end, strict=True)), default=0)
+        begin, end, _ = self.numbers
+        n = end - torch.arange(1, L + 1)
+        N = len(self.layout.levels)
+        return pad(torch.where(n >= begin, n, N), (1, 0), value=N)
+
+    @functools.cached_property
+    def places(self) -> list[int]:
+        """The places among the known nodes of the last ones at or before each begin."""
+        return [self.layout.known.place(n, b) for n, b in zip(self.begin, self.b, strict=True)]
 
     @functools.cached_property
     def slots(self) -> Tensor:
         """The slots (M, K + 3) of the nodes that an interval's e is made of."""
-        K, known = self.layout.levels.system.taps, self.layout.known
-        place = known.base[self.begin, self.b][:, None] + torch.arange(-K, 3)
-        return self.layout.slot_at(place, self.b[:, None])
+        K = self.layout.levels.system.taps
+        lines = self.layout.lines(K + 1)
+        return torch.tensor([lines[b][p + 1 : p + K + 4] for p, b in zip(self.places, self.b, strict=True)])
 
     @functools.cached_property
     def weights(self) -> Tensor:
         """W (M, K + 3, L): what those nodes count for in each row, through all taps."""
-        (n, inside), layout, b = self.rows, self.layout, self.b[:, None]
+        rows, layout, b = self.rows[:, 1:], self.layout, self.numbers[2]
         system, h = layout.levels.system, layout.weights
         if system.taps == 1:
-            return (h[:, n, b] * torch.where(inside, system.b[n, 0], 0.0)).transpose(0, 1)
-        K, base = system.taps, layout.known.base
+            return layout.weighted[:, rows, b].transpose(0, 1)
+        inside = rows < len(layout.levels)
+        n = torch.where(inside, rows, 0)
+        K, base, first = system.taps, layout.known.base, torch.tensor(self.places)[:, None]
         W = h.new_zeros(len(n), K + 3, n.shape[1])
         for k in range(K):
             back = (n - k).clamp(min=0)
-            at = base[back, b] - base[self.begin, self.b][:, None] + K - 1 + torch.arange(4)[:, None, None]
+            at = base[back, b] - first + K - 1 + torch.arange(4)[:, None, None]
             by = torch.where(inside & (n >= k), system.b[n, k], 0.0)
             W.scatter_add_(1, at.clamp(min=0).transpose(0, 1), (h[:, back, b] * by).transpose(0, 1))
         return W
@@ -92,19 +109,16 @@ class Intervals:
     @functools.cached_property
     def inside(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The places (R,) of rows in `rows`, their rows among all samples', their intervals, and where each begins."""
-        (n, inside), N = self.rows, len(self.layout.slot)
-        at = inside.flatten().nonzero()[:, 0]
-        count = self.end - self.begin
+        rows, (begin, end, b), N = self.rows[:, 1:], self.numbers, len(self.layout.levels)
+        at = (rows < N).flatten().nonzero()[:, 0]
+        count = (end - begin)[:, 0]
         which = torch.arange(len(count)).repeat_interleave(count)
-        return at, (n + N * self.b[:, None]).flatten()[at], which, count.cumsum(0) - count
+        return at, (rows + N * b).flatten()[at], which, count.cumsum(0) - count
 
     def coefficients(self, carry: Tensor) -> tuple[Tensor, Tensor]:
-        """P (M, F, K, K) and T (M, L, F, K) of matrices M (N, B, F, K, K)."""
-        n, inside = self.rows
-        one = torch.eye(carry.shape[-1], dtype=carry.dtype)
-        upto = running_products(torch.where(inside[..., None, None, None], carry[n, self.b[:, None]], one), 1, False)
-        first = one[:, 0].expand_as(upto[:, :1, ..., 0])
-        return upto[:, -1], torch.cat([first, upto[:, :-1, ..., 0]], 1)
+        """P (M, F, K, K) and T (M, L, F, K) of matrices M (N + 1, B, F, K, K)."""
+        upto = running_products(carry[self.rows, self.numbers[2]], 1, False)
+        return upto[:, -1], upto[:, :-1, ..., 0]
 
     def gathered(self, T: Tensor) -> Tensor:
         """Q (M, K + 3, F, K): what the nodes in `slots` count for at the end."""

@@ -1,12 +1,13 @@
 """The samples of a batch that are not done: their nodes, what was learned of them, and the steps of a round.
 
-States are kept at nodes alone, in coordinates of the spectrum. What is decided is decided on the CPU from sums by band:
-two waits for the device a round, beside the model's own.
+States are kept at nodes alone, in coordinates of the spectrum. What is decided is decided on the CPU, in plain numbers,
+from sums by band: two waits for the device a round, beside the model's own.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, sqrt
 from typing import NamedTuple
 
 import torch
@@ -16,16 +17,14 @@ from ..stopping.final_error import MARGIN as USUAL
 from ..stopping.final_error import FinalError
 from ..stopping.rounding import ESTIMATE_DIVISOR, NETWORK_DIVISOR, finest_tolerance
 from ..window.chain import Chain
-from .choose import choose_nodes
 from .coordinates import BandCoordinates, coordinates_of
-from .error import MARGIN, ErrorParts, new_nodes
+from .error import MARGIN, SampleError, new_nodes
 from .handover import gives_way, is_lost
 from .jacobian import TINY, LearnedJacobian, ReevaluatedNodes
-from .layout import NodeLayout
 from .levels import LevelScalars, level_scalars
-from .measure import measure_nodes, secant_size, step_residual
+from .measure import NodeSums, measure_nodes
 from .method import Skeleton
-from .nodes import KnownNodes, first
+from .nodes import NodeRows, choose_nodes, first
 from .recurrence import Intervals, NoiseByBand
 from .store import NodeStore
 from .surrogate import StopStates, Surrogate
@@ -38,17 +37,18 @@ ROWS = 64  # of noise that are transformed at once
 
 
 class JudgedRound(NamedTuple):
-    """What a round leaves to the next: the parts of the error, the surrogate, and the chain on it at the nodes."""
+    """What a round leaves to the next: of each sample the error, the surrogate, and the chain on it at the nodes."""
 
-    parts: ErrorParts
+    parts: list[SampleError]
     found: Surrogate
     way: StopStates
 
 
 class ActiveSamples:
-    """The samples that are not done, B of them: who (B,) they are in the batch.
+    """The samples that are not done, B of them: who they are in the batch, and of each its nodes.
 
-    tolerance: what they are held to, unit (B,): the size of a finished one, first (B,): nodes at the beginning.
+    unit: the size of a finished one; first: nodes at the beginning; dense: whether all rows are nodes; size: of the
+    states of nodes, by row.
     """
 
     def __init__(self, chain: Chain, method: Skeleton, stop: FinalError, window: int) -> None:
@@ -57,24 +57,25 @@ class ActiveSamples:
         self.like = x[:1]
         self.coordinates: BandCoordinates = coordinates_of(x, method.grid or stop.grid)
         self.spectrum = self.coordinates.spectrum
-        self.levels: LevelScalars = level_scalars(system, self.spectrum, method.width, method.weight)
+        s, by = self.spectrum, (method.width, method.weight)
+        what = "levels of nodes", s.shape, s.places, by
+        self.levels: LevelScalars = system.once(what, lambda: level_scalars(system, s, *by))
         self.rounding = 0.0
         few = method.nodes(self.levels.ode, self.tolerance) if stop.tolerance > 0 else len(system)
-        N, B = len(system), len(x)
+        B, nodes = len(x), first(self.levels, few)
         self.budget = window * B if method.pooled else None
-        self.who = torch.arange(B)
+        self.who = list(range(B))
         self.x = self.coordinates.forward(x)
         self.z = scaled_noise(chain, self.coordinates)
-        self.store = NodeStore(N, system.taps, self.x)
-        self.layout = self.laid_out()
-        self.node = first(self.levels, few)[:, None].repeat(1, B)
-        self.first = self.node.sum(0)
-        self.dense = torch.zeros(B, dtype=torch.bool)
-        self.unit = torch.full((B,), self.spectrum.size, dtype=torch.float64)
+        self.store = NodeStore(self.levels, self.x)
+        self.nodes = [set(nodes) for _ in range(B)]
+        self.first = [len(nodes)] * B
+        self.dense = [False] * B
+        self.unit = [self.spectrum.size] * B
         self.learned = LearnedJacobian(self.levels, B)
-        self.size = torch.zeros(N, B, dtype=torch.float64)  # of the states of nodes
+        self.size: list[dict[int, float]] = [{} for _ in range(B)]
         self.judged: JudgedRound | None = None
-        self.stops: tuple[KnownNodes, Intervals] | None = None
+        self.stops: tuple[NodeRows, Intervals] | None = None
 
     @property
     def tolerance(self) -> float:
@@ -96,143 +97,166 @@ class ActiveSamples:
         """The nodes, where steps between neighbours must be the model's own to the last digit."""
         return self.store if self.tolerance < CLOSE * finest_tolerance(self.like.dtype) else None
 
-    def laid_out(self) -> NodeLayout:
-        """Where the nodes are, by now."""
-        return NodeLayout(self.levels, self.store.known, self.store.slot, self.store.row)
-
     def run(self) -> tuple[Surrogate, StopStates]:
         """What is known by now, and the chain on it from node to node."""
-        s, J, same = self.coordinates, self.learned.J, self.layout.known is self.store.known
-        if not same:
-            self.layout = self.laid_out()
-        found = Surrogate(s, J, self.layout, self.store.left(s, J), self.x, self.z)
-        if self.stops is None or not same or not torch.equal(self.stops[0].mask, self.node):
-            stops = KnownNodes.of(self.node)
+        s, J, layout = self.coordinates, self.learned.J, self.store.layout
+        found = Surrogate(s, J, layout, self.store.left(s, J), self.x, self.z)
+        nodes = tuple(sorted(each) for each in self.nodes)
+        if self.stops is None or self.stops[1].layout is not layout or self.stops[0].each != nodes:
+            stops = NodeRows(len(self.levels), nodes)
             self.stops = stops, found.intervals(stops)
         return found, found.run(self.stops, self.exact)
 
-    def states(self, n: Tensor, b: Tensor) -> Tensor:
-        """States (M, d) at rows n of samples b (M,)."""
+    def states(self, n: list[int], b: list[int]) -> Tensor:
+        """States (M, d) at rows n of samples b (M)."""
         found, way = self.run() if self.judged is None else self.judged[1:]
-        x, t, data = found.states(way, n, b), self.levels.system, (self.unit / self.spectrum.size).clamp(min=1.0)
-        far = (FAR * (t.sigma[n] + t.alpha[n] * data[b])).to(x)[:, None]
-        return x.nan_to_num(0.0, 0.0, 0.0).minimum(far).maximum(-far)
+        x, row = found.states(way, n, b), self.levels.row
+        data = [max(unit / self.spectrum.size, 1.0) for unit in self.unit]
+        far = [FAR * (row.sigma[r] + row.alpha[r] * data[s]) for r, s in zip(n, b, strict=True)]
+        most = torch.tensor(far, dtype=x.dtype, device=x.device)[:, None]
+        return x.nan_to_num_(0.0, 0.0, 0.0).clamp_(-most, most)
 
-    def learn(self, n: Tensor, b: Tensor, x: Tensor, D: Tensor) -> None:
-        """Rows n of samples b (M,) had states x (M, d), and the model answered D."""
-        seen, answers, self.size[n, b] = reevaluated_nodes(self, n, b, x, D)
-        no, bo = seen.n, seen.b
-        if len(no):
-            base = self.layout.known.base[no, bo]
-            counts = self.layout.mass[base, bo] / self.unit[bo]
-        smallest = (TELLS * self.eps + self.rounding / NETWORK_DIVISOR) * self.unit[bo]
-        self.learned.learn(seen, counts if len(no) else smallest, smallest, TINY * self.tolerance)
+    def learn(self, n: list[int], b: list[int], x: Tensor, D: Tensor) -> None:
+        """Rows n of samples b (M) had states x (M, d), and the model answered D."""
+        seen, answers, sizes = reevaluated_nodes(self, n, b, x, D)
+        known, mass = self.store.known, self.store.layout.mass if seen.n else []
+        counts = [mass[s][known.place(r, s)] / self.unit[s] for r, s in zip(seen.n, seen.b, strict=True)]
+        smallest = [(TELLS * self.eps + self.rounding / NETWORK_DIVISOR) * unit for unit in self.unit]
+        self.learned.learn(seen, counts, smallest, TINY * self.tolerance)
         self.store.put(n, b, x, D)
-        last = (n == len(self.levels) - 1).nonzero()[:, 0]
-        self.unit[b[last]] = answers[last].clamp(min=1e-3 * self.spectrum.size)
+        for r, s, answer, size in zip(n, b, answers, sizes, strict=True):
+            self.size[s][r] = size
+            if r == len(self.levels) - 1:
+                self.unit[s] = max(answer, 1e-3 * self.spectrum.size)
 
     def judge(self) -> Surrogate:
         """Runs the chain on what is known now, and finds the parts of the error."""
         found, way = self.run()
-        self.judged = JudgedRound(error_parts(self, found, way), found, way)
+        self.judged = JudgedRound(sample_errors(self, found, way), found, way)
         return found
 
-    def grow(self, round: int) -> Tensor:
-        """New nodes, or all rows, for the next round; whether each sample is done (B,)."""
+    def grow(self, round: int) -> list[bool]:
+        """New nodes, or all rows, for the next round; whether each sample is done."""
         assert self.judged is not None
-        p, window = self.judged.parts, min(self.window, len(self.levels))
-        new = new_nodes(self.layout, p, window)
-        done = p.within & ~new.any(0)
-        self.node = p.node | new
-        dense = gives_way(p, self.node.sum(0), self.first, round, window, self.levels.ode) & ~done
-        if bool(dense.any()):
-            self.node, self.dense = self.node | dense, self.dense | dense
-            self.judged = self.judged._replace(parts=replace(p, dense=self.dense))
+        N, done = len(self.levels), list[bool]()
+        for b, p in enumerate(self.judged.parts):
+            new = new_nodes(self.levels, p, min(self.window, N))
+            done.append(p.within and not new)
+            if new:
+                self.nodes[b] = p.nodes | new
+            if not done[b] and gives_way(p, len(self.nodes[b]), self.first[b], self.levels, round, self.window):
+                self.nodes[b], self.dense[b] = set(range(N)), True
+                # What is due is judged as of all rows from here on.
+                self.judged.parts[b] = replace(p, dense=True)
         return done
 
-    def part(self, keep: Tensor) -> None:
-        """Goes on with some samples (M,) alone."""
+    def part(self, keep: list[int]) -> None:
+        """Goes on with some samples alone."""
         assert self.judged is not None
-        there, N = keep.to(self.x.device), len(self.levels)
-        self.x = self.x[there]
-        self.z = self.z and self.z.kept((N * keep[:, None] + torch.arange(N)).flatten())
-        for name in ("who", "first", "dense", "unit"):
-            setattr(self, name, getattr(self, name)[keep])
-        self.node, self.size = self.node[:, keep], self.size[:, keep]
+        N = len(self.levels)
+        self.x = self.x[keep]
+        self.z = self.z and self.z.kept(torch.tensor([[N * b + n for n in range(N)] for b in keep]).flatten())
+        for name in ("who", "first", "dense", "unit", "nodes", "size"):
+            setattr(self, name, [getattr(self, name)[b] for b in keep])
         self.learned.part(keep)
         self.store.part(keep)
-        p, found, way = self.judged
-        by = {k: getattr(p, k)[:, keep] for k in ("mu", "plain", "each", "A", "known", "node")}
-        p = replace(p, **by, quad=p.quad[keep], dense=p.dense[keep], residual=p.residual[keep])
-        self.layout, self.stops = self.laid_out(), None
-        here = self.store.row.shape[1]
-        found = Surrogate(self.coordinates, self.learned.J, self.layout, found.E[there, :here], self.x, self.z)
-        stops = way.stops.part(keep)
-        self.judged = JudgedRound(p, found, StopStates(stops, way.u[there]))
+        parts, found, way = self.judged
+        self.stops, layout = None, self.store.layout
+        E = found.E[keep, : len(layout.known)]
+        found = Surrogate(self.coordinates, self.learned.J, layout, E, self.x, self.z)
+        V = way.u.shape[1] - 1
+        stops = NodeRows(N, tuple(way.stops.each[b] for b in keep))
+        u = way.u[keep]
+        way = StopStates(stops, torch.cat([u[:, : len(stops)], u[:, V:]], 1))
+        self.judged = JudgedRound([parts[b] for b in keep], found, way)
 
 
-def rows_to_evaluate(samples: ActiveSamples) -> tuple[Tensor, Tensor]:
-    """The rows n and samples b (M,) that the next round evaluates."""
-    known = samples.store.mask
+def rows_to_evaluate(samples: ActiveSamples) -> tuple[list[int], list[int]]:
+    """The rows n and samples b (M) that the next round evaluates, by row."""
     if samples.judged is None:
-        mask = choose_nodes(samples.node, known, known, known, samples.window, samples.budget)
+        lines = [sorted(nodes) for nodes in samples.nodes]
     else:
-        p = samples.judged.parts
-        mask = choose_nodes(samples.node, known, p.due, p.hot, samples.window, samples.budget)
-        none = ~mask.any(0)
-        if bool(none.any()):  # nothing must be evaluated, and yet it is not done: what moved most
-            most = torch.where(known, p.mu, -1.0)
-            mask |= none & (most == most.amax(0))
-    n, b = mask.nonzero().unbind(1)
-    return n, b
+        of = zip(samples.judged.parts, samples.nodes, strict=True)
+        # Where nothing must be evaluated, and yet it is not done: what moved most.
+        lines = [p.line(nodes) or p.moved_most for p, nodes in of]
+    chosen = choose_nodes(lines, samples.window, samples.budget)
+    return [n for n, _ in chosen], [b for _, b in chosen]
 
 
 def reevaluated_nodes(
-    samples: ActiveSamples, n: Tensor, b: Tensor, x: Tensor, D: Tensor
-) -> tuple[ReevaluatedNodes, Tensor, Tensor]:
+    samples: ActiveSamples, n: list[int], b: list[int], x: Tensor, D: Tensor
+) -> tuple[ReevaluatedNodes, list[float], list[float]]:
     """The nodes that had been evaluated before, and the sizes of all answers D and states x (M, d)."""
-    s, F = samples.coordinates, len(samples.spectrum.count)
-    again = samples.store.mask[n, b].nonzero()[:, 0]
-    no, bo, there = n[again], b[again], again.to(D.device)
-    at, said = samples.store.get(no, bo)
-    dX, dD = x[there] - at, D[there] - said
-    sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (dD, dD))]
-    sizes, doubts = [torch.linalg.vector_norm(v, dim=1) for v in (D, x)], samples.chain.evaluate.doubts
-    told = torch.cat([*sums, *sizes, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
+    s, F, slot = samples.coordinates, len(samples.spectrum.count), samples.store.slot
+    again = [m for m, (r, j) in enumerate(zip(n, b, strict=True)) if r in slot[j]]
+    no, bo = [n[m] for m in again], [b[m] for m in again]
+    sums = []
+    if again:
+        there = samples.store.places(no, bo)
+        newer, newly = (x, D) if len(again) == len(n) else (v[again] for v in (x, D))
+        dX, dD = newer - samples.store.at[there], newly - samples.store.D[there]
+        sums = [s.sums(u, v).flatten() for u, v in ((dX, dX), (dX, dD), (dD, dD))]
+    doubts = samples.chain.evaluate.doubts
+    sums += [torch.linalg.vector_norm(v, dim=1) for v in (D, x)]
+    told = torch.cat([*sums, *(doubt.total.to(x).reshape(1) for doubt in doubts)]).cpu().double()  # waits
     samples.chain.evaluate.look(told[len(told) - len(doubts) :].tolist())
-    each, told = told[: 3 * len(no) * F].view(3, -1, F), told[3 * len(no) * F :]
-    return ReevaluatedNodes(no, bo, *each.unbind()), told[: len(n)], told[len(n) : 2 * len(n)]
+    each, rest = told[: 3 * len(no) * F].view(3, len(no), F), told[3 * len(no) * F :].tolist()
+    return ReevaluatedNodes(no, bo, each, each.sum(2).tolist()), rest[: len(n)], rest[len(n) : 2 * len(n)]
 
 
-def error_parts(samples: ActiveSamples, found: Surrogate, way: StopStates) -> ErrorParts:
-    """The parts of the error, of the chain on what is known."""
-    layout, levels, B = found.layout, samples.levels, len(samples.who)
-    known, here = layout.known, (layout.at, torch.arange(B))
-    A = samples.learned.growth()
-    sums = measure_nodes(found, way, samples.store, layout.mass * A[here], samples.unit)
-    by = A[here] * samples.learned.eps[here] * (MARGIN * samples.stop.margin / USUAL / samples.unit)
-    mu = (secant_size(layout, sums.moved, samples.size[here], samples.still) * by).nan_to_num_(torch.inf)
-    quad = sums.all.maximum(sums.each.square().sum(0).sqrt()).nan_to_num(torch.inf)
-    off = step_residual(layout, sums.moved, samples.learned.J)
-    all_mu, each = known.spread(torch.stack([mu, sums.each])).unbind()
-    return ErrorParts(
-        mu=all_mu * levels.caution[:, None],
-        plain=mu,
-        each=each,
-        quad=quad,
-        A=A,
-        known=samples.store.mask,
-        node=samples.node,
-        dense=samples.dense,
-        residual=off / samples.spectrum.count.sum().item() ** 0.5,
-        tolerance=samples.tolerance,
-    )
+def sample_errors(samples: ActiveSamples, found: Surrogate, way: StopStates) -> list[SampleError]:
+    """The parts of each sample's error, of the chain on what is known."""
+    layout, learned = found.layout, samples.learned
+    grown = [learned.growth(b, rows) for b, rows in enumerate(layout.known.each)]
+    counts = [[w * a for w, a in zip(mass, A, strict=True)] for mass, (A, _) in zip(layout.mass, grown, strict=True)]
+    sums = measure_nodes(found, way, samples.store, counts, samples.unit)
+    d, by, still = sqrt(samples.x.shape[1]), MARGIN * samples.stop.margin / USUAL, samples.still
+    row, parts, every = samples.levels.row, list[SampleError](), sums.all.tolist()
+    for b, numbers in enumerate(node_numbers(found, sums, learned)):
+        known, size, unit = layout.known.each[b], samples.size[b], samples.unit[b]
+        becomes, moved, off, eps, each = ([v[slot] for slot in layout.slots[b]] for v in numbers)
+        plain = [
+            0.0 if m <= still * size[n] else number(g * row.per[n] * w * e * by / unit)
+            for n, m, g, w, e in zip(known, moved, becomes, counts[b], eps, strict=True)
+        ]
+        parts.append(
+            SampleError(
+                known=known,
+                nodes=samples.nodes[b],
+                mu=[row.caution[n] * mu for n, mu in zip(known, plain, strict=True)],
+                plain=plain,
+                each=each,
+                quad=max(number(every[b]), number(sqrt(sum(v * v for v in each)))),
+                most=grown[b][1],
+                dense=samples.dense[b],
+                residual=max(number(o) / row.std[n] for n, o in zip(known, off, strict=True)) / d,
+                tolerance=samples.tolerance,
+            )
+        )
+    return parts
 
 
-def lost_samples(samples: ActiveSamples, round: int) -> Tensor:
-    """The samples (B,) that are better given to windows."""
+def node_numbers(found: Surrogate, sums: NodeSums, learned: LearnedJacobian) -> list[list[list[float]]]:
+    """Of each sample and slot: |x - x_seen|_G, |x - x_seen|, how far the next state is from the step that the model
+    gave, eps, and the interpolation part."""
+    layout = found.layout
+    step = found.carry[layout.row, layout.samples, :, 0, 0].square()
+    weights = torch.stack([layout.squares, torch.ones_like(step), step], 1)  # (B, 3, n, F)
+    sizes = (weights * sums.moved[:, None]).sum(3).sqrt_()
+    rest = torch.stack([learned.eps[layout.row, layout.samples], sums.each], 1)
+    return torch.cat([sizes, rest], 1).tolist()  # type: ignore[no-any-return]
+
+
+def number(v: float) -> float:
+    """A number, inf where it is none."""
+    return v if v == v else inf
+
+
+def is_lost_now(samples: ActiveSamples, b: int, round: int) -> bool:
+    """Whether a sample is better given to windows."""
     assert samples.judged is not None
-    return is_lost(samples.judged.parts, round, samples.window) & torch.tensor(not samples.method.always)
+    lost = is_lost(samples.judged.parts[b], len(samples.levels), round, samples.window)
+    return lost and not samples.method.always
 
 
 def scaled_noise(chain: Chain, s: BandCoordinates) -> NoiseByBand | None:

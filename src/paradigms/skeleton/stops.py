@@ -8,17 +8,35 @@ Where stops are few, their states are one product of matrices a band:
 
 Where there are many, that would cost their square: they are gone through in blocks of about sqrt(V), one step of all
 blocks at once, then block after block.
+
+Where nodes lie side by side and the tolerance is near rounding, the step between them is the model's own, to the last
+digit. The chain from node to node, u' = P u + R, holds J x + D - J x_seen, and what cancels there leaves rounding that
+changes whenever J does: rows would never settle. From a stop whose rows n, n - 1, ... were all evaluated to the row
+after it
+
+    y = a[n] x_seen[n] + sum_k b[n,k] D[n-k] + c[n] z[n]
+
+does not, so with x = ref + v, ref: x_seen at nodes and 0 elsewhere, the chain is run on what is left of it:
+
+    v' = P v + (step - ref'),    step = y where it can be had, else P ref + R
+
+v is 0 for rows that were evaluated where they are, and then so is what moved: with all rows nodes the answer is that of
+equation (1) to rounding.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
+from ..system import System
 from .coordinates import BandCoordinates
+from .nodes import NodeRows
 from .recurrence import running_products
+from .store import NodeStore
 
 MOST = 1 << 22  # scalars in Phi: beyond, chains are run in blocks
 FEW = 160  # stops, likewise: products of matrices grow with their square
@@ -27,29 +45,33 @@ FEW = 160  # stops, likewise: products of matrices grow with their square
 def run_product(s: BandCoordinates, P: Tensor, Q: Tensor | None, E: Tensor, noise: Tensor | None, x: Tensor) -> Tensor:
     """The states u (B, V + 1, K, d) from x (B, d).
 
-    P (B, V, F, K, K) and Q (F, B, V K, n) on the CPU, E (B, n, d), noise (B, V, K, d).
+    P (B, V, F, K, K) and Q (F B, V K, n) on the CPU, E (B, n, d), noise (B, V, K, d).
     """
     B, V, F, K, _ = P.shape
-    Phi = transitions(P).permute(3, 0, 1, 4, 2, 5).reshape(F, B, (V + 1) * K, (V + 1) * K).to(x)
-    parts, U = [Phi[..., :1]], [x[:, None]]
+    Phi = transitions(P.permute(2, 0, 1, 3, 4)).transpose(3, 4).reshape(F * B, (V + 1) * K, (V + 1) * K).to(x)
+    after, parts, U = Phi[..., K:], [Phi[..., :1]], [x[:, None]]
     if noise is not None:
-        parts.append(Phi[..., K:])
+        parts.append(after)
         U.append(noise.flatten(1, 2))
     if Q is not None:
-        parts.append(Phi[..., K:] @ Q.to(x))
+        parts.append(torch.bmm(after, Q.to(x)))
         U.append(E)
-    return s.product(torch.cat(parts, -1), torch.cat(U, 1)).unflatten(1, (V + 1, K))
+    return s.product(torch.cat(parts, 2).view(F, B, (V + 1) * K, -1), torch.cat(U, 1)).view(B, V + 1, K, -1)
 
 
 def transitions(P: Tensor) -> Tensor:
-    """Phi (B, V + 1, V + 1, F, K, K), which is 0 for i < j, of P (B, V, F, K, K)."""
-    B, V, F, K, _ = P.shape
-    i, j = torch.arange(V + 1)[:, None], torch.arange(V + 1)
-    one = torch.eye(K, dtype=P.dtype)
-    each = torch.cat([one.expand(B, 1, F, K, K), P], 1)[:, :, None]
-    late = (i > j).view(V + 1, V + 1, 1, 1, 1)
-    found = running_products(torch.where(late, each, one), 1, True)
-    return found * (i >= j).view(V + 1, V + 1, 1, 1, 1)
+    """Phi (F, B, V + 1, V + 1, K, K), which is 0 for i < j, of P (F, B, V, K, K)."""
+    late, lower, one = masks(P.shape[2], P.shape[4])
+    each = torch.cat([one.expand_as(P[:, :, :1]), P], 2)[:, :, :, None]
+    return running_products(torch.where(late, each, one), 2, True).mul_(lower)
+
+
+@functools.lru_cache(maxsize=64)
+def masks(V: int, K: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether i > j and whether i >= j, (V + 1, V + 1, 1, 1), and the matrix 1 (K, K)."""
+    full = torch.ones(V + 1, V + 1)
+    late, lower = full.tril(-1).bool(), full.tril().double()
+    return late[..., None, None], lower[..., None, None], torch.eye(K, dtype=torch.float64)
 
 
 def apply_matrices(P: Tensor, u: Tensor) -> Tensor:
@@ -92,3 +114,61 @@ def run_blocks(s: BandCoordinates, P: Tensor, R: Tensor, u: Tensor) -> Tensor:
     for j in range(size):
         R[:, :, j] += apply_matrices(wide[:, :, :, j], torch.stack(begin, 1))
     return R.flatten(1, 2)[:, :V]
+
+
+def single_step_stops(stops: NodeRows, store: NodeStore, taps: int) -> Tensor | None:
+    """The stops (V, B) from which the next is one step away, and that step looks back on evaluated rows alone; None
+    where there is none."""
+    found = [[False] * len(stops) for _ in stops.each]
+    for flags, rows, slot in zip(found, stops.each, store.slot, strict=True):
+        for i, (n, after) in enumerate(zip(rows, [*rows[1:], stops.N], strict=True)):
+            flags[i] = after == n + 1 and all(n - k in slot for k in range(min(taps, n + 1)))
+    return torch.tensor(found).T if any(map(any, found)) else None
+
+
+def from_steps(
+    system: System,
+    s: BandCoordinates,
+    chain: tuple[Tensor, Tensor, Tensor],
+    stops: tuple[NodeRows, Tensor],
+    store: NodeStore,
+    z: Tensor | None,
+) -> Tensor:
+    """The states (K, V, B, d) that `run_blocks` gives for a chain P, R from u, by way of what is left of the steps."""
+    (P, R, u), (at, known) = chain, stops
+    rows, K, B = at.rows, len(R), R.shape[2]
+    n, device = rows.clamp(max=len(system) - 1), R.device
+    there = [slots_of(at, store, k) for k in range(K)]  # (V, B) each, -1 where that row was not evaluated
+    b = torch.arange(B, device=device)
+    seen, said = ([v[b, slot.clamp(min=0).to(device)] for slot in there] for v in (store.at, store.D))
+    y = state_factors(system.a[n], R) * seen[0]
+    for k in range(K):
+        y.addcmul_(state_factors(system.b[n, k], R), said[k])
+    if z is not None:
+        y += z[b, n.to(device)]
+    ref = torch.stack([torch.where(wide_mask(slot >= 0, R), v, 0.0) for slot, v in zip(there, seen, strict=True)])
+    step = apply_matrices(s.spread(P.to(R)), ref).add_(R)
+    step[0] = torch.where(wide_mask(known, R), y, step[0])
+    for k in range(1, K):
+        step[k] = torch.where(wide_mask(known, R), ref[k - 1], step[k])
+    step[:, :-1] -= ref[:, 1:]
+    v = run_blocks(s, P, step, u - ref[:, 0])
+    v[:, :-1] += ref[:, 1:]
+    return v
+
+
+def slots_of(at: NodeRows, store: NodeStore, back: int) -> Tensor:
+    """The slots (V, B) of the rows so many before the stops, -1 where they were not evaluated."""
+    V = len(at)
+    each = ([slot.get(n - back, -1) for n in rows] for rows, slot in zip(at.each, store.slot, strict=True))
+    return torch.tensor([[*slots, *[-1] * (V - len(slots))] for slots in each]).T
+
+
+def state_factors(c: Tensor, like: Tensor) -> Tensor:
+    """Coefficients (V, B) as factors of states (V, B, d)."""
+    return c[..., None].to(like)
+
+
+def wide_mask(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask (V, B) for states (V, B, d)."""
+    return mask[..., None].to(like.device)

@@ -25,23 +25,22 @@ from torch import Tensor
 from .coordinates import BandCoordinates
 from .layout import NodeLayout
 from .levels import LevelScalars
-from .nodes import KnownNodes
+from .nodes import NodeRows
 from .recurrence import Intervals, NoiseByBand, row_matrices
-from .steps import from_steps, single_step_stops
-from .stops import FEW, MOST, run_blocks, run_product
+from .stops import FEW, MOST, from_steps, run_blocks, run_product, single_step_stops
 from .store import NodeStore
 
 
 class StopStates(NamedTuple):
     """States u (B, V + 1, K, d) of a chain at V stops and at row N."""
 
-    stops: KnownNodes
+    stops: NodeRows
     u: Tensor
 
-    def at(self, n: Tensor, b: Tensor) -> Tensor:
-        """The states (..., d) at stops n of samples b."""
-        there = b.to(self.u.device), self.stops.base[n, b].to(self.u.device)
-        return self.u[..., 0, :][there]
+    def at(self, n: list[int], b: list[int]) -> tuple[Tensor, Tensor]:
+        """The samples and places (M,) in u of the last stops at or before rows n of samples b (M), on the device."""
+        both = torch.tensor([b, [self.stops.place(r, s) for r, s in zip(n, b, strict=True)]]).to(self.u.device)
+        return both[0], both[1]
 
     @property
     def end(self) -> Tensor:
@@ -70,7 +69,7 @@ class Surrogate:
         return self.layout.levels
 
     @property
-    def known(self) -> KnownNodes:
+    def known(self) -> NodeRows:
         """The known nodes, in the order of rows."""
         return self.layout.known
 
@@ -79,33 +78,32 @@ class Surrogate:
         """M (N, B, F, K, K), see `recurrence.py`."""
         return row_matrices(self.levels.system, self.J)
 
-    def intervals(self, stops: KnownNodes) -> Intervals:
+    def intervals(self, stops: NodeRows) -> Intervals:
         """From each stop to the next and to row N, sample after sample; empty beyond a sample's stops."""
-        N, (V, B) = len(self.levels), stops.rows.shape
-        after = torch.nn.functional.pad(stops.rows[1:], (0, 0, 0, 1), value=N)
+        N, V = stops.N, len(stops)
+        more = [V - len(rows) for rows in stops.each]
         return Intervals(
             self.layout,
-            stops.rows.T.flatten().clamp(max=N - 1),
-            after.T.flatten().where(stops.rows.T.flatten() < N, N - 1),
-            torch.arange(B).repeat_interleave(V),
+            [n for rows, k in zip(stops.each, more, strict=True) for n in (*rows, *[N - 1] * k)],
+            [n for rows, k in zip(stops.each, more, strict=True) for n in (*rows[1:], N, *[N - 1] * k)],
+            [b for b in range(len(more)) for _ in range(V)],
         )
 
-    def run(self, way: tuple[KnownNodes, Intervals], store: NodeStore | None = None) -> StopStates:
+    def run(self, way: tuple[NodeRows, Intervals], store: NodeStore | None = None) -> StopStates:
         """The chain on S at stops, among which are row 0 and all known nodes.
 
         A sample with fewer stops than another stands at row N from its last on. store: of the nodes that this surrogate
         is made of; with it runs of nodes are exact, see `steps.py`.
         """
         stops, intervals = way
-        s, (V, B) = self.coordinates, stops.rows.shape
+        s, V, B = self.coordinates, len(stops), len(stops.each)
         P, T = intervals.coefficients(self.carry)
         K, F = P.shape[-1], P.shape[1]
-        known = single_step_stops(stops, store) if store else None
-        exact = known is not None and bool(known.any())
+        known = single_step_stops(stops, store, K) if store else None
         Q = intervals.gathered(T) if len(self.known) else None
         noise = None if self.z is None else intervals.noise(s, T, self.z).unflatten(0, (B, V))  # (B, V, K, d)
         P = P.unflatten(0, (B, V))
-        if not exact and V <= FEW and F * B * (V * K) ** 2 <= MOST:
+        if known is None and V <= FEW and F * B * (V * K) ** 2 <= MOST:
             return StopStates(stops, run_product(s, P, self.every(intervals, Q), self.E, noise, self.x))
         R = self.x.new_zeros(B, V, K, self.x.shape[1]) if noise is None else noise
         if Q is not None:
@@ -113,8 +111,8 @@ class Surrogate:
         R = R.permute(2, 1, 0, 3).contiguous()  # (K, V, B, d)
         P = P.permute(3, 4, 1, 0, 2)  # (K, K, V, B, F)
         u = torch.cat([self.x[None], self.x.new_zeros(K - 1, *self.x.shape)])
-        if exact:
-            assert store is not None and known is not None
+        if known is not None:
+            assert store is not None
             z = None if self.z is None else self.z.all.unflatten(0, (B, -1))
             found = from_steps(self.levels.system, s, (P, R, u), (stops, known), store, z)
         else:
@@ -122,43 +120,51 @@ class Surrogate:
         return StopStates(stops, torch.cat([u[:, None], found], 1).permute(2, 1, 0, 3))
 
     def every(self, intervals: Intervals, Q: Tensor | None) -> Tensor | None:
-        """What each slot counts for in each interval: (F, B, V K, n) of Q (B V, K + 3, F, K)."""
+        """What each slot counts for in each interval: (F B, V K, n) of Q (B V, K + 3, F, K)."""
         if Q is None:
             return None
-        B, n = self.layout.row.shape
-        M, _, F, K = Q.shape
+        (B, n, _), (M, _, F, K) = self.E.shape, Q.shape
         out = Q.new_zeros(M, n, F * K)
         out.scatter_add_(1, intervals.slots[..., None].expand(-1, -1, F * K), Q.flatten(2))
-        return out.view(B, M // B, n, F, K).permute(3, 0, 1, 4, 2).reshape(F, B, -1, n)
+        return out.view(B, M // B, n, F, K).permute(3, 0, 1, 4, 2).reshape(F * B, -1, n)
 
     def add(self, R: Tensor, intervals: Intervals, Q: Tensor) -> None:
         """Adds what the nodes give to each interval to R (M, K, d)."""
-        b, slots = intervals.b.to(R.device), intervals.slots.to(R.device)
-        for j, q in enumerate(Q.unbind(1)):
-            if bool(q.any()):
-                self.coordinates.plus(R, q.transpose(1, 2), self.E[b, slots[:, j]][:, None].expand_as(R), out=R)
+        b, slots = intervals.numbers[2][:, 0].to(R.device), intervals.slots.to(R.device)
+        n, d = Q.shape[1], R.shape[2]
+        used = range(n) if self.levels.ode else range(1, n - 1)  # a straight line has two ends
+        if Q.numel() // Q.shape[2] * d > MOST:
+            for j in used:
+                self.coordinates.plus(R, Q[:, j].transpose(1, 2), self.E[b, slots[:, j]][:, None].expand_as(R), out=R)
+            return
+        by = self.coordinates.spread(Q.permute(1, 0, 3, 2).to(R)).unbind()
+        each = self.E[b, slots.T].unsqueeze(2).unbind()
+        for j in used:  # in this order: that of a sum shows where nodes are neighbours
+            R.addcmul_(by[j], each[j])
 
-    def states(self, way: StopStates, n: Tensor, b: Tensor) -> Tensor:
-        """States (M, d) at rows n of samples b (M,), stops or not."""
-        last = way.stops.base[n, b]
-        begin = way.stops.rows[last, b]
-        new = (begin != n).nonzero()[:, 0]
-        if not len(new):
-            return way.at(n, b)
-        out, s = way.at(begin, b), self.coordinates
-        between = Intervals(self.layout, begin[new], n[new], b[new])
+    def states(self, way: StopStates, n: list[int], b: list[int]) -> Tensor:
+        """States (M, d) at rows n of samples b (M), stops or not."""
+        out, s = way.u[..., 0, :][way.at(n, b)], self.coordinates
+        stops = [set(rows) for rows in way.stops.each]
+        new = [m for m, (r, j) in enumerate(zip(n, b, strict=True)) if r not in stops[j]]
+        if not new:
+            return out
+        end, of = [n[m] for m in new], [b[m] for m in new]
+        begin = [way.stops.each[j][way.stops.place(r, j)] for r, j in zip(end, of, strict=True)]
+        between, u = Intervals(self.layout, begin, end, of), way.u[way.at(end, of)]  # (M, K, d)
         P, T = between.coefficients(self.carry)
-        there = b[new].to(out.device), last[new].to(out.device)
-        found = s.scale_(way.u[..., 0, :][there], P[..., 0, 0])
+        found = s.scale_(u[:, 0].clone(), P[..., 0, 0])
         for k in range(1, P.shape[-1]):
-            s.plus(found, P[..., 0, k], way.u[..., k, :][there], out=found)
+            s.plus(found, P[..., 0, k], u[:, k], out=found)
         if self.z is not None:
             found += between.noise(s, T[..., :1], self.z)[:, 0]
         if len(self.known):
             self.add(found[:, None], between, between.gathered(T[..., :1]))
-        return out.index_copy_(0, new.to(out.device), found)
+        return out.index_copy_(0, torch.tensor(new, device=out.device), found)
 
-    def at(self, place: Tensor) -> Tensor:
-        """e (R, B, d) of the known nodes at places (R, B), kept within those there are."""
-        b = torch.arange(place.shape[1])
-        return self.E[b.to(self.E.device), self.layout.slot_at(place, b).to(self.E.device)]
+    def nearby(self, j: int) -> Tensor:
+        """e (N, B, d) of the known nodes at `base` + j of each row, kept within those there are."""
+        known, lines = self.known, self.layout.lines(2)
+        places = [[line[known.place(n, b) + j + 2] for b, line in enumerate(lines)] for n in range(known.N)]
+        b = torch.arange(len(lines), device=self.E.device)
+        return self.E[b, torch.tensor(places, device=self.E.device)]

@@ -100,4 +100,4 @@ def of_samples(B: int) -> Arithmetic:
 
 def side_by_side(found: list[Column]) -> Tensor:
     """Columns (W, B), of each sample or of all."""
-    return found[0] if isinstance(found[0], Tensor) else torch.tensor(found, dtype=DTYPE).T
+    return found[0] if isinstance(found[0], Tensor) else torch.tensor(list(zip(*found, strict=True)), dtype=DTYPE)

@@ -29,8 +29,8 @@ share[n] is the share of the tolerance that may be spent by the end of row n. Mo
 chain, where noise levels change fast and most rounds are spent. At least every other round, some last rows of a window
 are not accepted, so that they are evaluated again.
 
-At tolerance 0, and at any tolerance that the numbers cannot hold, nothing is estimated: rows must be exact, see
-`rounding.py`.
+At tolerance 0, and at any tolerance near the finest that the numbers can hold, nothing is estimated: rows must be
+exact, see `rounding.py`.
 
 Data have modes, and near the boundary between two of them a change grows more than G says. Three rules guard that:
 
@@ -100,7 +100,9 @@ class ErrorSoFar(NamedTuple):
     def carried_over(self, old: ErrorSoFar) -> ErrorSoFar:
         """The same for a new window, with what an old one knew of the whole sample."""
         both = zip(self.samples, old.samples, strict=True)
-        return self._replace(samples=tuple(was._replace(moved=new.moved, rho=new.rho) for new, was in both))
+        return self._replace(
+            samples=tuple(was._replace(moved=new.moved, rho=new.rho, norm=new.norm) for new, was in both)
+        )
 
 
 @named_arguments
@@ -111,7 +113,8 @@ class FinalError(MeasuredStop):
     It is an estimate and no bound. `sample` makes samples again whose estimate is far above the tolerance.
 
     Args:
-        tolerance: Relative error, 0 for none beyond rounding.
+        tolerance: Relative error, 0 for none beyond rounding. One near the finest that the numbers hold, below about
+            1e-4 in float32, counts as 0.
         margin: Estimated errors are multiplied by it.
         overlap: Share of a window that is evaluated once more before it counts as finished.
         grid: Height and width of the picture that tokens (L, C) make, for states of that form.
@@ -156,7 +159,7 @@ class FinalError(MeasuredStop):
         return ErrorSoFar(SampleError.at_first(of_samples(B), W, B), known)
 
     def measure(self, system: System, work: WindowState, sweep: Update, memory: Memory) -> list[Tensor]:
-        if finer_than_numbers(self.tolerance, work):
+        if finer_than_numbers(self.tolerance, work.x.dtype, work.rounding):
             return exact_numbers(work, sweep)
         known: TableFacts = memory[1]
         total, weighted, _ = known.sums(work, squared_change(work, sweep, known.spectrum))
@@ -164,15 +167,15 @@ class FinalError(MeasuredStop):
         if sweep.stride is not None:
             found.append(distance_from_step(work, sweep, known))
         if (secant := sweep.secant or observed_secants(work, sweep, known.spectrum)) is not None:
-            (XX, XD, D), k = secant, work.revisited_rows
+            XX, XD, D = secant
             total, _, usual = known.sums(work, XX)
-            found += total, usual, XD.sum(2), D, norms(work.x[:k])
+            found += total, usual, XD.sum(2), D
         return found
 
     def settle(
         self, system: System, work: WindowState, sweep: Update, memory: Memory, told: Tensor
     ) -> tuple[Tensor, Tensor, Memory]:
-        if finer_than_numbers(self.tolerance, work):  # nothing is estimated
+        if finer_than_numbers(self.tolerance, work.x.dtype, work.rounding):  # nothing is estimated
             return settle_exact(work, sweep, told, memory)
         (samples, known), limits, (W, B) = memory, Limits(self.tolerance, self.margin, self.early), sweep.live.shape
         m, fixed = of_samples(B), sweep.accepted if sweep.stride is None else sweep.stride
@@ -181,7 +184,7 @@ class FinalError(MeasuredStop):
         if m is not NUMBERS:
             again, strides = torch.tensor(again), [None if fixed is None else torch.tensor(strides)]
         sizes, counts, after = [], [], []
-        rounds = sample_rounds(work, sweep, known, told)
+        rounds = sample_rounds(work, sweep, known, told, [sample.norm for sample in samples])
         for before, now, stride in zip(samples, rounds, strides, strict=True):
             found = sample_errors(m, limits, before, now)
             # All that are settled are accepted where eps was measured this round or the chain ends, and else all but

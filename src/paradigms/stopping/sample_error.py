@@ -50,7 +50,7 @@ class SampleError(NamedTuple):
     """What is remembered of a sample, or of all, from round to round.
 
     Attributes:
-        moved, rho: Of the rows of the window.
+        moved, rho, norm: Of the rows of the window; the norm of a row's state is 0 where it was not measured.
         eps: As it was last.
         spent: E of the accepted rows.
         grown: S of the accepted rows.
@@ -59,6 +59,7 @@ class SampleError(NamedTuple):
 
     moved: Column
     rho: Column
+    norm: Column
     eps: Number = FIRST_EPS
     spent: Number = 0.0
     grown: Number = 0.0
@@ -68,23 +69,23 @@ class SampleError(NamedTuple):
     def at_first(cls, m: Arithmetic, W: int, B: int) -> tuple[SampleError, ...]:
         """Of each of B samples, or of all."""
         if m is NUMBERS:
-            return (cls([0.0] * W, [1.0] * W),) * B
+            return (cls([0.0] * W, [1.0] * W, [0.0] * W),) * B
         zero, one = torch.zeros(W, B, dtype=DTYPE), torch.ones(W, B, dtype=DTYPE)
-        return (cls(zero, one, FIRST_EPS * one[0], zero[0], zero[0], zero[0]),)
+        return (cls(zero, one, zero, FIRST_EPS * one[0], zero[0], zero[0], zero[0]),)
 
     def shifted(self, stride: int | Tensor, more: int) -> SampleError:
         """The same after the window moved up by `stride` rows and became `more` longer; the last row is repeated."""
         W, last = len(self.moved) + more, len(self.moved) - 1
         if isinstance(self.moved, Tensor):
             at = (torch.arange(W)[:, None] + stride).clamp(max=last).expand(W, self.moved.shape[1])
-            return self._replace(moved=self.moved.gather(0, at), rho=self.rho.gather(0, at))
+            return self._replace(**{k: getattr(self, k).gather(0, at) for k in ("moved", "rho", "norm")})
         rows = [min(w + int(stride), last) for w in range(W)]
-        return self._replace(moved=[self.moved[w] for w in rows], rho=[self.rho[w] for w in rows])
+        return self._replace(**{k: [getattr(self, k)[w] for w in rows] for k in ("moved", "rho", "norm")})
 
 
 class SampleErrors(NamedTuple):
-    """What follows of each row: size, whether it is settled, E and S at its end, moved and rho; eps, and whether it was
-    measured."""
+    """What follows of each row: size, whether it is settled, E and S at its end, moved, rho and norm; eps, and whether
+    it was measured."""
 
     size: Column
     settled: Column
@@ -92,6 +93,7 @@ class SampleErrors(NamedTuple):
     S: Column
     moved: Column
     rho: Column
+    norm: Column
     eps: Number
     measured: Truth
 
@@ -100,7 +102,7 @@ class SampleErrors(NamedTuple):
         some, row = count > 0, m.maximum(count - 1, 0)
         S = m.where(some, m.at(self.S, row), before.grown)
         spent = m.where(some, m.at(self.E, row), before.spent)
-        return SampleError(self.moved, self.rho, self.eps, spent, S, m.maximum(before.worst, S))
+        return SampleError(self.moved, self.rho, self.norm, self.eps, spent, S, m.maximum(before.worst, S))
 
 
 def sample_errors(m: Arithmetic, limits: Limits, before: SampleError, now: SampleRound) -> SampleErrors:
@@ -128,7 +130,8 @@ def sample_errors(m: Arithmetic, limits: Limits, before: SampleError, now: Sampl
     E, S = m.sums(before.spent, each), m.recur(before.grown, rho, each)
     size = m.rows(size_of, E, now.rows, now.plain, now.apart)
     settled = m.rows(lambda size, seen, live: (size <= 1) & (live | seen), size, now.seen, now.live)
-    return SampleErrors(size, settled, E, S, moved, rho, eps, measured)
+    # The first state has moved past none: its norm is not asked for, for that row is always accepted.
+    return SampleErrors(size, settled, E, S, moved, rho, m.before(now.norm), eps, measured)
 
 
 def error_rate(m: Arithmetic, tolerance: float, before: SampleError, now: SampleRound) -> tuple[Number, Number, Truth]:

@@ -8,7 +8,7 @@ See `arithmetic.py` for how a few samples are computed, and many.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class SampleRound(NamedTuple):
 
     Attributes:
         change, plain: See above.
+        norm: |x[n+1]|.
         apart: The RMS of x[n+1] - y[n].
         own: |x[n+1] - y[n]|_{n+1}, where the method accepts rows by that.
         rho: The growth that was measured; no number where it was not.
@@ -53,6 +54,7 @@ class SampleRound(NamedTuple):
 
     change: Column
     plain: Column
+    norm: Column
     apart: Column
     own: Column | None
     rho: Column
@@ -63,31 +65,37 @@ class SampleRound(NamedTuple):
     ends: Truth
 
 
-def sample_rounds(work: WindowState, sweep: Update, known: TableFacts, told: Tensor) -> Iterator[SampleRound]:
-    """The rounds of each sample, or of all at once, by what was measured (M, B)."""
-    W, N, seen, live = len(work.n), len(known.rows), work.seen > 0, sweep.live
-    if of_samples(told.shape[1]) is NUMBERS:
-        each = zip(told.T.tolist(), work.begin, work.inside, seen.T.tolist(), live.T.tolist(), strict=True)
-        for numbers, begin, inside, before, now in each:
+def sample_rounds(
+    work: WindowState, sweep: Update, known: TableFacts, told: Tensor, norms: Sequence[Column]
+) -> Iterator[SampleRound]:
+    """The rounds of each sample, or of all at once, by what was measured (M, B); norms: of the rows' states before."""
+    W, N, B, live = len(work.n), len(known.rows), told.shape[1], sweep.live
+    if of_samples(B) is NUMBERS:
+        k, alike = work.revisited_rows, work.on is None and work.revisited is None and live is work.live
+        seen = [[True] * k + [False] * (W - k)] * B if alike else (work.seen > 0).T.tolist()
+        evaluated = [[True] * W] * B if alike else live.T.tolist()
+        each = zip(zip(*told.tolist(), strict=True), work.begin, work.inside, seen, evaluated, norms, strict=True)
+        for numbers, begin, inside, before, now, norm in each:
             facts = [known.rows[min(n, N - 1)] for n in range(begin, begin + W)]
             rows = Rows(facts, before, now, inside, begin + inside == N)
-            yield sample_round(work, sweep, known, numbers, (rows, facts[: work.revisited_rows]))
+            yield sample_round(work, sweep, known, numbers, (rows, facts[:k], norm[:k]))
     else:
         first, count = torch.tensor(work.begin), torch.tensor(work.inside)
-        columns = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
-        again = columns[:, : work.revisited_rows]
-        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (columns, again)]
-        yield sample_round(work, sweep, known, told, (Rows(both[0], seen, live, count, first + count == N), both[1]))
+        facts = known.columns[:, (first + row_places(W)).clamp(max=N - 1)]  # (of a row, W, B)
+        k = work.revisited_rows
+        both = [RowFacts._make([c[0], c[1] > 0, *c[2:]]) for c in (facts, facts[:, :k])]
+        rows = Rows(both[0], work.seen > 0, live, count, first + count == N)
+        yield sample_round(work, sweep, known, told, (rows, both[1], norms[0][:k]))
 
 
 def sample_round(
-    work: WindowState, sweep: Update, known: TableFacts, told: Column, of_rows: tuple[Rows, Column]
+    work: WindowState, sweep: Update, known: TableFacts, told: Column, of_rows: tuple[Rows, Column, Column]
 ) -> SampleRound:
-    """The round by the numbers that `FinalError.measure` told; of_rows: what is known of the rows, and the facts of the
-    first, which were evaluated before."""
-    (m, (rows, facts)), W, k = (of_samples(work.n.shape[1]), of_rows), len(work.n), work.revisited_rows
+    """The round by the numbers that `FinalError.measure` told; of_rows: what is known of the rows, and of the first,
+    which were evaluated before, the facts and the norms of their states."""
+    (m, (rows, facts, norms)), W, k = (of_samples(work.n.shape[1]), of_rows), len(work.n), work.revisited_rows
     root, unmoved = math.sqrt(math.prod(work.x.shape[2:])), unmoved_rounding(work)
-    lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * len(Change._fields)]
+    lengths = [W, 1, W, W, W, *[W] * (sweep.stride is not None), *[k] * (len(Change._fields) - 1)]
     ends = list(accumulate(lengths))
     apart, (size,), norm, total, weighted, *more = (
         told[last - n : last] for n, last in zip(lengths, ends, strict=False) if last <= len(told)
@@ -101,7 +109,7 @@ def sample_round(
     def growth(seen: Truth, live: Truth, row: RowFacts, *change: Number) -> Number:
         return m.where(seen & live, Change(*change).growth(m, row, rounding), none)
 
-    rho = m.rows(growth, rows.seen[:k], rows.live[:k], facts, *more) if more and k else []
+    rho = m.rows(growth, rows.seen[:k], rows.live[:k], facts, *more, norms) if more and k else []
     rho = [*rho, *[none] * (W - len(rho))]
     rho = rho if m is NUMBERS else torch.stack(rho)
-    return SampleRound(change, plain, apart, own, rho, *rows)
+    return SampleRound(change, plain, norm, apart, own, rho, *rows)

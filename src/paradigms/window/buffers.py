@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..execution.evaluate import Evaluator
+from ..execution.evaluate import Evaluator, WindowRows
 from ..methods.work import Evaluate, Memory, Update, WindowState, all_rows, partial_mask, pick_rows, row_places
 from ..system import System
 
@@ -66,15 +66,20 @@ def window_at(system: System, x: Tensor, D: Tensor, seen: Tensor, span: tuple[li
     """The window of each sample's rows [begin, end). Whether all samples stand at one row is found here, once."""
     (W, B), N, (begin, end) = seen.shape, len(system), span
     inside = [last - first for first, last in zip(begin, end, strict=True)]
-    if min(begin) == max(begin) and begin[0] + W <= N:
-        n, alike = system.numbers[begin[0] : begin[0] + W, None].expand(W, B), True
+    if alike := stand_together(system, begin, W):
+        n = system.numbers.as_strided((W, B), (1, 0), begin[0])
     else:
-        n, alike = (row_places(W) + torch.tensor(begin)).clamp(max=N - 1).to(x.device, non_blocking=True), False
+        n = (row_places(W) + torch.tensor(begin)).clamp(max=N - 1).to(x.device, non_blocking=True)
     full = min(inside) == W
     work = WindowState(x, D, None, n, all_rows(W, B) if full else row_places(W) < torch.tensor(inside), seen)
     work.begin, work.inside, work.on = begin, inside, None if full else work.live
     work.first = begin[0] if alike else None
     return work
+
+
+def stand_together(system: System, begin: list[int], W: int) -> bool:
+    """Whether all samples begin at one row, and all W rows are the chain's."""
+    return min(begin) == max(begin) and begin[0] + W <= len(system)
 
 
 def updated_outputs(
@@ -88,6 +93,8 @@ def updated_outputs(
     if sweep.shift is None:
         return None
     D, K = sweep.D, system.taps
+    if K == 1 and len(set(last)) == 1:
+        return sweep.known(row_of_all(last[0] - 1, len(last)))
     rows = [[s + k + 1 - K for s in stride] for k in range(K - 1)] + [[k - 1 for k in last]]
     w = torch.tensor(rows)
     if min(map(min, rows)) >= 0:
@@ -101,14 +108,43 @@ def advance_window(system: System, work: WindowState, sweep: Update, shift: Wind
     stride, last, begin, end, W = shift
     more = W - len(work.n)
     now = updated_outputs(system, work, sweep, stride, last)
-    x = shift_rows(sweep.x, stride, last, more, work.x[:1])
-    D = shifted_outputs(work, sweep, now, stride, more)
     shown = work.x  # and not the window, which would hold the one before it
-    moved = window_at(system, x, D, shifted_counts(work, sweep, shift), (begin, end))
-    if work.first is not None and moved.first is not None and sweep.live is work.live:
+    same = work.first is not None and sweep.live is work.live and len(set(last)) == 1
+    if same and work.on is None and system.taps == 1 and stand_together(system, begin, W):
+        moved = advance_together(system, work, sweep, shift)
+    else:
+        x = shift_rows(sweep.x, stride, last, more, work.x[:1])
+        D = shifted_outputs(work, sweep, now, stride, more)
+        moved = window_at(system, x, D, shifted_counts(work, sweep, shift), (begin, end))
+    if same and moved.first is not None:
         moved.revisited_rows, moved.revisited = min(last[0] - stride[0], W), None  # all of them, in every sample
     moved.newest, moved.before = None if now is None else now[-1], lambda: shift_rows(shown[:-1], stride, None, more)
     return moved
+
+
+def advance_together(system: System, work: WindowState, sweep: Update, shift: WindowShift) -> WindowState:
+    """The same where all samples were and are alike: what is known is a view, and the rest is made where it is asked
+    for, which a guess that continues the known rows makes needless."""
+    (s, *_), (last, *_), begin, end, W = shift
+    k = min(last - s, W)
+    x = sweep.x[s - 1 : s + k]
+    H = len(work.D) - len(work.n) if work.known_D is None else len(work.known_D) - work.revisited_rows
+    D = sweep.D[s - H : s + k]  # of one tap there is one row before
+    counts = [times + 1 for times in work.counts[s : s + k]] + [0] * (W - k)
+    B = x.shape[1]
+    moved = window_at(system, x, D, all_rows(W, B), (begin, end))
+    moved.known_x, moved.known_D, moved.counts = x, D, counts
+    moved.defer(
+        x=lambda: repeat_last(x, W + 1),
+        D=lambda: repeat_last(D, H + W),
+        seen=lambda: torch.tensor(counts)[:, None].expand(W, B),
+    )
+    return moved
+
+
+def repeat_last(v: Tensor, R: int) -> Tensor:
+    """v and its last row again and again, (R, B, ...)."""
+    return torch.cat([v, v[-1:].expand(R - len(v), *v.shape[1:])]) if len(v) < R else v
 
 
 def shifted_counts(work: WindowState, sweep: Update, shift: WindowShift) -> Tensor:
@@ -189,7 +225,11 @@ def batch_evaluate(evaluate: Evaluator, work: WindowState) -> Evaluate:
         live = work.live if live is None else live & work.live
         all_of_them = (work.on if live is work.live else partial_mask(live)) is None
         if all_of_them and len(points) == 1:
-            D = evaluate.ask(points[0].flatten(0, 1), n, b).view(points[0].shape)
+            x, known = points[0], None
+            if work.first is not None and x.is_contiguous():
+                known = WindowRows(x, work.first, work.coefficients(evaluate.system))
+            D = evaluate.ask(x.flatten(0, 1), n, b, known)
+            D = D if known else D.view(x.shape)
             work.rounding = evaluate.rounding
             return (D,)
         x = torch.stack(points).flatten(1, 2)  # (P, W B, ...)
@@ -229,6 +269,12 @@ def shift_rows(
         return v[first : first + R] if first + R <= end + 1 else v.index_select(0, row_range(first, R, end, v.device))
     v = v if before is None else torch.cat([before, v])
     return pick_rows(v, (row_places(R) + torch.tensor(stride)).minimum(torch.tensor(ends)))
+
+
+@functools.lru_cache(maxsize=1024)
+def row_of_all(row: int, B: int) -> Tensor:
+    """The row w (1, B) of every sample, on the CPU."""
+    return torch.full((1, B), row)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -140,26 +140,27 @@ def decides_on_cpu(stop: AbstractStop) -> TypeGuard[MeasuredStop]:
 def judgement(
     chain: Chain, work: WindowState, sweep: Update, measured: list[Tensor], memory: Memory
 ) -> tuple[Tensor, Tensor, list[int], Memory]:
-    """How far each state is from its own step (W, B), what the criterion says of each row and the rows that are to be
-    accepted of each sample, and what it remembers.
+    """How far each state is from its own step (W or more, B), what the criterion says of each row and the rows that are
+    to be accepted of each sample, and what it remembers.
 
     Here is the one time in a round that the device is asked for something: for whether the model is finite, too.
     """
-    stop, doubts, (W, B) = chain.stop, chain.evaluate.doubts, sweep.live.shape
-    told = [sweep.apart, *measured, *(doubt.total.expand(1, B) for doubt in doubts)]
+    stop, doubts, B = chain.stop, chain.evaluate.doubts, sweep.live.shape[1]
+    asked = [sweep.apart, *measured, *(doubt.total.expand(1, B) for doubt in doubts)]
     if decides_on_cpu(stop):
         given = [] if sweep.stride is None else [sweep.stride]
     else:
         size, good, memory = stop.judge(chain.system, work, sweep, memory)
         given = [good if sweep.stride is None else sweep.stride]
-    numbers = torch.cat([*told, *(rows.to(told[0])[None] for rows in given)]).cpu().double()
+    numbers = torch.cat([*asked, *(rows.to(asked[0])[None] for rows in given)]).cpu().double()
     stride = numbers[-1].long() if given else None
     known = len(numbers) - len(doubts) - len(given)
-    chain.evaluate.look(numbers[known : known + len(doubts), 0].tolist())
+    told, totals = numbers.split((known, len(numbers) - known))
+    chain.evaluate.look([total for total, *_ in totals.tolist()][: len(doubts)])
     if decides_on_cpu(stop):
         sweep = sweep if stride is None else replace(sweep, stride=stride)
-        size, good, memory = stop.settle(chain.system, work, sweep, memory, numbers[:known])
-    return numbers[:W], size, (good if stride is None else stride).tolist(), memory
+        size, good, memory = stop.settle(chain.system, work, sweep, memory, told)
+    return numbers, size, (good if stride is None else stride).tolist(), memory
 
 
 def accepted_rows(chain: Chain, sweep: Update, good: list[int], inside: list[int]) -> list[int]:
@@ -172,12 +173,12 @@ def accepted_rows(chain: Chain, sweep: Update, good: list[int], inside: list[int
 
 
 def residuals(system: System, off: Tensor, begin: list[int], stride: list[int]) -> list[float]:
-    """Of each sample the largest distance off (W, B) of an accepted state from its row's own step, in std."""
+    """Of each sample the largest distance off (W or more, B) of an accepted state from its row's own step, in std."""
     if len(begin) == 1:
-        return [max((v / system.stds[begin[0] + w] for w, v in enumerate(off[: stride[0], 0].tolist())), default=0.0)]
-    w = row_places(len(off))
+        return [max((v / system.stds[begin[0] + w] for w, (v,) in enumerate(off.tolist()[: stride[0]])), default=0.0)]
+    w = row_places(max(stride))
     std = torch.tensor(system.stds, dtype=off.dtype)[(torch.tensor(begin) + w).clamp(max=len(system) - 1)]
-    return torch.where(w < torch.tensor(stride), off / std, 0.0).amax(0).tolist()  # type: ignore[no-any-return]
+    return torch.where(w < torch.tensor(stride), off[: len(w)] / std, 0.0).amax(0).tolist()  # type: ignore[no-any-return]
 
 
 def rows_in(chain: Chain, window: int, row: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import paradigms as pd
 from loops import TOYS, mixture, plain, structure
+from paradigms.window.controller import WindowController
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -58,6 +59,47 @@ def test_a_loop_in_windows_of_one_is_bit_for_bit_stepping() -> None:
     torch.manual_seed(7)
     run = pd.sample_loop(toy.model, toy.step, toy.system, toy.x, window=1)
     assert torch.equal(run.x, x) and run.rounds == 8 and run.evaluations == 16
+
+
+class Scripted(WindowController):
+    """Windows and stretches of steps as they are written down."""
+
+    def __init__(self) -> None:
+        self.plans = iter([(1, 3), (4, 1), (16, 1), (16, 1), (3, 1), (8, 1), (1, 2), (2, 1), (32, 1)])
+        self.told: list[tuple[int, ...]] = []
+
+    def next(self, row: int) -> tuple[int, int]:
+        return next(self.plans, (8, 1))
+
+    def on_steps(self, row: int, steps: int, evaluate: Any) -> None:
+        self.told.append((row, 1, steps))
+        assert evaluate.clock.read()[0] > 0
+
+    def on_round(self, row: int, window: int, asked: int, count: int, evaluate: Any) -> None:
+        self.told.append((row, window, count))
+
+
+@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("tolerance", [0, 0.01])
+def test_a_loops_windows_may_change_between_rounds(name: str, tolerance: float) -> None:
+    toy, windows = TOYS[name](), Scripted()
+    torch.manual_seed(7)
+    x = toy.stepped()
+    torch.manual_seed(7)
+    run = pd.sample_loop(toy.model, toy.step, toy.system, toy.x, tolerance=tolerance, window=windows)
+    assert float((run.x - x).norm() / x.norm()) < max(3e-4 if name == "structure" else 1e-6, tolerance)
+    rows, moved = [row for row, _, _ in windows.told], [count for *_, count in windows.told]
+    assert rows == [sum(moved[:k]) for k in range(len(rows))] and sum(moved) == len(toy.system)
+    assert run.converged and run.rounds < len(toy.system) + 9
+
+
+def test_an_automatic_loop_gives_its_sample_and_says_why_it_steps() -> None:
+    toy = plain()
+    x = toy.stepped()
+    for _ in range(3):
+        run = pd.sample_loop(toy.model, toy.step, toy.system, toy.x, tolerance=1e-4, window="auto")
+        assert float((run.x - x).norm() / x.norm()) < 1e-4
+        assert (run.reason is not None) == (1 in run.windows)
 
 
 def test_random_streams_end_where_the_loop_leaves_them() -> None:
@@ -167,7 +209,7 @@ def test_an_answer_that_is_not_finite_names_its_step() -> None:
         ({"model": lambda x, t: (x, x)}, "torch.cat"),
         ({"model": torch.nn.Dropout()}, "training mode"),
         ({"x": ()}, "x: given"),
-        ({"window": "auto"}, "window"),
+        ({"window": "wide"}, "window"),
         ({"method": pd.Anderson()}, "method: given Anderson"),
         ({"system": pd.linear()}, "system: given a Schedule"),
     ],

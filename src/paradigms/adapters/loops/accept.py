@@ -19,7 +19,7 @@ from ...methods.work import Memory, Update, WindowState
 from ...stopping.base import AbstractStop
 from ...stopping.rounding import finest_tolerance
 from ...system import System
-from ...window.buffers import shift_memory
+from ...window.buffers import carry_over, shift_memory
 from .steps import StepRun, moved_calls, packed, relative_change
 
 # How much more, relatively, than its state a row's other inputs may move, as for pipelines. Chosen by hand.
@@ -31,12 +31,15 @@ ULPS = 4.0
 
 
 class Acceptance:
-    """Counts finished steps in windows of one length, with the memory of the stopping rule."""
+    """Counts the finished steps of a window, with the memory of the stopping rule."""
 
-    def __init__(self, stop: AbstractStop, system: System, window: int) -> None:
-        self.stop, self.system, self.window = stop, system, window
-        self.seen = torch.zeros(window, dtype=torch.long)
+    window: int
+    seen: Tensor
+
+    def __init__(self, stop: AbstractStop, system: System) -> None:
+        self.stop, self.system = stop, system
         self.memory: Memory | None = None
+        self.whole: Memory | None = None  # of an earlier window: what it knows of the whole sample
         self.before: dict[int, tuple[Tensor, Tensor]] = {}  # the state of a row, and the step from there
         self.judged: tuple[WindowState, Update, Memory] | None = None
         self.rounding = 0.0
@@ -44,7 +47,8 @@ class Acceptance:
     @property
     def estimate(self) -> Tensor | None:
         """The estimated error (B,), None where nothing estimates it."""
-        return None if self.memory is None else self.stop.estimate(self.memory)
+        memory = self.whole if self.memory is None else self.memory
+        return None if memory is None else self.stop.estimate(memory)
 
     @property
     def finest(self) -> float:
@@ -56,7 +60,9 @@ class Acceptance:
         own = next((i for i, run in enumerate(new) if not all(run.own)), len(new))
         fine = next((i for i, runs in enumerate(zip(old, new, strict=True)) if not self.little(*runs)), len(new))
         work, update = self.shown(begin, old, new, y)
-        self.memory = self.stop.init(self.system, work) if self.memory is None else self.memory
+        if self.memory is None:
+            fresh = self.stop.init(self.system, work)
+            self.memory = fresh if self.whole is None else carry_over(fresh, self.whole)
         before = self.memory
         _, good, self.memory = self.stop.judge(self.system, work, update, before)
         self.judged = work, update, before
@@ -95,17 +101,24 @@ class Acceptance:
         states = rows_of([packed(run.after) for run in new], W)
         return work, Update(states, rows_of(D, W), rows_of(y, W), live)
 
-    def slide(self, count: int) -> None:
-        """The window moves up by `count` rows; the rule is told of a count that is not its own."""
+    def restart(self, window: int) -> None:
+        """A new window of so many rows, after single steps."""
+        self.window, self.seen, self.judged = window, torch.zeros(window, dtype=torch.long), None
+        self.whole, self.memory, self.before = self.whole if self.memory is None else self.memory, None, {}
+
+    def slide(self, count: int, window: int) -> None:
+        """The window moves up by `count` rows, to so many; the rule is told of a count that is not its own."""
         if self.judged is not None and count:
             work, update, before = self.judged
             accepted = torch.full((update.x.shape[1],), count)
             self.memory = self.stop.judge(self.system, work, replace(update, accepted=accepted), before)[2]
-            self.memory = shift_memory(self.memory, [count], 0)
         elif self.judged is not None:  # nothing was accepted, and nothing is spent
             self.memory = self.judged[2]
-        place = torch.arange(self.window) + count
+        if self.memory is not None:
+            self.memory = shift_memory(self.memory, [count], window - self.window)
+        place = torch.arange(window) + count
         self.seen = torch.where(place < self.window, self.seen[place.clamp(max=self.window - 1)], 0)
+        self.window = window
 
 
 def estimate_of(run: StepRun, state: Tensor) -> Tensor:

@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...distributed.device_time import now
 from ...execution.chunked import BatchLimit
+from ...execution.clock import Clock
 from ...execution.model_differences import ROUNDING, relative_difference
 from ...validate import in_words, refusal
 from .surrogate import Call
 
 
 class Batches:
-    """A model with counts: evaluations (rows), batches, and the seconds within it."""
+    """A model with counts: evaluations (rows), batches, and a clock of the seconds within it."""
 
     def __init__(self, model: Callable[..., Any]) -> None:
         self.model, self.room = model, BatchLimit()
         self.evaluations = self.batches = 0
-        self.seconds = 0.0
+        self.clock = Clock()
         self.alone: tuple[Call, Tensor] | None = None  # the first call, which was asked by itself
         self.checked = False
 
@@ -58,10 +58,10 @@ class Batches:
             rows = {k: v[first:last] for k, v in condition.items()}
             return answer_of(self.model(x[first:last], t[first:last], **rows), last - first)
 
-        began = now(x.device)
+        self.clock.enter(x)
         with torch.no_grad():
             m = torch.cat(self.room(len(x), ask))
-        self.seconds += now(x.device) - began
+        self.clock.leave(x)
         self.evaluations, self.batches = self.evaluations + len(x), self.batches + 1
         return list(m.split([len(call.x) for call in calls]))
 

@@ -3,8 +3,9 @@
     x[n+1] = step(x[n], model, n)        any function of the state and the model's answers, linear in nothing
 
 as in AlphaFold-3-like structure models (a random rotation and an alignment in each step), self-conditioning (the model
-is shown its last answer), correctors, and guidance through the model. The rounds are in `rounds.py`. A sample whose
-error may be beyond the tolerance is made again, and in the end step by step, as in `window/retry.py`.
+is shown its last answer), correctors, and guidance through the model. The rounds are in `rounds.py`, the runs of its
+steps in `runs.py`. A sample whose error may be beyond the tolerance is made again, and in the end step by step, as in
+`window/retry.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...checks.problem import check_generator, check_state, check_system
-from ...checks.solver import check_method, check_tolerance
+from ...checks.solver import check_solver
 from ...execution.model_modules import unfit_for_batches
 from ...methods.base import AbstractMethod
 from ...methods.spectral import Spectral
@@ -28,14 +29,19 @@ from ...solve import TOLERANCE, criterion_of
 from ...stopping.base import AbstractStop
 from ...stopping.final_error import DOUBT, FinalError
 from ...system import System
-from ...validate import check_flag, check_whole, in_words, named_arguments, refusal
+from ...validate import check_flag, in_words, named_arguments, refusal
+from ...window.auto.controller import powers_of_two, table_kind, window_of
+from ...window.auto.profile import round_times
+from ...window.controller import FixedWindow, WindowController
 from ...window.retry import STRICTER, Retry
 from ...window.trace import FrameRecord
 from ..pipelines.jacobian import jacobian_of
 from .batches import Batches
-from .rounds import Loop, LoopWindow
+from .rounds import LoopWindow
+from .runs import Loop
 from .steps import State, Step
 
+OUTSIDE = 8e-3  # seconds of a round of windows outside of the model, until they are measured
 TYPED = "def step(x, model, n): return rule(x, model(x, t[n]), n)"
 
 
@@ -47,7 +53,7 @@ def sample_loop(
     x: Tensor | tuple[Tensor, ...],
     method: AbstractMethod | None = None,
     *,
-    window: int = 32,
+    window: int | str | WindowController = 32,
     tolerance: float | AbstractStop = TOLERANCE,
     generator: Generators | None = None,
     compare: bool = False,
@@ -66,7 +72,8 @@ def sample_loop(
         x: The first state (B, ...), or a tuple of such tensors, of which the first is the sample.
         method: What is believed of the model between the states it was asked at, `Spectral()` if None; or
             `ExponentialPicard`, `Picard`, `Jacobi`.
-        window: Steps whose calls are one batch.
+        window: Steps whose calls are one batch. "auto" measures and chooses while it samples, and steps one by one
+            where that is faster, as in `sample`.
         tolerance: Relative error of the finished sample, as `FinalError` estimates it, or a stopping rule. 0 is the
             loop's own sample up to rounding.
         generator: What `step` draws from beside torch's, NumPy's and Python's own streams: one, or several.
@@ -99,9 +106,7 @@ def sample_loop(
     """
     state = x if isinstance(x, tuple) else (x,)
     check_loop(model, step, system, state, generator)
-    check_whole("window", window, "a whole number of steps, at least 1", 1)
-    check_method(method)
-    check_tolerance(tolerance)
+    check_solver(method, window, tolerance)
     check_flag("compare", compare)
     method = method or Spectral()
     stop = criterion_of(tolerance, method)
@@ -111,8 +116,8 @@ def sample_loop(
     loop = Loop(step, system, tuple(v.detach() for v in state), not isinstance(x, tuple), generator)
     began, streams = time.perf_counter(), loop.streams()
     batches = Batches(model)
-    found = attempts(loop, batches, method, stop, window)
-    found = replace(found, seconds=time.perf_counter() - began, model_seconds=batches.seconds)
+    found = attempts(loop, batches, method, stop, controller_of(model, loop, method, stop, window))
+    found = replace(found, seconds=time.perf_counter() - began, model_seconds=batches.clock.inside)
     if compare:
         after, began = loop.streams(), time.perf_counter()
         streams.restore()
@@ -150,15 +155,32 @@ class Attempt(NamedTuple):
     reason: str | None = None
 
 
-def attempts(loop: Loop, batches: Batches, method: AbstractMethod, stop: AbstractStop, window: int) -> Solution:
+def controller_of(
+    model: Any, loop: Loop, method: AbstractMethod, stop: AbstractStop, window: int | str | WindowController
+) -> WindowController:
+    """The window of a call; "auto" remembers a model's and a step's seconds, and a table's rounds."""
+    if not isinstance(window, str):
+        return FixedWindow(min(window, len(loop.system))) if isinstance(window, int) else window
+    x, N = loop.state[0], len(loop.system)
+    step = getattr(loop.step, "__code__", type(loop.step))
+    known = round_times(model, x, (step, torch.get_num_threads(), type(method)), guess=OUTSIDE)
+    chain = type(stop), table_kind(loop.system), N
+    return window_of(known, chain, N, stop.tolerance, powers_of_two(N, x.nbytes), x.nbytes)
+
+
+def attempts(
+    loop: Loop, batches: Batches, method: AbstractMethod, stop: AbstractStop, controller: WindowController
+) -> Solution:
     """The sample, made again more strictly, and then step by step, where its error may be beyond the tolerance."""
     streams, retries = loop.streams(), list[Retry]()
 
     def attempt(each: AbstractStop | None) -> Attempt:
         streams.restore()
-        return stepped(loop, batches) if each is None else windowed(loop, batches, method, each, window)
+        return stepped(loop, batches) if each is None else windowed(loop, batches, method, each, windows)
 
-    first = last = attempt(stop if window > 1 else None)
+    windows = controller
+    first = last = attempt(None if controller.only == 1 else stop)
+    windows = FixedWindow(max(2, *(each.window for each in first.records)))
     asked = max(stop.tolerance, first.finest)
     finer = [replace(stop, tolerance=asked / STRICTER)] if isinstance(stop, FinalError) else []
     for each in (*(f for f in finer if f.tolerance >= first.finest), None):
@@ -171,7 +193,8 @@ def attempts(loop: Loop, batches: Batches, method: AbstractMethod, stop: Abstrac
         last = last._replace(estimate=torch.zeros(len(loop.state[0])))
     return Solution(
         last.final[0], len(loop.system), first.records, 0.0, 0.0, retries=tuple(retries), estimate=last.estimate,
-        tolerance=asked, chunk=batches.room.most, reason=first.reason,
+        tolerance=asked, chunk=batches.room.most, reason=first.reason or controller.reason(),
+        expected=controller.expected(),
     )  # fmt: skip
 
 
@@ -183,10 +206,12 @@ def stepped(loop: Loop, batches: Batches) -> Attempt:
     return Attempt(final, (record,))
 
 
-def windowed(loop: Loop, batches: Batches, method: AbstractMethod, stop: AbstractStop, window: int) -> Attempt:
+def windowed(
+    loop: Loop, batches: Batches, method: AbstractMethod, stop: AbstractStop, controller: WindowController
+) -> Attempt:
     """The loop in windows."""
-    run = LoopWindow(loop, batches, method, stop, window)
+    run = LoopWindow(loop, batches, method, stop, controller)
     final, reason = run.run(), None
-    if run.alone > len(loop.system) / 2:
+    if run.runs.alone > len(loop.system) / 2:
         reason = "the calls of its steps differ in form from step to step, so that none stands in for the next"
-    return Attempt(final, tuple(run.records), run.accept.estimate, run.accept.finest, reason)
+    return Attempt(final, tuple(run.runs.records), run.accept.estimate, run.accept.finest, reason)

@@ -168,7 +168,7 @@ def count_networks(run: Run, network: BatchedNetwork, active: ActiveCall, done: 
     """Adds what the networks took to a report; what was given up counts as checks."""
     run.evaluations += network.samples if done else 0
     run.checks += network.checked + (0 if done else network.samples)
-    run.model_seconds += network.clock.inside
+    run.model_seconds += network.clock.seconds
     run.fallbacks += [why for why in network.reasons if why not in run.fallbacks]
     pace = getattr(active.loop, "pace", None)
     if done and pace is not None:
