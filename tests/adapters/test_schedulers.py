@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import types
 from dataclasses import replace
 from typing import Any
 
@@ -313,6 +314,24 @@ def scheduler_sigmas(scheduler: Any, N: int) -> Tensor:
     fresh = copy.deepcopy(scheduler)
     fresh.set_timesteps(N)
     return fresh.sigmas[:N]
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "EulerDiscreteScheduler"])
+def test_a_scheduler_whose_step_is_wrapped_is_left_alone(name: str) -> None:
+    """Its copy's step was its own."""
+    scheduler = getattr(diffusers, name)()
+    own = scheduler.step
+    scheduler.step = lambda *given, **how: own(*given, **how)
+    wanted = pd.from_scheduler(getattr(diffusers, name)(), 6)
+    assert torch.equal(pd.from_scheduler(scheduler, 6).a, wanted.a) and scheduler.step_index is None
+
+
+def test_a_step_that_holds_what_is_not_copied_is_no_table() -> None:
+    scheduler, pipe = diffusers.DDIMScheduler(), types.SimpleNamespace(n=0)
+    own = scheduler.step
+    scheduler.step = lambda *given, **how: (pipe, own(*given, **how))[1]
+    with pytest.raises(ValueError, match="step was put on it, and holds an object"):
+        pd.from_scheduler(scheduler, 6)
 
 
 def test_the_scheduler_is_left_as_it_was() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -381,3 +383,22 @@ def test_a_reader_that_leaves_stops_no_work(model: str, tmp_path: Path) -> None:
             answer.wrote(tmp_path / name)
         answer.numbers({})
     assert len(answer.files) == 2
+
+
+class Terminal(io.StringIO):
+    """What is shown on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", [("sample", "nothing-of-this-name"), ("plan", "--windows", "none")])
+def test_a_terminal_is_told_of_loading_and_keeps_one_line(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B13: libraries and models take seconds, in which nothing was shown."""
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with pytest.raises(SystemExit):
+        cli.app(command)
+    assert shown.getvalue().startswith("loading ...\r")
+    last = shown.getvalue().rpartition("\x1b[K")[2]
+    assert last.startswith("paradigms: ") and last.count("\n") == 1

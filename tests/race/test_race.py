@@ -261,6 +261,14 @@ def test_of_several_recordings_the_quickest_run_of_each_sampler_is_kept() -> Non
     assert [e["seconds"] for e in kept[1:3]] == [2.0, 5.0]
 
 
+def test_a_race_that_is_recorded_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("paradigms.race.document.SPOKEN", 0.0)
+    recorded(contest(DIGITS), "digits", DIGITS, 1, said.append)
+    assert said[0].startswith("digits: 1 of 1, warming up: 0 s")
+    assert sum("parallel:" in line for line in said) > 2 and sum("sequential:" in line for line in said) > 2
+
+
 @pytest.mark.skipif(bool(missing("pusht")), reason="needs gym-pusht")
 def test_the_policies_actions_are_its_own() -> None:
     from paradigms.adapters import parallelize

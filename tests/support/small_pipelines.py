@@ -56,10 +56,14 @@ class SmallPipeline(diffusers.DiffusionPipeline):
         """What a step makes of an answer."""
         return said[0]  # type: ignore[no-any-return]
 
+    def begin(self, seed: int) -> Tensor:
+        """The first state of 8 steps."""
+        self.scheduler.set_timesteps(8)
+        return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
     @torch.no_grad()
     def __call__(self, seed: int = 0, callback_on_step_end: Any = None) -> Tensor:
-        self.scheduler.set_timesteps(8)
-        x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+        x = self.begin(seed)
         for i, t in enumerate(self.scheduler.timesteps):
             x = self.scheduler.step(self.mix(self.unet(x, t)), t, x).prev_sample
             if callback_on_step_end is not None:

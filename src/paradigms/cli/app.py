@@ -18,6 +18,7 @@ import typer
 from . import options
 from .errors import fail, missing_dependency, run_or_exit, validate_or_exit
 from .group import Group
+from .output import say_loading
 
 MAKE, KNOW = "Commands that make samples", "Commands that inform"
 STARTED = """Begin with: paradigms demo
@@ -57,6 +58,8 @@ def program(context: typer.Context, version: options.Version = False) -> None:
     """Parallel-in-time sampling of diffusion models."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif context.invoked_subcommand != "models":
+        say_loading()
 
 
 @app.command("sample", rich_help_panel=MAKE, epilog=EXAMPLES)

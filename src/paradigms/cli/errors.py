@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 from . import interrupt
+from .output import loading
 
 ZOO = ("accelerate", "diffusers", "peft", "tokenizers", "transformers")  # what pipelines need
 WEB = ("starlette", "uvicorn")  # what the page needs
@@ -48,7 +49,8 @@ def validate_or_exit(check: Callable[[], Any], team: Any = None) -> Any:
     from ..distributed.failures import RankError
 
     try:
-        return check() if team is None else team.together(check)
+        with loading():
+            return check() if team is None else team.together(check)
     except KeyboardInterrupt:
         fail(interrupt.STOPPED, "stopped by hand", team)
     except ModuleNotFoundError as missing:

@@ -48,3 +48,20 @@ def command_output(as_json: bool) -> Iterator[CommandOutput]:
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield CommandOutput(as_json, out)
+
+
+def say_loading() -> None:
+    """Says on a terminal, without a line of its own, that the program and its models are loaded: it takes seconds."""
+    if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        print("loading ...", end="\r", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """The same while something is checked and loaded; nothing of it stays."""
+    say_loading()
+    try:
+        yield
+    finally:
+        if sys.stderr.isatty():
+            print("\x1b[K", end="", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ A recorded race is the list of its events, see `recording.py`; pictures are thin
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ SCRIPTS = ("palette.js", "strip.js", "stage.js", "player.js", "view.js", "page.j
 RUNS = ("parallel", "sequential")
 # Pictures of a run in the file: a look every tenth of a second of a race of four. Chosen by hand.
 PICTURES = 40
+# Seconds between two lines that say how far a race is that is recorded. Chosen by hand.
+SPOKEN = 2.0
 
 
 def served(choices: dict[str, Any]) -> str:
@@ -64,9 +67,8 @@ def recorded(
     """
     attempts = []
     for k in range(times):
-        say(f"{name}: {k + 1} of {times} ...")
         events: list[Event] = []
-        contest.run(events.append, lambda: False)
+        contest.run(followed(events, f"{name}: {k + 1} of {times}", say), lambda: False)
         attempts.append(events)
     kept = [e for e in attempts[0] if "run" not in e or e["event"] == "phase"]
     for run in RUNS:
@@ -76,6 +78,19 @@ def recorded(
             if e.get("run") == run and e["event"] != "phase"
         ]
     return {"name": name, "query": query, "events": sorted(kept, key=lambda e: e["event"] == "verdict")}
+
+
+def followed(events: list[Event], what: str, say: Callable[[str], None]) -> Callable[[Event], None]:
+    """Takes a race's events, and says every SPOKEN seconds how far it is."""
+    last = [time.monotonic()]
+
+    def take(event: Event) -> None:
+        events.append(event)
+        if event["event"] == "phase" or time.monotonic() - last[0] >= SPOKEN:
+            last[0] = time.monotonic()
+            say(f"{what}, {event.get('run') or 'warming up'}: {event.get('seconds', 0):.0f} s ...")
+
+    return take
 
 
 def ended(events: list[Event], run: str) -> float:

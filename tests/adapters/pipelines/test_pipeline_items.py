@@ -29,8 +29,7 @@ class Loop(SmallPipeline):
 
     @torch.no_grad()
     def __call__(self, seed: int = 0, callback_on_step_end: Any = None) -> Tensor:
-        self.scheduler.set_timesteps(8)
-        x, items = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)), self.items()
+        x, items = self.begin(seed), self.items()
         for timestep in items:
             x = self.scheduler.step(self.unet(x, timestep).sample, timestep, x).prev_sample
             self.after(items)
@@ -102,8 +101,7 @@ def test_an_object_that_a_network_is_told_of_is_named() -> None:
     class Told(SmallPipeline):
         @torch.no_grad()
         def __call__(self, seed: int = 0, callback_on_step_end: Any = None) -> Tensor:
-            self.scheduler.set_timesteps(8)
-            x, told = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)), SimpleNamespace(bias=0.0)
+            x, told = self.begin(seed), SimpleNamespace(bias=0.0)
             for t in self.scheduler.timesteps:
                 told.bias += 0.1
                 x = self.scheduler.step(self.unet(x, t, told).sample, t, x).prev_sample
@@ -122,8 +120,7 @@ def test_tensors_of_inference_mode_are_put_back_outside_of_it() -> None:
     class Inferring(SmallPipeline):
         @torch.no_grad()
         def __call__(self, seed: int = 0, callback_on_step_end: Any = None) -> Tensor:
-            self.scheduler.set_timesteps(8)
-            x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+            x = self.begin(seed)
             for t in self.scheduler.timesteps:
                 with torch.inference_mode():
                     said = self.unet(x, t).sample
@@ -142,8 +139,7 @@ def test_a_network_that_is_reached_past_its_call_is_named() -> None:
     class Past(SmallPipeline):
         @torch.no_grad()
         def __call__(self, seed: int = 0, callback_on_step_end: Any = None) -> Tensor:
-            self.scheduler.set_timesteps(8)
-            x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+            x = self.begin(seed)
             for t in self.scheduler.timesteps:
                 x = self.scheduler.step(self.unet.forward(x, t).sample, t, x).prev_sample
             return x

@@ -82,6 +82,16 @@ def test_under_autocast_only_the_networks_are_cast(tolerance: float) -> None:
     assert found.dtype == reference.dtype and off(found, reference) <= HALF and not run.fallbacks
 
 
+def test_a_compiled_step_of_a_scheduler_is_followed() -> None:
+    """What torch.compile keeps for itself is no state of the loop; what the scheduler keeps is."""
+    pipe = text2image("DPMSolverMultistepScheduler")
+    reference = sample(pipe, steps=7)
+    pipe.scheduler.step = torch.compile(pipe.scheduler.step, backend="eager")
+    with torch.compiler.set_stance("force_eager"), parallelize(pipe, tolerance=0, window=3) as run:
+        assert off(sample(pipe, steps=7), reference) <= CLOSE
+    assert not run.fallbacks and max(run.windows) == 3
+
+
 def test_a_compiled_network_sees_one_size_of_batch() -> None:
     pipe = text2image()
     reference = sample(pipe, steps=7)

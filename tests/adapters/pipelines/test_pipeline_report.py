@@ -14,6 +14,8 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 import paradigms as pd
 from benchmarks.zoo.unconditional import pixels
 from paradigms import disable_parallel_sampling, enable_parallel_sampling, parallelize
+from paradigms.adapters.pipelines import Run
+from paradigms.adapters.pipelines.unconditional import record_solution
 from paradigms.window.controller import WindowController
 from promises import CLOSE, off, sample, text2image
 
@@ -231,3 +233,22 @@ def test_a_misspelt_argument_is_an_error() -> None:
     """B4"""
     with pytest.raises(TypeError, match="tolerence"):
         parallelize(text2image(), tolerence=0.01)  # type: ignore[call-arg]
+
+
+def test_the_floor_of_half_precision_is_in_the_report() -> None:
+    """A12: the tolerance that was held to, where the numbers hold none as small as was asked for."""
+    pipe = text2image().to(torch.bfloat16)
+    with parallelize(pipe, window=4) as run:
+        sample(pipe)
+    assert run.asked == 0.003 and run.tolerance == pytest.approx(8 * torch.finfo(torch.bfloat16).eps)
+    assert run.status.startswith("converged to 0.062, the finest") and run.status in str(run)
+
+
+def test_each_sample_that_did_not_converge_is_in_the_report() -> None:
+    """A call of an unconditional pipeline is the core's, whose samples end one by one."""
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    how: dict[str, Any] = {"window": 2, "max_rounds": 1, "generator": torch.Generator().manual_seed(1)}
+    solution, run = pd.sample(lambda x, t: 0.5 * x, pd.ddpm(pd.linear(), 8), x, **how), Run()
+    record_solution(run, 0.003, solution)
+    assert run.doubts == [f"sample {b}: {why}" for b, why in enumerate(solution.status)]
+    assert "converged" not in run.status and run.status in str(run).replace("\n", "; ")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import diffusers
 import pytest
 import torch
 from hypothesis import given, settings
@@ -101,3 +102,42 @@ def test_every_scheduler_window_and_number_of_steps_is_right(
     with parallelize(pipe, tolerance=0, window=window, batched=False):
         found = sample(pipe, steps=steps, guidance_scale=scale, seed=seed)
     assert torch.equal(found, reference) and off(found, reference) == 0
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize("tolerance", [0, 0.003])
+def test_a_wrapped_step_is_called_by_the_loop_alone(name: str, tolerance: float) -> None:
+    """An IndexError, as the copy whose course is read stepped the scheduler itself."""
+    pipe, asked = text2image(name), list[int]()
+    own, reference = pipe.scheduler.step, sample(text2image(name), steps=7)
+
+    def step(*given: Any, **how: Any) -> Any:
+        asked.append(len(asked))
+        return own(*given, **how)
+
+    pipe.scheduler.step = step
+    with parallelize(pipe, tolerance=tolerance, window=4) as run:
+        found = sample(pipe, steps=7)
+    assert off(found, reference) <= max(tolerance, CLOSE)
+    assert not run.fallbacks and max(run.windows) == 4 and asked == list(range(run.steps))
+
+
+class Noting(diffusers.DDIMScheduler):  # type: ignore[misc]
+    """Its steps are counted for all of its kind, and the count decides about them."""
+
+    seen: ClassVar[dict[str, int]] = {"n": 0}
+
+    def step(self, e: Any, *given: Any, **how: Any) -> Any:
+        self.seen["n"] += 1
+        return super().step(e * (1 + 0.01 * (self.seen["n"] % 3)), *given, **how)
+
+
+def test_what_a_scheduler_notes_elsewhere_is_put_back_when_it_is_read() -> None:
+    """A5: the copy whose course is read counted too; the call was stepped, and said that it may differ."""
+    pipe = text2image()
+    pipe.scheduler = Noting.from_config(pipe.scheduler.config)
+    reference, steps = sample(pipe, steps=8), Noting.seen["n"]
+    Noting.seen["n"] = 0
+    with parallelize(pipe, tolerance=0, window=4, batched=False) as run:
+        assert off(sample(pipe, steps=8), reference) <= CLOSE
+    assert not run.fallbacks and max(run.windows) == 4 and Noting.seen["n"] == steps

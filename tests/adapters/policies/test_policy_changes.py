@@ -356,6 +356,22 @@ def test_float64_starts_warm() -> None:
         assert all(near(x, policy.conditional_sample(data, data.bool(), **how)) for x in found) and run.own_calls == 0
 
 
+def test_another_dtype_between_calls_starts_warm() -> None:
+    """A RuntimeError: what was learned in float32 was added to what float64 learned."""
+    policy, twin, found = build(LowdimPolicy, steps=8), build(LowdimPolicy, steps=8), list[Tensor]()
+
+    def act(policy: Any, dtype: torch.dtype) -> Tensor:
+        data, seen = torch.zeros(2, 16, ACT, dtype=dtype), torch.ones(2, OBS_STEPS * OBS, dtype=dtype)
+        g = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            return policy.to(dtype).conditional_sample(data, data.bool(), global_cond=seen, generator=g)  # type: ignore[no-any-return]
+
+    dtypes = (torch.float32, torch.float64, torch.float32)
+    with pd.parallelize(policy, window=4, tolerance=0, warm_start=True) as run:
+        found = [act(policy, dtype) for dtype in dtypes]
+    assert all(near(x, act(twin, dtype)) for x, dtype in zip(found, dtypes, strict=True)) and run.own_calls == 0
+
+
 def test_an_interrupt_of_a_trial_leaves_nothing_behind() -> None:
     """B5: at lines of a trial and of what ends it, torch and the policy are as they were."""
     within = ("watch", "end_trial", "check_loop", "leave", "drop_mark")

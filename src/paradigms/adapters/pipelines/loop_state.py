@@ -17,7 +17,7 @@ from .finite_check import FiniteCheck
 from .loop_items import LoopItems
 from .module_fields import ModuleFields
 from .row_modes import STEP, RowMode
-from .snapshot import Snapshot
+from .snapshot import Snapshot, take_snapshot
 from .step_record import StepRecord
 from .surrogate import Surrogate
 
@@ -71,8 +71,15 @@ class LoopState:
 
     @cached_property
     def course(self) -> LinearizedScheduler:
-        """The scheduler's steps as a table; first asked for when there is a window."""
-        return linearize_scheduler(self.scheduler, self.times)
+        """The scheduler's steps as a table; first asked for when there is a window.
+
+        A scheduler's own code may count or note its steps somewhere else than in the copy: that is put back.
+        """
+        whole = {"scheduler": self.scheduler, **self.outside}
+        before = take_snapshot(whole, None, strict=False, networks=self.networks)
+        found = linearize_scheduler(self.scheduler, self.times)
+        before.restore()
+        return found
 
     @cached_property
     def judge(self) -> AcceptanceTest:

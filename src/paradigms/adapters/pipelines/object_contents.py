@@ -135,7 +135,9 @@ def content_of(thing: Any) -> Any:
 def parts_of(thing: Any) -> Iterator[tuple[str, Any]]:
     """What a thing holds, by names of its place."""
     what = content_kind(type(thing))
-    if isinstance(thing, types.FunctionType):
+    if isinstance(thing, types.FunctionType) and "_torchdynamo_orig_callable" in vars(thing):
+        yield "compiled", vars(thing)["_torchdynamo_orig_callable"]  # what torch.compile was given; the rest is torch's
+    elif isinstance(thing, types.FunctionType):
         yield from zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False)
         yield from (("defaults", thing.__defaults__), ("kwdefaults", thing.__kwdefaults__), ("fields", vars(thing)))
     elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):

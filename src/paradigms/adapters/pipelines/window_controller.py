@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from ...window.auto.controller import powers_of_two, window_of
 from ...window.auto.profile import round_times
 from ...window.controller import FixedWindow, WindowController
 from ..report import Settings
+from ..schedulers.scheduler_copy import copy_scheduler
 from .joined_calls import is_compiled
 
 # Rows of a batch of compiled networks, which want one size. Chosen by hand.
@@ -40,6 +40,6 @@ def controller_of(
 def copied_or_none(scheduler: Any) -> Any:
     """A scheduler as it is now, None where it cannot be copied."""
     try:
-        return copy.deepcopy(scheduler)
+        return copy_scheduler(scheduler)
     except Exception:  # whatever it holds
         return None

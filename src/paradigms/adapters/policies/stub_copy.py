@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ...noise import replica_generators
 from ..schedulers.fingerprint import TORCHS, fingerprint, fingerprint_fields
+from ..schedulers.scheduler_copy import rebind_cell, rebind_function
 from .interface import NAME, PolicyInterface
 
 PRIVATE = ("_modules", "_parameters", "_buffers")  # of torch's own machinery
@@ -226,29 +227,3 @@ def noting_subclass(kind: Any, stub: StubPolicy) -> type:
 
     named = {"__getattribute__": look, "__setattr__": place, "__module__": kind.__module__}
     return type(kind.__name__, (kind,), named)
-
-
-def rebind_function(function: Any, memo: dict[int, Any]) -> Any:
-    """A function or method as it is of the copy: what it knows of the policy, by closure or name, is the copy's."""
-    if isinstance(function, types.MethodType):
-        return types.MethodType(rebind_function(function.__func__, memo), copy.deepcopy(function.__self__, memo))
-    if not isinstance(function, types.FunctionType):
-        return copy.deepcopy(function, memo)
-    held = [c.cell_contents for c in function.__closure__ or ()]
-    named = {k: function.__globals__.get(k) for k in function.__code__.co_names}
-    known = {k: rebind_cell(v, memo) for k, v in named.items() if id(getattr(v, "__self__", v)) in memo}
-    inside = [rebind_cell(v, memo) for v in held]
-    if not known and all(mine is own for mine, own in zip(inside, held, strict=True)):
-        return function
-    cells, around = tuple(types.CellType(v) for v in inside), function.__globals__ | known
-    made = types.FunctionType(function.__code__, around, function.__name__, function.__defaults__, cells)
-    made.__kwdefaults__ = function.__kwdefaults__
-    made.__dict__.update(function.__dict__)
-    return made
-
-
-def rebind_cell(value: Any, memo: dict[int, Any]) -> Any:
-    """What a closure holds, as it is of the copy."""
-    if isinstance(value, types.FunctionType | types.MethodType):
-        return rebind_function(value, memo)
-    return memo[id(value)] if id(value) in memo else copy.deepcopy(value, memo)

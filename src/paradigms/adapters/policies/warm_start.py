@@ -67,7 +67,9 @@ class RecalledSpectral(Spectral):
 
     def begun(self, system: System, x: Tensor) -> LearnedSecants:
         known = super().begun(system, x)
-        return known if self.sums is None or self.sums.shape != known.sums.shape else replace(known, sums=self.sums)
+        if self.sums is None or self.sums.shape != known.sums.shape:
+            return known
+        return replace(known, sums=self.sums.to(known.sums))  # the policy may have another dtype or device by now
 
     def sweep(self, system: System, work: WindowState, evaluate: Evaluate, memory: Memory) -> tuple[Update, Memory]:
         update, after = super().sweep(system, work, evaluate, memory)

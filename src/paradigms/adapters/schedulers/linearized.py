@@ -8,7 +8,6 @@ is not known, or its rows do not lead from level to level, D is the answer itsel
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ...denoiser import make_denoiser
 from ...system import System
 from .levels import noise_levels, tolerance_unit
 from .probe import Tap
+from .scheduler_copy import copy_scheduler
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def linearize_scheduler(scheduler: Any, times: Sequence[Any]) -> LinearizedSched
     if scheduler is not None:
         with torch.no_grad():
             try:
-                _walk(copy.deepcopy(scheduler), times, known)
+                _walk(copy_scheduler(scheduler), times, known)
             except Exception:  # whatever a scheduler raises on a plain number: nothing is known of its course
                 known.fill_(math.nan)
     alpha, sigma, P, Q, a, b = known

@@ -5,7 +5,6 @@ arguments = those of set_timesteps + those of step;    what neither takes, and w
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from ...schedule import Schedule
 from ...system import System
 from ...validate import check_number, check_whole, in_words, refusal
 from .probe import PASSED
+from .scheduler_copy import copy_scheduler
 
 NUMBERS = {"strength", "eta", "s_churn", "s_tmin", "s_tmax", "s_noise"}
 LISTS = {"timesteps", "sigmas"}
@@ -71,7 +71,11 @@ def prepare_scheduler(scheduler: Any, steps: int | None, how: dict[str, Any]) ->
         )
     if hasattr(scheduler, "noise_sampler"):
         raise refuse_scheduler(scheduler, "its noise is that of a Brownian tree, and not drawn step by step")
-    ready, setting = copy.deepcopy(scheduler), {k: v for k, v in how.items() if k in sets}
+    setting = {k: v for k, v in how.items() if k in sets}
+    try:
+        ready = copy_scheduler(scheduler)
+    except TypeError as reason:
+        raise refuse_scheduler(scheduler, f"it cannot be copied: {reason}") from reason
     try:
         ready.set_timesteps(**({} if steps is None else {"num_inference_steps": steps}), **setting)
     except Exception as reason:

@@ -19,7 +19,6 @@ chain whose scheduler counts in sigma of up to 157 then takes about half the rou
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,6 +33,7 @@ from ...validate import named_arguments
 from .levels import levels_agree, tolerance_unit
 from .prepare import check_scheduler, prepare_scheduler, refuse_scheduler
 from .probe import Reading, Tap, read_steps, walk_scheduler
+from .scheduler_copy import copy_scheduler
 
 # What cancels in float64, of the terms that cancel. Chosen by hand.
 TINY = 1e-10
@@ -95,7 +95,7 @@ def from_scheduler(
     how = {k: v for k, v in given.items() if v is not None} | dict(more or {})
     ready, step = prepare_scheduler(scheduler, steps, how)
     try:
-        reading = read_steps(copy.deepcopy(ready), step)
+        reading = read_steps(copy_scheduler(ready), step)
         system = _table(reading, float(getattr(ready, "init_noise_sigma", 1.0)))
         error = _difference(ready, system, step)
     except NotImplementedError as reason:
