@@ -49,6 +49,7 @@ AT_ROOT = {
     "validate": "validate",
 }
 JOINED = {"policies/tasks": "policies", "models/latent": "models"}
+JOINED |= {f"adapters/pipelines/{part}": "adapters/pipelines" for part in ("code", "state", "networks", "loop")}
 # Three files do not belong where they stand: the options and the report of both kinds of adapters, and a mesh's entry.
 MOVED = {
     "adapters/options.py": "adapters/report",

@@ -43,7 +43,7 @@ QUESTIONS: dict[str, set[str]] = {
     },
     "Where is the first guess of a state made?": {"methods/guess.py", "docs/how-it-works.md"},
     "How is a diffusers scheduler turned into a table?": {"adapters/schedulers/table.py", "docs/api/samplers.md"},
-    "Which file rewrites a pipeline's loop?": {"adapters/pipelines/rewrite.py", "docs/architecture.md"},
+    "Which file rewrites a pipeline's loop?": {"adapters/pipelines/code/rewrite.py", "docs/architecture.md"},
     "How is the window chosen?": {"docs/window.md", "docs/how-it-works.md", "window/auto/controller.py"},
     "What is a warm start?": {"docs/policies.md", "adapters/policies/warm_start.py"},
     "How do I install it?": {"docs/start.md", "README.md"},

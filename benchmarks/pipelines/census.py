@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from paradigms.adapters import Run, parallelize
-from paradigms.adapters.pipelines.rewrite import UnparallelError, rewindable_function
+from paradigms.adapters.pipelines.code.rewrite import UnparallelError, rewindable_function
 from paradigms.adapters.pipelines.subclass import looping_methods
 
 from ..report import table, write

@@ -56,9 +56,30 @@ BELOW: dict[str, set[str]] = {
     "adapters/schedulers": {*CORE, "adapters", "solve"},
     "adapters": {*CORE, "adapters/loops", "adapters/pipelines", "adapters/policies", "adapters/schedulers"}
     | {"checks", "distributed", "files", "methods", "stopping", "window"},
+    "adapters/pipelines/code": {"adapters"},
+    "adapters/pipelines/state": {"adapters/pipelines/code"},
+    "adapters/pipelines/networks": {"adapters/pipelines/code", "adapters/pipelines/state", "adapters/schedulers"}
+    | {"distributed", "execution", "methods", "system", "validate"},
+    "adapters/pipelines/loop": {
+        "adapters",
+        "adapters/pipelines",
+        "adapters/pipelines/code",
+        "adapters/pipelines/networks",
+    }
+    | {"adapters/pipelines/state", "adapters/schedulers", "execution", "methods", "stopping", "system", "window"}
+    | {"window/auto"},
     "adapters/pipelines": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "execution", "methods"}
+    | {f"adapters/pipelines/{part}" for part in ("code", "loop", "networks", "state")}
     | {"solve", "stopping", "window", "window/auto"},
-    "adapters/loops": {*CORE, "adapters/pipelines", "adapters/policies", "checks", "distributed", "execution"}
+    "adapters/loops": {
+        *CORE,
+        "adapters/pipelines",
+        "adapters/pipelines/networks",
+        "adapters/policies",
+        "checks",
+        "distributed",
+        "execution",
+    }
     | {"methods", "solution", "solve", "stopping", "window", "window/auto"},
     "adapters/policies": {*CORE, "adapters", "adapters/schedulers", "checks", "distributed", "methods", "solution"}
     | {"skeleton", "solve", "stopping", "window", "window/auto"},

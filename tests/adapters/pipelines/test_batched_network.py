@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapters.pipelines.batched_network import BatchedNetwork
-from paradigms.adapters.pipelines.network_call import NetworkCall
+from paradigms.adapters.pipelines.networks.batched_network import BatchedNetwork
+from paradigms.adapters.pipelines.networks.network_call import NetworkCall
 
 B, G = 2, 2  # samples of the state, and how often guidance shows them
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from paradigms.adapters.pipelines.outside_state import OutsideWalk, outside_state
+from paradigms.adapters.pipelines.state.outside_state import OutsideWalk, outside_state
 
 
 def tangled(n: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 
-from paradigms.adapters.pipelines.rewrite import UnparallelError, has_loop, rewindable_function
+from paradigms.adapters.pipelines.code.rewrite import UnparallelError, has_loop, rewindable_function
 
 
 class Scheduler:

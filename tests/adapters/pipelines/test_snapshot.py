@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradigms.adapters.pipelines.module_fields import ModuleFields
-from paradigms.adapters.pipelines.snapshot import ChangedError, take_snapshot
+from paradigms.adapters.pipelines.state.module_fields import ModuleFields
+from paradigms.adapters.pipelines.state.snapshot import ChangedError, take_snapshot
 
 
 class Thing:

@@ -35,7 +35,7 @@ from ...window.auto.profile import round_times
 from ...window.controller import FixedWindow, WindowController
 from ...window.retry import STRICTER, Retry
 from ...window.trace import FrameRecord
-from ..pipelines.jacobian import jacobian_of
+from ..pipelines.networks.jacobian import jacobian_of
 from .batches import Batches
 from .rounds import LoopWindow
 from .runs import Loop

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...methods.base import AbstractMethod
 from ...system import System
 from ...validate import in_words, refusal
-from ..pipelines.jacobian import AssumedJacobian, jacobian_of
+from ..pipelines.networks.jacobian import AssumedJacobian, jacobian_of
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,21 @@ from torch import nn
 from ...distributed.team import Team
 from ...window.controller import FixedWindow, WindowController
 from ..report import Run, Settings
-from .active_call import ActiveCall
-from .batched_network import BatchedNetwork
+from .code.rewrite import UnparallelError
+from .code.wrappers import innermost_function
 from .compare_results import error
-from .network_call import CarriedError
+from .loop.active_call import ActiveCall
+from .loop.repeat_doubtful import DoubtError
+from .loop.row_modes import UnrepeatableError
+from .loop.window_controller import PAD
 from .network_watch import watch_network_fields
-from .outside_state import outside_state
+from .networks.batched_network import BatchedNetwork
+from .networks.network_call import CarriedError
 from .patch import ClassPatch
-from .repeat_doubtful import DoubtError
-from .rewrite import UnparallelError
-from .row_modes import UnrepeatableError
-from .snapshot import ChangedError, Snapshot, take_snapshot
+from .state.outside_state import outside_state
+from .state.snapshot import ChangedError, Snapshot, take_snapshot
 from .step_caches import step_cache
 from .subclass import network_ids, original_class, rewinding_subclass
-from .window_controller import PAD
-from .wrappers import innermost_function
 
 # How often a call begins anew because a tensor was changed in place that was not copied: a guard, not a measured
 # number. Each time names all the changes that it found, and what a class of pipelines changes is remembered.

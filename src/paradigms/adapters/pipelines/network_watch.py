@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .active_call import _active
-from .rewrite import UnparallelError
+from .code.rewrite import UnparallelError
+from .loop.active_call import _active
 
 REGISTRY = "_diffusers_hook"  # where diffusers keeps hooks of a network, made when it is first asked for
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from ..schedulers.probe import Tap
-from .active_call import ActiveCall, _active
-from .joined_calls import is_compiled
-from .rewrite import UnparallelError
+from .code.rewrite import UnparallelError
+from .loop.active_call import ActiveCall, _active
+from .networks.joined_calls import is_compiled
 from .subclass import answering_subclass, loop_holders, networks_of, rewinding_subclass, set_class
 
 LOCK = threading.RLock()

@@ -22,8 +22,8 @@ from ..options import Options
 from ..report import Run, Settings
 from .attempts import PipelineCall, attempt_parallel_call, compare_with_sequential
 from .broadcast import first_ranks_arguments
-from .jacobian import jacobian_of
 from .network_watch import unwatch_network_fields
+from .networks.jacobian import jacobian_of
 from .subclass import loop_holders, looping_methods, original_class, rewinding_subclass, same_name_subclass
 
 OPEN = "_paradigms_open"  # of a pipeline: the `with`s that it is in

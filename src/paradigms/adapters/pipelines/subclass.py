@@ -20,12 +20,12 @@ from typing import Any
 from torch import nn
 
 from ..report import ProgressBar
-from .active_call import ActiveCall, _active
-from .joined_calls import is_compiled
-from .loop import WindowedLoop
-from .loop_items import LoopItems
-from .outside_state import codes, is_library, outside_state
-from .rewrite import has_loop, rewindable_function, takes_steps
+from .code.loop_items import LoopItems
+from .code.rewrite import has_loop, rewindable_function, takes_steps
+from .loop.active_call import ActiveCall, _active
+from .loop.loop import WindowedLoop
+from .networks.joined_calls import is_compiled
+from .state.outside_state import codes, is_library, outside_state
 from .unconditional import TableLoop, table_of
 
 RECONSTRUCT: Any = vars(copyreg)["_reconstructor"]

@@ -25,11 +25,11 @@ from ...window.frame import Frame
 from ..report import ProgressBar, Run
 from ..schedulers.cache import cached_table
 from ..schedulers.prepare import SchedulerError
-from .active_call import ActiveCall
-from .hooks import HaltRow
-from .loop_items import LoopItems
-from .outside_state import is_library
-from .snapshot import ChangedError, Snapshot, take_snapshot
+from .code.loop_items import LoopItems
+from .loop.active_call import ActiveCall
+from .loop.hooks import HaltRow
+from .state.outside_state import is_library
+from .state.snapshot import ChangedError, Snapshot, take_snapshot
 
 # How far rounding may take a chain on the stub, relatively. Chosen by hand.
 CLOSE = 1e-3

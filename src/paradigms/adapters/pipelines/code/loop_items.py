@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from ..report import ProgressBar
+from ...report import ProgressBar
 from .rewrite import UnparallelError
 
 EAGER = (enumerate, zip, reversed, itertools.islice, itertools.chain,

@@ -20,10 +20,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..code.rewrite import UnparallelError
+from ..code.wrappers import cell_content, innermost_function
 from .attributes import Attributes, Globals
 from .function_caches import CACHED
-from .rewrite import UnparallelError
-from .wrappers import cell_content, innermost_function
 
 STATES = (list, dict, set, deque)
 LIBRARIES = ("diffusers", "torch", "transformers", "accelerate", "huggingface_hub", "paradigms",

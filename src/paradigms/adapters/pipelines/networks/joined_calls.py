@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from ...execution.chunked import BatchLimit
+from ....execution.chunked import BatchLimit
+from ..state.module_fields import ModuleFields
 from .batching import BatchingError, join_calls, split_batches
-from .module_fields import ModuleFields
 from .network_call import NetworkCall
 
 # How far a row of a batch may be from a call of its own, relatively, since a batch of another size adds up in another

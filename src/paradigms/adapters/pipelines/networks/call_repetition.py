@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from ..code.rewrite import UnparallelError
 from .joined_calls import relative_difference
 from .kept_contents import is_plain_data
 from .network_call import ListLeaf, NetworkCall
 from .network_memory import NetworkState
-from .rewrite import UnparallelError
 
 # How far equal calls may differ relatively where kernels are not deterministic, as on GPUs;
 # ROUGH in half precision. Chosen by hand.

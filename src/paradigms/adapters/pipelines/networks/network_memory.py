@@ -21,12 +21,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .attributes import plain
-from .function_caches import CACHED
+from ..state.attributes import plain
+from ..state.function_caches import CACHED
+from ..state.object_contents import content_kind
+from ..state.object_fields import own_fields, slots_of
 from .kept_contents import ABOVE, NUMBERS, KeptContents, SlotFields
 from .network_weights import NetworkWeights
-from .object_contents import content_kind
-from .object_fields import own_fields, slots_of
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "numpy")  # whose functions name no state of a network
 OTHERS = ("torch", "numpy", "transformers", "tokenizers", "sentencepiece", "PIL", "logging", "threading", "builtins")

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ...execution.torch_modes import isolated_from_torch_modes
-from ...methods.base import AbstractMethod
-from ..schedulers.linearized import LinearizedScheduler
+from ....execution.torch_modes import isolated_from_torch_modes
+from ....methods.base import AbstractMethod
+from ...schedulers.linearized import LinearizedScheduler
 from .jacobian import AssumedJacobian, jacobian_of
 from .network_call import NetworkCall, RowArguments, is_sample
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from ...execution.evaluate import NonFiniteError
+from ....execution.evaluate import NonFiniteError
 from .network_call import is_sample
 
 

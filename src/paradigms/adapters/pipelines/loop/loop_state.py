@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import Tensor
 
-from ...window.controller import WindowController
-from ..report import ProgressBar
-from ..schedulers.linearized import LinearizedScheduler, linearize_scheduler
+from ....window.controller import WindowController
+from ...report import ProgressBar
+from ...schedulers.linearized import LinearizedScheduler, linearize_scheduler
+from ..code.loop_items import LoopItems
+from ..networks.finite_check import FiniteCheck
+from ..networks.surrogate import Surrogate
+from ..state.module_fields import ModuleFields
+from ..state.snapshot import Snapshot, take_snapshot
 from .acceptance import AcceptanceTest
 from .active_call import ActiveCall
-from .finite_check import FiniteCheck
-from .loop_items import LoopItems
-from .module_fields import ModuleFields
 from .row_modes import STEP, RowMode
-from .snapshot import Snapshot, take_snapshot
 from .step_record import StepRecord
-from .surrogate import Surrogate
 
 
 class LoopState:

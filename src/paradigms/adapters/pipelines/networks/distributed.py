@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ...distributed.exchange import SharedCall
-from ...distributed.packing import tensor_bytes, unpack_tensors
-from ...distributed.team import Team
+from ....distributed.exchange import SharedCall
+from ....distributed.packing import tensor_bytes, unpack_tensors
+from ....distributed.team import Team
 from .network_call import NetworkCall
 
 Forms = dict[Any, tuple[list[Any], Any]]  # an answer of each kind of call, its leaves and their tree

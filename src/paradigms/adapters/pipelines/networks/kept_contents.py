@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attributes import plain
+from ..state.attributes import plain
+from ..state.object_contents import content_kind, same_objects
+from ..state.object_fields import own_slots, set_slots
+from ..state.snapshot import generator_state, overwrite, unequal
 from .network_call import tensor_version
-from .object_contents import content_kind, same_objects
-from .object_fields import own_slots, set_slots
-from .snapshot import generator_state, overwrite, unequal
 
 NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.Size, type)
 ABOVE = {"_modules", "_compiled_call_impl"}  # of a module: other modules, compiled code

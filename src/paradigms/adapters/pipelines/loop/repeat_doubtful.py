@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...stopping.final_error import DOUBT, FinalError
-from ...window.retry import STRICTER
-from ..report import Settings
+from ....stopping.final_error import DOUBT, FinalError
+from ....window.retry import STRICTER
+from ...report import Settings
 
 
 class DoubtError(Exception):

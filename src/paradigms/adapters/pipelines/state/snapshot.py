@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..code.rewrite import CALLBACKS, UnparallelError
 from .function_caches import cached_results
 from .object_contents import (
     ObjectContent,
@@ -39,7 +40,6 @@ from .object_contents import (
     same_objects,
 )
 from .object_fields import own_fields
-from .rewrite import CALLBACKS, UnparallelError
 
 NUMBERS = (int, float, complex, str)
 # How far into lists, dicts and objects. Chosen by hand.

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...distributed.team import Team
-from ...execution.clock import Clock
-from ...execution.team_clock import TeamClock
+from ....distributed.team import Team
+from ....execution.clock import Clock
+from ....execution.team_clock import TeamClock
+from ..code.rewrite import UnparallelError
+from ..state.snapshot import random_streams, same_state
 from .call_repetition import TWO_WAYS, with_other_sample
 from .distributed import evaluate_on_team
 from .joined_calls import JoinedCalls, is_compiled, relative_difference
 from .memory_check import MemoryProbe
 from .network_call import NetworkCall
-from .rewrite import UnparallelError
-from .snapshot import random_streams, same_state
 
 
 @dataclass

@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..code.rewrite import UnparallelError
+from ..state.snapshot import ChangedError
 from .evaluate_rows import evaluate_rows
 from .hooks import LoopHooks
 from .repeat_doubtful import DoubtError, beyond_tolerance, describe_doubt, stricter_settings
-from .rewrite import UnparallelError
 from .row_modes import ACCEPT, AGAIN, ONCE_MORE, SWEEP, RowMode, UnrepeatableError
-from .snapshot import ChangedError
 from .step_record import StepRecord
 
 

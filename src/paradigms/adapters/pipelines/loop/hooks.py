@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...execution.memory import raise_mmap_threshold
-from ..report import ProgressBar
+from ....execution.memory import raise_mmap_threshold
+from ...report import ProgressBar
+from ..code.rewrite import UnparallelError
+from ..networks.network_call import NetworkCall
+from ..networks.surrogate import copy_answer
+from ..state.snapshot import take_snapshot
 from .loop_state import LoopState, rows_width
-from .network_call import NetworkCall
-from .rewrite import UnparallelError
 from .row_modes import STEP, SWEEP, WindowMode
-from .snapshot import take_snapshot
-from .surrogate import copy_answer
 from .window_controller import controller_of, copied_or_none
 
 

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ...execution.torch_modes import isolated_from_torch_modes
-from ...methods.work import Memory, Update, WindowState
-from ...stopping.base import AbstractStop
-from ...stopping.final_error import FinalError
-from ...stopping.rounding import finest_tolerance, unmoved_rounding
-from ...system import System
-from ...window.buffers import carry_over, shift_memory
-from ..schedulers.linearized import LinearizedScheduler
+from ....execution.torch_modes import isolated_from_torch_modes
+from ....methods.work import Memory, Update, WindowState
+from ....stopping.base import AbstractStop
+from ....stopping.final_error import FinalError
+from ....stopping.rounding import finest_tolerance, unmoved_rounding
+from ....system import System
+from ....window.buffers import carry_over, shift_memory
+from ...schedulers.linearized import LinearizedScheduler
+from ..code.rewrite import UnparallelError
+from ..networks.surrogate import common_part
 from .observed_growth import GrowthEvidence, TakenSteps, coarse_rounding
-from .rewrite import UnparallelError
 from .step_record import WITH_STATE, StepRecord, answered_by_networks, moved_little, relative_change
-from .surrogate import common_part
 
 if TYPE_CHECKING:
-    from .surrogate import Surrogate
+    from ..networks.surrogate import Surrogate
 
 
 # Times the rounding of the network's, a state that is kept in half precision is rounded anew by each step. Chosen by

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_map, tree_unflatten
 
-from .object_contents import content_kind
-from .rewrite import UnparallelError
+from ..code.rewrite import UnparallelError
+from ..state.object_contents import content_kind
 
 
 class CarriedError(BaseException):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .network_call import NetworkCall, same_leaf
+from ..networks.network_call import NetworkCall, same_leaf
 
 if TYPE_CHECKING:
-    from ..report import ProgressBar
+    from ...report import ProgressBar
 
 # How much more, relatively, than its state a row's other inputs may move. Chosen by hand.
 WITH_STATE = 3.0

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...window.auto.controller import powers_of_two, window_of
-from ...window.auto.profile import round_times
-from ...window.controller import FixedWindow, WindowController
-from ..report import Settings
-from ..schedulers.scheduler_copy import copy_scheduler
-from .joined_calls import is_compiled
+from ....window.auto.controller import powers_of_two, window_of
+from ....window.auto.profile import round_times
+from ....window.controller import FixedWindow, WindowController
+from ...report import Settings
+from ...schedulers.scheduler_copy import copy_scheduler
+from ..networks.joined_calls import is_compiled
 
 # Rows of a batch of compiled networks, which want one size. Chosen by hand.
 PAD = 32

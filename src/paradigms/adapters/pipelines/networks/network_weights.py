@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from ..state.snapshot import overwrite, unequal
 from .network_call import tensor_version
-from .snapshot import overwrite, unequal
 
 MOST = 1 << 25  # numbers of weights that are copied, once a loop. Chosen by hand: 128 MiB of float32
 

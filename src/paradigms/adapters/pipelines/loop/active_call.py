@@ -6,12 +6,12 @@ import contextvars
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..report import Run, Settings
-from .batched_network import BatchedNetwork
+from ...report import Run, Settings
+from ..networks.batched_network import BatchedNetwork
 
 if TYPE_CHECKING:
+    from ..unconditional import TableLoop
     from .loop import WindowedLoop
-    from .unconditional import TableLoop
 
 
 @dataclass

@@ -16,12 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .module_fields import ModuleFields
-from .network_call import NetworkCall
-from .rewrite import CALLBACKS, UnparallelError
-from .snapshot import take_snapshot
+from ..code.rewrite import CALLBACKS, UnparallelError
+from ..networks.network_call import NetworkCall
+from ..networks.surrogate import Surrogate, known_answer
+from ..state.module_fields import ModuleFields
+from ..state.snapshot import take_snapshot
 from .step_record import StepRecord
-from .surrogate import Surrogate, known_answer
 
 if TYPE_CHECKING:
     from .hooks import LoopHooks

@@ -17,12 +17,12 @@ from typing import Any
 
 from torch import nn
 
+from ..code.rewrite import UnparallelError
+from ..state.outside_state import refuse_cached_state
 from .call_repetition import CallRepetition, class_name
 from .kept_contents import is_plain_data
 from .network_call import NetworkCall
 from .network_memory import NetworkState
-from .outside_state import refuse_cached_state
-from .rewrite import UnparallelError
 
 _sound: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()
 

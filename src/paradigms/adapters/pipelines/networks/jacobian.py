@@ -20,13 +20,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...methods.anderson import ExponentialPicard, gaussian_carry
-from ...methods.base import AbstractMethod
-from ...methods.picard import Jacobi, Picard
-from ...methods.spectral import Spectral
-from ...methods.work import WindowState
-from ...system import System
-from ...validate import refusal
+from ....methods.anderson import ExponentialPicard, gaussian_carry
+from ....methods.base import AbstractMethod
+from ....methods.picard import Jacobi, Picard
+from ....methods.spectral import Spectral
+from ....methods.work import WindowState
+from ....system import System
+from ....validate import refusal
 
 # How many rows' J are computed at once. Chosen by hand.
 AHEAD = 32

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+from ..code.rewrite import UnparallelError
+from ..networks.network_call import NetworkCall
+from ..networks.surrogate import known_answer
 from .hooks import LoopHooks
-from .network_call import NetworkCall
-from .rewrite import UnparallelError
 from .row_modes import ASK
-from .surrogate import known_answer
 
 
 def evaluate_rows(loop: LoopHooks, end: int) -> Generator[Any, None, int]:
