@@ -24,13 +24,13 @@ def sampled(model: Any, **how: Any) -> pd.Solution:
 
 
 def failing(rank: int, what: str) -> Any:
-    """A model of rank 1 that fails in its third call, after two that check it."""
+    """A model of rank 1 that fails in its third round, after three calls that check it on every rank."""
     calls = 0
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        if rank == 1 and calls == 5:
+        if rank == 1 and calls == 6:
             if what == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             if what == "hangs":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.zoo.unconditional import pixels
 from paradigms import FinalError, parallelize
-from paradigms.adapters.pipelines import repeat_doubtful as doubt
+from paradigms.adapters.pipelines.loop import repeat_doubtful as doubt
 from paradigms.adapters.pipelines.loop.acceptance import AcceptanceTest
 from paradigms.adapters.report import Run, Settings
 from paradigms.methods.spectral import Spectral
