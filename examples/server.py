@@ -61,6 +61,7 @@ GAIN = 0.75
 # nodes of the digits model at 1 % and 200 steps: 9.5 rounds of 18 rows in the mean; from where they pay, skeleton.md
 ROUNDS, ROWS, NODES_FROM, NODES_STEPS = 10, 18, 0.01, 100
 LEAST = 32  # steps that are left, at least, when a user who stepped goes another way: chosen by hand
+SMALL = 32  # rows; calls of up to so many are all measured: chosen by hand
 REPEATS = 16  # rows of the calls of one size that are measured, and 3 calls at least: chosen by hand
 RECENT = 64  # rounds of solvers whose median seconds count: chosen by hand
 BODY = 65_536  # bytes of a request
@@ -202,10 +203,13 @@ def flat(rows: int) -> float:
 
 
 def measured(ask: Callable[[int], Any], most: int) -> Callable[[int], float]:
-    """The seconds of a call of so many rows; beyond where twice the rows take twice as long it is in proportion."""
+    """The seconds of a call of so many rows; beyond where twice the rows take twice as long it is in proportion.
+
+    One row may be a case of its own, so that two rows take more than twice as long: small calls are all measured.
+    """
     seconds: dict[int, float] = {}
     size = 1
-    while size <= most and (size < 4 or seconds[size // 2] < 1.9 * seconds[size // 4]):
+    while size <= most and (size <= SMALL or seconds[size // 2] < 1.9 * seconds[size // 4]):
         ask(size)
         times = list[float]()
         for _ in range(max(REPEATS // size, 3)):
@@ -225,7 +229,11 @@ def measured(ask: Callable[[int], Any], most: int) -> Callable[[int], float]:
 
 
 class Merger:
-    """Merges the rows of at most `users` users into calls of at most `most` rows; counts calls and rows."""
+    """Merges the rows of at most `users` users into calls of at most `most` rows; counts calls and rows.
+
+    ask: a call of so many rows whose seconds are measured first, by the thread that makes all calls: OpenMP keeps
+    threads for each thread that calls it, and calls of a small model took four times as long in a second one.
+    """
 
     def __init__(
         self,
@@ -234,8 +242,9 @@ class Merger:
         users: int,
         seconds: float,
         cost: Callable[[int], float] = flat,
+        ask: Callable[[int], Any] | None = None,
     ) -> None:
-        self.model, self.most, self.users, self.seconds, self.cost = model, most, users, seconds, cost
+        self.model, self.most, self.users, self.seconds, self.cost, self.ask = model, most, users, seconds, cost, ask
         self.new: SimpleQueue[User | None] = SimpleQueue()
         self.active: list[User] = []
         self.stepping, self.directed = Stepping(), set[User]()
@@ -302,6 +311,8 @@ class Merger:
 
     def run(self) -> None:
         """Turn after turn, until None is queued."""
+        if self.ask is not None:
+            self.cost = measured(self.ask, self.most)
         while True:
             begun = 0
             with contextlib.suppress(Empty):
@@ -433,7 +444,7 @@ def merger_of(net: Pretrained, rows: int, users: int, seconds: float, flat_cost:
             label, t = torch.zeros(size, dtype=torch.long), torch.full((size,), STEPS // 2)
             return net.model(torch.zeros(size, *net.shape), t, label=label)
 
-    merger = Merger(net.model, rows, users, seconds, flat if flat_cost else measured(ask, rows))
+    merger = Merger(net.model, rows, users, seconds, ask=None if flat_cost else ask)
     for tolerance in () if flat_cost else (0.003, NODES_FROM):  # what solvers cost, one user's of each kind
         merger.submit(chain_of(net, {"steps": 2 * NODES_STEPS, "tolerance": tolerance})).found.result()
     return merger, lambda wanted: merger.submit(chain_of(net, wanted)).found

@@ -119,7 +119,11 @@ def burst(one: Served, wanted: list[dict[str, Any]], own: Tensor) -> dict[str, A
 
 
 def measured(loads: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
-    """A cell for each load and way, of bursts in turn."""
+    """A cell for each load and way, of bursts in turn; all servers are threads of this process.
+
+    One OpenMP thread each: it keeps threads for every thread that calls it, and they would wait for each other.
+    """
+    torch.set_num_threads(1)
     net, cells = load("digits"), list[dict[str, Any]]()
     with contextlib.ExitStack() as stack:
         servers = {way: stack.enter_context(served(way, net)) for way in WAYS}
