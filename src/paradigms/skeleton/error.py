@@ -11,7 +11,7 @@ Nothing is accepted for good before everything is: growth that is found ahead ma
 
     done      all nodes known,  sum mu <= S,  quad <= Q           S + Q = tolerance; S alone where all rows are nodes
     due       all but the smallest mu whose sum is <= SKIP S
-    hot       likewise of SKIP max(S, ETA sum mu), where A > FORK: asked first where more are due than a round holds
+    hot       likewise of SKIP max(S, ETA sum mu), where A > LARGE_GROWTH: first where more are due than a round holds
     split     |A L|_G > Q sqrt(dp), mu' < MARGIN (|A L|_G + S dp) and sum of mu' up to there < |A L|_G + S,
               while quad > ENOUGH Q
 
@@ -40,7 +40,7 @@ MARGIN, SKIP = 1.5, 0.5
 RHO, RISE = 0.25, 0.6
 HALF, GIVE = 0.5, 0.7  # of the tolerance: Q and S each; S where all rows are nodes
 # Without it scenes/DDIM-200/w32 takes 42 rounds for 20.5 and mixture-1024/DDIM-200/w8 20.2 for 16.7, 1 %, seed 700.
-ETA, FORK = 0.02, 3.0
+ETA, LARGE_GROWTH = 0.02, 3.0
 ENOUGH = 0.7  # of Q: what nodes are added for; each moves the chain a little, which costs evaluations
 
 
@@ -111,7 +111,7 @@ class SampleError:
         """The rows to evaluate next, with nodes by now, those that come first before the others."""
         new = nodes.difference(self.known)
         due = self.due(self.S)
-        hot = due if self.most <= FORK else self.due(max(self.S, ETA * self.secant))
+        hot = due if self.most <= LARGE_GROWTH else self.due(max(self.S, ETA * self.secant))
         first = sorted(new.union(hot))
         return first + sorted(set(due).difference(hot))
 

@@ -15,7 +15,7 @@ When windows are taken instead:
 
     from the start    tolerance < LEAST, or fewer rows than SHORTEST
                       (STATES + 1 if noise is drawn) N B bytes(state) + N^2 scalars > SHARE of what is free
-    from a round on   round >= max(4, LOST_AFTER N / window) and secant > LOST S: a fork that nodes do not follow
+    from a round on   round >= max(4, LOST_AFTER N / window) and secant > LOST S: a decision boundary that nodes miss
 """
 
 from __future__ import annotations
