@@ -290,13 +290,15 @@ def open_chain(
     if isinstance(method, Skeleton):
         check_skeleton(problem.system, stop, window)
     evaluate, stream = problem.evaluator(), problem.stream()
-    evaluate.assumed.steps = window == 1 or getattr(window, "only", 0) == 1
-    evaluate.assumed.record.begin_call()
-    if not (evaluate.assumed.steps or evaluate.assumed.record.vouched):
-        evaluate.reserved = stream.sources
+    allowed = window != 1 and getattr(window, "only", 0) != 1  # windows, in this call or in one that "auto" makes later
     if isinstance(window, str):
         window = auto_window(evaluate, stream.x, method, stop, key)
     elif isinstance(window, int):
         window = min(window, LARGEST_WINDOW)
         window = FixedWindow(window) if window == 1 or method.steady else YieldingWindow(window)
+    evaluate.assumed.steps = not allowed
+    if window.only != 1:
+        evaluate.assumed.record.begin_call()
+    if allowed and not evaluate.assumed.record.vouched:
+        evaluate.reserved = stream.sources
     return Chain(evaluate, stream, method, stop, window)

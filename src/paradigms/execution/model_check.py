@@ -12,8 +12,9 @@
 a, b and c are rows of the first batch that has several timesteps; the states of c are others. If windows are allowed
 but the chain begins with steps, the first step is checked too, once for all functions that are alike (`model_key.py`).
 What was found holds while the model's mode is the same (`model_mode.py`), for batches that are no longer, and is asked
-again in calls 4, 16, 64 and so on, because a state may begin late. Otherwise stepping checks nothing, unless a function
-may call a module that should not be in training mode. A model that is itself such a module is refused without a call.
+again in calls 4, 16, 64 and so on, because a state may begin late; calls that only step are not counted. Otherwise
+stepping checks nothing, unless a function may call a module that should not be in training mode. A model that is itself
+such a module is refused without a call.
 The rows of the checks are counted nowhere, their seconds are in no time that a window is judged by, and torch's random
 streams are put back to where they were.
 """

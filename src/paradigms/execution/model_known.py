@@ -1,7 +1,7 @@
 """What was found out of a model, and where it is remembered: it dies with the model, and holds for one mode of it.
 
 asked again    where the mode, the shapes, the dtype or the device are others, where a batch is longer than any
-               before, and in calls 4, 16, 64 and so on, because a state may begin late
+               before, and in calls 4, 16, 64 and so on of those that may use windows, because a state may begin late
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ModelRecord:
         return self.open | ({"length": None} if len(x) > max(self.longest, SHORT_BATCH) else {})
 
     def begin_call(self) -> None:
-        """Counts a call of a solver: in some all that was found out is asked again."""
+        """Counts a call of a solver that may use windows: in some all that was found out is asked again."""
         calls = self.kept("calls", lambda: [0])
         calls[0] += 1
         self.due = calls[0] > 1 and AGAIN_EVERY ** round(math.log(calls[0], AGAIN_EVERY)) == calls[0]
