@@ -33,6 +33,7 @@ from paradigms.solve import sample, sequential
 from ..report import machine, table, write
 from . import outside
 from .contestants import CONTESTANTS, Contestant
+from .glance import short_sections
 from .matched import BASE, LIMITS, calibration, plain_steps, rivals, sections
 from .problems import FURTHER, Cell, Problem, cells, coupled, draw, planned, problem
 
@@ -219,9 +220,10 @@ def main(
 
     names = [c.name for c in contestants] + [OUTSIDE]
     found = {"limits": rivals(data["cells"], names), "calibration": calibration(data["cells"], promised(contestants))}
-    text = sections(data, names, found)
+    ours = [c.name for c in contestants if c.ours]
+    text = [*(short_sections(data, found["limits"], ours) if ours else []), *sections(data, names, found)]
     print(write(out, "frontier", "The frontier: rounds at equal error", text, {**data, **found}))
-    drawn = pictures(out, data, names, {c.name for c in contestants if c.ours})
+    drawn = pictures(out, data, names, set(ours))
     print("written to " + ", ".join(str(path) for path in [out / "frontier.md", out / "frontier.json", *drawn]))
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import paradigms as pd
 from benchmarks.app import bench
-from benchmarks.core import frontier, matched, outside, problems
+from benchmarks.core import frontier, glance, matched, outside, problems
 from benchmarks.core.contestants import Contestant
 from benchmarks.core.problems import Cell
 from paradigms.methods.work import Update
@@ -94,6 +94,14 @@ def test_the_report_says_who_won_who_missed_and_what_few_steps_would_have_given(
     ]
     (row,) = [line for line in text["Every cell at 0.1 %"].splitlines() if "DDPM" in line]
     assert row.count("missed") == 2
+
+
+def test_the_short_report_sets_ours_beside_the_best_other() -> None:
+    limits = matched.rivals(MADE_UP, NAMES)
+    shown = glance.at_a_glance({"cells": MADE_UP, "few-step": {}}, limits, ["swift"])
+    assert "| 30.0 (6.0)     | 12.0 (1.5) thrifty | 12.0 (3.0) |" in shown  # neither the outside run nor the lawful one
+    shares = glance.by_share(MADE_UP, limits, ["swift"])
+    assert "| 1 %           | 1/6 to 1/3     | 1     | 1 " in shares
 
 
 @pytest.mark.parametrize("rule", ["DDIM-20", "DDPM-20"])
