@@ -91,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "no limit on the growth of a table",
         "stopping/table_facts.py",
         "LARGEST_GROWTH = 100.0",
-        "LARGEST_GROWTH = math.inf",
+        'LARGEST_GROWTH = float("inf")',
         "test_a_table_whose_levels_are_not_its_own_costs_few_rounds_more",
     ),
     of(
