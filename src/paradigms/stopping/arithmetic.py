@@ -34,6 +34,7 @@ class Arithmetic(NamedTuple):
         sums: Running sums of a column, from a number on.
         recur: S[n+1] = rho[n] (S[n] + each[n]) of each row, from a number on.
         total: The sum of a column.
+        largest: The largest of a column.
         at: The number at a row.
         leading: How many rows are true before the first that is not.
     """
@@ -47,6 +48,7 @@ class Arithmetic(NamedTuple):
     sums: Callable[[Number, Column], Column]
     recur: Callable[[Number, Column, Column], Column]
     total: Callable[[Column], Number]
+    largest: Callable[[Column], Number]
     at: Callable[[Column, Any], Number]
     leading: Callable[[Column], Any]
 
@@ -79,6 +81,7 @@ NUMBERS = Arithmetic(
         accumulate(zip(rho, each, strict=True), lambda S, row: row[0] * (S + row[1]), initial=start)
     )[1:],
     total=sum,
+    largest=max,
     at=lambda v, row: v[row],
     leading=lambda v: next((w for w, true in enumerate(v) if not true), len(v)),
 )
@@ -92,6 +95,7 @@ TENSORS = Arithmetic(
     sums=lambda start, v: torch.cat([start[None], v]).cumsum(0)[1:],
     recur=recur_tensors,
     total=lambda v: v.sum(0),
+    largest=lambda v: v.amax(0),
     at=lambda v, row: v.gather(0, row[None])[0],
     leading=lambda v: v.cumprod(0).sum(0),
 )

@@ -6,6 +6,14 @@
 Between two evaluations of row n, the state changed by dX and the model's answer by dD. j[n] is the slope dD/dX of
 Gaussian data, one number for each frequency band. rho is 1 where nothing was measured, and far above 1 near a boundary
 between two modes of the data.
+
+The mean of the data given the state is the gradient of a convex function of the state, whatever the data are, so
+dX dD is never negative. Of a model that is no denoiser it may be:
+
+    along[n] = |b| dX dD / (|dX| |a dX + b j dX|),    against = sum max(-along, 0) / sum |along|
+
+Where `against` is large and rho, too, the secants say nothing of what a smaller change would become: a sine of the
+state turns more often, and an error grows more, than a large dX shows.
 """
 
 from __future__ import annotations
@@ -61,6 +69,12 @@ class Change(NamedTuple):
         rho = m.sqrt(m.minimum(m.maximum(square, LEAST_GROWTH**2), LARGEST_GROWTH**2))
         rho = m.where(row.least < 0, m.maximum(rho, 1.0), rho)  # a limit that moves bends what it shrinks
         return m.where(m.sqrt(self.XX) > MEASURABLE_CHANGE * rounding * self.x, rho, math.nan)
+
+    def along(self, m: Arithmetic, row: RowFacts) -> Number:
+        """How much of the row's growth comes from the answer along the state's change; 0 where that says nothing."""
+        allowed = row.least / m.maximum(row.alpha, 1e-12) * self.XX  # a limit that moves turns answers so far
+        each = abs(row.b) * (self.XD - allowed) / m.sqrt(m.maximum(self.XX * self.usual, 1e-300))
+        return m.where((row.alpha > 0) & (abs(each) < math.inf), each, 0.0)  # of alpha 0 it is no estimate of the data
 
 
 def observed_secants(work: WindowState, sweep: Update, s: Spectrum) -> Secant | None:

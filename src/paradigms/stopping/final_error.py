@@ -44,7 +44,8 @@ Data have modes, and near the boundary between two of them a change grows more t
 
      dX and dD are the changes of state and answer of row n, j is the slope of Gaussian data, see `error_growth.py`. The
      boundary may lie ahead of a window, and is seen only after the window has passed the rows before it. So `sample`
-     makes samples again whose estimate is beyond `DOUBT` times the tolerance, see `retry.py`.
+     makes samples again whose estimate is beyond `DOUBT` times the tolerance, see `retry.py`. Of a model whose answers
+     turn against its states the estimate is infinite.
 """
 
 from __future__ import annotations

@@ -5,12 +5,17 @@
     S[n+1] = rho[n] (S[n] + each[n])
     size[n] = max(E[n+1] / (tolerance share[n]), early[n] plain[n] / early, apart[n] / (LARGEST_GAP std[n]))
 
+A sample is `turning`, and S says nothing of it, where the answers turn against the states and a change grows:
+
+    sum max(-along, 0) > LARGEST_AGAINST sum |along|,    max rho > LARGEST_TURNING_GROWTH        over all rounds
+
 change[n] is |change of x[n+1]|_{n+1}, plain[n] its RMS over the state's, apart[n] the RMS of x[n+1] - y[n]. See
 `arithmetic.py` for how a few samples are computed, and many.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +41,12 @@ LARGEST_EXCESS = 30.0
 # The largest distance of a settled state from the model's own step (rule 2), in units of that step's noise. Accepted
 # rows of trained models lie within 0.4; rows of tables whose levels are those of no denoiser lie at 1300.
 LARGEST_GAP = 3.0
+# The share of answers that turn against the states, and the growth, up to which S is believed. Of samples of mixtures,
+# two Gaussians and shipped networks the share is at most 0.12, with guidance, and the growth of those 1.4; without
+# guidance it is 0.01 at most. Of random sines of the state (`tests/stopping/test_turning.py`) the share is 0.5 to 0.9.
+# Those that turn four times over the data have a growth of 2 to 7, and 8 % of them missed the tolerance.
+LARGEST_AGAINST = 0.2
+LARGEST_TURNING_GROWTH = 2.0
 
 
 class Limits(NamedTuple):
@@ -54,7 +65,9 @@ class SampleError(NamedTuple):
         eps: As it was last.
         spent: E of the accepted rows.
         grown: S of the accepted rows.
-        worst: The largest S so far, which is the estimate.
+        worst: The largest S so far, which is the estimate; infinity of a sample that is turning.
+        against, along: The sums of max(-along, 0) and of |along| so far.
+        steepest: The largest rho so far.
     """
 
     moved: Column
@@ -64,6 +77,9 @@ class SampleError(NamedTuple):
     spent: Number = 0.0
     grown: Number = 0.0
     worst: Number = 0.0
+    against: Number = 0.0
+    along: Number = 0.0
+    steepest: Number = 0.0
 
     @classmethod
     def at_first(cls, m: Arithmetic, W: int, B: int) -> tuple[SampleError, ...]:
@@ -71,7 +87,7 @@ class SampleError(NamedTuple):
         if m is NUMBERS:
             return (cls([0.0] * W, [1.0] * W, [0.0] * W),) * B
         zero, one = torch.zeros(W, B, dtype=DTYPE), torch.ones(W, B, dtype=DTYPE)
-        return (cls(zero, one, zero, FIRST_EPS * one[0], zero[0], zero[0], zero[0]),)
+        return (cls(zero, one, zero, FIRST_EPS * one[0], *[zero[0]] * 6),)
 
     def shifted(self, stride: int | Tensor, more: int) -> SampleError:
         """The same after the window moved up by `stride` rows and became `more` longer; the last row is repeated."""
@@ -87,7 +103,7 @@ def told_alike(samples: tuple[SampleError, ...], m: Arithmetic) -> tuple[SampleE
     """What is remembered of whole samples, in an arithmetic that may be another; of the rows it keeps nothing then."""
     if of_column(samples[0].moved) is m:
         return samples
-    told = [[getattr(sample, k) for sample in samples] for k in ("eps", "spent", "grown", "worst")]
+    told = [[getattr(sample, k) for sample in samples] for k in SampleError._fields[3:]]
     if m is NUMBERS:
         return tuple(SampleError([], [], [], *row) for row in torch.stack([v[0] for v in told], 1).tolist())
     none = torch.zeros(0, len(samples), dtype=DTYPE)
@@ -96,7 +112,7 @@ def told_alike(samples: tuple[SampleError, ...], m: Arithmetic) -> tuple[SampleE
 
 class SampleErrors(NamedTuple):
     """What follows of each row: size, whether it is settled, E and S at its end, moved, rho and norm; eps, and whether
-    it was measured."""
+    it was measured; and what `SampleError` remembers of the answers' turns."""
 
     size: Column
     settled: Column
@@ -107,13 +123,23 @@ class SampleErrors(NamedTuple):
     norm: Column
     eps: Number
     measured: Truth
+    against: Number
+    along: Number
+    steepest: Number
+
+    @property
+    def turning(self) -> Truth:
+        """Whether the answers turn against the states, so that S says nothing of the error."""
+        return (self.against > LARGEST_AGAINST * self.along) & (self.steepest > LARGEST_TURNING_GROWTH)
 
     def accepted(self, m: Arithmetic, before: SampleError, count: Any) -> SampleError:
         """What is remembered once so many rows are accepted; 0 of a sample that has none left."""
         some, row = count > 0, m.maximum(count - 1, 0)
         S = m.where(some, m.at(self.S, row), before.grown)
         spent = m.where(some, m.at(self.E, row), before.spent)
-        return SampleError(self.moved, self.rho, self.norm, self.eps, spent, S, m.maximum(before.worst, S))
+        worst = m.where(self.turning, math.inf, m.maximum(before.worst, S))
+        turns = self.against, self.along, self.steepest
+        return SampleError(self.moved, self.rho, self.norm, self.eps, spent, S, worst, *turns)
 
 
 def sample_errors(m: Arithmetic, limits: Limits, before: SampleError, now: SampleRound) -> SampleErrors:
@@ -142,7 +168,10 @@ def sample_errors(m: Arithmetic, limits: Limits, before: SampleError, now: Sampl
     size = m.rows(size_of, E, now.rows, now.plain, now.apart)
     settled = m.rows(lambda size, seen, live: (size <= 1) & (live | seen), size, now.seen, now.live)
     # The first state has moved past none: its norm is not asked for, for that row is always accepted.
-    return SampleErrors(size, settled, E, S, moved, rho, m.before(now.norm), eps, measured)
+    against = before.against + m.total(m.rows(lambda v: m.maximum(-v, 0.0), now.along))
+    along = before.along + m.total(m.rows(abs, now.along))
+    steepest = m.maximum(before.steepest, m.largest(rho))
+    return SampleErrors(size, settled, E, S, moved, rho, m.before(now.norm), eps, measured, against, along, steepest)
 
 
 def error_rate(m: Arithmetic, tolerance: float, before: SampleError, now: SampleRound) -> tuple[Number, Number, Truth]:

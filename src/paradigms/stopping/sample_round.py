@@ -54,6 +54,7 @@ class SampleRound(NamedTuple):
         apart: The RMS of x[n+1] - y[n].
         own: |x[n+1] - y[n]|_{n+1}, where the method accepts rows by that.
         rho: The growth that was measured; no number where it was not.
+        along: How much of it comes from the answer along the state's change, 0 where it was not measured.
         rows, seen, live, inside, ends: As in `Rows`.
     """
 
@@ -63,6 +64,7 @@ class SampleRound(NamedTuple):
     apart: Column
     own: Column | None
     rho: Column
+    along: Column
     rows: Column
     seen: Column
     live: Column
@@ -115,10 +117,15 @@ def sample_round(
     def growth(seen: Truth, live: Truth, row: RowFacts, *change: Number) -> Number:
         return m.where(seen & live, Change(*change).growth(m, row, rounding), none)
 
+    def answered(rho: Number, row: RowFacts, *change: Number) -> Number:
+        return m.where(rho == rho, Change(*change).along(m, row), 0.0)
+
     rho = m.rows(growth, rows.seen[:k], rows.live[:k], facts, *more, norms) if more and k else []
-    rho = [*rho, *[none] * (W - len(rho))]
-    rho = rho if m is NUMBERS else torch.stack(rho)
-    return SampleRound(change, plain, norm, apart, own, rho, *rows)
+    along = m.rows(answered, rho, facts, *more, norms) if more and k else []
+    rho, along = [*rho, *[none] * (W - len(rho))], [*along, *[0.0 * size] * (W - len(along))]
+    if m is not NUMBERS:
+        rho, along = torch.stack(rho), torch.stack(along)
+    return SampleRound(change, plain, norm, apart, own, rho, along, *rows)
 
 
 def sample_unit(m: Arithmetic, D: Number, x: Number, row: RowFacts, usual: float) -> Number:
