@@ -132,6 +132,15 @@ def test_only_this_machines_names_are_answered_to(client: TestClient) -> None:
     assert client.get("/").status_code == client.get("/page/page.js").status_code == 200
 
 
+def test_who_asks_for_the_head_alone_starts_no_race() -> None:
+    def make(query: dict[str, str]) -> Any:
+        raise AssertionError("a race was made")
+
+    with TestClient(application(make, {}), base_url="http://127.0.0.1") as client:
+        answer = client.head("/race")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
+
+
 def test_nothing_is_asked_of_another_machine(client: TestClient) -> None:
     page = client.get("/").text
     for name in ("race.css", "page.js", "view.js", "player.js", "strip.js", "stage.js", "palette.js"):

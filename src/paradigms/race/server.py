@@ -150,6 +150,8 @@ def application(make: Make, choices: dict[str, Any]) -> Starlette:
             return refusal(f"{type(error).__name__}: {error}", 500)
 
     async def race(request: Request) -> Response:
+        if request.method == "HEAD":  # who asks what kind of page this is wants no race
+            return Response(media_type="text/event-stream")
         if len(track.running) + track.asked >= MOST:
             return refusal(f"{MOST} races are waiting; close a page, or try again when one is over", 503)
         track.asked += 1
