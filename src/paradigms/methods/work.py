@@ -41,6 +41,7 @@ class WindowState:
         newest: For a guess, the surrogate's present output at the last state that the model has seen (B, ...).
         rounding: Relative rounding of the network's answers, 0 where it is the states' own or finer.
         before: Makes the states (W, B, ...) at which rows that were evaluated before gave their D; None at first.
+        turned: Whether D holds more than the model's answers to x, such as a turn of the state by a step of one's own.
     """
 
     x: Tensor
@@ -52,6 +53,7 @@ class WindowState:
     newest: Tensor | None = None
     rounding: float = 0.0
     before: Callable[[], Tensor] | None = None
+    turned: bool = False
     _coefficients: Coefficients | None = field(default=None, init=False, repr=False)
     # What is made when it is first asked for, by the field's name: few methods ask for rows that nobody evaluated.
     _late: dict[str, Callable[[], Tensor]] = field(default_factory=dict, init=False, repr=False)

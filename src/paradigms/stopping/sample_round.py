@@ -121,7 +121,7 @@ def sample_round(
         return m.where(rho == rho, Change(*change).along(m, row), 0.0)
 
     rho = m.rows(growth, rows.seen[:k], rows.live[:k], facts, *more, norms) if more and k else []
-    along = m.rows(answered, rho, facts, *more, norms) if more and k else []
+    along = m.rows(answered, rho, facts, *more, norms) if more and k and not work.turned else []
     rho, along = [*rho, *[none] * (W - len(rho))], [*along, *[0.0 * size] * (W - len(along))]
     if m is not NUMBERS:
         rho, along = torch.stack(rho), torch.stack(along)

@@ -3,9 +3,9 @@
     y[n]  = step n from the old state x[n], the model's own answers to it
     dD[n] = (y - y_before - a dX) / b,    dX = x - x_before        over the two last times that a row was evaluated
 
-so that a dX + b dD is what the step itself made of a change. A step may also show the model what is not its state (a
-state half corrected, its last answer): a row whose other inputs moved by more than `WITH_STATE` times what its state
-did is not finished.
+so that a dX + b dD is what the step itself made of a change. Where a step turns the state, dD holds that turn, too. A
+step may also show the model what is not its state (a state half corrected, its last answer): a row whose other inputs
+moved by more than `WITH_STATE` times what its state did is not finished.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Acceptance:
         before = rows_of(was, W)
         work = WindowState(
             rows_of(x, W + 1), rows_of(answer, W), None, n.to(x[0].device), live,
-            torch.where(live, self.seen[:, None].expand(W, B), 0), None, self.rounding, lambda: before,
+            torch.where(live, self.seen[:, None].expand(W, B), 0), None, self.rounding, lambda: before, turned=True,
         )  # fmt: skip
         states = rows_of([packed(run.after) for run in new], W)
         return work, Update(states, rows_of(D, W), rows_of(y, W), live)
