@@ -31,6 +31,7 @@ class Arithmetic(NamedTuple):
         where, maximum, minimum, sqrt: Of numbers, or of columns within `rows`; no number where either is none.
         rows: A function of numbers, row by row.
         before: Of each row the number of the row before, 0 of the first.
+        filled: A column, or none, made so many rows long by a number.
         sums: Running sums of a column, from a number on.
         recur: S[n+1] = rho[n] (S[n] + each[n]) of each row, from a number on.
         total: The sum of a column.
@@ -45,6 +46,7 @@ class Arithmetic(NamedTuple):
     sqrt: Callable[[Number], Number]
     rows: Callable[..., Column]
     before: Callable[[Column], Column]
+    filled: Callable[[Column, int, Number], Column]
     sums: Callable[[Number, Column], Column]
     recur: Callable[[Number, Column, Column], Column]
     total: Callable[[Column], Number]
@@ -76,6 +78,7 @@ NUMBERS = Arithmetic(
     sqrt=math.sqrt,
     rows=lambda f, *columns: [f(*each) for each in zip(*columns, strict=True)],
     before=lambda v: [0.0, *v[:-1]],
+    filled=lambda v, W, number: [*v, *[number] * (W - len(v))],
     sums=lambda start, v: list(accumulate(v, initial=start))[1:],
     recur=lambda start, rho, each: list(
         accumulate(zip(rho, each, strict=True), lambda S, row: row[0] * (S + row[1]), initial=start)
@@ -92,6 +95,7 @@ TENSORS = Arithmetic(
     sqrt=torch.sqrt,
     rows=lambda f, *columns: f(*columns),
     before=lambda v: torch.cat([torch.zeros_like(v[:1]), v[:-1]]),
+    filled=lambda v, W, number: torch.cat([*[v] * bool(len(v)), number.expand(W - len(v), *number.shape)]),
     sums=lambda start, v: torch.cat([start[None], v]).cumsum(0)[1:],
     recur=recur_tensors,
     total=lambda v: v.sum(0),

@@ -122,10 +122,7 @@ def sample_round(
 
     rho = m.rows(growth, rows.seen[:k], rows.live[:k], facts, *more, norms) if more and k else []
     along = m.rows(answered, rho, facts, *more, norms) if more and k and not work.turned else []
-    rho, along = [*rho, *[none] * (W - len(rho))], [*along, *[0.0 * size] * (W - len(along))]
-    if m is not NUMBERS:
-        rho, along = torch.stack(rho), torch.stack(along)
-    return SampleRound(change, plain, norm, apart, own, rho, along, *rows)
+    return SampleRound(change, plain, norm, apart, own, m.filled(rho, W, none), m.filled(along, W, 0.0 * size), *rows)
 
 
 def sample_unit(m: Arithmetic, D: Number, x: Number, row: RowFacts, usual: float) -> Number:

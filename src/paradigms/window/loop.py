@@ -175,7 +175,8 @@ def accepted_rows(chain: Chain, sweep: Update, good: list[int], inside: list[int
 def residuals(system: System, off: Tensor, begin: list[int], stride: list[int]) -> list[float]:
     """Of each sample the largest distance off (W or more, B) of an accepted state from its row's own step, in std."""
     if len(begin) == 1:
-        return [max((v / system.stds[begin[0] + w] for w, (v,) in enumerate(off.tolist()[: stride[0]])), default=0.0)]
+        accepted = off[: stride[0], 0].tolist()  # the rest of `off` is long: thousands of numbers
+        return [max((v / system.stds[begin[0] + w] for w, v in enumerate(accepted)), default=0.0)]
     w = row_places(max(stride))
     std = torch.tensor(system.stds, dtype=off.dtype)[(torch.tensor(begin) + w).clamp(max=len(system) - 1)]
     return torch.where(w < torch.tensor(stride), off[: len(w)] / std, 0.0).amax(0).tolist()  # type: ignore[no-any-return]
