@@ -28,7 +28,8 @@ from .timing import both, timed
 BATCH, RATE, BY, COMPONENTS = 32, 1e-3, 20, 16
 NETWORKS = ("digits", "glyphs")
 PIXELS = {"digits": 32, "glyphs": 64}
-CASES = (("DDIM", 100, 16, 0.003), ("DDIM", 100, 16, 0.01), ("DDIM", 100, 100, 0.01), ("DDPM", 1000, 80, 0.01))
+Window = int | str
+CASES = (("DDIM", 100, "auto", 0.003), ("DDIM", 100, 16, 0.003), ("DDIM", 100, 16, 0.01), ("DDPM", 1000, 80, 0.01))
 LIBRARIES = ("denoising-diffusion-pytorch", "mlxtend", "matplotlib")
 
 
@@ -130,7 +131,7 @@ def measure(cells: Cells, load: Callable[[str], Any], quick: bool) -> None:
         a, b = (2 * v.flatten(1) - 1 for v in (a, b))
         return float(((a - b).norm(dim=1) / b.norm(dim=1)).max())
 
-    def time_of(name: str, rule: str, steps: int, window: int, tolerance: float) -> Cell:
+    def time_of(name: str, rule: str, steps: int, window: Window, tolerance: float) -> Cell:
         diffusion = network(name, rule, steps)
 
         def ours() -> Tensor:
