@@ -146,3 +146,23 @@ def brief_name(name: object, most: int = 120) -> str:
     """A name in quotes, as an error shows it: without line breaks, its middle left out where it is long."""
     text = str(name)
     return repr(text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}")
+
+
+def shipped_weights(kind: str) -> Path:
+    """The folder of the shipped weights of a kind.
+
+    Args:
+        kind: "images", "policies" or "latent".
+    Returns:
+        The folder's path.
+    Raises:
+        ImportError: if the distribution is not installed; it says what to type.
+    """
+    try:
+        from paradigms_models import FOLDER
+    except ImportError as error:
+        raise ImportError(
+            "the weights of the shipped models are missing; needed: the distribution paradigms-models; "
+            "type: pip install 'paradigms-sampling[models]', in a clone: pip install ./weights"
+        ) from error
+    return FOLDER / kind

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
+from .validate import (
+    check_choice,
+    check_dense,
+    check_number,
+    check_whole,
+    in_numbers,
+    in_words,
+    named_arguments,
+    refusal,
+)
 
 # How the timesteps of a chain are chosen from those of training, by the names that diffusers gives them.
 SPACINGS = ("leading", "trailing", "linspace")
@@ -46,8 +55,7 @@ class Schedule:
             v = getattr(self, name)
             if not isinstance(v, Tensor) or v.ndim != 1 or len(v) < 2 or v.is_complex() or v.dtype == torch.bool:
                 raise refusal(name, in_words(v), "a tensor of one axis, a number for each of 2 or more noise levels")
-            if v.layout != torch.strided or v.device.type == "meta":
-                raise refusal(name, f"a tensor of {v.layout} on {v.device}", "a dense one with numbers")
+            check_dense(name, v)
             if len(v) != len(self.t):
                 raise refusal(name, f"{len(v)} levels", f"as many as t has, {len(self.t)}")
             v = v.detach().cpu() if name == "t" else v.detach().to("cpu", torch.float64)
@@ -145,8 +153,12 @@ def from_betas(betas: Tensor) -> Schedule:
     """
     if not isinstance(betas, Tensor) or not betas.is_floating_point():
         raise refusal("betas", in_words(betas), "a floating-point tensor", "torch.tensor(betas, dtype=torch.float64)")
-    if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
-        raise ValueError(f"betas: given shape {tuple(betas.shape)}; needed: one axis of 2 or more values in (0, 1]")
+    check_dense("betas", betas)
+    if betas.ndim != 1 or len(betas) < 2:
+        raise refusal("betas", in_words(betas), "one axis of 2 or more values in (0, 1]")
+    outside = betas[~((betas > 0) & (betas <= 1))]
+    if len(outside):
+        raise refusal("betas", in_numbers(outside), "values in (0, 1]")
     level = torch.cumprod(1 - betas.detach().cpu().double(), 0)
     return Schedule(torch.arange(len(betas)), level.sqrt(), (1 - level).sqrt())
 

@@ -14,9 +14,12 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
+# A message repeats at most this many numbers. Chosen by hand.
+NUMBERS_SHOWN = 8
 
 
 def in_words(v: Any) -> str:
@@ -32,6 +35,12 @@ def in_words(v: Any) -> str:
     if inspect.isroutine(v):
         return f"the function {getattr(v, '__name__', type(v).__name__)}"
     return type(v).__name__
+
+
+def in_numbers(v: Tensor) -> str:
+    """A tensor of one axis (N,) in words: its first few numbers."""
+    shown = ", ".join(f"{x:g}" for x in v[:NUMBERS_SHOWN].tolist())
+    return f"[{shown}{', ...' if len(v) > NUMBERS_SHOWN else ''}]"
 
 
 def counted(count: int, thing: str) -> str:
@@ -101,6 +110,18 @@ def closest_name(v: Any, names: Iterable[str], form: str = "{0}") -> str | None:
     lower = {name.lower(): name for name in names}
     near = get_close_matches(v.lower(), lower, 1) if isinstance(v, str) else []
     return form.format(lower[near[0]]) if near else None
+
+
+def check_dense(name: str, value: Tensor) -> None:
+    """Refuses a tensor whose numbers cannot be read row by row."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        needed = "a plain one, for an answer has no graph and rows are decided on by their numbers"
+        typed = "sample of the whole batch outside of it"
+        raise refusal(name, "a tensor within torch.func.grad, vmap or another transform", needed, typed)
+    if value.is_nested:
+        raise refusal(name, "a nested tensor", "one whose rows are of one shape", "torch.nested.to_padded_tensor(...)")
+    if value.layout != torch.strided or value.device.type == "meta":
+        raise refusal(name, f"a tensor of {value.layout} on {value.device}", "one that is dense and has numbers")
 
 
 def why_unbound(function: Any, *args: Any, **kwargs: Any) -> tuple[str, str] | None:

@@ -344,7 +344,7 @@ def test_a_shell_completes_commands_and_values(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_models_lists_every_weight_file_that_ships() -> None:
-    from paradigms.models.weights import shipped_weights
+    from paradigms.files import shipped_weights
 
     code, out, _ = call("models")
     files = [f.stem for kind in ("images", "policies") for f in shipped_weights(kind).glob("*.safetensors")]

@@ -50,3 +50,22 @@ def test_it_ends_the_program_in_one_line(when: str, tmp_path: Path) -> None:
 def test_a_program_that_imports_the_library_keeps_its_own_ctrl_c() -> None:
     code = "import signal, paradigms; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_package_of_that_kind_of_start_keeps_its_own_ctrl_c_too(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import paradigms; print(paradigms.steps.__name__)")
+    (tmp_path / "mine" / "__main__.py").write_text(
+        "import signal; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    where = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "mine", "--version"]
+    done = subprocess.run(command, env=where, check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "steps\n"
+
+
+@pytest.mark.parametrize("command", ["--version", "models", "sample --help", ""])
+def test_what_informs_needs_no_torch(command: str) -> None:
+    code = "import sys; sys.argv = ['paradigms', *sys.argv[1:]]\nfrom paradigms.__main__ import main\n"
+    code += "try: main()\nexcept SystemExit as end: assert not end.code\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, *command.split()], check=True, timeout=120, capture_output=True)

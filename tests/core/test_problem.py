@@ -37,6 +37,10 @@ X = torch.zeros(2, 3)
         ({"window": 0}, "window: given 0; needed: a whole number of rows, at least 1"),
         ({"window": 2.5}, "window: given 2.5"),
         ({"window": True}, "window: given True"),
+        ({"window": "Auto"}, "window: given 'Auto'; .*; type window='auto'"),
+        ({"window": "8"}, "window: given '8'; .*; type window=8"),
+        ({"window": 8.0}, "window: given 8.0; .*; type window=8"),
+        ({"mesh": "cuda"}, "mesh: given 'cuda'; needed: a DeviceMesh or a process group; type init_device_mesh"),
         ({"max_rounds": 0}, "max_rounds: given 0"),
         ({"window": np.int64(8)}, "window: given numpy's int64 8; needed: .*; type window=8"),
         ({"max_rounds": torch.tensor(3)}, r"max_rounds: given tensor\(3\); .*; type max_rounds=3"),
@@ -356,7 +360,7 @@ def test_bad_starting_noise(x: Any, says: str) -> None:
             for rule in (pd.ddpm, pd.ddim, pd.dpmsolver, pd.dpmsolver_single, pd.heun)
         ],
         (lambda: pd.ddim(pd.rectified_flow(), 10), "for a flow-matching model use flow"),
-        (lambda: pd.from_betas(torch.tensor([0.1, -0.1])), "betas: given shape"),
+        (lambda: pd.from_betas(torch.tensor([0.1, -0.1])), "betas: given"),
         (
             lambda: pd.ddim(pd.zero_terminal_snr(LINEAR), 10, spacing="trailing"),
             "at zero SNR noise says nothing of the data: use 'v' or 'x0'",
@@ -570,3 +574,42 @@ def test_skeletons_of_predicted_noise_are_refused(rule: str) -> None:
     system = pd.from_levels(None, 1.0, LEVELS, rule)
     with pytest.raises(ValueError, match=r"method: given Skeleton\(\) beside a rule.*; type method=Spectral\(\)"):
         pd.sample(untouched, system, X, pd.Skeleton(), tolerance=0.0)
+
+
+FALLING = [3.0, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pd.euler(torch.tensor([1.0, 1.0, 0.0])), r"times: given \[1, 1, 0\]; needed: times that fall"),
+        (lambda: pd.euler(torch.linspace(1, 0, 5, device="meta")), "times: given a tensor of .* on meta"),
+        (lambda: pd.from_betas(torch.linspace(0.1, 0.2, 5, device="meta")), "betas: given a tensor of .* on meta"),
+        (lambda: pd.from_betas(torch.tensor([0.1, -0.5, 1.2])), r"betas: given \[-0.5, 1.2\]; needed: values in"),
+        (lambda: pd.from_betas(torch.full((2, 2), 0.1)), r"betas: given \(2, 2\); needed: one axis"),
+        (lambda: told_sigma([3.0, 0.0, 0.0]), "sigma: given a level of 0; needed: .* which may be 0 at the last"),
+        (lambda: told_sigma([3.0, 1.0, -0.5]), "sigma: given a level of -0.5"),
+        (lambda: told_sigma(FALLING, alpha=torch.tensor([0.5, -1.0, 1.0, 1.0])), "alpha: given a level of -1"),
+        (lambda: told_sigma(FALLING, alpha=torch.tensor([1.0, 1.0, 1.0, 0.0])), "alpha: given a level of 0"),
+        (lambda: told_sigma(torch.linspace(1, 0, 5, device="meta")), "sigma: given a tensor of .* on meta"),
+        (lambda: told_sigma([3.0, 1.0, 1.0, 0.0], "lms"), "alpha, sigma: given two levels of equal noise; .*'lms'"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused_by_value(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def told_sigma(sigma: Any, rule: str = "ddim", alpha: Any = 1.0) -> pd.System:
+    """A chain of an x0 model, told sigma."""
+    return pd.from_levels(None, alpha, torch.as_tensor(sigma), rule, prediction="x0")
+
+
+def test_two_levels_of_equal_noise_leave_a_state_as_it_is() -> None:
+    x = torch.randn(2, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        return x / (1 + sigma**2)[:, None]
+
+    once, twice = (pd.sequential(model, told_sigma(each), x) for each in ([3.0, 1.0, 0.0], [3.0, 1.0, 1.0, 0.0]))
+    assert torch.equal(once, twice)

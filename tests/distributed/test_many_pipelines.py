@@ -38,12 +38,31 @@ def made(name: str, seed: int, mesh: Any) -> tuple[Tensor, pd.Run]:
     return x, run
 
 
+def drawing_late(mesh: Any) -> tuple[Tensor, list[str]]:
+    """What a pipeline makes whose network draws at random in its last steps, and its fallbacks."""
+    torch.manual_seed(0)
+    pipe = sd2()
+    pipe.set_progress_bar_config(disable=True)
+    plain = pipe.unet.forward
+
+    def forward(x: Tensor, t: Any, *args: Any, **how: Any) -> Any:
+        said = plain(x, t, *args, **how)
+        return said if float(torch.as_tensor(t).max()) >= 300 else (said[0] + 0.01 * torch.randn_like(x),)
+
+    pipe.unet.forward = forward
+    torch.manual_seed(1)
+    if mesh is None:
+        return pipe(**TEXT, num_inference_steps=6)[0], []
+    with pd.parallelize(pipe, window=4, mesh=mesh) as run:
+        return pipe(**TEXT, num_inference_steps=6)[0], run.fallbacks
+
+
 def of_all(rank: int) -> dict[str, Any]:
     found: dict[str, Any] = {name: made(name, rank, dist.group.WORLD) for name in HOW}
     pipe = sd2()
     with pd.parallelize(pipe, mesh=dist.group.WORLD), pytest.raises(ValueError) as refused:
         pipe("a red fox" if rank else "a blue fox", num_inference_steps=4)
-    return found | {"refused": str(refused.value)}
+    return found | {"refused": str(refused.value), "drawing late": drawing_late(dist.group.WORLD)}
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +89,10 @@ def test_ranks_make_what_one_makes_of_the_first_ranks_seed(name: str, found: lis
 def test_a_prompt_of_its_own_is_refused_on_every_rank(found: list[dict[str, Any]]) -> None:
     for f in found:
         assert f["refused"].startswith("argument 0: rank 0 was given 'a blue fox', rank 1 'a red fox'")
+
+
+def test_a_network_that_draws_late_is_stepped_on_every_rank(found: list[dict[str, Any]]) -> None:
+    """A4, on a mesh: the first rank that sees it tells the others, and all make what one makes alone."""
+    alone, _ = drawing_late(None)
+    for x, why in (f["drawing late"] for f in found):
+        assert torch.equal(x, alone) and len(why) == 1 and "draws at random" in why[0]

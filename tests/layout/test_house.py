@@ -85,7 +85,7 @@ BELOW: dict[str, set[str]] = {
     | {"skeleton", "solve", "stopping", "window", "window/auto"},
     "models": {"files", "schedule", "system"},
     "models/latent": {"adapters", "files", "models"},
-    "policies": {"models", "policies/tasks"},
+    "policies": {"files", "models", "policies/tasks"},
     "policies/tasks": {"policies"},
     "viz": {"distributed", "files", "solution", "window"},
     "race": {"methods", "policies", "policies/tasks", "solution", "solve", "stopping", "system", "viz", "window"},
@@ -124,9 +124,9 @@ def imports(file: Path) -> tuple[set[Path], set[str]]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
 def test_imports_point_downward(file: Path) -> None:
-    if (here := place(file)) in ("__init__", "__main__"):
+    if (here := place(file)) in ("__init__", "__main__", "public"):
         return
-    used = {place(f) for f in imports(file)[0]} - {here, "__init__"}
+    used = {place(f) for f in imports(file)[0]} - {here, "__init__", "public"}
     assert used <= BELOW[here], f"{here} may not import {sorted(used - BELOW[here])}"
 
 
@@ -145,7 +145,7 @@ def test_the_core_needs_torch_alone(folder: str) -> None:
 
 
 def test_a_file_at_the_root_is_a_deliberate_act() -> None:
-    at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    at_root = {f.stem for f in PACKAGE.glob("*.py")} - {"__init__", "__main__", "public"}
     assert at_root == {*CORE, "files", "problem", "solution", "solve", "steps"} - {"rules"}
 
 
@@ -188,8 +188,12 @@ def test_functions_that_nobody_types_take_six_arguments_at_most(folder: str) -> 
 
 @functools.cache
 def typed_names() -> set[str]:
-    """The names that the packages' __init__ files import."""
-    nodes = (node for file in PACKAGE.rglob("__init__.py") for node in ast.walk(ast.parse(file.read_text())))
+    """The names that the package's public.py and __init__ files import."""
+    nodes = (
+        node
+        for file in (PACKAGE / "public.py", *PACKAGE.rglob("__init__.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+    )
     return {a.asname or a.name for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
 
 

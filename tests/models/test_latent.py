@@ -15,9 +15,9 @@ from safetensors import safe_open
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+from paradigms.files import shipped_weights
 from paradigms.models import latent
 from paradigms.models.latent.older import readable_by_older
-from paradigms.models.weights import shipped_weights
 from training.latent import parts
 from training.latent.captions import TIMES, caption, choices, draw_scenes
 from training.latent.norm import normalise

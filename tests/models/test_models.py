@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from paradigms.files import shipped_weights
 from paradigms.models import Pretrained, load, save
 from paradigms.models.net import UNet
 from paradigms.models.noise import SCHEDULE, diffuse
-from paradigms.models.weights import shipped_weights
 from training.models.canvas import Canvas
 from training.models.frechet import classifier, features, frechet
 from training.models.scenes import CLASSES, KINDS, labelled_scenes, scenes

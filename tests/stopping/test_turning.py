@@ -1,4 +1,4 @@
-"""Answers that turn against the states are no denoiser's: secants say nothing of them, and the rows are stepped through."""
+"""Answers that turn against the states are no denoiser's: secants say nothing of them, and rows are stepped through."""
 
 from __future__ import annotations
 

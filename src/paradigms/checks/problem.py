@@ -12,7 +12,7 @@ from ..execution.guidance import Guided
 from ..execution.model_modules import unfit_for_batches
 from ..schedule import Schedule
 from ..system import FLOATS, System
-from ..validate import in_words, number_in, refusal, why_unbound
+from ..validate import NUMBERS_SHOWN, check_dense, in_words, number_in, refusal, why_unbound
 
 # The scale of x is judged if it has this many numbers or more: the standard deviation of fewer is not known well
 # enough. Chosen by hand.
@@ -24,8 +24,6 @@ UNIT_STD = 1.5
 # States may be as small and as large as this power of the smallest and the largest number of their dtype: 1e-15 to 1e15
 # in float32. A power of 0.5 is the end of what squares hold. Chosen by hand.
 HELD_POWER = 0.4
-# A message repeats at most this many numbers. Chosen by hand.
-NUMBERS_SHOWN = 8
 # Samplers that a message names as examples of a `System`.
 EXAMPLES = "ddpm(schedule, 100), ddim(schedule, 50), dpmsolver(schedule, 20), heun(schedule, 20) or flow(50)"
 
@@ -133,18 +131,6 @@ def rows_of(value: Any, B: int) -> str | None:
     if type(value).__module__ == "numpy" and len(value.shape) > 0 and len(value) == B:
         return "torch.from_numpy(...) of it"
     return None
-
-
-def check_dense(name: str, value: Tensor) -> None:
-    """Refuses a tensor whose rows cannot be taken, or that has no numbers."""
-    if torch._C._functorch.is_functorch_wrapped_tensor(value):
-        needed = "a plain one, for an answer has no graph and rows are decided on by their numbers"
-        typed = "sample of the whole batch outside of it"
-        raise refusal(name, "a tensor within torch.func.grad, vmap or another transform", needed, typed)
-    if value.is_nested:
-        raise refusal(name, "a nested tensor", "one whose rows are of one shape", "torch.nested.to_padded_tensor(...)")
-    if value.layout != torch.strided or value.device.type == "meta":
-        raise refusal(name, f"a tensor of {value.layout} on {value.device}", "one that is dense and has numbers")
 
 
 def check_finite(name: str, value: Tensor) -> None:

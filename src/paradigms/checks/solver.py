@@ -43,7 +43,11 @@ def check_watch(watch: Any) -> None:
 def check_window(window: Any) -> None:
     """Raises ValueError for what is no window."""
     if not ((isinstance(window, str) and window == "auto") or isinstance(window, WindowController)):
-        check_whole("window", window, "a whole number of rows, at least 1, or 'auto'", 1)
+        needed, text = "a whole number of rows, at least 1, or 'auto'", str(window).lower()
+        if isinstance(window, str | float) and (text == "auto" or text.removesuffix(".0").isdecimal()):
+            typed = "'auto'" if text == "auto" else str(int(float(text)))
+            raise refusal("window", in_words(window), needed, f"window={typed}")
+        check_whole("window", window, needed, 1)
 
 
 def check_method(method: Any) -> None:

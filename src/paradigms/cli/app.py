@@ -58,8 +58,6 @@ def program(context: typer.Context, version: options.Version = False) -> None:
     """Parallel-in-time sampling of diffusion models."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-    elif context.invoked_subcommand != "models":
-        say_loading()
 
 
 @app.command("sample", rich_help_panel=MAKE, epilog=EXAMPLES)
@@ -258,6 +256,7 @@ def race_command(
     export: options.Export = None,
 ) -> None:
     """A page on this machine: the sequential and the parallel sampler race on a model that ships."""
+    say_loading()
     try:
         from . import race
     except ModuleNotFoundError as missing:

@@ -24,7 +24,9 @@ _state = {"came": False}
 def is_program() -> bool:
     """Whether this process is `paradigms` or `python -m paradigms...`, and not one that imports the library."""
     name = os.path.basename(sys.argv[0]) if sys.argv else ""
-    return name in ("-m", "paradigms", "paradigms.exe", "paradigms-script.py")
+    if name == "-m":  # Python imports the packages around the module that it was told to run
+        return sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == "paradigms"
+    return name in ("paradigms", "paradigms.exe", "paradigms-script.py")
 
 
 def begin() -> None:

@@ -27,14 +27,14 @@ from typing import Any
 
 import torch
 
+from .. import public as public  # a pipeline's own code may ask `paradigms` for any name
 from ..adapters import parallelize
 from ..adapters.remote_code import UntrustedError, check_folder, remote_code_refused
-from ..files import brief_name, is_file, is_folder
+from ..files import brief_name, is_file, is_folder, shipped_weights
 from ..methods.anderson import ExponentialPicard
 from ..methods.base import AbstractMethod
 from ..methods.picard import Jacobi, Picard
 from ..methods.spectral import Spectral
-from ..models.weights import shipped_weights
 from ..schedule import check_steps
 from ..stopping.base import AbstractStop
 from .devices import device_named

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from ..models.weights import shipped_weights
+from ..files import shipped_weights
 
 WHAT = {
     "digits": ("images", "8x8 digits", "paradigms sample digits --class 3"),

@@ -11,6 +11,9 @@ import torch.distributed as dist
 
 def group_of(mesh: Any) -> Any:
     """The process group of a mesh; raises ValueError where it is none or has no dimension of its own for this."""
+    if isinstance(mesh, str | int | float | list | tuple | dict):
+        needed = "a DeviceMesh or a process group; type init_device_mesh('cuda', (ranks,))"
+        raise ValueError(f"mesh: given {mesh!r}; needed: {needed}")
     if not dist.is_available() or not dist.is_initialized():
         raise ValueError("mesh: torch.distributed is not initialized; needed: torch.distributed.init_process_group()")
     if isinstance(mesh, dist.ProcessGroup):

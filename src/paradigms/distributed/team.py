@@ -40,7 +40,7 @@ class Team(Exchange):
         self.turn = 0  # the rank whose turn it is to have a row more
 
     def share(self, call: SharedCall) -> tuple[list[Tensor], float]:
-        """Of every rank the answers to its rows, as bytes, and the first note; tells `spent` and `agreed` of it.
+        """Of every rank the answers to its rows, as bytes, and the largest note; tells `spent` and `agreed` of it.
 
         Raises RankError, on all ranks alike, where one failed or is elsewhere.
         """
@@ -53,7 +53,7 @@ class Team(Exchange):
         self.spent = Sharing(rows, was.calls + 1, received, was.wire_seconds + self.agreed.wire)
         self.turn = (self.turn + call.M) % self.size
         self.slowest, self.ended = max(self.slowest, self.agreed.model), time.perf_counter()
-        note = next((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), 0.0)
+        note = max((h.note for h, (first, last) in zip(heads, parts, strict=True) if last > first), default=0.0)
         return [found[r, HEADER : HEADER + call.size(*part)] for r, part in enumerate(parts)], note
 
     def begin(self, given: Callable[[], tuple[Mapping[str, str], Sequence[Tensor]]]) -> list[Tensor]:

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files import brief_name, is_file, parse_object
+from ..files import brief_name, is_file, parse_object, shipped_weights
 from .net import UNet
 from .noise import BETAS
-from .weights import shipped_weights
 
 NAMES = ("digits", "scenes")
 KEY = "paradigms"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from ..files import shipped_weights
 from ..models.store import read, write
-from ..models.weights import shipped_weights
 from .policy import DiffusionPolicy, build, normalizers
 from .recipes import RECIPES, Recipe
 from .tasks.task import load_task

@@ -24,7 +24,16 @@ from torch import Tensor
 
 from ..schedule import Grid, chain, karras_ratios
 from ..system import System
-from ..validate import check_choice, check_number, check_whole, in_words, named_arguments, refusal
+from ..validate import (
+    check_choice,
+    check_dense,
+    check_number,
+    check_whole,
+    in_numbers,
+    in_words,
+    named_arguments,
+    refusal,
+)
 from .level_rules import epsilon_steps, heun_steps, preconditioned_reader, preserving_levels, single_steps
 from .timestep_grid import OutputReading, clip_of_data
 
@@ -32,6 +41,8 @@ from .timestep_grid import OutputReading, clip_of_data
 RULES = ("ddim", "ddpm", "dpmsolver", "heun", "lms", "gamma")
 # Those whose taps are predicted noise e, see `level_rules.py`, and not denoised estimates D.
 EPSILON_RULES = ("lms", "gamma")
+# The smallest level that is above 0.
+TINY = torch.finfo(torch.float64).tiny
 
 
 @named_arguments
@@ -181,9 +192,7 @@ def euler(
     steps = times[1:] - times[:-1]
     needed = "times that fall from 1 towards 0 (noise at 1), or rise from 0 towards 1 (data at 1)"
     if len(times) < 2 or not bool((steps < 0).all() | (steps > 0).all()):
-        raise refusal(
-            "times", in_words(times.tolist() if len(times) < 5 else times), needed, "torch.linspace(1, 0, 11)"
-        )
+        raise refusal("times", in_numbers(times), needed, "torch.linspace(1, 0, 11)")
     if float(times.min()) < 0 or float(times.max()) > 1:
         given = f"times from {float(times[0]):g} to {float(times[-1]):g}"
         raise refusal("times", given, "times within [0, 1]", "euler(times / T, scale=T)")
@@ -203,6 +212,7 @@ def _line(name: str, v: Any) -> Tensor:
         raise refusal(name, f"numpy's {type(v).__name__}", "a tensor of one axis", f"torch.from_numpy({name})")
     if not isinstance(v, Tensor) or v.ndim != 1 or v.is_complex() or v.dtype == torch.bool or not len(v):
         raise refusal(name, in_words(v), "a tensor of one axis", f"torch.tensor({name})")
+    check_dense(name, v)
     v = v.detach().cpu()
     if not bool(torch.isfinite(v).all()):
         raise refusal(name, "one that is not finite", "finite numbers")
@@ -220,12 +230,18 @@ def _grid(t: Any, alpha: Any, sigma: Any, into: Any, rule: str) -> tuple[Grid, b
         raise refusal("alpha, sigma", f"{len(alpha)} and {N + 1} levels", "N + 1 of each, N steps from noise to data")
     if N and float(sigma[0]) == 0 < float(sigma[-1]):
         raise refusal("sigma", "levels that begin with 0", "levels from noise to data", "sigmas.flip(0)")
-    if bool((alpha < 0).any()) or not bool((sigma[:-1] > 0).all()) or float(sigma[-1]) < 0 or float(alpha[-1]) <= 0:
-        raise refusal("alpha, sigma", "a negative level", "alpha >= 0 and sigma > 0; the last sigma may be 0")
+    for name, v, least in (("alpha", alpha[:-1], 0.0), ("alpha", alpha[-1:], TINY), ("sigma", sigma[:-1], TINY),
+                           ("sigma", sigma[-1:], 0.0)):  # fmt: skip
+        if bool((v < least).any()):
+            needed = "alpha >= 0, above 0 at the last level, and sigma above 0, which may be 0 at the last level"
+            raise refusal(name, f"a level of {float(v.min()):g}", needed)
     ratio = sigma / alpha
     if not bool((ratio[1:] <= ratio[:-1]).all()):
         typed = "alpha.flip(0) and sigma.flip(0)" if bool((ratio[1:] >= ratio[:-1]).all()) else None
         raise refusal("alpha, sigma", "noise that grows", "sigma / alpha that falls from noise to data", typed)
+    if rule == "lms" and not bool((ratio[1:] < ratio[:-1]).all()):
+        needed = "sigma / alpha that falls at every step, for rule 'lms' divides by what lies between two levels"
+        raise refusal("alpha, sigma", "two levels of equal noise", needed, "rule='dpmsolver'")
     beyond = rule == "heun" and float(sigma[-1]) > 0
     asked = N + 1 if beyond else N
     t = sigma if t is None else t

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...adapters.remote_code import check_folder
-from ...files import brief_name, is_file
-from ..weights import shipped_weights
+from ...files import brief_name, is_file, shipped_weights
 
 
 def load(path: str | Path | None = None) -> Any:

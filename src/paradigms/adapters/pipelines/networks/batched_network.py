@@ -45,28 +45,28 @@ class BatchedNetwork(JoinedCalls):
         """What each call's network says, in their order; raises whatever a network raises for a single call."""
         self.clock.enter()
         if self.team is None:
-            out = self.undrawn(calls, width)
+            out, drew = self.drawing(calls, width)
         else:
-            out = evaluate_on_team(calls, self.team, self.forms, lambda mine: self.here(mine, width))
+            out, drew = evaluate_on_team(calls, self.team, self.forms, lambda mine: self.drawing(mine, width))
         self.clock.leave()
+        if drew:  # on all ranks, for one that steps while others wait for it would stop them
+            raise UnparallelError(f"{type(calls[0].network).__name__}: {TWO_WAYS}")
         self.evaluations += len(calls)
         self.samples += len(calls) * max(width, 1)
         return out
 
-    def undrawn(self, calls: list[NetworkCall], width: int) -> list[Any]:
-        """What networks say here; raises UnparallelError where they drew at random for it, and say something else now.
+    def drawing(self, calls: list[NetworkCall], width: int) -> tuple[list[Any], bool]:
+        """What networks say here, and whether they drew at random for it, so that they say something else now.
 
         Rows put the streams back, so a call that is made once more later may draw the same.
         """
         before = [state for _, state in random_streams()]
         out = self.here(calls, width)
-        if not all(same_state(a, b) for a, (_, b) in zip(before, random_streams(), strict=False)):
-            again = self.here(calls, width)
-            self.checks, self.checked = self.checks + len(calls), self.checked + len(calls) * max(width, 1)
-            for call, a, b in zip(calls, out, again, strict=True):
-                if relative_difference(a, b) > 1:
-                    raise UnparallelError(f"{type(call.network).__name__}: {TWO_WAYS}")
-        return out
+        if all(same_state(a, b) for a, (_, b) in zip(before, random_streams(), strict=False)):
+            return out, False
+        again = self.here(calls, width)
+        self.checks, self.checked = self.checks + len(calls), self.checked + len(calls) * max(width, 1)
+        return out, any(relative_difference(a, b) > 1 for a, b in zip(out, again, strict=True))
 
     def tested(self, calls: list[NetworkCall], width: int, window: int) -> list[Any]:
         """`__call__` of a round of so many rows; where the batch has room a call of before is made again in it.

@@ -24,13 +24,17 @@ Forms = dict[Any, tuple[list[Any], Any]]  # an answer of each kind of call, its 
 
 
 def evaluate_on_team(
-    calls: list[NetworkCall], team: Team, forms: Forms, here: Callable[[list[NetworkCall]], list[Any]]
-) -> list[Any]:
-    """The answers to calls, of which `here` runs this rank's; forms: remembers one of each kind."""
-    began, said = time.perf_counter(), dict[int, Any]()
+    calls: list[NetworkCall], team: Team, forms: Forms, here: Callable[[list[NetworkCall]], tuple[list[Any], bool]]
+) -> tuple[list[Any], bool]:
+    """The answers to calls, of which `here` runs this rank's, and whether any rank's drew at random.
+
+    forms: remembers one answer of each kind.
+    """
+    began, said, drew = time.perf_counter(), dict[int, Any](), False
     for k, call in enumerate(calls):
         if call_kind(call) not in forms:
-            said[k] = call.run()
+            (said[k],), by_chance = here([call])
+            drew |= by_chance
             forms[call_kind(call)] = tree_flatten(said[k])
     known = [forms[call_kind(call)] for call in calls]
 
@@ -39,20 +43,22 @@ def evaluate_on_team(
 
     def ask(first: int, last: int) -> tuple[list[Tensor], float]:
         todo = [k for k in range(first, last) if k not in said]
-        said.update(zip(todo, here([calls[k] for k in todo]), strict=True))
+        answers, by_chance = here([calls[k] for k in todo]) if todo else ([], False)
+        said.update(zip(todo, answers, strict=True))
         found = [tree_flatten(said[k])[0] for k in range(first, last)]
         for leaves, (form, _) in zip(found, known[first:last], strict=True):
             if not same_shapes(leaves, form):
                 raise ValueError("a network's answer has not the shapes of its others")
-        return [v for leaves in found for v in tensor_leaves(leaves)], 0.0
+        return [v for leaves in found for v in tensor_leaves(leaves)], float(drew or by_chance)
 
     every = [v for leaves, _ in known for v in tensor_leaves(leaves)]
     device = every[0].device if every else torch.device("cpu")
-    found, _ = team.share(SharedCall(len(calls), size, ask, device, began=began))
+    found, note = team.share(SharedCall(len(calls), size, ask, device, began=began))
     heard = iter(unpack_tensors(torch.cat(found), every))
-    return [
+    out = [
         tree_unflatten([next(heard) if isinstance(v, Tensor) else v for v in leaves], spec) for leaves, spec in known
     ]
+    return out, note > 0
 
 
 def call_kind(call: NetworkCall) -> Any:
