@@ -213,6 +213,12 @@ def test_a_watch_that_gives_no_frames_is_refused(watch: Any) -> None:
             r"null 'label': given \(2,\); needed: a number, or the shape of one sample's, \(3,\)",
         ),
         (lambda: pd.sample(pd.Guided(untouched, 3.0, label=0), SYSTEM, X), "condition: given nothing; needed: what"),
+        (
+            lambda: pd.sample(
+                pd.Guided(untouched, 3.0, label=0.5), SYSTEM, X, condition={"label": torch.ones(2, dtype=torch.long)}
+            ),
+            "null 'label': given 0.5; needed: whole numbers",
+        ),
     ],
 )
 def test_guidance_that_cannot_be_is_refused(make: Callable[[], Any], says: str) -> None:

@@ -74,3 +74,9 @@ class Guided(nn.Module):
                 raise refusal(
                     f"null {name!r}", in_words(null), f"a number, or the shape of one sample's, {tuple(v.shape[1:])}"
                 )
+            if not (v.is_floating_point() or v.is_complex()) and not torch.equal(
+                null.to(v.dtype).double(), null.double()
+            ):
+                raise refusal(
+                    f"null {name!r}", str(self.null[name]), f"whole numbers, as the condition's {v.dtype} holds"
+                )

@@ -27,7 +27,9 @@ from .loop.row_modes import UnrepeatableError
 from .loop.window_controller import PAD
 from .network_watch import watch_network_fields
 from .networks.batched_network import BatchedNetwork
+from .networks.call_repetition import RemembersError
 from .networks.network_call import CarriedError
+from .networks.put_back import refuse_lost_state
 from .patch import ClassPatch
 from .state.outside_state import outside_state
 from .state.snapshot import ChangedError, Snapshot, take_snapshot
@@ -134,6 +136,9 @@ def run_once(call: PipelineCall, settings: Settings, run: Run, team: Team | None
         except (UnparallelError, ChangedError, DoubtError) as reason:
             done = False
             network.probe.restore()
+            if isinstance(reason, RemembersError):
+                width = network.samples // max(network.evaluations, 1)
+                network.probing(lambda: refuse_lost_state(network.probe, network.opening.values()), width)
             run.steps, run.rounds = counted[:2]
             del run.accepted[counted[2] :], run.windows[counted[2] :]
             run.estimate, run.doubts[counted[4] :] = counted[3], []

@@ -13,9 +13,8 @@ from typing import Any
 from ....distributed.team import Team
 from ....execution.clock import Clock
 from ....execution.team_clock import TeamClock
-from ..code.rewrite import UnparallelError
 from ..state.snapshot import random_streams, same_state
-from .call_repetition import TWO_WAYS, with_other_sample
+from .call_repetition import TWO_WAYS, RemembersError, with_other_sample
 from .distributed import evaluate_on_team
 from .joined_calls import JoinedCalls, is_compiled, relative_difference
 from .memory_check import MemoryProbe
@@ -28,6 +27,7 @@ class BatchedNetwork(JoinedCalls):
 
     evaluations: rows run, by all ranks; samples: those times the samples of the state. probe: which networks answer for
     themselves. round: the calls of the last batch. forms: an answer of each kind of call that a team has made.
+    opening: the first call of each network, and what was said to it.
     """
 
     team: Team | None = None
@@ -36,6 +36,7 @@ class BatchedNetwork(JoinedCalls):
     probe: MemoryProbe = field(default_factory=MemoryProbe)
     round: list[NetworkCall] = field(default_factory=list)
     forms: dict[Any, tuple[list[Any], Any]] = field(default_factory=dict)
+    opening: dict[int, tuple[NetworkCall, Any]] = field(default_factory=dict)
     clock: Clock = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class BatchedNetwork(JoinedCalls):
             out, drew = evaluate_on_team(calls, self.team, self.forms, lambda mine: self.drawing(mine, width))
         self.clock.leave()
         if drew:  # on all ranks, for one that steps while others wait for it would stop them
-            raise UnparallelError(f"{type(calls[0].network).__name__}: {TWO_WAYS}")
+            raise RemembersError(f"{type(calls[0].network).__name__}: {TWO_WAYS}")
         self.evaluations += len(calls)
         self.samples += len(calls) * max(width, 1)
         return out
@@ -81,12 +82,13 @@ class BatchedNetwork(JoinedCalls):
         self.evaluations, self.samples = self.evaluations - 1, self.samples - max(width, 1)
         self.checks, self.checked = self.checks + 1, self.checked + max(width, 1)
         if relative_difference(again, self.probe.last[1]) > 1:
-            raise UnparallelError(f"{type(once.network).__name__}: {TWO_WAYS}")
+            raise RemembersError(f"{type(once.network).__name__}: {TWO_WAYS}")
         return said
 
     def check(self, calls: list[NetworkCall], said: list[Any], width: int) -> None:
         """Raises UnparallelError where the network of a call of a new form remembers earlier calls."""
         for call, answer in zip(calls, said, strict=True):
+            self.opening.setdefault(id(call.network), (call, answer))
             if call.key not in self.probe.done:
                 alone = len(calls) == 1 and not (self.pad and is_compiled(call.network))
                 self.probing(lambda call=call, answer=answer, alone=alone: self.probe.first(call, answer, alone), width)  # type: ignore[misc]
@@ -104,7 +106,7 @@ class BatchedNetwork(JoinedCalls):
             answer, alone = self.here(others, width)[-1], others[-1].run()
             self.checks, self.checked = self.checks + len(others) + 1, self.checked + (len(others) + 1) * max(width, 1)
             if relative_difference(answer, alone) > 1:
-                raise UnparallelError(f"{type(others[-1].network).__name__} keeps what it computed for the next call")
+                raise RemembersError(f"{type(others[-1].network).__name__} keeps what it computed for the next call")
 
     def probing(self, ask: Callable[[], None], width: int) -> None:
         """Counts what the probe asks."""

@@ -28,6 +28,10 @@ ROUGH = 1e-2
 TWO_WAYS = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
 
 
+class RemembersError(UnparallelError):
+    """A network remembers earlier calls, so its loop runs step by step from where it began."""
+
+
 class CallRepetition:
     """Repeats calls of networks; checks: calls that were made for it; states: what networks kept when a call began."""
 
@@ -47,7 +51,7 @@ class CallRepetition:
             if is_plain_data(new) and is_plain_data(old):
                 continue
             if not (place in first and same_table(*first[place])):
-                raise UnparallelError(
+                raise RemembersError(
                     f"{class_name(network)} keeps what it computed for the next call, in {where_kept(new)}"
                 )
         counted = any(
@@ -57,7 +61,7 @@ class CallRepetition:
         if not (counted or stored):
             return False
         if equal_answers(b, said, True) and not A.equals(B) and not_all_zero(said):
-            raise UnparallelError(f"{class_name(network)} gave the answer to another call")
+            raise RemembersError(f"{class_name(network)} gave the answer to another call")
         if not counted:
             return False
         for call, answer in ((B, b), (B, b), (A, said)):
@@ -88,12 +92,12 @@ class CallRepetition:
     def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
         if not equal_answers(self.ask(call), said, exact):
-            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
+            raise RemembersError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def repeated(self, call: NetworkCall, said: Any) -> None:
         """Makes a call once more, by itself; raises UnparallelError where the answer is beyond what batches round."""
         if call.intact() and relative_difference(said, self.ask(call)) > 1:
-            raise UnparallelError(f"{class_name(call.network)}: {TWO_WAYS}")
+            raise RemembersError(f"{class_name(call.network)}: {TWO_WAYS}")
 
     def ask(self, call: NetworkCall) -> Any:
         """What a network says to a call of its own."""
