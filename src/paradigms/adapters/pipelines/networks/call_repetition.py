@@ -25,7 +25,10 @@ from .network_memory import NetworkState
 # ROUGH in half precision. Chosen by hand.
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 ROUGH = 1e-2
-TWO_WAYS = "it answered one call in two ways, so it remembers earlier calls, or draws at random"
+TWO_WAYS = (
+    "it answered one call in two ways, so it remembers earlier calls, or draws at random; what it keeps where no "
+    "variable leads, as in a file, is not put back"
+)
 
 
 class CallRepetition:
@@ -84,6 +87,23 @@ class CallRepetition:
             self.again(B, b, True)
         finally:
             now.restore()
+
+    def in_order(self, course: list[tuple[NetworkCall, Any]]) -> None:
+        """Makes the calls of a loop again in the order of its steps, where what is noted might decide an answer.
+
+        The networks begin where they stood before the loop: what the first call of its kind notes may be of a later
+        step by now. What they note meanwhile is put back.
+        """
+        networks = {id(call.network): call.network for call, _ in course}
+        now = [NetworkState(network) for network in networks.values()]
+        for key in networks:
+            self.states[key].restore()
+        try:
+            for call, said in course:
+                self.repeated(call, said)
+        finally:
+            for state in now:
+                state.restore()
 
     def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
