@@ -74,6 +74,19 @@ def test_by_default_it_takes_a_fraction_of_the_rounds(posterior: Any) -> None:
     assert off(found, wanted) < 0.003
 
 
+def test_of_many_proposals_no_more_are_made_than_needed(posterior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = {"n": 1, "steps": 60, "max_sampling_batch_size": 1000}
+    first = sampled(posterior, **how, reject_outside_prior=False)[0]
+    low, high = -torch.ones(2), torch.ones(2)
+    (low if first[0] < 0 else high)[0] = 0  # which rejects it, so that sbi asks for 1,000 more
+    monkeypatch.setattr(posterior, "prior", BoxUniform(low, high))
+    fast = parallel(posterior, tolerance=0, window=32)
+    made = [(sampled(each, **how), torch.rand(1)) for each in (fast, posterior)]
+    assert off(made[0][0], made[1][0]) < 1e-5
+    assert made[0][1] == made[1][1], "the random stream ends where sbi leaves it"
+    assert [len(each.x) for each in fast.solutions] == [1, 8192 // 59]
+
+
 def test_many_observations_at_once(posterior: Any) -> None:
     x = torch.tensor([[0.0, 0.0], [0.2, -0.1], [-0.3, 0.4]])
     made = []

@@ -15,11 +15,14 @@ s = A x + B m is the score in terms of the network's answer m, D = p x + q m the
 | score (NPSE)  | score    | 0           | 1                | 1 / alpha       | sigma^2 / alpha  |
 | flow matching | velocity | -1 / sigma  | -alpha / sigma   | 1 / (1 + least) | -sigma / (1 + least) |
 
-Rejection at the prior's bounds, batches, standardization and everything else remain sbi's own.
+Rejection at the prior's bounds, batches, standardization and everything else remain sbi's own. Where its rejection
+sampler lacks samples it asks for many more proposals than it takes, 10,000 where none was accepted so far: they are
+made in parts, in its own noise, until enough are within the bounds.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -29,11 +32,13 @@ from sbi.neural_nets.estimators.flowmatching_estimator import FlowMatchingEstima
 from sbi.neural_nets.estimators.score_estimator import ConditionalScoreEstimator, VEScoreEstimator
 from sbi.samplers.score.diffuser import Diffuser
 from sbi.samplers.score.predictors import EulerMaruyama
+from sbi.utils.sbiutils import within_support
 from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..methods.base import AbstractMethod
 from ..methods.spectral import Spectral
+from ..noise import default_generator, reserved
 from ..solution import Solution
 from ..solve import TOLERANCE, sample
 from ..stopping.base import AbstractStop
@@ -46,6 +51,10 @@ FEW = 8192
 # vain. One sample of 499 steps took 9.3 rounds of 1,590 evaluations so, 8.0 of 2,830 with all at once, and 0.86 of the
 # CPU time.
 EXPLODING = 192
+# Proposals are made in parts where they are so many times those that are likely to be needed, and each part ends at so
+# many times the last one's end, so that all 10,000 are three parts or four.
+LEAST, GROWTH = 4, 16
+ARGUMENTS = inspect.signature(VectorFieldPosterior.sample)
 
 
 @named_arguments
@@ -86,7 +95,7 @@ def parallel(
     made = ParallelPosterior.__new__(ParallelPosterior)
     made.__dict__.update(vars(posterior))  # copy.copy would share the dict: sbi's __getstate__ hands its own out
     made.how = {"tolerance": tolerance, "window": window, "method": method or Spectral(most=0)}
-    made.solutions = ()
+    made.solutions, made.wanted, made.proposed = (), None, []
     made.network = _Network(made.vector_field_estimator)
     return made
 
@@ -98,16 +107,26 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
         how: arguments of `paradigms.sample`.
         solutions: how the samples of the last call were made, one for each batch that sbi asked for.
         network: what is sampled from; one for all calls, so that what is known of it is kept.
+        wanted: samples that the call asks for and takes of proposals in their order; None where it takes all.
+        proposed: the call's proposals so far.
     """
 
     network: _Network
     how: dict[str, Any]
     solutions: tuple[Solution, ...]
+    wanted: int | None
+    proposed: list[Tensor]
 
     def sample(self, *args: Any, **kwargs: Any) -> Tensor:
         """As sbi's."""
-        self.solutions = ()
-        return super().sample(*args, **kwargs)
+        asked = ARGUMENTS.bind(self, *args, **kwargs).arguments
+        rejects = asked.get("reject_outside_prior", True)
+        self.wanted = torch.Size(asked.get("sample_shape", ())).numel() if rejects else None
+        self.solutions, self.proposed = (), []
+        try:
+            return super().sample(*args, **kwargs)
+        finally:
+            self.wanted, self.proposed = None, []
 
     def sample_batched(self, *args: Any, **kwargs: Any) -> Tensor:
         """As sbi's."""
@@ -148,16 +167,53 @@ class ParallelPosterior(VectorFieldPosterior):  # type: ignore[misc]
         return estimator.from_z(found) if estimator.compose_enabled else found
 
     def _batch(self, diffuser: Diffuser, system: System, n: int) -> Tensor:
-        """n samples of each observation, in the noise that sbi would draw for them."""
-        self.network.x_o = x_o = self.potential_fn.x_o
+        """n samples of each observation, in the noise that sbi would draw for them.
+
+        Of more proposals than the call still takes those that are not needed repeat those that are: sbi drops them, and
+        reads its rate of acceptance off all.
+        """
+        self.network.x_o = self.potential_fn.x_o
         start = diffuser.initialize(n).to(self.device)  # (n, observations, ...)
-        several = start.shape[1] > 1
-        condition = {"x_o": x_o.expand(n, *x_o.shape).flatten(0, 1)} if several else {}
+        wanted, end = self.wanted, self._needed(len(system))
+        if wanted is None or end is None or n < LEAST * end:
+            self.proposed.append(self._made(system, start))
+            return self.proposed[-1]
+        generator, before, made = default_generator(start.device), len(self.proposed), 0
+        state = generator.get_state()
+        while made < n and self._accepted() < wanted:
+            generator.set_state(state)
+            # of all proposals' noise, for torch's numbers depend on how many are drawn at once
+            noise = torch.stack([torch.randn_like(start)[made:end].flatten(0, 1).clone() for _ in range(len(system))])
+            with reserved([generator]):
+                self.proposed.append(self._made(system, start[made:end], noise))
+            made, end = min(end, n), GROWTH * end
+        found = torch.cat(self.proposed[before:])
+        return found[torch.arange(n, device=found.device) % made]
+
+    def _needed(self, steps: int) -> int | None:
+        """How many proposals are likely to be needed, but at least what one call takes; None where all are."""
+        if self.wanted is None or not self.proposed:
+            return None
+        accepted, few = self._accepted(), max(FEW // steps, 1)
+        if not accepted:
+            return few
+        return max(few, (self.wanted - accepted) * sum(map(len, self.proposed)) // accepted)
+
+    def _accepted(self) -> int:
+        """The proposals so far that are within the prior's bounds."""
+        found, estimator = torch.cat(self.proposed), self.vector_field_estimator
+        found = estimator.from_z(found) if estimator.compose_enabled else found
+        return int(within_support(self.prior, found).sum())
+
+    def _made(self, system: System, start: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The samples of first noise (n, observations, ...)."""
+        x_o, n = self.potential_fn.x_o, len(start)
+        condition = {"x_o": x_o.expand(n, *x_o.shape).flatten(0, 1)} if start.shape[1] > 1 else {}
         x, how = start.flatten(0, 1), dict(self.how)
         if how["window"] is None:
             widest = EXPLODING if isinstance(self.vector_field_estimator, VEScoreEstimator) else len(system)
             how["window"] = min(widest, len(system)) if len(x) * len(system) <= FEW else "auto"
-        found = sample(self.network, system, x, condition=condition, **how)
+        found = sample(self.network, system, x, condition=condition, noise=noise, **how)
         self.solutions += (found,)
         return found.x.to(start.dtype).unflatten(0, start.shape[:2])
 
