@@ -92,14 +92,19 @@ def test_a_compiled_step_of_a_scheduler_is_followed() -> None:
     assert not run.fallbacks and max(run.windows) == 3
 
 
+def seen_checks(run: Any) -> int:
+    """The checks that a network which counts has counted: a loop's calls in order, made again, are put back."""
+    return int(run.checks - run.steps)
+
+
 def test_a_compiled_network_sees_one_size_of_batch() -> None:
     pipe = text2image()
     reference = sample(pipe, steps=7)
     pipe.unet = network = Compiled(pipe.unet)
     with parallelize(pipe, tolerance=0, window=4) as run:
         assert off(sample(pipe, steps=7), reference) <= CLOSE
-    assert network.rows.count(1) == run.checks <= 18  # it counts its calls, so all are made again in order
-    assert set(network.rows) - {1} == {4} and len(network.rows) - run.checks == run.rounds
+    assert network.rows.count(1) == seen_checks(run) <= 11
+    assert set(network.rows) - {1} == {4} and len(network.rows) - seen_checks(run) == run.rounds
     assert run.evaluations < sum(network.rows) and not run.fallbacks
     assert type(pipe.unet) is Compiled
 
@@ -146,7 +151,7 @@ def test_a_forward_that_is_wrapped_on_the_network_is_called() -> None:
     rows.clear()
     with parallelize(pipe, tolerance=0, window=4) as run:
         assert off(sample(pipe), reference) <= CLOSE
-    assert sum(rows) == run.evaluations + run.checks and max(rows) > 1
+    assert sum(rows) == run.evaluations + seen_checks(run) and max(rows) > 1
 
 
 def test_hooks_of_accelerate_run_at_each_call_of_the_network() -> None:
@@ -219,7 +224,7 @@ def test_a_row_by_row_network_is_counted_too() -> None:
     pipe = wrapped(text2image(), mix)
     with parallelize(pipe, tolerance=0, window=4) as run:
         sample(pipe)
-    assert sum(rows) == run.evaluations + run.checks
+    assert sum(rows) == run.evaluations + seen_checks(run)
 
 
 @pytest.mark.parametrize("room", [1, 2, 3])
@@ -237,7 +242,7 @@ def test_where_there_is_no_room_batches_are_halved_and_the_sample_is_the_same(ro
     rows.clear()
     with parallelize(pipe, tolerance=0, window=6) as run:
         assert off(sample(pipe, steps=7), reference) <= CLOSE
-    assert max(rows) <= room and sum(rows) == run.evaluations + run.checks
+    assert max(rows) <= room and sum(rows) == run.evaluations + seen_checks(run)
     assert run.fallbacks and all("no room" in why for why in run.fallbacks)
 
 
