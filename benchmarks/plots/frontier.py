@@ -21,6 +21,7 @@ COLOURS = ("#3d7ea6", "#5b9a68", "#8f6bb3")  # of the rivals, in turn
 MARKS = "svD"
 OURS = (ACCENT, "#c0392b")
 MAIN = ("scenes", "digits"), ("DDPM-1000", "DDPM-100", "DDIM-200", "DDIM-50")
+ACROSS = 2  # panels beside each other in frontier.png: as many as a page shows in full size
 FLOOR = 1e-5  # errors below are float32's
 Lines = dict[str, list[tuple[float, float, float]]]  # of a name: rounds, evals / N, max error
 
@@ -46,11 +47,13 @@ def pictures(out: Path, data: Mapping[str, Any], names: Sequence[str], ours: set
     rows = [
         [
             (f"{p}, {rule}, window {c['window']}", lines(c, few)) if (c := usual_cells.get((p, rule))) else ("", {})
-            for rule in columns
+            for rule in pair
         ]
         for p in problems
-        if any((p, rule) in usual_cells for rule in columns)
+        for pair in (columns[k : k + ACROSS] for k in range(0, len(columns), ACROSS))
+        if any((p, rule) in usual_cells for rule in pair)
     ]
+    rows = [[*row, *[("", {})] * (len(rows[0]) - len(row))] for row in rows]
     if rows:
         written.append(out / "frontier.png")
         matters(written[-1], rows, style)
@@ -117,7 +120,7 @@ def both(path: Path, title: str, panels: Sequence[tuple[str, Lines]], style: dic
 
 
 def matters(path: Path, rows: Sequence[Sequence[tuple[str, Lines]]], style: dict[str, dict[str, Any]]) -> None:
-    """Rounds against the largest error: a row a problem, a column a rule."""
+    """Rounds against the largest error: a problem after the other, each a panel a rule."""
     figure, axes = sheet(len(rows), len(rows[0]))
     for row, panels in enumerate(rows):
         for place, (name, found) in zip(axes[row], panels, strict=True):

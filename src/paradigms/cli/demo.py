@@ -8,6 +8,9 @@ few steps   the plain sampler in as many steps as the parallel one took rounds: 
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,7 @@ from .tables import print_table
 
 # The difference is shown so much brighter. Chosen by hand.
 TIMES = 10
-NEXT = """Next, type: paradigms race
+NEXT = """Next, type: {program} race
   a page on this machine where both samplers race
   (it needs pip install 'paradigms-sampling[web]')"""
 
@@ -61,8 +64,14 @@ def demo(cases: Sequence[Case], samples: int, policy: bool, device: torch.device
     numbers["runs"] = [account(r) for r in results]
     write_json(out / "demo.json", numbers)
     print("Look at:", *files, out / "demo.json", sep="\n  ")
-    print(NEXT)
+    print(NEXT.format(program=program()))
     return 0 if all(m.solution is None or m.solution.converged for r in results for m in r.parallel) else 1
+
+
+def program() -> str:
+    """What to type for this program: its name, or, where the shell does not find that, its path."""
+    name, beside = "paradigms", Path(sys.executable).with_name("paradigms")
+    return name if shutil.which(name) or not beside.is_file() else os.path.relpath(beside)
 
 
 def shown(update: Callable[[str], None], console: Console) -> Callable[[str], None]:
@@ -110,7 +119,8 @@ def picture(result: Result, out: Path) -> list[Path]:
     files = [out / f"{case.name}.png"]
     if (solution := result.parallel[-1].solution) is not None:
         files.append(out / f"{case.name}_trace.png")
-        pictures.write_trace(files[-1], title, solution, case.rows)
+        one = f"{case.title}: sample {len(result.parallel)}, {solution.rounds:,} rounds"
+        pictures.write_trace(files[-1], one, solution, case.rows)
     return files
 
 

@@ -124,19 +124,15 @@ def wrapped(text: str) -> str:
 
 
 def planned(solution: Solution | None) -> list[str]:
-    """The line of what is planned, and was not measured: these rounds with a large model on A100s."""
+    """The line of what is planned, and was not measured: the animation's rounds with a large model on A100s."""
     if solution is None:
         return []
     evals, window = [0, *(e for _, _, e in solution.trace)], max(solution.windows)
     curve, rows = read_curve("sd2-a100"), tuple(b - a for a, b in pairwise(evals))
     trace = Trace(solution.steps, window, 1, (rows,), curve.size or 0.0)
     gains = [f"{predict_run(curve.latency, trace, P, LINKS['NVLink']).speedup:.1f} on {P}" for P in (1, 8)]
-    rounds = f"{solution.rounds} rounds of up to {window} rows"
-    return [
-        wrapped(
-            f"Planned, not measured: speedup of such {rounds} with Stable Diffusion 2 on A100s: {', '.join(gains)}."
-        )
-    ]
+    rounds = f"{solution.steps:,} steps in {solution.rounds} rounds of up to {window} rows, as the animation takes them"
+    return [wrapped(f"Planned, not measured: {rounds}, with Stable Diffusion 2 on A100s: speedup {', '.join(gains)}.")]
 
 
 def account(r: Result) -> dict[str, Any]:

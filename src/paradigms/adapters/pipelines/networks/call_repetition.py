@@ -89,6 +89,23 @@ class CallRepetition:
         finally:
             now.restore()
 
+    def in_order(self, course: list[tuple[NetworkCall, Any]]) -> None:
+        """Makes the calls of a loop again in the order of its steps, where what is noted might decide an answer.
+
+        The networks begin where they stood before the loop: what the first call of its kind notes may be of a later
+        step by now. What they note meanwhile is put back.
+        """
+        networks = {id(call.network): call.network for call, _ in course}
+        now = [NetworkState(network) for network in networks.values()]
+        for key in networks:
+            self.states[key].restore()
+        try:
+            for call, said in course:
+                self.repeated(call, said)
+        finally:
+            for state in now:
+                state.restore()
+
     def again(self, call: NetworkCall, said: Any, exact: bool) -> None:
         """Raises UnparallelError where a call is answered otherwise than before."""
         if not equal_answers(self.ask(call), said, exact):

@@ -10,6 +10,7 @@ a generator                            its state
 from __future__ import annotations
 
 import types
+from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,6 +28,7 @@ NUMBERS = (str, bytes, int, float, bool, complex, type(None), torch.dtype, torch
 ABOVE = {"_modules", "_compiled_call_impl"}  # of a module: other modules, compiled code
 # A tensor or an array of at most this many numbers is compared by its content. Chosen by hand.
 SMALL = 1 << 20
+ROWS = (list, deque, bytearray, array)  # whose content has an order
 
 
 class KeptContents:
@@ -106,7 +108,7 @@ def contents_now(thing: Any, content: Any) -> Any:
     if isinstance(thing, type):
         return {k: v for k, v in vars(thing).items() if plain(v)}
     if isinstance(content, dict):
-        wide = thing.get("__builtins__") is None  # of a program's globals only what was named
+        wide = "__builtins__" not in thing and "__spec__" not in thing  # of a module only what was named
         return {k: v for k, v in thing.items() if (k not in ABOVE if wide else k in content)}
     return thing
 
@@ -117,7 +119,7 @@ def content_differences(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]]:
         for k in old.keys() | new.keys():
             if not same_content(old.get(k), new.get(k)):
                 yield k, old.get(k), new.get(k)
-    elif isinstance(old, list | deque) and isinstance(new, list | deque):
+    elif isinstance(old, ROWS) and isinstance(new, ROWS):
         for i, (v, w) in enumerate(zip(old, new, strict=False)):
             if not same_content(v, w):
                 yield i, v, w
@@ -161,8 +163,8 @@ def put_back(thing: Any, content: Any) -> None:
     elif isinstance(content, dict):
         for k in [k for k in contents_now(thing, content) if k not in content]:
             del thing[k]
-        thing.update(content)
-    elif isinstance(thing, list):
+        dict.update(thing, content)  # a Counter's own adds
+    elif isinstance(thing, list | bytearray | array):
         thing[:] = content
     elif content_kind(type(thing)) == "array":
         thing[...] = content

@@ -113,18 +113,13 @@ class MemoryProbe(CallRepetition):
         found = self.look()
         if self.fine and self.last is not None:  # the last batch too: a network may take batches otherwise by then
             self.repeated(*self.last[:2])
-        self.in_order()
+        self.in_order([self.course[key] for key in sorted(self.course)])
+        self.course.clear()
+        self.noted.clear()
         for sound, key, marked in self.fine:
             sound[key] = marked
         self.fine.clear()
         return found
-
-    def in_order(self) -> None:
-        """Makes the calls of a loop again in the order of its steps, where what is noted might decide an answer."""
-        for _, (call, said) in sorted(self.course.items(), key=lambda item: item[0]):
-            self.repeated(call, said)
-        self.course.clear()
-        self.noted.clear()
 
     def look(self) -> bool:
         """Examines a network once more that keeps something in a new place, by the last call that was answered."""

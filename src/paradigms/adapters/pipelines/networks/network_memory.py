@@ -15,6 +15,7 @@ import contextlib
 import functools
 import sys
 import types
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +49,8 @@ class NetworkState:
             self.visit(module, DEEP)
         for base in {k for m in network.modules() for k in type(m).__mro__ if k.__module__.split(".")[0] != "torch"}:
             self.keep(base, {k: v for k, v in vars(base).items() if plain(v)}, DEEP)
+            for v in [v for v in vars(base).values() if isinstance(v, types.FunctionType) and not is_library(v)]:
+                self.visit(v, DEEP)  # a forward that was set on the class, and what is in its closure
         self.seen.clear()
 
     def visit(self, v: Any, deep: int) -> None:
@@ -77,6 +80,8 @@ class NetworkState:
         elif isinstance(v, types.CellType):
             with contextlib.suppress(ValueError):  # it is empty
                 self.keep(v, v.cell_contents, deep - 1)
+        elif isinstance(v, bytearray | array):
+            self.kept.keep(v, v[:])
         elif isinstance(v, list | set | deque):
             self.keep(v, v.copy(), deep - 1)
         elif isinstance(v, tuple | frozenset | types.MethodType | functools.partial):
@@ -96,11 +101,22 @@ class NetworkState:
         """The closure, defaults and fields of a function, and the globals that it names."""
         for x in (*(v.__closure__ or ()), v.__defaults__, v.__kwdefaults__, vars(v)):
             self.visit(x, deep)
-        if v.__module__ is not None and v.__module__.split(".")[0] not in LIBRARIES:
+            if isinstance(x, types.CellType):
+                with contextlib.suppress(ValueError):
+                    self.module(x.cell_contents, v, deep)
+        if not is_library(v):
+            for x in [v.__globals__[k] for k in v.__code__.co_names if k in v.__globals__]:
+                self.module(x, v, deep)
             named = {k: v.__globals__[k] for k in v.__code__.co_names if k in v.__globals__}
             self.keep(v.__globals__, {k: x for k, x in named.items() if plain(x)}, deep)
             for x in filter(is_program, named.values()):
                 self.visit(x, deep)
+
+    def module(self, v: Any, function: Any, deep: int) -> None:
+        """What a function names of a program's module."""
+        if isinstance(v, types.ModuleType) and is_programs(v.__name__):
+            named = {k: vars(v)[k] for k in function.__code__.co_names if k in vars(v)}
+            self.keep(vars(v), {k: x for k, x in named.items() if plain(x)}, deep)
 
     def object(self, v: Any, deep: int) -> None:
         """The fields of an object."""
@@ -140,5 +156,15 @@ def parts_inside(v: Any) -> tuple[Any, ...]:
 
 def is_program(v: Any) -> bool:
     """Whether a value is a class that is of a program, not of a library or of Python itself."""
-    root = v.__module__.partition(".")[0] if isinstance(v, type) else "builtins"
+    return isinstance(v, type) and is_programs(v.__module__)
+
+
+def is_programs(module: str) -> bool:
+    """Whether a module of that name is of a program, not of a library or of Python itself."""
+    root = module.partition(".")[0]
     return root == "__main__" or root not in {*LIBRARIES, *OTHERS, "paradigms", *sys.stdlib_module_names}
+
+
+def is_library(function: Any) -> bool:
+    """Whether a function is of a library, whose functions name no state of a network."""
+    return function.__module__ is None or function.__module__.split(".")[0] in LIBRARIES
