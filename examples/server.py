@@ -63,6 +63,9 @@ ROUNDS, ROWS, NODES_FROM, NODES_STEPS = 10, 18, 0.01, 100
 LEAST = 32  # steps that are left, at least, when a user who stepped goes another way: chosen by hand
 SMALL = 32  # rows; calls of up to so many are all measured: chosen by hand
 REPEATS = 16  # rows of the calls of one size that are measured, and 3 calls at least: chosen by hand
+# seconds that an idle server waits for another user: one who is alone begins at once, but who comes with others begins
+# with them, for the first few would begin as nodes or windows, which cost the crowd more than stepping beside it
+ALONE, CROWD = 0.002, 0.01
 RECENT = 64  # rounds of solvers whose median seconds count: chosen by hand
 BODY = 65_536  # bytes of a request
 
@@ -317,7 +320,8 @@ class Merger:
             begun = 0
             with contextlib.suppress(Empty):
                 while True:  # those who come at once begin together; nobody waits for them who is served already
-                    patience = None if not self.active else 0.002 if begun == len(self.active) else 0.0
+                    idle = begun == len(self.active)
+                    patience = None if not self.active else (ALONE if begun == 1 else CROWD) if idle else 0.0
                     user = self.new.get(block=patience != 0.0, timeout=patience)
                     if user is None:
                         return

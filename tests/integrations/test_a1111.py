@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 from collections import namedtuple
@@ -164,3 +165,69 @@ def test_the_samplers_are_in_the_web_uis_lists_once(webui: SimpleNamespace) -> N
     names = [data.name for data in webui.samplers.all_samplers]
     assert names == ["Euler parallel", "Euler a parallel", "DPM++ 2M parallel", "LMS parallel"]
     assert [webui.samplers.all_samplers_map[name].constructor("model")[1] for name in names] == ["model"] * 4
+
+
+def test_an_eta_is_asked_of_the_ancestral_sampler_alone() -> None:  # the web UI looks for a parameter of that name
+    asked = [name for name in ours.SAMPLERS.values() if "eta" in inspect.signature(ours.sampler_of(name)).parameters]
+    assert asked == ["euler_ancestral"]
+
+
+class ForgeDenoiser(Denoiser):
+    """Forge's rules: with a guidance of 1 there is no negative prompt."""
+
+    inner_model = SimpleNamespace(predictor=None)
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Any, uncond: Any, *more: Any, **rest: Any) -> Tensor:
+        negative = [[Entry(N, prompt(9))]] * len(x) if uncond is None else uncond
+        return super().__call__(x, sigma, cond, negative, *more, **rest)
+
+
+def alike() -> dict[str, Any]:
+    """Arguments of pictures whose prompts are weighed alike, for Forge takes the last one's weights for all."""
+    args = arguments()
+    one, other = args["cond"].batch[0][0].schedules, args["cond"].batch[1][1].schedules
+    return args | {"cond": Multicond((B,), [[Composable(one)], [Composable(other)]])}
+
+
+def forge(webui: SimpleNamespace) -> SimpleNamespace:
+    unet = SimpleNamespace(list_controlnets=list, model_options={})
+    webui.shared.sd_model = SimpleNamespace(forge_objects=SimpleNamespace(unet=unet))
+    webui.own.sample_euler = lambda model, x, sigmas, args, callback, disable: euler(model, x, args)
+    return unet
+
+
+@pytest.mark.parametrize("negative", [True, False])
+def test_forges_own_picture_with_and_without_a_negative_prompt(
+    windows: None, webui: SimpleNamespace, negative: bool
+) -> None:
+    forge(webui)
+    args = alike() | ({} if negative else {"uncond": None, "cond_scale": 1.0})
+    model = ForgeDenoiser()
+    found = ours.sampler_of("euler")(model, first(), SIGMAS, args)
+    torch.testing.assert_close(found, euler(ForgeDenoiser(), first(), args), rtol=1e-5, atol=1e-5)
+    assert max(model.sizes) > B
+
+
+@pytest.mark.parametrize("why", ["masked", "ControlNet", "weighs", "extension"])
+def test_where_forge_goes_by_the_batch_its_own_sampler_is_taken(
+    webui: SimpleNamespace, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    unet, model, reference = forge(webui), ForgeDenoiser(), ForgeDenoiser()
+    if why == "masked":
+        for each in (model, reference):
+            each.mask = each.nmask = torch.full((B, 4, 8, 8), 0.5)
+            each.init_latent = first()
+    unet.list_controlnets = lambda: ["one"] if why == "ControlNet" else []
+    unet.model_options["sampler_post_cfg_function"] = ["one"] if why == "extension" else []
+    args = arguments() if why == "weighs" else alike()
+    found = ours.sampler_of("euler")(model, first(), SIGMAS, args)
+    assert torch.equal(found, euler(reference, first(), args)) and set(model.sizes) == {B}
+    assert why in caplog.text
+
+
+def test_the_ancestral_sampler_of_forges_flow_models_is_its_own(webui: SimpleNamespace) -> None:
+    forge(webui)
+    model = ForgeDenoiser()
+    model.inner_model = SimpleNamespace(predictor=type("PredictionFlux", (), {})())
+    webui.own.sample_euler_ancestral = lambda *args, **kwargs: "its own"
+    assert ours.sampler_of("euler_ancestral")(model, first(), SIGMAS, alike()) == "its own"

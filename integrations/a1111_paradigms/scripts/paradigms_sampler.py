@@ -1,4 +1,4 @@
-"""Samplers of `paradigms` in the lists of AUTOMATIC1111's web UI, see ../README.md.
+"""Samplers of `paradigms` in the lists of AUTOMATIC1111's web UI, and of Forge, see ../README.md.
 
 Its denoiser counts its calls, and the count says which prompt of a schedule is shown and whether the negative one is
 left out. Rows of other steps would be given another step's, so that each row brings its own:
@@ -26,6 +26,10 @@ LOG = logging.getLogger("a1111_paradigms")
 SAMPLERS = {"Euler": "euler", "Euler a": "euler_ancestral", "DPM++ 2M": "dpmpp_2m", "LMS": "lms"}
 HELD = ("mask", "nmask", "init_latent")  # what the denoiser holds of each image
 CALLBACKS = ("callbacks_cfg_denoiser", "callbacks_cfg_denoised", "callbacks_cfg_after_cfg")
+FORGE = (
+    "sampler_pre_cfg_function", "sampler_post_cfg_function", "sampler_cfg_function", "model_function_wrapper",
+    "conditioning_modifiers",
+)  # fmt: skip
 WINDOW, TOLERANCE = "auto", 0.003
 
 
@@ -55,14 +59,16 @@ class WebUIRows:
         every_other = bool(n % 2 or getattr(opts, "s_min_uncond_all", False)) and float(self.sigmas[n]) < least
         early = n / (self.denoiser.total_steps or len(self.sigmas) - 1) <= getattr(opts, "skip_early_cond", -1.0)
         prompts = [at(c.schedules, n) for conds in self.args["cond"].batch for c in conds]
-        return every_other, early, max(map(tokens, prompts)), tokens(at(self.args["uncond"][0], n))
+        negative = self.args["uncond"]  # Forge has none where the guidance is 1
+        return every_other, early, max(map(tokens, prompts)), None if negative is None else tokens(at(negative[0], n))
 
     def asked(self, x: Tensor, sigma: Tensor, sample: Tensor, places: list[tuple[int, int]]) -> Tensor:
         """The denoiser's answer to rows of steps and images (n, b), with what it holds of B images repeated."""
         cond, uncond = self.args["cond"], self.args["uncond"]
         own = [[type(c)([at(c.schedules, n)], c.weight) for c in cond.batch[b]] for n, b in places]
         args = {k: v[sample] if of_images(v, self.B) else v for k, v in self.args.items()}
-        args |= {"cond": type(cond)((len(places),), own), "uncond": [[at(uncond[b], n)] for n, b in places]}
+        negative = None if uncond is None else [[at(uncond[b], n)] for n, b in places]
+        args |= {"cond": type(cond)((len(places),), own), "uncond": negative}
         with self.held(sample, places[0][0]):
             return self.denoiser(x, sigma, **args)
 
@@ -100,7 +106,7 @@ def of_images(v: Any, B: int) -> bool:
     return isinstance(v, Tensor) and v.ndim == 4 and len(v) == B
 
 
-def why_plain(denoiser: Any) -> str | None:
+def why_plain(denoiser: Any, name: str, args: dict[str, Any]) -> str | None:
     """Why rows of other steps would be answered otherwise than by the web UI itself; None where they are not."""
     from modules import script_callbacks, shared
 
@@ -110,7 +116,24 @@ def why_plain(denoiser: Any) -> str | None:
     if getattr(shared.sd_model, "cond_stage_key", None) == "edit":
         return "of models that edit pictures the rows of a batch were not looked at"
     found = [kind for kind in CALLBACKS if script_callbacks.callback_map.get(kind)]
-    return f"an extension acts within each step ({', '.join(found)})" if found else None
+    if found:
+        return f"an extension acts within each step ({', '.join(found)})"
+    forge = getattr(shared.sd_model, "forge_objects", None)
+    return None if forge is None else why_forge(denoiser, forge.unet, name, args)
+
+
+def why_forge(denoiser: Any, unet: Any, name: str, args: dict[str, Any]) -> str | None:
+    """The same for Forge, whose denoiser does more by the batch."""
+    if denoiser.mask is not None:
+        return "Forge draws the noise of what is masked anew in each call"
+    if unet.list_controlnets():
+        return "a ControlNet begins and ends by the noise of a batch's first row"
+    if len({tuple(c.weight for c in conds) for conds in args["cond"].batch}) > 1:
+        return "Forge weighs the prompts of all pictures of a batch as the last one's"
+    if name == "euler_ancestral" and type(denoiser.inner_model.predictor).__name__ == "PredictionFlux":
+        return "of flow models Forge has another ancestral sampler"
+    acting = [kind for kind in FORGE if unet.model_options.get(kind)]
+    return f"an extension acts within each step ({', '.join(acting)})" if acting else None
 
 
 def sampler_of(name: str) -> Callable[..., Tensor]:
@@ -123,13 +146,13 @@ def sampler_of(name: str) -> Callable[..., Tensor]:
         extra_args: dict[str, Any] | None = None,
         callback: Callable[[dict[str, Any]], Any] | None = None,
         disable: bool | None = None,
-        **eta: Any,
+        **options: Any,  # not named eta: the web UI gives an eta to all samplers with a parameter of that name
     ) -> Tensor:
         import k_diffusion.sampling as own
 
-        if why := why_plain(model):
+        if why := why_plain(model, name, dict(extra_args or {})):
             LOG.warning("sampled step by step, by k-diffusion itself: %s", why)
-            return getattr(own, f"sample_{name}")(model, x, sigmas, extra_args, callback, disable, **eta)
+            return getattr(own, f"sample_{name}")(model, x, sigmas, extra_args, callback, disable, **options)
         rows = WebUIRows(model, sigmas, len(x), dict(extra_args or {}))
 
         def shown(step: dict[str, Any]) -> None:
@@ -142,7 +165,7 @@ def sampler_of(name: str) -> Callable[..., Tensor]:
         noise = (lambda *_: own.torch.randn_like(x)) if name == "euler_ancestral" else None
         return sample_paradigms(
             rows, x, sigmas, {"sample": images}, shown, disable, sampler=name, window=WINDOW, tolerance=TOLERANCE,
-            noise_sampler=noise, report=LOG.info, **eta,
+            noise_sampler=noise, report=LOG.info, **options,
         )  # fmt: skip
 
     if name != "euler_ancestral":
