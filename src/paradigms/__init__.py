@@ -1,7 +1,7 @@
 """Parallel-in-time sampling of diffusion models: many denoising steps at once, iterated until they agree."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cli import interrupt
 
@@ -15,14 +15,16 @@ else:
     from .public import __all__ as __all__
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, in the program, where the names are imported once one is asked for."""
-    if _program and (name == "__all__" or not name.startswith("__")):
-        public = importlib.import_module(".public", __name__)  # `from . import` would ask here for it
-        globals().update({k: getattr(public, k) for k in ("__all__", *public.__all__)})
-    if name not in globals():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals()[name]
+if not TYPE_CHECKING:  # a checker would take any name for a public one
+
+    def __getattr__(name: str) -> Any:
+        """A public name, in the program, where the names are imported once one is asked for."""
+        if _program and (name == "__all__" or not name.startswith("__")):
+            public = importlib.import_module(".public", __name__)  # `from . import` would ask here for it
+            globals().update({k: getattr(public, k) for k in ("__all__", *public.__all__)})
+        if name not in globals():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals()[name]
 
 
 def __dir__() -> list[str]:
