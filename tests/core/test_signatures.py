@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,15 @@ def test_a_misspelt_argument_is_an_error_that_names_the_closest(name: str) -> No
 
 KINDS: list[Any] = [pd.Jacobi, pd.Picard, pd.ExponentialPicard, pd.Anderson, pd.QuasiNewton, pd.Spectral, pd.Parareal]
 KINDS += [pd.Speculation, pd.FinalError, pd.StepNoise, pd.Copy, pd.Extrapolate, HeldCoarse, LinearCoarse, pd.Schedule]
+
+
+def test_a_misspelt_public_name_is_an_error_to_a_type_checker() -> None:
+    """A module's __getattr__, which the program needs, would let any name pass."""
+    assert pd.__file__ is not None
+    tree = ast.parse(Path(pd.__file__).read_text())
+    assert "__getattr__" not in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    with pytest.raises(AttributeError, match="no attribute 'sampel'"):
+        _ = pd.sampel  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", KINDS)
