@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..report import table
-from .matched import BASE, OUTSIDE, plain_errors
+from .matched import BASE, in_the_race, plain_errors
 
 Cells = Mapping[str, Any]
 USUAL = 32  # of the windows that a chain was measured with, the one nearest to it is shown
@@ -33,13 +33,13 @@ def at_a_glance(data: Mapping[str, Any], limits: Mapping[str, Any], ours: Sequen
     """One row a chain: rounds and evaluations a step of ParaDiGMS, the best other method and ours, at each limit."""
     rows = []
     for name in usual_windows(data["cells"]):
-        cell, row, fewest = data["cells"][name], [name], []
+        row = [name]
         for here in limits.values():
             best, other = here[name]["best"], best_other(here[name], ours)
             row += [told(best, BASE), f"{told(best, other)} {other}" if other else "-", *(told(best, m) for m in ours)]
-            fewest.append(min((best[m] for m in ours if m in best), key=lambda p: p["rounds"], default=None))
-        few = data["few-step"].get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {})
-        rows.append([*row, plain_errors(few, fewest[0], cell["N"])[0]])
+        loosest = next(iter(limits.values()))[name]["best"]
+        fewest = min((loosest[m] for m in ours if m in loosest), key=lambda p: p["rounds"], default=None)
+        rows.append([*row, plain_errors(data, data["cells"][name], fewest)[0]])
     heads = [f"{who}, {limit} %" for limit in limits for who in (BASE, "best other", *ours)]
     return table(("chain and window", *heads, "few-step error at our rounds"), rows)
 
@@ -79,7 +79,7 @@ def usual_windows(cells: Cells) -> list[str]:
 
 def best_other(entry: Mapping[str, Any], ours: Collection[str]) -> str | None:
     """The method that is not ours with the fewest rounds in a cell; None where none reached the limit."""
-    others = [m for m in entry["best"] if m not in ours and m != OUTSIDE and m not in entry["law"]]
+    others = [m for m in in_the_race(entry["best"], entry["law"]) if m not in ours]
     return min(others, key=lambda m: entry["best"][m]["rounds"], default=None)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..report import cell as text
@@ -49,7 +49,7 @@ def rivals(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str
             law = [m for m, record in records.items() if record.get("law")]
             points = {m: best(r["points"], math.inf if m in law else limit) for m, r in records.items()}
             reached = {m: dict(p) for m, p in points.items() if p is not None}
-            racing = [m for m in reached if m != OUTSIDE and m not in law]
+            racing = in_the_race(reached, law)
             base = reached.get(BASE)
             here[name] = {
                 "best": reached,
@@ -59,6 +59,11 @@ def rivals(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str
                 "ratio": {m: p["rounds"] / base["rounds"] for m, p in reached.items()} if base else {},
             }
     return found
+
+
+def in_the_race(methods: Collection[str], law: Collection[str]) -> list[str]:
+    """The methods that can win a cell."""
+    return [m for m in methods if m != OUTSIDE and m not in law]
 
 
 def calibration(cells: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -153,15 +158,15 @@ def every(data: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[str]
                 row.append(f"**{told}**" if m == winner else told)
             else:
                 row.append("missed" if m in entry["missed"] else "")
-        few = data["few-step"].get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {})
-        rows.append(row + plain_errors(few, entry["best"].get(winner), cell["N"]))
+        rows.append(row + plain_errors(data, cell, entry["best"].get(winner)))
     plain = "few-step max error, winner's rounds", "few-step max error, winner's evaluations"
     return table(("cell", *names, *plain), rows)
 
 
-def plain_errors(few: Mapping[str, Any], point: Point | None, N: int) -> list[str]:
+def plain_errors(data: Mapping[str, Any], cell: Mapping[str, Any], point: Point | None) -> list[str]:
     """The plain sampler's error at a point's rounds and at its evaluations; 0 where those are enough for all steps."""
     if point is None:
         return ["-", "-"]
+    few, N = data["few-step"].get(f"{cell['problem']}/{cell['rule']}/{cell['batch']}", {}), cell["N"]
     steps = round(point["rounds"]), round(point["evals / N"] * N)
     return ["0" if k >= N else text(few[str(k)]["max error"]) if str(k) in few else "-" for k in steps]

@@ -17,7 +17,7 @@ from problems import gaussians, seeded
 BATCH = 8
 
 
-def sines(d: int, turns: float) -> Any:
+def sines(turns: float) -> Any:
     """x0 = sin(turns x): no data have such a mean."""
     return lambda x, t: torch.sin(turns * x)
 
@@ -25,7 +25,7 @@ def sines(d: int, turns: float) -> Any:
 def run(turns: float, d: int = 3, steps: int = 30, **how: Any) -> pd.Solution:
     system = pd.ddim(pd.linear(), steps, prediction="x0")
     x = system.noise((BATCH, d), seeded(12))
-    return pd.sample(sines(d, turns), system, x, window=24, compare=True, **how)
+    return pd.sample(sines(turns), system, x, window=24, compare=True, **how)
 
 
 @pytest.mark.parametrize("turns", [6.0, 20.0])

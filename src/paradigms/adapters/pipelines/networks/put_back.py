@@ -46,17 +46,19 @@ def answers_again(probe: MemoryProbe, A: NetworkCall, said: Any) -> bool:
     """Whether a call A, and another, are answered alike whenever the networks are put back to their start."""
     B, streams, drew = with_other_sample(A), random_streams(), False
     first: dict[str, Any] = {}
-    for name in ORDER:
+
+    def begin() -> None:
         probe.restore()
         for put, state in streams:
             put(state)
+
+    for name in ORDER:
+        begin()
         answer = probe.ask(A if name == "A" else B)
         drew = drew or not all(same_state(a, b) for (_, a), (_, b) in zip(streams, random_streams(), strict=False))
         if relative_difference(first.setdefault(name, answer), answer) > 1:
             return False
-    probe.restore()
-    for put, state in streams:
-        put(state)
+    begin()
     if drew:  # its first answer was drawn from streams of another state
         return True
     mixed = not A.equals(B) and not_all_zero(said) and relative_difference(first["B"], said) == 0
