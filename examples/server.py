@@ -320,8 +320,11 @@ class Merger:
             begun = 0
             with contextlib.suppress(Empty):
                 while True:  # those who come at once begin together; nobody waits for them who is served already
-                    idle = begun == len(self.active)
-                    patience = None if not self.active else (ALONE if begun == 1 else CROWD) if idle else 0.0
+                    patience: float | None = 0.0  # somebody is served already
+                    if not self.active:
+                        patience = None
+                    elif begun == len(self.active):
+                        patience = ALONE if begun == 1 else CROWD
                     user = self.new.get(block=patience != 0.0, timeout=patience)
                     if user is None:
                         return
